@@ -1,0 +1,146 @@
+"""What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
+
+import string
+from dataclasses import dataclass, field
+from typing import Literal
+
+METRICS = (
+    "macro_f1", "micro_f1", "weighted_f1", "samples_f1", "jaccard", "subset_accuracy",
+    "accuracy", "macro_auc", "macro_ap", "log_loss",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FilesSettings:
+    """The competition's files inside data/<competition>/ and how they are written."""
+
+    train: str = "train.csv"
+    """Training table, with labels."""
+    test: str = "test.csv"
+    """Test table; label columns in it are ignored."""
+    sample_submission: str = "sample_submission.csv"
+    """The form a submission must have: its ids, columns and order are copied."""
+    encoding: str = "utf-8"
+    """Text encoding of all three files. Stated, never guessed; `utf-8-sig` for a file with a byte order mark."""
+    separator: str = ","
+    """One character between fields."""
+    quoting: Literal["minimal", "none"] = "minimal"
+    """`none`: quote characters are ordinary text and a field cannot hold the separator."""
+    source: Literal["by_hand", "sample", "goemotions", "kaggle"] = "by_hand"
+    """How data/<competition>/ is filled where it is empty."""
+    kaggle: str = ""
+    """The competition's slug on Kaggle; empty where it has none."""
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """Which columns hold the text and how several become one."""
+
+    columns: tuple[str, ...] = ("text",)
+    """Text columns; each must be present and not empty in every row."""
+    template: str = ""
+    """A pattern such as `{title} | {body}`; empty joins the columns by one space."""
+
+
+@dataclass(frozen=True)
+class LabelsSettings:
+    """How train.csv writes a row's labels."""
+
+    form: Literal["columns", "delimited", "class"] = "columns"
+    """`columns`: one 0/1 column a label. `delimited`: one column of names or numbers. `class`: one column, one name."""
+    column: str = ""
+    """The column of `delimited` and `class`."""
+    delimiter: str = ","
+    """Between labels in a `delimited` column; an empty cell is a row without labels."""
+    values: Literal["names", "numbers"] = "names"
+    """What `delimited` and `class` cells hold; number k is the k-th of `names`, from 0."""
+    names: tuple[str, ...] = ()
+    """Label names in submission order; empty takes them from the sample submission's columns after the id."""
+
+
+@dataclass(frozen=True)
+class SubmissionSettings:
+    """How the answer is written."""
+
+    form: Literal["columns", "probabilities", "delimited", "class"] = "columns"
+    """`columns`: 0/1 a label. `probabilities`: a number a label. `delimited`, `class`: names in one column."""
+    column: str = ""
+    """The answer column of `delimited` and `class`."""
+    delimiter: str = " "
+    """Between the names of a `delimited` answer."""
+    values: Literal["names", "numbers"] = "names"
+    """What the cells of `delimited` and `class` answers hold."""
+
+
+@dataclass(frozen=True)
+class CompetitionSettings:
+    """One competition: its files, its labels, its metric, its folds."""
+
+    id_column: str
+    """The column that identifies a row in all three files."""
+    task: Literal["multilabel", "multiclass"] = "multilabel"
+    """`multilabel`: any set of labels a row. `multiclass`: exactly one."""
+    metric: Literal[METRICS] = "macro_f1"
+    """What the leaderboard scores, and what blend.py optimises."""
+    n_folds: int = 5
+    """Folds drawn once into folds/<competition>.csv."""
+    fold_seed: int = 42
+    """Seed of the draw."""
+    near_duplicates: float = 0.8
+    """Jaccard similarity of 5-character pieces from which two texts count as one and share a fold; 1.0 is off."""
+    files: FilesSettings = field(default_factory=FilesSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    labels: LabelsSettings = field(default_factory=LabelsSettings)
+    submission: SubmissionSettings = field(default_factory=SubmissionSettings)
+
+    def __post_init__(self):
+        problems = list(_conflicts(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+def _conflicts(settings: CompetitionSettings):
+    """Every pair of settings that contradict each other, as sentences."""
+    labels, submission, text = settings.labels, settings.submission, settings.text
+    if settings.n_folds < 2:
+        yield f"n_folds is {settings.n_folds}; cross-validation needs at least 2"
+    if not 0.5 <= settings.near_duplicates <= 1.0:
+        yield f"near_duplicates is {settings.near_duplicates}; expected 0.5 to 1.0 (1.0 is off)"
+    if len(settings.files.separator) != 1:
+        yield f"files.separator is {settings.files.separator!r}; expected one character, a tab as \"\\t\""
+    for name, part in (("labels", labels), ("submission", submission)):
+        if part.form in ("delimited", "class") and not part.column:
+            yield f"{name}.form is {part.form}, so {name}.column must name the column that holds it"
+        if part.form in ("columns", "probabilities") and part.column:
+            yield f"{name}.column is read only with form delimited or class; {name}.form is {part.form}"
+        if part.form == "delimited" and not part.delimiter:
+            yield f"{name}.delimiter is empty"
+    if labels.form == "class" and settings.task != "multiclass":
+        yield "labels.form is class, so task must be multiclass"
+    if submission.form == "class" and settings.task != "multiclass":
+        yield "submission.form is class, so task must be multiclass"
+    if submission.form == "delimited" and settings.task == "multiclass":
+        yield "submission.form delimited is for multilabel; a multiclass answer is `class`"
+    if submission.form in ("delimited", "class") and not labels.names:
+        yield "labels.names is needed: the sample submission has no label columns to take them from"
+    if len(set(labels.names)) != len(labels.names):
+        yield "labels.names holds a name twice"
+    if (settings.metric == "accuracy") and settings.task != "multiclass":
+        yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
+    if settings.metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
+        yield f"metric {settings.metric} is for multilabel; use accuracy for one label a row"
+    if settings.metric in ("macro_auc", "macro_ap", "log_loss") and submission.form != "probabilities":
+        yield f"metric {settings.metric} scores probabilities, so submission.form must be probabilities"
+    if not text.columns:
+        yield "text.columns is empty"
+    yield from _template_conflicts(text)
+
+
+def _template_conflicts(text: TextSettings):
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(text.template) if name is not None}
+    except ValueError as error:
+        yield f"text.template {text.template!r} cannot be read: {error}"
+        return
+    if text.template and fields != set(text.columns):
+        yield f"text.template uses {sorted(fields)}, text.columns lists {sorted(text.columns)}"
