@@ -1,0 +1,62 @@
+"""Strict reading: doubled or unknown keys, and names that would leave their folder, are refused with the nearest right one."""
+
+import difflib
+import re
+from pathlib import Path
+
+import yaml
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str, what: str) -> str:
+    """A name that becomes a folder. Raises ValueError where it could leave its parent or break a command line."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{what} is {name!r}; expected letters, digits, `.`, `_`, `-`, starting with a letter or digit")
+    return name
+
+
+def parse_yaml(path: Path) -> dict:
+    """A YAML mapping without doubled keys. Raises ValueError on anything else."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected settings as `name: value`, found {type(values).__name__}")
+    return values
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader keeps the last of two equal keys; this one refuses."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if doubled:
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(doubled)} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
+    """Raise ValueError for every dotted key of `values` that is not in `known`."""
+    unknown = [f"unknown setting {key!r}{nearest(key, known)}" for key in _dotted(values) if key not in known]
+    if unknown:
+        raise ValueError(f"{path}: " + "; ".join(unknown))
+
+
+def nearest(name: str, known) -> str:
+    """`; did you mean 'epochs'?`, or nothing where no known name is near."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.6)
+    if not close:  # a right name in the wrong group, or without its group
+        close = [k for k in sorted(known) if k.rsplit(".", 1)[-1] == str(name).rsplit(".", 1)[-1]]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _dotted(values: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return keys
