@@ -1,5 +1,6 @@
 """What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
 
+import codecs
 import string
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,11 +22,11 @@ class FilesSettings:
     sample_submission: str = "sample_submission.csv"
     """The form a submission must have: its ids, columns and order are copied."""
     encoding: str = "utf-8"
-    """Text encoding of all three files. Stated, never guessed; `utf-8-sig` for a file with a byte order mark."""
+    """Text encoding of all files. Stated, never guessed; `utf-8-sig` for a file with a byte order mark."""
     separator: str = ","
-    """One character between fields."""
+    """One character between the fields of the training and the test file; the answer has its own."""
     quoting: Literal["minimal", "none"] = "minimal"
-    """`none`: quote characters are ordinary text and a field cannot hold the separator."""
+    """`none`: in train and test, quote characters are ordinary text and a field cannot hold the separator."""
     source: Literal["by_hand", "sample", "goemotions", "kaggle"] = "by_hand"
     """How data/<competition>/ is filled where it is empty."""
     kaggle: str = ""
@@ -68,6 +69,8 @@ class SubmissionSettings:
     """The answer column of `delimited` and `class`."""
     delimiter: str = " "
     """Between the names of a `delimited` answer."""
+    separator: str = ","
+    """One character between the fields of the sample submission and of our answer."""
     values: Literal["names", "numbers"] = "names"
     """What the cells of `delimited` and `class` answers hold."""
 
@@ -106,8 +109,7 @@ def _conflicts(settings: CompetitionSettings):
         yield f"n_folds is {settings.n_folds}; cross-validation needs at least 2"
     if not 0.5 <= settings.near_duplicates <= 1.0:
         yield f"near_duplicates is {settings.near_duplicates}; expected 0.5 to 1.0 (1.0 is off)"
-    if len(settings.files.separator) != 1:
-        yield f"files.separator is {settings.files.separator!r}; expected one character, a tab as \"\\t\""
+    yield from _file_conflicts(settings)
     for name, part in (("labels", labels), ("submission", submission)):
         if part.form in ("delimited", "class") and not part.column:
             yield f"{name}.form is {part.form}, so {name}.column must name the column that holds it"
@@ -123,8 +125,7 @@ def _conflicts(settings: CompetitionSettings):
         yield "submission.form delimited is for multilabel; a multiclass answer is `class`"
     if submission.form in ("delimited", "class") and not labels.names:
         yield "labels.names is needed: the sample submission has no label columns to take them from"
-    if len(set(labels.names)) != len(labels.names):
-        yield "labels.names holds a name twice"
+    yield from _name_conflicts(settings)
     if (settings.metric == "accuracy") and settings.task != "multiclass":
         yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
     if settings.metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
@@ -136,11 +137,41 @@ def _conflicts(settings: CompetitionSettings):
     yield from _template_conflicts(text)
 
 
+def _file_conflicts(settings: CompetitionSettings):
+    for name, separator in (
+        ("files.separator", settings.files.separator),
+        ("submission.separator", settings.submission.separator),
+    ):
+        if len(separator) != 1 or separator in "\"\r\n":
+            yield f"{name} is {separator!r}; expected one character, a tab as \"\\t\""
+    try:
+        codecs.lookup(settings.files.encoding)
+    except LookupError:
+        yield f"files.encoding {settings.files.encoding!r} is unknown to Python; utf-8, utf-8-sig, utf-16, cp1252, ..."
+
+
+def _name_conflicts(settings: CompetitionSettings):
+    labels, submission = settings.labels, settings.submission
+    if len(set(labels.names)) != len(labels.names):
+        yield "labels.names holds a name twice"
+    for name in labels.names:
+        if not name or name != name.strip():
+            yield f"labels.names holds {name!r}; expected a name without spaces around it"
+        if name == settings.id_column:
+            yield f"labels.names holds the id column {name!r}"
+        for group, part in (("labels", labels), ("submission", submission)):
+            if part.form == "delimited" and part.values == "names" and part.delimiter in name:
+                yield f"label {name!r} holds {group}.delimiter {part.delimiter!r}, so a cell could be read two ways"
+
+
 def _template_conflicts(text: TextSettings):
     try:
-        fields = {name for _, name, _, _ in string.Formatter().parse(text.template) if name is not None}
+        pieces = list(string.Formatter().parse(text.template))
     except ValueError as error:
         yield f"text.template {text.template!r} cannot be read: {error}"
         return
+    fields = {name for _, name, _, _ in pieces if name is not None}
+    if any(spec or conversion for _, _, spec, conversion in pieces):
+        yield f"text.template {text.template!r} formats a field; expected only names in braces, as {{title}}"
     if text.template and fields != set(text.columns):
         yield f"text.template uses {sorted(fields)}, text.columns lists {sorted(text.columns)}"

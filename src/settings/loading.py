@@ -14,6 +14,7 @@ from settings.places import Places, find_places
 from settings.run import READ_BY, RunSettings
 from settings.strict import check_name, nearest, parse_yaml, refuse_unknown_keys
 
+
 @dataclass(frozen=True)
 class Defaults:
     """What a bare command means; configs/default.yaml."""
@@ -44,7 +45,8 @@ def open_job(
     """Resolve configs/default.yaml, the competition's YAML, the run's YAML and the flags, in rising priority.
 
     Args:   door: the command's file name, for messages.   argv: flags, None for the process's own.
-            add_flags: adds the door's own flags to the parser.   with_run: whether the door takes `--run` and its settings.
+            add_flags: adds the door's own flags to the parser.
+            with_run: whether the door takes `--run` and its settings.
     Raises: ValueError: an unknown key or flag (with the nearest right one), a wrong type, a conflict.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -98,6 +100,11 @@ def load_run(places: Places, name: str) -> RunSettings:
     return run
 
 
+def default_settings_of(run: RunSettings) -> dict:
+    """What `settings_of` gives for a run that sets nothing but its learner: an older record's missing settings."""
+    return settings_of(RunSettings(run.learner))
+
+
 def settings_of(run: RunSettings) -> dict:
     """The settings the run's learner reads, as plain nested dicts: what a fold's record stores and is compared by."""
     return {name: value for name, value in asdict(run).items() if name in READ_BY[run.learner]}
@@ -124,7 +131,8 @@ def find_config(places: Places, folder: str, name: str) -> Path:
     path = places.configs / folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ValueError(f"configs/{folder}/{name}.yaml is missing{nearest(name, known)}. There are: {', '.join(known)}")
+        there = f"There are: {', '.join(known)}"
+        raise ValueError(f"configs/{folder}/{name}.yaml is missing{nearest(name, known)} {there}")
     return path
 
 

@@ -32,10 +32,6 @@ class Places:
     def checkpoints(self, competition: str, run: str) -> Path:
         return self.root / "checkpoints" / competition / run
 
-    def tokens(self) -> Path:
-        """Cached tokens, keyed by content: shared by folds, runs and processes."""
-        return self.root / "checkpoints" / "tokens"
-
 
 def find_places() -> Places:
     """The repository this file stands in, or the folder `$FOLDBLEND_ROOT` names (tests, a second workspace)."""

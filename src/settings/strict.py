@@ -60,3 +60,24 @@ def _dotted(values: dict, prefix: str = "") -> list[str]:
     for key, value in values.items():
         keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
     return keys
+
+
+def describe_differences(stored: dict, now: dict) -> list[str]:
+    """`optimizer.lr was 5e-05, is now 3e-05` for each leaf on which two nested dicts of plain values disagree."""
+    missing = "not there"
+    was, is_now = _leaves(stored), _leaves(now)
+    return [
+        f"{key} was {was.get(key, missing)}, is now {is_now.get(key, missing)}"
+        for key in sorted(was.keys() | is_now.keys())
+        if was.get(key, missing) != is_now.get(key, missing)
+    ]
+
+
+def _leaves(values: dict, prefix: str = "") -> dict:
+    leaves = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return leaves

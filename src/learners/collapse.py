@@ -1,0 +1,41 @@
+"""A training that learns nothing is stopped early, with what was seen and what to try."""
+
+import math
+
+import numpy as np
+
+CURE = "Try a lower --optimizer.lr, a longer --optimizer.warmup_fraction, or --training.precision fp32"
+LEAST_SPREAD = 1e-3
+"""Logits of a model that tells texts apart spread by far more than this between rows."""
+MEAN_OVER_STEPS = 100
+
+
+class CollapseGuard:
+    """Watches the training loss against the best constant answer's, and the logits for being constant."""
+
+    def __init__(self, prior_loss: float, check_after_steps: int):
+        self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
+
+    def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
+        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's."""
+        if not math.isfinite(loss):
+            raise ValueError(f"step {step}: the training loss is {loss}. {CURE}")
+        if self.check_after_steps and step >= self.check_after_steps and mean_loss >= self.prior_loss:
+            raise ValueError(
+                f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
+                f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
+            )
+
+
+def update_mean(mean_loss: float, loss: float, step: int) -> float:
+    """Running mean over about the last MEAN_OVER_STEPS steps; the plain mean before that. `step` counts from 0."""
+    return mean_loss + (loss - mean_loss) / min(step + 1, MEAN_OVER_STEPS)
+
+
+def check_logits(logits: np.ndarray, what: str) -> None:
+    """Raises ValueError when logits (n, L) are not finite, or the same for every row."""
+    bad = int((~np.isfinite(logits)).any(1).sum())
+    if bad:
+        raise ValueError(f"{what}: {bad} of {len(logits)} rows have logits that are not finite. {CURE}")
+    if len(logits) > 1 and float(logits.std(0).max()) < LEAST_SPREAD:
+        raise ValueError(f"{what}: every text gets the same logits, so the model has collapsed to a constant. {CURE}")

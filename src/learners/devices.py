@@ -1,0 +1,33 @@
+"""What the hardware of this process can do, and how it is shared."""
+
+import os
+import platform
+
+import torch
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Accelerate's name of the precision: bf16 where the hardware computes in it, else fp16 on CUDA, else none.
+
+    Args: wanted: `auto`, `fp32`, `bf16` or `fp16`.
+    Raises: ValueError: fp16 asked of a CPU, where it would silently be fp32.
+    """
+    if wanted == "fp16" and device.type == "cpu":
+        raise ValueError("training.precision fp16 does nothing on a CPU; use auto, bf16 or fp32")
+    if wanted != "auto":
+        return {"fp32": "no"}.get(wanted, wanted)
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def use_all_cores() -> None:
+    """Give this process its share of the cores; a launcher's own default is one thread."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def describe_device(device: torch.device, n_processes: int, precision: str) -> str:
+    """`2 x NVIDIA H200, bf16`, for the record of a fold."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} {device.type}"
+    return f"{n_processes} x {name}, {'fp32' if precision == 'no' else precision}"

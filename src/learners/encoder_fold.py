@@ -1,0 +1,181 @@
+"""The training loop of one fold of an encoder: steps, saves, goes on where it was killed."""
+
+import sys
+import time
+
+import numpy as np
+import torch
+
+from learners.batches import plan_epoch, split_step
+from learners.checkpoints import (
+    CHECKPOINT,
+    WEIGHTS,
+    Place,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from learners.collapse import CollapseGuard, update_mean
+from learners.heldout import score_heldout
+from learners.interface import FoldRows
+from learners.interruption import Interruption
+from learners.losses import SUMMED_LOSSES, prior_loss
+from learners.optimizer import build_optimizer, lr_factor, set_lr
+from learners.predicting import predict_logits
+from learners.progress import Progress
+
+LOSS_EVERY_STEPS = 10
+"""Reading the loss waits for the device, so it is read this often."""
+
+
+class EncoderFold:
+    """One fold: the model, its optimiser, and the place it has come to."""
+
+    def __init__(self, learner, rows: FoldRows):
+        self.learner, self.rows, self.accelerator = learner, rows, learner.accelerator
+        self.training, self.corpus = learner.run.training, learner.corpus
+        self.labels = torch.from_numpy(self.corpus.labels.astype(np.float32))  # (N, L)
+        model, pos_weight = learner.build_fold_model(rows)
+        optimizer = build_optimizer(model, learner.run.optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.pos_weight = pos_weight.to(self.accelerator.device)
+        self.summed_loss = SUMMED_LOSSES[self.corpus.task]
+        baseline = prior_loss(self.corpus.labels[rows.train], pos_weight, self.corpus.task)
+        self.guard = CollapseGuard(baseline, self.training.collapse_check_after_steps)
+        self.steps_per_epoch = -(-len(rows.train) // self.training.global_batch_size)
+        self.identity = learner.identity(rows)
+        self.place = self._restore()
+        self.saved_at = time.monotonic()
+        self.window_loss, self.window_rows = torch.zeros((), device=self.accelerator.device), 0
+
+    def train(self) -> None:
+        """Train to the end from wherever the fold stands. Raises SystemExit after a signal, once saved."""
+        if self.place.epoch == self.training.epochs:
+            return
+        done = self.place.epoch * len(self.rows.train) + self.place.step * self.training.global_batch_size
+        total = self.training.epochs * len(self.rows.train)
+        self.progress = Progress(f"fold {self.rows.fold}", total, done, self.accelerator.is_main_process)
+        if done:
+            self.progress.say(f"goes on from epoch {self.place.epoch + 1}, step {self.place.step}")
+        try:
+            with Interruption() as interruption:
+                while self.place.epoch < self.training.epochs:
+                    self._train_epoch(interruption)
+        finally:
+            self.progress.close()
+
+    def score(self, heldout_logits: np.ndarray) -> dict:
+        """The score shown for held-out logits (n_heldout, L); its cut-offs are the training rows' label rates."""
+        labels = self.corpus.labels
+        rates = labels[self.rows.train].mean(0)
+        return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task)
+
+    def _train_epoch(self, interruption) -> None:
+        steps = plan_epoch(
+            self.rows.train,
+            self.learner.tokens.lengths,
+            self.training.global_batch_size,
+            [self.learner.run.seed, self.rows.fold, self.place.epoch],
+        )
+        started = time.monotonic()
+        for rows in steps[self.place.step :]:
+            self._take_step(rows)
+            self.place.step += 1
+            self.place.seconds += time.monotonic() - started
+            started = time.monotonic()
+            self.progress.advance(len(rows), self._state())
+            if interruption.signal_number:
+                self._stop(interruption.signal_number)
+            if started - self.saved_at > 60 * self.training.checkpoint_every_minutes:
+                self._save(CHECKPOINT)
+        self._end_epoch()
+
+    def _take_step(self, rows: np.ndarray) -> None:
+        """One optimiser step on `rows`, shared by the processes; dropout is seeded by the step, so a resumed run repeats it."""
+        step = self.place.epoch * self.steps_per_epoch + self.place.step
+        set_lr(self.optimizer, lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer))
+        seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
+        for shares in micro_batches[:-1]:
+            with self.accelerator.no_sync(self.model):
+                self._backward(shares, len(rows))
+        self._backward(micro_batches[-1], len(rows))
+        max_norm = self.learner.run.optimizer.max_grad_norm
+        if max_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.window_rows += len(rows)
+        if (step + 1) % LOSS_EVERY_STEPS == 0:
+            self._read_loss(step)
+
+    def _backward(self, shares: list[np.ndarray], rows_in_step: int) -> None:
+        """Gradients of this process's share. The sum is divided by all rows of the step, whoever holds them."""
+        mine = shares[self.accelerator.process_index]
+        present = len(mine) > 0
+        rows = mine if present else self.rows.train[:1]  # a process without rows still takes part, with weight 0
+        inputs = {k: v.to(self.accelerator.device) for k, v in self.learner.tokens.batch(rows).items()}
+        labels = self.labels[rows].to(self.accelerator.device)  # (B, L)
+        with self.accelerator.autocast():
+            logits = self.model(**inputs)  # (B, L)
+        summed = self.summed_loss(logits, labels, self.pos_weight) * present
+        self.window_loss += summed.detach()
+        # DDP averages gradients over processes, so the share is scaled back up to a sum
+        self.accelerator.backward(summed * (self.accelerator.num_processes / rows_in_step))
+
+    def _read_loss(self, step: int) -> None:
+        loss = float(self.accelerator.reduce(self.window_loss, "sum")) / self.window_rows
+        self.place.mean_loss = update_mean(self.place.mean_loss, loss, step // LOSS_EVERY_STEPS)
+        self.window_loss, self.window_rows = torch.zeros_like(self.window_loss), 0
+        self.guard.check_loss(step, loss, self.place.mean_loss)
+
+    def _state(self) -> str:
+        scores = [f"epoch {self.place.epoch + 1}/{self.training.epochs}", f"loss {self.place.mean_loss:.4f}"]
+        return "  ".join(scores + [f"held-out macro-F1 {entry['macro_f1']:.4f}" for entry in self.place.history[-1:]])
+
+    def _end_epoch(self) -> None:
+        """Show the held-out score (the last epoch's is shown with the predictions) and save."""
+        self.place.epoch, self.place.step = self.place.epoch + 1, 0
+        if self.place.epoch < self.training.epochs:
+            n_labels = len(self.corpus.label_names)
+            logits = predict_logits(self.accelerator, self.model, self.learner.tokens, self.rows.heldout, n_labels)
+            self.place.history.append(self.score(logits))
+            self.progress.say(f"epoch {self.place.epoch} ended: {self._state()}")
+            self._save(CHECKPOINT)
+        else:
+            self._save(WEIGHTS)
+
+    def _stop(self, signal_number: int) -> None:
+        self._save(CHECKPOINT)
+        self.progress.say(f"stopped by signal {signal_number}, saved; the same command goes on from here")
+        sys.exit(128 + signal_number)
+
+    def _save(self, name: str) -> None:
+        """The first process writes; the finished weights replace the checkpoint."""
+        if self.accelerator.is_main_process:
+            state = self.accelerator.unwrap_model(self.model).state_dict()
+            tensors = {f"model.{key}": value for key, value in state.items()}
+            if name == CHECKPOINT:
+                tensors |= optimizer_tensors(self.optimizer)
+                self.place.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
+            save_checkpoint(self.rows.checkpoint_dir / name, tensors, self.place, self.identity)
+            if name == WEIGHTS:
+                (self.rows.checkpoint_dir / CHECKPOINT).unlink(missing_ok=True)
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> Place:
+        """Load the finished weights, else the checkpoint, else stand at the beginning."""
+        for name in (WEIGHTS, CHECKPOINT):
+            found = load_checkpoint(self.rows.checkpoint_dir / name, self.identity)
+            if found is not None:
+                tensors, place = found
+                weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+                self.accelerator.unwrap_model(self.model).load_state_dict(weights)
+                if name == CHECKPOINT:
+                    restore_optimizer(self.optimizer, tensors)
+                    if self.accelerator.scaler:
+                        self.accelerator.scaler.load_state_dict(place.scaler)
+                return place
+        return Place()

@@ -1,0 +1,65 @@
+"""What every learner is given and what it hands back; learners/table.py lists the learners."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Every text of the competition and what is known of it; shared by all folds of a run."""
+
+    texts: tuple[str, ...]
+    """n_train + n_test texts, the training rows first."""
+    labels: np.ndarray
+    """bool (n_train, L); with task multiclass exactly one True a row."""
+    label_names: tuple[str, ...]
+    """L names in submission order."""
+    task: str
+    """`multilabel` or `multiclass`."""
+
+    @property
+    def test_rows(self) -> np.ndarray:
+        """int64 (n_test,): positions of the test rows in `texts`."""
+        return np.arange(len(self.labels), len(self.texts))
+
+
+@dataclass(frozen=True)
+class FoldRows:
+    """One fold: which training rows teach and which are held out. Held-out labels are read for the shown score only."""
+
+    fold: int
+    train: np.ndarray
+    """int64 (n_taught,), rising."""
+    heldout: np.ndarray
+    """int64 (n_heldout,), rising."""
+    checkpoint_dir: Path
+    """Where this fold may save itself."""
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """What one trained fold says of its held-out rows and of the test rows."""
+
+    heldout: np.ndarray
+    """float32 (n_heldout, L), in the order of FoldRows.heldout."""
+    test: np.ndarray
+    """float32 (n_test, L), in the order of Corpus.test_rows."""
+    kind: str
+    """`logits` or `probs`."""
+    score: dict[str, float]
+    """What the held-out rows say of the fold; nothing was chosen by it."""
+    device: str
+    """Where it was trained."""
+
+
+class Learner(Protocol):
+    """A learner is made once a run and trains any number of its folds."""
+
+    uses_all_processes: bool
+    """Whether every process of a launch takes part; otherwise only the first one trains."""
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        """Train on rows.train, predict rows.heldout and the test rows. Goes on from a checkpoint where there is one."""

@@ -1,0 +1,17 @@
+"""The table of learners. A new kind of learner is one new file and one line here."""
+
+from importlib import import_module
+
+from learners.interface import Corpus, Learner
+from settings.run import RunSettings
+
+LEARNERS = {
+    "tfidf": "learners.tfidf:TfidfLearner",
+    "encoder": "learners.encoder:EncoderLearner",
+}
+
+
+def build_learner(run: RunSettings, corpus: Corpus) -> Learner:
+    """The learner that `run.learner` names, imported only now so that TF-IDF never loads torch."""
+    module, name = LEARNERS[run.learner].split(":")
+    return getattr(import_module(module), name)(run, corpus)

@@ -1,0 +1,123 @@
+"""Door: train folds of one run and write their out-of-fold predictions.
+
+accelerate launch src/train.py --fold 3
+accelerate launch src/train.py --competition goemotions --run tfidf --fold 0 1 2
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from competition.fetch import ensure_data
+from competition.tables import Tables, load_tables
+from folding.draw import draw_folds
+from learners.interface import Corpus, FoldRows
+from learners.table import build_learner
+from ledger.files import hold_lock
+from ledger.folds import Folds, ensure_folds
+from ledger.oof import FoldFile, check_same_settings, finished_folds, remove_folds, write_fold
+from ledger.provenance import describe_environment
+from settings.loading import Job, default_settings_of, guard, open_job, settings_of
+
+
+def add_flags(parser) -> None:
+    parser.add_argument("--fold", nargs="+", default=["all"], help="one or several of 0..n_folds-1, or `all`")
+    parser.add_argument("--overwrite", action="store_true", help="train anew what is there")
+
+
+def main(argv: list[str] | None = None) -> None:
+    is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
+    job = open_job("train.py", argv, add_flags, with_run=True)
+    tables, folds = prepare(job)
+    wanted = parse_folds(job.own.fold, folds.n_folds)
+    todo = choose_folds(job, wanted, folds, tables, is_first)
+    if is_first:
+        show_plan(job, wanted, todo)
+    if not todo:
+        return
+    texts = (*tables.train_texts, *tables.test_texts)
+    learner = build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task))
+    if is_first or learner.uses_all_processes:
+        for fold in todo:
+            train_one(job, learner, fold, folds, tables, is_first)
+
+
+def prepare(job: Job) -> tuple[Tables, Folds]:
+    """The competition's tables and folds; the first of several processes fetches and draws what is not there."""
+    data_dir = job.places.data(job.competition_name)
+    with hold_lock(data_dir.with_name(f".{job.competition_name}.lock")):
+        for line in ensure_data(job.competition_name, job.competition, job.places):
+            print(line)
+    tables = load_tables(job.competition, data_dir)
+    return tables, ensure_folds(job.places, job.competition_name, job.competition, tables, draw_folds)
+
+
+def parse_folds(given: list[str], n_folds: int) -> list[int]:
+    """Fold numbers asked for. Raises ValueError naming what is not a fold."""
+    if given == ["all"]:
+        return list(range(n_folds))
+    wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
+    if wrong:
+        raise ValueError(f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`")
+    return sorted({int(name) for name in given})
+
+
+def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:
+    """Folds still to be trained; with --overwrite all wanted ones, after forgetting what is there."""
+    at = (job.places, job.competition_name, job.run_name)
+    if not job.own.overwrite:
+        check_same_settings(*at, settings_of(job.run), default_settings_of(job.run))
+        done = finished_folds(*at, folds, tables)
+        return [fold for fold in wanted if fold not in done]
+    if is_first:
+        remove_folds(*at, wanted)
+        for fold in wanted:
+            shutil.rmtree(checkpoint_dir(job, fold), ignore_errors=True)
+    return wanted
+
+
+def checkpoint_dir(job: Job, fold: int) -> Path:
+    return job.places.checkpoints(job.competition_name, job.run_name) / f"fold{fold}"
+
+
+def show_plan(job: Job, wanted: list[int], todo: list[int]) -> None:
+    """The resolved settings and what will be done with them."""
+    print(f"competition {job.competition_name}, run {job.run_name}: {json.dumps(settings_of(job.run))}")
+    skipped = [fold for fold in wanted if fold not in todo]
+    if skipped:
+        print(f"already trained: fold {', '.join(map(str, skipped))} (--overwrite trains anew)")
+    if todo:
+        print(f"to train: fold {', '.join(map(str, todo))}", flush=True)
+
+
+def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:
+    """Train one fold and hand its predictions to the ledger; one process at a time may work on a fold."""
+    folder = checkpoint_dir(job, fold)
+    busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
+    with hold_lock(folder.with_name(f".fold{fold}.lock"), busy) if is_first else nullcontext():
+        started = time.monotonic()
+        heldout = np.flatnonzero(folds.fold == fold)
+        predictions = learner.train_fold(FoldRows(fold, np.flatnonzero(folds.fold != fold), heldout, folder))
+        if not is_first:
+            return
+        record = {
+            "settings": settings_of(job.run),
+            "score": predictions.score,
+            "device": predictions.device,
+            "seconds": round(time.monotonic() - started, 1),
+            "environment": describe_environment(Path(__file__).parent),
+        }
+        fold_file = FoldFile(fold, heldout, predictions.heldout, predictions.test, predictions.kind)
+        path = write_fold(job.places, job.competition_name, job.run_name, folds, tables, fold_file, record)
+    score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
+    print(f"{path.relative_to(job.places.root)}: held-out {score}, {record['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
