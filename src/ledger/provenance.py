@@ -5,11 +5,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("torch", "transformers", "accelerate", "peft", "scikit-learn", "numpy", "pandas", "iterative-stratification")
+PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "pandas", "iterative-stratification")
 
 
 def describe_environment(code: Path) -> dict:
-    """Python and package versions, and the git commit of the folder `code` (with `+` where files have changed since)."""
+    """Python and package versions, and the git commit of the folder `code` (`+` where files have changed since)."""
     return {"python": platform.python_version(), **_versions(), "git_commit": _commit(code)}
 
 

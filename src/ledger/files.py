@@ -1,0 +1,203 @@
+"""Ledger room: how a file reaches the disk (whole or not at all), its hash, its lock, and a strict reading of JSON."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+SEAL = "record_sha256"
+"""The key of a record that holds the hash of all its other keys."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes `path`'s place when the block ends, and leaves no trace when it fails or is killed.
+
+    The bytes go to a hidden file in the same folder, are forced to the disk, and get the name in one step
+    (rename(2) is atomic), so a reader finds the old file or the new one, never a mixture.
+
+    Raises: OSError: the folder is read-only or the disk full; the message names the path and what to do.
+    """
+    temporary = path.parent / f".{_owner()}-{secrets.token_hex(4)}.{path.name}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all. Raises: OSError: see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there, for good. Raises: OSError: the folder is read-only."""
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise _explained(error, path) from error
+
+
+def _owner() -> str:
+    return f"{os.uname().nodename[:40]}-{os.getpid()}"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed writers of this machine left of `path`: a night of kills must not fill the disk."""
+    host = os.uname().nodename[:40]
+    for left in path.parent.iterdir():
+        if left.name.startswith(f".{host}-") and left.name.endswith(f".{path.name}.tmp"):
+            pid = left.name[len(host) + 2 :].split("-")[0]
+            if pid.isdecimal() and not _is_alive(int(pid)):
+                left.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut; a few network filesystems cannot sync a folder, and say EINVAL."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _explained(error: OSError, path: Path) -> OSError:
+    """The same kind of error with the path, what was found and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        cure = "no space is left there. Free some and run the same command again"
+    elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        cure = "the folder cannot be written. Make it writable (chmod u+w), or set $FOLDBLEND_ROOT to a folder that is"
+    else:
+        cure = f"{error.strerror or error}. Put that right and run the same command again"
+    explained = type(error)(f"{path}: not written: {cure}; an earlier file of that name is whole")
+    explained.errno = error.errno
+    return explained
+
+
+@contextmanager
+def hold_lock(path: Path, busy: str = "") -> Iterator[None]:
+    """Let one process at a time into the block; the lock dies with its process, however that ends.
+
+    Args:   path: the lock's file, made here and removed on leaving.   busy: what to say when another holds it.
+    Raises: ValueError: another process holds the lock and `busy` is given; without it, wait.
+            OSError: the folder cannot be written.
+    """
+    descriptor = _open_lock(path, busy)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _open_lock(path: Path, busy: str) -> int:
+    """A locked descriptor of the file that bears the lock's name now (its last holder may just have removed it)."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _explained(error, path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ValueError(busy) from None
+        os.close(descriptor)
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write a JSON record with a hash of itself, so that a later change of any value shows.
+
+    Raises: ValueError: a value that JSON does not know (NaN, an array). OSError: see `replacing`.
+    """
+    body = {key: value for key, value in record.items() if key != SEAL}
+    try:
+        sealed = {**body, SEAL: _seal(body)}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the record holds a value that JSON cannot: {error}") from None
+    write_atomically(path, (json.dumps(sealed, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_record(path: Path) -> dict:
+    """Read a record that `write_record` wrote, without its hash.
+
+    Raises: ValueError: no JSON object, cut off, a key twice, NaN, or changed since it was written.
+    """
+    record = _read_json(path)
+    seal = record.pop(SEAL, None)
+    if seal is None:
+        raise ValueError(f"{path}: no {SEAL}, so written by another program or an older version")
+    if seal != _seal(record):
+        raise ValueError(f"{path}: changed or damaged since it was written (its {SEAL} is of other contents)")
+    return record
+
+
+def _seal(body: dict) -> str:
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return sha256_bytes(text.encode())
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); cut off or not written by this project") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def _no_key_twice(pairs: list) -> dict:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str):
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,30 @@
+"""Ledger room: submissions/<competition>/<name>.csv and the .json that says how it was made.
+
+The .json is written first, the .csv last: a .csv that is there is whole and described. A .json alone is what a kill
+between the two leaves; nothing reads it, and the same command writes it again.
+"""
+
+from pathlib import Path
+
+from ledger.files import sha256_bytes, sha256_file, write_atomically, write_record
+from settings.places import Places
+from settings.strict import check_name
+
+
+def write_submission(places: Places, competition_name: str, name: str, csv_bytes: bytes, record: dict) -> Path:
+    """Write a submission and its record, which gets the CSV's hash as `csv_sha256`.
+
+    Returns: the CSV's path.
+    Raises: ValueError: a name that is no file name, a record that JSON cannot hold. OSError: the folder cannot be
+            written; an earlier submission of that name is whole.
+    """
+    path = places.submissions(check_name(competition_name, "competition")) / f"{check_name(name, 'submission')}.csv"
+    write_record(path.with_suffix(".json"), {**record, "csv_sha256": sha256_bytes(csv_bytes)})
+    write_atomically(path, csv_bytes)
+    return path
+
+
+def earlier_submissions(places: Places, competition_name: str) -> dict[str, Path]:
+    """sha256 -> path of every CSV in submissions/<competition>/; of two equal ones, the first by name."""
+    paths = sorted(places.submissions(competition_name).glob("*.csv"), reverse=True)
+    return {sha256_file(path): path for path in paths}
