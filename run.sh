@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# From nothing to a checked submission. Everything is installed into .venv/ in this folder.
+#   ./run.sh                                                 what configs/default.yaml names: about 5 minutes on 2 cores
+#   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: about 1 hour on 2 cores
+#   ./run.sh test [pytest arguments]                         the tests
+#   ./run.sh setup                                           only the environment
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { printf '\n== %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+gpus() { nvidia-smi -L 2>/dev/null | grep -c '^GPU' || true; }
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-}" python3 python3.12 python3.13 python3.11; do
+        if [ -n "$candidate" ] && "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    die "no Python 3.11, 3.12 or 3.13 found. Install one, or name it: PYTHON=/path/to/python ./run.sh"
+}
+
+install_with_uv() {
+    local backend=auto
+    if [ "$(uname -s)" = Linux ] && [ "$(gpus)" -eq 0 ]; then backend=cpu; fi
+    uv venv --quiet --allow-existing --python ">=3.11,<3.14" .venv &&
+        UV_TORCH_BACKEND=$backend uv pip install --python .venv/bin/python -r requirements.txt -r tests/requirements.txt &&
+        uv pip install --quiet --python .venv/bin/python --no-deps -r requirements-no-deps.txt
+}
+
+install_on_kaggle() { # the notebook's own torch, transformers and so on are seen from the environment
+    local python=$1
+    "$python" -m venv --system-site-packages --without-pip .venv
+    "$python" -m pip --quiet --python .venv/bin/python install -r requirements.txt -r tests/requirements.txt
+    "$python" -m pip --quiet --python .venv/bin/python install --no-deps -r requirements-no-deps.txt
+}
+
+install_with_pip() {
+    local python=$1
+    "$python" -m venv .venv
+    if [ "$(gpus)" -eq 0 ]; then install_cpu_torch; fi
+    .venv/bin/python -m pip install --quiet -r requirements.txt -r tests/requirements.txt
+    .venv/bin/python -m pip install --quiet --no-deps -r requirements-no-deps.txt
+}
+
+install_cpu_torch() { # where pip would bring gigabytes of CUDA libraries along, uv knows the CPU build
+    local pip=".venv/bin/python -m pip"
+    if $pip install --quiet --dry-run --report - torch==2.13.0 2>/dev/null | grep -q '"name": "nvidia-'; then
+        $pip install --quiet uv
+        if .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu torch==2.13.0; then return; fi
+        say "no CPU build of torch answers: taking the one with CUDA"
+    fi
+    $pip install --quiet torch==2.13.0
+}
+
+setup() {
+    local wanted python
+    wanted=$(cat requirements.txt requirements-no-deps.txt tests/requirements.txt)
+    if [ "$(cat .venv/installed.txt 2>/dev/null)" = "$wanted" ]; then return; fi
+    say "installing into $PWD/.venv"
+    if [ -n "${KAGGLE_KERNEL_RUN_TYPE:-}" ]; then
+        install_on_kaggle "$(find_python)"
+    elif ! { command -v uv >/dev/null && install_with_uv; }; then
+        python=$(find_python)
+        install_with_pip "$python"
+    fi
+    printf '%s\n' "$wanted" >.venv/installed.txt
+}
+
+launch() {
+    local n
+    n=$(gpus)
+    if [ "$n" -gt 1 ]; then
+        .venv/bin/accelerate launch --multi_gpu --num_processes "$n" --num_machines 1 --mixed_precision no --dynamo_backend no "$@"
+    else
+        .venv/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no "$@"
+    fi
+}
+
+default() { # one value of configs/default.yaml; a list becomes a,b,c
+    PYTHONPATH=src .venv/bin/python -c '
+import sys
+from settings.loading import load_defaults
+from settings.places import find_places
+value = getattr(load_defaults(find_places()), sys.argv[1])
+print(value if isinstance(value, str) else ",".join(value))' "$1"
+}
+
+main_job() {
+    local competition runs run
+    competition=${1:-$(default competition)}
+    runs=${2:-$(default runs)}
+    say "folds of $competition"
+    .venv/bin/python src/make_folds.py --competition "$competition"
+    for run in ${runs//,/ }; do
+        say "training run $run"
+        launch src/train.py --competition "$competition" --run "$run" --fold all
+    done
+    say "blending $runs"
+    .venv/bin/python src/blend.py --competition "$competition" --runs "$runs"
+}
+
+competition="" runs=""
+case "${1:-}" in
+test)
+    shift
+    setup
+    exec .venv/bin/python -m pytest "$@"
+    ;;
+setup)
+    setup
+    exit
+    ;;
+esac
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --competition | --runs)
+        [ $# -ge 2 ] || die "$1 needs a value"
+        if [ "$1" = --runs ]; then runs=$2; else competition=$2; fi
+        shift 2
+        ;;
+    --competition=*) competition=${1#*=} && shift ;;
+    --runs=*) runs=${1#*=} && shift ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit ;;
+    *) die "unknown argument '$1'; expected --competition NAME, --runs A,B, test or setup" ;;
+    esac
+done
+setup
+main_job "$competition" "$runs"
