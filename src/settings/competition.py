@@ -160,7 +160,8 @@ def _name_conflicts(settings: CompetitionSettings):
         if name == settings.id_column:
             yield f"labels.names holds the id column {name!r}"
         for group, part in (("labels", labels), ("submission", submission)):
-            if part.form == "delimited" and part.values == "names" and part.delimiter in name:
+            in_words = part.form == "delimited" and part.values == "names"
+            if in_words and part.delimiter and part.delimiter in name:
                 yield f"label {name!r} holds {group}.delimiter {part.delimiter!r}, so a cell could be read two ways"
 
 

@@ -1,0 +1,64 @@
+"""competition/: data/<competition>/ filled where it is empty: made here, copied, downloaded, or asked for."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from competition.goemotions import goemotions_files
+from competition.problems import shown_path
+from competition.sample import sample_files
+from settings.competition import CompetitionSettings, FilesSettings
+from settings.places import Places
+
+FILLED = ("train.csv", "test.csv", "sample_submission.csv", "truth.csv")
+"""What the sources `sample` and `goemotions` fill; truth.csv is read by bench/score_submission.py alone."""
+
+
+def ensure_data(competition_name: str, competition: CompetitionSettings, places: Places) -> list[str]:
+    """Fill data/<competition>/ where its files are absent, never over one that is there; what was done, as sentences.
+
+    Raises: ValueError: files are absent and only the user can get them, a source was changed, or there is no network.
+    """
+    files = competition.files
+    folder = places.data(competition_name)
+    stated = [files.train, files.test, files.sample_submission]
+    by_us = files.source in ("sample", "goemotions")
+    absent = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
+    if not absent:
+        return []
+    if not by_us:
+        where = shown_path(folder)
+        raise ValueError(f"{where}: {', '.join(absent)} not there. {how_to_get(competition_name, files)}")
+    if not set(stated) <= set(FILLED):
+        raise ValueError(f"files.source {files.source} writes {', '.join(FILLED[:3])}; files: names {', '.join(stated)}")
+    contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
+    for name in absent:
+        _write_whole(folder / name, contents[name])
+    return [f"{shown_path(folder)}: {', '.join(absent)} written ({origin})"]
+
+
+def how_to_get(competition_name: str, files: FilesSettings) -> str:
+    """What fills data/<competition>/, as a sentence."""
+    folder = f"data/{competition_name}"
+    if files.source == "kaggle" or files.kaggle:
+        slug = files.kaggle or "<slug>"
+        return (
+            f"Run: kaggle competitions download -c {slug} -p {folder} && unzip {folder}/{slug}.zip -d {folder} "
+            f"(accept the rules on https://www.kaggle.com/competitions/{slug}/rules first)"
+        )
+    if files.source == "by_hand":
+        return f"Put it into {folder}/, or state its name under files: in configs/competitions/{competition_name}.yaml"
+    return f"Run: python src/make_folds.py --competition {competition_name} (files.source {files.source} fills it)"
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a kill leaves it whole or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,106 @@
+"""competition/: the ways a row's labels are written (0/1 columns, a delimited cell, one class name) into (N, L) bool.
+
+The same reader serves train.csv, kept-aside truth and our own submission when it is linted.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from competition.problems import Problems, excerpt, nearest, quoted
+from competition.reading import TextTable
+
+ZERO_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+"""What a 0/1 cell may hold; pandas writes 1.0 once a column has held a gap."""
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """How labels are written in one file, and what they are called."""
+
+    form: str
+    names: tuple[str, ...]
+    column: str = ""
+    delimiter: str = ","
+    values: str = "names"
+    one_a_row: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that must be there."""
+        return self.names if self.form == "columns" else (self.column,)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """What a cell may say -> position of the label."""
+        says = self.names if self.values == "names" else map(str, range(len(self.names)))
+        return {name: k for k, name in enumerate(says)}
+
+
+def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
+    """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label."""
+    if form.form == "columns":
+        labels = _from_columns(table, form.names, problems)
+    else:
+        labels = _from_cells(table.column(form.column), form, problems)
+    if form.one_a_row and not problems:
+        _check_one_a_row(labels, form, problems)
+    return labels
+
+
+def _from_columns(table: TextTable, names: Sequence[str], problems: Problems) -> np.ndarray:
+    labels = np.zeros((len(table.rows), len(names)), dtype=bool)  # (N, L)
+    for k, name in enumerate(names):
+        cells = table.column(name)
+        if set(cells) <= ZERO_ONE.keys():
+            labels[:, k] = [ZERO_ONE[cell] for cell in cells]
+            continue
+        bad = [(row, f"{name!r} is {excerpt(cell)}") for row, cell in enumerate(cells) if cell not in ZERO_ONE]
+        problems.add_rows(
+            f"{name!r} not 0 or 1", [(row, f"{sentence}; expected 0 or 1") for row, sentence in bad]
+        )
+    return labels
+
+
+def _from_cells(cells: Sequence[str], form: LabelForm, problems: Problems) -> np.ndarray:
+    """Cells repeat, so each spelling is read once."""
+    numbers = form.numbers
+    read = {cell: _read_cell(cell, form, numbers) for cell in set(cells)}
+    labels = np.zeros((len(cells), len(form.names)), dtype=bool)  # (N, L)
+    for row, cell in enumerate(cells):
+        labels[row, read[cell][0]] = True
+    kinds = {kind for _, defects in read.values() for kind, _ in defects}
+    for kind in sorted(kinds):
+        found = ((row, sentence) for row, cell in enumerate(cells) for k, sentence in read[cell][1] if k == kind)
+        problems.add_rows(kind, found)
+    return labels
+
+
+def _read_cell(cell: str, form: LabelForm, numbers: dict[str, int]) -> tuple[list[int], list[tuple[str, str]]]:
+    """Positions of the labels that a cell names, and (kind, sentence) of each defect in it."""
+    if not cell.strip():
+        missing = ("class missing", f"{form.column!r} is empty; expected one class")
+        return [], [missing] if form.form == "class" else []
+    said = [cell] if form.form == "class" else [part.strip() for part in cell.split(form.delimiter)]
+    defects = []
+    if doubled := {part for part in said if said.count(part) > 1 and part}:
+        defects.append(("doubled label", f"{quoted(sorted(doubled))} stands twice in {excerpt(cell)}"))
+    if "" in said:
+        defects.append(("empty label", f"an empty label in {excerpt(cell)}, between two {form.delimiter!r}"))
+    unknown = [part for part in said if part and part not in numbers]
+    for part in sorted(set(unknown)):
+        defects.append(("unknown label", f"unknown label {excerpt(part)}{_expected(part, form, numbers)}"))
+    return [numbers[part] for part in said if part in numbers], defects
+
+
+def _expected(part: str, form: LabelForm, numbers: Iterable[str]) -> str:
+    if form.values == "numbers":
+        return f"; expected 0 to {len(form.names) - 1}, as labels.names has {len(form.names)}"
+    return nearest(part, numbers) or f"; expected one of {quoted(numbers)}"
+
+
+def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) -> None:
+    counts = labels.sum(axis=1)
+    wrong = ((int(row), f"{counts[row]} labels; task multiclass expects one") for row in np.flatnonzero(counts != 1))
+    problems.add_rows("not exactly one label", wrong)
