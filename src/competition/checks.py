@@ -81,8 +81,9 @@ def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_fi
     missing = [name for name in test_ids if name not in in_sample]
     if missing:
         problems.add(f"{len(missing)} ids of {test_file} are missing: {quoted(missing)}")
-    extra = [(row, f"id {excerpt(name)} is not in {test_file}") for row, name in enumerate(sample_ids) if name not in in_test]
-    problems.add_rows(f"id not in {test_file}", extra)
+    extra = [row for row, name in enumerate(sample_ids) if name not in in_test]
+    found = [(row, f"id {excerpt(sample_ids[row])} is not in {test_file}") for row in extra]
+    problems.add_rows(f"id not in {test_file}", found)
 
 
 def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, problems: Problems) -> None:
@@ -96,4 +97,9 @@ def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, pr
 
 
 def _is_answer(cell: str, form: str) -> bool:
-    return cell in ZERO_ONE if form == "columns" else NUMBER.fullmatch(cell) is not None
+    return cell in ZERO_ONE if form == "columns" else is_number(cell)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite decimal number."""
+    return NUMBER.fullmatch(cell) is not None

@@ -30,7 +30,9 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, places:
         where = shown_path(folder)
         raise ValueError(f"{where}: {', '.join(absent)} not there. {how_to_get(competition_name, files)}")
     if not set(stated) <= set(FILLED):
-        raise ValueError(f"files.source {files.source} writes {', '.join(FILLED[:3])}; files: names {', '.join(stated)}")
+        raise ValueError(
+            f"files.source {files.source} writes {', '.join(FILLED[:3])}; files: names {', '.join(stated)}"
+        )
     contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
     for name in absent:
         _write_whole(folder / name, contents[name])

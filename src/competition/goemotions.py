@@ -47,9 +47,7 @@ def _converted(raw: dict[str, bytes]) -> dict[str, bytes]:
     return {
         "train.csv": table_bytes(("id", "text", "labels"), [(row, text, labels) for text, labels, row in train]),
         "test.csv": table_bytes(("id", "text"), [(row, text) for _, text, _, row in heldout]),
-        "sample_submission.csv": table_bytes(
-            ("id", *names), [(row, *["0"] * len(names)) for _, _, _, row in heldout]
-        ),
+        "sample_submission.csv": table_bytes(("id", *names), [(row, *["0"] * len(names)) for _, _, _, row in heldout]),
         "truth.csv": table_bytes(("id", "part", "labels"), [(row, part, labels) for part, _, labels, row in heldout]),
     }
 

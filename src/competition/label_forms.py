@@ -56,10 +56,9 @@ def _from_columns(table: TextTable, names: Sequence[str], problems: Problems) ->
         if set(cells) <= ZERO_ONE.keys():
             labels[:, k] = [ZERO_ONE[cell] for cell in cells]
             continue
-        bad = [(row, f"{name!r} is {excerpt(cell)}") for row, cell in enumerate(cells) if cell not in ZERO_ONE]
-        problems.add_rows(
-            f"{name!r} not 0 or 1", [(row, f"{sentence}; expected 0 or 1") for row, sentence in bad]
-        )
+        bad = [row for row, cell in enumerate(cells) if cell not in ZERO_ONE]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected 0 or 1") for row in bad]
+        problems.add_rows(f"{name!r} not 0 or 1", found)
     return labels
 
 

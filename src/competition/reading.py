@@ -56,7 +56,7 @@ def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | 
         return None
     text = EMPTY_LINES_AT_END.sub("\n", text)
     records = _quoted_records(text, form.separator) if form.quoting == "minimal" else _plain_records(text, form)
-    line, fields, defect = next(records, (1, [], ""))
+    _, fields, defect = next(records, (1, [], ""))
     if defect or not any(fields):
         problems.add(f"line 1: expected a header with column names, found {defect or 'an empty line'}")
         return None

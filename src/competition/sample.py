@@ -1,4 +1,4 @@
-"""competition/: the sample competition, drawn from a fixed seed: tweets that no one wrote, with the faults of real ones.
+"""competition/: the sample competition, from a fixed seed: tweets that no one wrote, with the faults of real ones.
 
 Label rates, labels a row and their company follow SemEval-2018 task 1 E-c (Mohammad et al. 2018), which has the same 11
 emotions. The only source of chance is `random.Random.random`, whose sequence Python promises to keep for a seed, and
@@ -28,8 +28,9 @@ MOODS = (
 SAYS_IT, SLIPS = 0.80, 0.012
 """Chance that a label shows in the text, and that an annotator changes one label of a row."""
 FRAMES = (
-    "{}", "i am {}", "so {} right now", "honestly {}", "feeling {} about {topic}", "{topic} has me {}", "i'm {} and it shows",
-    "still {} after {topic}", "day {n} of being {}", "a bit {} today", "why am i {}?", "{}, thanks to {topic}",
+    "{}", "i am {}", "so {} right now", "honestly {}", "feeling {} about {topic}", "{topic} has me {}",
+    "i'm {} and it shows", "still {} after {topic}", "day {n} of being {}", "a bit {} today", "why am i {}?",
+    "{}, thanks to {topic}",
 )  # fmt: skip
 NEGATED = ("not {} at all", "no longer {}", "my sister is {} lol", "they say i should be {}", "was {} once, years ago")
 """Frames in which a feeling is named and not felt."""
@@ -44,7 +45,7 @@ class Tweet:
 
 
 def sample_files() -> tuple[dict[str, bytes], str]:
-    """train.csv, test.csv (its label columns hold NONE), sample_submission.csv and truth.csv, and where they are from."""
+    """The four files by name, and where they are from; the label columns of test.csv hold NONE."""
     draw = Draw(random.Random(SEED))
     tweets = _with_repeats(draw, [_tweet(draw) for _ in range(N_TRAIN + N_TEST)])
     ids = [f"T{number:05d}" for number in draw.shuffled(range(1, 90_000), len(tweets))]
@@ -105,14 +106,19 @@ def _tweet(draw: Draw) -> Tweet:
 
 
 def _labels(draw: Draw) -> frozenset[str]:
-    """One mood, and then each of its labels by itself."""
-    u = draw.random()
-    for share, chances in MOODS:
-        u -= share
-        if u < 0:
-            break
+    """One mood, and then each of its labels by itself; at least its first."""
+    chances = _mood(draw.random())
     felt = {label for label in LABELS if draw.chance(chances.get(label, 0.0))}
     return frozenset(felt or list(chances)[:1])
+
+
+def _mood(u: float) -> dict[str, float]:
+    """The mood whose share of the unit interval holds u."""
+    for share, chances in MOODS[:-1]:
+        u -= share
+        if u < 0:
+            return chances
+    return MOODS[-1][1]
 
 
 def _annotated(draw: Draw, labels: frozenset[str]) -> frozenset[str]:

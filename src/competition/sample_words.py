@@ -1,6 +1,6 @@
 """competition/: the words of the sample competition. Every list is ordered from often to rarely drawn.
 
-`feelings` fit "I am ...", `events` are whole clauses that let an emotion be felt without naming it, `tags` are hashtags.
+`feelings` fit "I am ...", `events` are whole clauses that show an emotion without naming it, `tags` are hashtags.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,14 @@ def _items(text: str) -> tuple[str, ...]:
 
 EMOTIONS = {
     "anger": _emotion(
-        """angry | furious | so mad | fuming | livid | pissed off | annoyed | raging | outraged | irritated | seething |
-        enraged | infuriated | cross | boiling inside | ready to scream | fed up to the teeth | irate | incensed |
-        exasperated | wound up | hopping mad | bitter | provoked | at the end of my patience | aggravated""",
-        """they charged me twice and hung up on me | some idiot just cut me off in traffic | he lied to my face again |
-        how dare you talk to her like that | the landlord kept our deposit for nothing | stop calling me at 6 am |
-        who parks across two spaces | the airline lost my bag and shrugged | my neighbour is drilling on a sunday |
+        """angry | furious | so mad | fuming | livid | pissed off | annoyed | raging | outraged | irritated |
+        seething | enraged | infuriated | cross | boiling inside | ready to scream | fed up to the teeth | irate |
+        incensed | exasperated | wound up | hopping mad | bitter | provoked | at the end of my patience |
+        aggravated""",
+        """they charged me twice and hung up on me | some idiot just cut me off in traffic |
+        he lied to my face again | how dare you talk to her like that |
+        the landlord kept our deposit for nothing | stop calling me at 6 am | who parks across two spaces |
+        the airline lost my bag and shrugged | my neighbour is drilling on a sunday |
         they cancelled the meeting after i drove two hours | i will never forgive that referee | shut up already |
         you had one job | our boss took credit for the whole thing | they keep blaming us for their mess |
         forty minutes on hold and then cut off | the printer ate my thesis and smirked | nobody even said sorry |
@@ -40,48 +42,57 @@ EMOTIONS = {
         "😡🤬😤💢",
     ),
     "anticipation": _emotion(
-        """waiting for it | counting the days | can't wait | excited to see what comes | ready for tomorrow | curious |
-        on the edge of my seat | counting down | itching to start | eager | watching the clock | standing by | impatient |
-        bracing myself | all set to go | expecting big news | looking ahead | in suspense | primed | on tenterhooks""",
+        """waiting for it | counting the days | can't wait | excited to see what comes | ready for tomorrow |
+        curious | on the edge of my seat | counting down | itching to start | eager | watching the clock |
+        standing by | impatient | bracing myself | all set to go | expecting big news | looking ahead |
+        in suspense | primed | on tenterhooks""",
         """only three more sleeps until the trip | tickets go on sale at noon | results come out on monday |
-        the trailer drops tonight and my alarm is set | bags are packed by the door | refreshing the page every minute |
-        tomorrow we find out who made the team | first day at the new place next week | the oven says twelve more minutes |
+        the trailer drops tonight and my alarm is set | bags are packed by the door |
+        refreshing the page every minute | tomorrow we find out who made the team |
+        first day at the new place next week | the oven says twelve more minutes |
         the draw is tonight so fingers crossed | two weeks until the due date | our plane boards in an hour |
-        the season finale is almost here | the scoreboard says one lap to go | somebody hinted at an announcement |
-        the kettle is on and the chapter is waiting | the parcel is out for delivery""",
+        the season finale is almost here | the scoreboard says one lap to go |
+        somebody hinted at an announcement | the kettle is on and the chapter is waiting |
+        the parcel is out for delivery""",
         "#countdown #soon #cantwait #almostthere #waiting #tomorrow",
         "⏳👀🔜🤞",
     ),
     "disgust": _emotion(
-        """disgusted | sick of this | grossed out | appalled | revolted | nauseated | repulsed | ashamed of these people |
-        put off | sickened | horrified by the filth | queasy | offended | creeped out | full of contempt |
-        turned off | aghast | loathing every second | scandalised | allergic to this hypocrisy | repelled""",
-        """there was a hair in my soup | he clips his nails on the train | the bathroom had not been cleaned in weeks |
-        politicians laughing while people starve | what a vile thing to say | the milk came out in lumps |
-        grown men mocking a child online | this whole company is rotten | that comment section is a sewer |
-        someone sneezed straight into the buffet | the smell in this lift should be illegal | mould under the carpet again |
-        they sold expired meat with a new label | such a filthy trick to play on pensioners | the hypocrisy stinks |
-        cockroaches in the hotel shower | he wiped his nose on the menu | bribes everywhere you look""",
+        """disgusted | sick of this | grossed out | appalled | revolted | nauseated | repulsed |
+        ashamed of these people | put off | sickened | horrified by the filth | queasy | offended | creeped out |
+        full of contempt | turned off | aghast | loathing every second | scandalised |
+        allergic to this hypocrisy | repelled""",
+        """there was a hair in my soup | he clips his nails on the train |
+        the bathroom had not been cleaned in weeks | politicians laughing while people starve |
+        what a vile thing to say | the milk came out in lumps | grown men mocking a child online |
+        this whole company is rotten | that comment section is a sewer |
+        someone sneezed straight into the buffet | the smell in this lift should be illegal |
+        mould under the carpet again | they sold expired meat with a new label |
+        such a filthy trick to play on pensioners | the hypocrisy stinks | cockroaches in the hotel shower |
+        he wiped his nose on the menu | bribes everywhere you look""",
         "#gross #disgusting #ew #vile #shameful #yuck",
         "🤢🤮🙄😒",
     ),
     "fear": _emotion(
-        """scared | afraid | terrified | anxious | worried sick | nervous | panicking | frightened | on edge | shaking |
-        petrified | uneasy | spooked | dreading it | paranoid | alarmed | jittery | full of dread | startled at every noise |
-        apprehensive | horrified | unable to breathe | freaked out | timid | scared stiff | haunted""",
+        """scared | afraid | terrified | anxious | worried sick | nervous | panicking | frightened | on edge |
+        shaking | petrified | uneasy | spooked | dreading it | paranoid | alarmed | jittery | full of dread |
+        startled at every noise | apprehensive | horrified | unable to breathe | freaked out | timid |
+        scared stiff | haunted""",
         """someone was following me to the car | the turbulence will not stop | i heard steps in the attic |
-        the doctor wants to see me in person | my heart races every time the phone rings | there is a spider on my pillow |
-        what if i forget every word on stage | the sirens came closer all night | lights flickering and nobody home |
-        the test is in the morning and my hands will not stay still | the storm took the roof next door |
-        i keep checking the locks | the dog growls at an empty corner | they found a lump |
-        the brakes felt soft on the hill | i woke from a nightmare at 3 am | the water is rising in our street""",
+        the doctor wants to see me in person | my heart races every time the phone rings |
+        there is a spider on my pillow | what if i forget every word on stage | the sirens came closer all night |
+        lights flickering and nobody home | the test is in the morning and my hands will not stay still |
+        the storm took the roof next door | i keep checking the locks | the dog growls at an empty corner |
+        they found a lump | the brakes felt soft on the hill | i woke from a nightmare at 3 am |
+        the water is rising in our street""",
         "#scared #anxiety #nightmare #terror #panic #horror #nervous",
         "😱😨😰😬",
     ),
     "joy": _emotion(
-        """happy | so happy | delighted | thrilled | over the moon | grinning | cheerful | laughing so hard | ecstatic |
-        overjoyed | elated | buzzing | having a blast | glad | on cloud nine | dancing in the kitchen | jolly | giddy |
-        tickled | beaming | blissful | radiant | merry | full of beans | smiling like a fool | exhilarated | chuffed""",
+        """happy | so happy | delighted | thrilled | over the moon | grinning | cheerful | laughing so hard |
+        ecstatic | overjoyed | elated | buzzing | having a blast | glad | on cloud nine | dancing in the kitchen |
+        jolly | giddy | tickled | beaming | blissful | radiant | merry | full of beans | smiling like a fool |
+        exhilarated | chuffed""",
         """best day of my life | we won the cup | the baby laughed for the first time | i got the job |
         sunshine and pancakes in bed | my song came on and everybody danced | the whole family is home |
         that joke made my week | free cake at the office | our puppy discovered snow | it is finally friday |
@@ -91,57 +102,65 @@ EMOTIONS = {
         "😂😄🎉😁",
     ),
     "love": _emotion(
-        """in love | so in love with you | smitten | head over heels | crushing hard | adoring every bit of it | devoted |
-        full of love | fond of this place | infatuated | missing you already | besotted | soft for him | attached |
-        thankful for my people | enamoured | all heart | tender | warm inside | obsessed with her voice""",
-        """you are my favourite person | she brought me soup when i was ill | ten years married and still holding hands |
-        my cat sleeps on my chest every night | hugs from my little niece | he learnt my mother's recipe for me |
-        i would cross an ocean for these kids | forever grateful for my best friend | goodnight kisses on the phone |
-        he warmed my side of the bed | my grandad still writes her poems | family is everything to me |
-        your smile is my whole morning | sending kisses to my sister | she kept every letter i wrote""",
+        """in love | so in love with you | smitten | head over heels | crushing hard | adoring every bit of it |
+        devoted | full of love | fond of this place | infatuated | missing you already | besotted | soft for him |
+        attached | thankful for my people | enamoured | all heart | tender | warm inside | obsessed with her voice""",
+        """you are my favourite person | she brought me soup when i was ill |
+        ten years married and still holding hands | my cat sleeps on my chest every night |
+        hugs from my little niece | he learnt my mother's recipe for me | i would cross an ocean for these kids |
+        forever grateful for my best friend | goodnight kisses on the phone | he warmed my side of the bed |
+        my grandad still writes her poems | family is everything to me | your smile is my whole morning |
+        sending kisses to my sister | she kept every letter i wrote""",
         "#love #mylove #soulmate #family #crush #relationshipgoals",
         "💖😍🥰💕",
     ),
     "optimism": _emotion(
-        """hopeful | optimistic | positive about this | confident it works out | looking up | encouraged | motivated |
-        determined | inspired | ready to try again | upbeat | sure we can do it | believing | heartened | resolute |
-        bullish | seeing the bright side | undefeated | full of plans | reassured | geared up to grow | fired up""",
-        """tomorrow is a new day | every setback teaches you something | keep going, you are closer than you think |
-        things are getting better bit by bit | small steps still move you forward | one door closes and another opens |
-        we will rebuild and it will be stronger | good things come to those who keep at it | new month, new chances |
-        the treatment is working | the sun always comes back | never give up on yourself | this year is ours |
-        a fresh start in a new town | hard work pays in the end | there is light at the end of this tunnel |
-        the garden will bloom again | better times ahead""",
+        """hopeful | optimistic | positive about this | confident it works out | looking up | encouraged |
+        motivated | determined | inspired | ready to try again | upbeat | sure we can do it | believing |
+        heartened | resolute | bullish | seeing the bright side | undefeated | full of plans | reassured |
+        geared up to grow | fired up""",
+        """tomorrow is a new day | every setback teaches you something |
+        keep going, you are closer than you think | things are getting better bit by bit |
+        small steps still move you forward | one door closes and another opens |
+        we will rebuild and it will be stronger | good things come to those who keep at it |
+        new month, new chances | the treatment is working | the sun always comes back |
+        never give up on yourself | this year is ours | a fresh start in a new town | hard work pays in the end |
+        there is light at the end of this tunnel | the garden will bloom again | better times ahead""",
         "#hope #positivity #nevergiveup #motivation #believe #progress",
         "💪🌈✨🙏",
     ),
     "pessimism": _emotion(
-        """hopeless | doomed | giving up | expecting the worst | sure it will fail | pessimistic | resigned | jaded |
-        past caring | cynical about it | defeated | out of ideas | disillusioned | convinced nothing changes | bleak |
-        finished with trying | discouraged | without a way out | fatalistic | despondent""",
-        """what is the point | nothing ever works out for me | it only gets worse from here | we are all going to lose |
-        no one will read this anyway | the planet is cooked | there goes the last chance | another year, same misery |
-        they will never fix this | i already know the answer is no | it was too good to last | why even bother |
-        the economy is going off a cliff | every plan falls apart | this team will be relegated | good luck finding work now""",
+        """hopeless | doomed | giving up | expecting the worst | sure it will fail | pessimistic | resigned |
+        jaded | past caring | cynical about it | defeated | out of ideas | disillusioned |
+        convinced nothing changes | bleak | finished with trying | discouraged | without a way out | fatalistic |
+        despondent""",
+        """what is the point | nothing ever works out for me | it only gets worse from here |
+        we are all going to lose | no one will read this anyway | the planet is cooked |
+        there goes the last chance | another year, same misery | they will never fix this |
+        i already know the answer is no | it was too good to last | why even bother |
+        the economy is going off a cliff | every plan falls apart | this team will be relegated |
+        good luck finding work now""",
         "#doomed #hopeless #whybother #pointless #overit",
         "😩😑👎🫠",
     ),
     "sadness": _emotion(
-        """sad | heartbroken | so down | crying | lonely | depressed | miserable | gutted | in tears | devastated | low |
-        broken | blue | empty inside | grieving | homesick | hurting | melancholy | sorrowful | numb | inconsolable |
-        crushed | weeping | forlorn | dejected | mourning | glum | tearful""",
+        """sad | heartbroken | so down | crying | lonely | depressed | miserable | gutted | in tears |
+        devastated | low | broken | blue | empty inside | grieving | homesick | hurting | melancholy | sorrowful |
+        numb | inconsolable | crushed | weeping | forlorn | dejected | mourning | glum | tearful""",
         """we buried my grandfather today | she left without saying goodbye | nobody came to my birthday |
         the old dog did not wake up | i still set the table for two | lost my job two weeks before christmas |
         my best friend moved across the world | they tore down our old school | i ate dinner alone again |
-        his number is still in my phone | we missed the final by one point | she does not remember my name anymore |
-        the shop my parents ran has closed | goodbye to the house i grew up in | it rained on the empty stands |
-        i found her scarf behind the door | rest in peace, old friend""",
+        his number is still in my phone | we missed the final by one point |
+        she does not remember my name anymore | the shop my parents ran has closed |
+        goodbye to the house i grew up in | it rained on the empty stands | i found her scarf behind the door |
+        rest in peace, old friend""",
         "#sad #heartbroken #rip #depression #lonely #missyou #crying",
         "😢😭💔😞",
     ),
     "surprise": _emotion(
-        """surprised | shocked | stunned | speechless | amazed | astonished | blown away | taken aback | in disbelief |
-        gobsmacked | caught off guard | flabbergasted | dumbfounded | startled | bewildered | floored | thunderstruck""",
+        """surprised | shocked | stunned | speechless | amazed | astonished | blown away | taken aback |
+        in disbelief | gobsmacked | caught off guard | flabbergasted | dumbfounded | startled | bewildered |
+        floored | thunderstruck""",
         """i did not see that coming | wait, what | who knew it could do that | plot twist of the century |
         they turned up at the door unannounced | out of nowhere he proposed | since when is she on television |
         the quiet one won everything | i opened the box and it was a kitten | my jaw is on the floor |
@@ -150,32 +169,35 @@ EMOTIONS = {
         "😮😲🤯😳",
     ),
     "trust": _emotion(
-        """safe with them | in good hands | trusting the process | sure of her | counting on you | loyal to this crew |
-        certain they will deliver | at ease with him | a believer in our coach | relying on my doctor | secure |
-        confident in our team | assured | behind you all the way | comfortable leaving it to her | faithful""",
+        """safe with them | in good hands | trusting the process | sure of her | counting on you |
+        loyal to this crew | certain they will deliver | at ease with him | a believer in our coach |
+        relying on my doctor | secure | confident in our team | assured | behind you all the way |
+        comfortable leaving it to her | faithful""",
         """he has never once let me down | her word is as good as gold | i would hand them my house keys |
         the nurses know exactly what they do | she always keeps her promises | god has a plan for us |
-        my mechanic showed me every part he changed | they paid back each cent as agreed | lean on us, we have got you |
-        the captain stayed until everyone was off | twenty years with the same honest baker | our teacher keeps secrets safe""",
+        my mechanic showed me every part he changed | they paid back each cent as agreed |
+        lean on us, we have got you | the captain stayed until everyone was off |
+        twenty years with the same honest baker | our teacher keeps secrets safe""",
         "#trust #faith #loyal #honest #gotyourback",
         "🤝🫡🙏💯",
     ),
 }
 
 TOPICS = _items(
-    """the bus | my exam | the new season | the game tonight | work | this weather | the election | the wedding | my phone |
-    school | the movie | the interview | monday | the gym | my hair | the train home | the news | the concert | dinner |
-    my flat | the match | the new album | moving day | the dentist | the holidays | my driving test | the update | lunch |
-    the office party | this town | my brother's band | the queue | the vet | homework | the marathon | the garden |
-    the neighbours | tax season | the playlist | the ferry"""
+    """the bus | my exam | the new season | the game tonight | work | this weather | the election | the wedding |
+    my phone | school | the movie | the interview | monday | the gym | my hair | the train home | the news |
+    the concert | dinner | my flat | the match | the new album | moving day | the dentist | the holidays |
+    my driving test | the update | lunch | the office party | this town | my brother's band | the queue |
+    the vet | homework | the marathon | the garden | the neighbours | tax season | the playlist | the ferry"""
 )
 
 CHATTER = _items(
-    """the shop opens at nine | just made some tea | on the train to town | which way to the library | rt if you agree |
-    new photo on my page | reading the manual now | blue or green for the wall? | table for four at seven |
-    does anyone have a charger | watching the rain | lunch is at noon | it is tuesday | my battery is at 40 percent |
-    page 212 of the book | thread 1/3 | here is the link | posting this from my new account | chapter two is up |
-    the meeting moved to room 5 | quick question for the group | still in the car | number 14 on the list | parking is free"""
+    """the shop opens at nine | just made some tea | on the train to town | which way to the library |
+    rt if you agree | new photo on my page | reading the manual now | blue or green for the wall? |
+    table for four at seven | does anyone have a charger | watching the rain | lunch is at noon | it is tuesday |
+    my battery is at 40 percent | page 212 of the book | thread 1/3 | here is the link |
+    posting this from my new account | chapter two is up | the meeting moved to room 5 |
+    quick question for the group | still in the car | number 14 on the list | parking is free"""
 )
 
 ALONE = ("None", "NA", "null", "...", "ok", "¿?", "مرحبا", "今日は")

@@ -46,7 +46,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     """
     names = (competition.files.train, competition.files.test, competition.files.sample_submission)
     reports = [Problems(data_dir / name) for name in names]
-    forms = [data_form(competition), data_form(competition), submission_form(competition)]
+    forms = [data_form(competition), data_form(competition), submission_form(competition, competition.files.encoding)]
     train, test, sample = (_read(competition, form, report) for form, report in zip(forms, reports, strict=True))
     train_report, test_report, sample_report = reports
 
@@ -77,9 +77,9 @@ def data_form(competition: CompetitionSettings) -> FileForm:
     return FileForm(files.encoding, files.separator, files.quoting)
 
 
-def submission_form(competition: CompetitionSettings) -> FileForm:
-    """How the sample submission is written."""
-    return FileForm(competition.files.encoding, competition.submission.separator, "minimal", "submission.separator")
+def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm:
+    """How the sample submission is written, and in utf-8 our answer."""
+    return FileForm(encoding, competition.submission.separator, "minimal", "submission.separator")
 
 
 def train_label_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
