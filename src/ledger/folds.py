@@ -100,8 +100,8 @@ def load_folds(
     problems = _compare_record(record, tables, competition)
     if problems:
         raise ValueError(
-            f"{path}: {'; '.join(problems)}. Restore what was, or draw new folds, after which predictions in "
-            f"oof/{competition_name}/ made on the old ones are refused: {draw_anew} --overwrite"
+            f"{path}: {'; '.join(problems)}. Restore what was, or draw new folds; predictions in "
+            f"oof/{competition_name}/ made on the old ones are refused then. {draw_anew} --overwrite"
         )
     ids, fold, group = _parse_folds(path, data)
     n_folds = int(record["n_folds"])
@@ -126,8 +126,8 @@ def _compare_record(record: dict, tables, competition: CompetitionSettings | Non
     for key, value in wanted.items():
         if record.get(key) != value:
             problems.append(f"drawn with {key} {record.get(key)}, you asked {value}")
-    if not isinstance(record.get("n_folds"), int) or record["n_folds"] < 2:
-        problems.append(f"its .json says n_folds {record.get('n_folds')!r}; expected 2 or more")
+    if not isinstance(record.get("n_folds"), int) or not 2 <= record["n_folds"] <= len(tables.train_ids):
+        problems.append(f"its .json says n_folds {record.get('n_folds')!r}; expected 2 to {len(tables.train_ids)}")
     return problems
 
 

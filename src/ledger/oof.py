@@ -117,14 +117,16 @@ def check_same_settings(places: Places, competition_name: str, run_name: str, se
     Raises: ValueError: every setting that differs, and how to go on.
     """
     folder = run_folder(places, competition_name, run_name)
-    problems = []
+    differences: dict[str, list[str]] = {}
     for path in sorted(folder.glob("fold*.json")):
         if path.with_suffix(".npz").exists():
             stored = _merge(_as_json(defaults), read_record(path).get("settings") or {})
-            problems += [f"{path}: {difference}" for difference in describe_differences(stored, _as_json(settings))]
-    if problems:
+            for difference in describe_differences(stored, _as_json(settings)):
+                differences.setdefault(difference, []).append(path.stem)
+    if differences:
+        lines = [f"{folder}: {difference} ({', '.join(stems)})" for difference, stems in differences.items()]
         raise ValueError(
-            "\n".join(problems) + f"\nRun {run_name} was trained with other settings. To retrain it: --fold all "
+            "\n".join(lines) + f"\nRun {run_name} was trained with other settings. To retrain it: --fold all "
             "--overwrite. To keep both: --name ANOTHER_NAME"
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ledger.dropped import load_dropped
-from ledger.files import sha256_file
+from ledger.files import read_record, sha256_file
 from ledger.fold_file import check_record, describe_origin, load_fold
 from ledger.folds import Folds
 from ledger.oof import DROPPED_IN, recorded_folds, run_folder
@@ -67,6 +67,16 @@ def find_runs(places: Places, competition_name: str) -> list[str]:
     folder = places.oof(competition_name)
     there = folder.iterdir() if folder.is_dir() else []
     return sorted(entry.name for entry in there if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_stale_runs(places: Places, competition_name: str, folds: Folds) -> list[str]:
+    """Names of runs that hold a fold made on other folds than these."""
+    stale = []
+    for name in find_runs(places, competition_name):
+        records = (places.oof(competition_name) / name).glob("fold*.json")
+        if any(read_record(path).get("folds_sha256") != folds.sha256 for path in records):
+            stale.append(name)
+    return stale
 
 
 def _load_run(places: Places, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
