@@ -49,8 +49,9 @@ def _locate(data: bytes, codec: str, error: UnicodeDecodeError, marked: str | No
     elif error.end == len(data) and bad in ([], [len(lines)]):
         hint = "the file is cut off inside a character: get it again"
     else:
-        hint = "set files.encoding to what the file was saved in (often cp1252)"
-    where = f", and {len(bad) - 1} more lines: {shortened([str(line) for line in bad[1:]])}" if len(bad) > 1 else ""
+        likely = "utf-8" if _decodes(data, "utf-8") else "cp1252"
+        hint = f"set files.encoding to what the file was saved in (probably {likely})"
+    where = f", and in lines {shortened([str(line) for line in bad[1:]])}" if len(bad) > 1 else ""
     problems.add(
         f"line {data.count(NEWLINE, 0, error.start) + 1}, byte {error.start} of the file: 0x{data[error.start]:02x} "
         f"is not {codec}, as files.encoding says ({error.reason}){where}; {hint}"

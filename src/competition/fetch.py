@@ -10,8 +10,10 @@ from competition.sample import sample_files
 from settings.competition import CompetitionSettings, FilesSettings
 from settings.places import Places
 
-FILLED = ("train.csv", "test.csv", "sample_submission.csv", "truth.csv")
-"""What the sources `sample` and `goemotions` fill; truth.csv is read by bench/score_submission.py alone."""
+TRUTH = "truth.csv"
+"""Labels of the test rows, kept aside; only bench/score_submission.py reads it."""
+FILLED = ("train.csv", "test.csv", "sample_submission.csv", TRUTH)
+"""What the sources `sample` and `goemotions` fill."""
 
 
 def ensure_data(competition_name: str, competition: CompetitionSettings, places: Places) -> list[str]:
@@ -23,16 +25,14 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, places:
     folder = places.data(competition_name)
     stated = [files.train, files.test, files.sample_submission]
     by_us = files.source in ("sample", "goemotions")
+    if by_us and not set(stated) <= set(FILLED):
+        raise ValueError(f"files.source {files.source} fills {', '.join(FILLED[:3])}, not {', '.join(stated)}")
     absent = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
     if not absent:
         return []
     if not by_us:
         where = shown_path(folder)
         raise ValueError(f"{where}: {', '.join(absent)} not there. {how_to_get(competition_name, files)}")
-    if not set(stated) <= set(FILLED):
-        raise ValueError(
-            f"files.source {files.source} writes {', '.join(FILLED[:3])}; files: names {', '.join(stated)}"
-        )
     contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
     for name in absent:
         _write_whole(folder / name, contents[name])

@@ -45,7 +45,7 @@ class TextTable:
 
 
 def read_table(path: Path, form: FileForm, problems: Problems) -> TextTable | None:
-    """Read one file; defects go to `problems`, and None comes back where no header can be read."""
+    """Read one file; defects go to `problems`, and None comes back where there is no row to check."""
     return parse_table(path.read_bytes(), form, problems)
 
 
@@ -63,7 +63,10 @@ def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | 
     header = tuple(fields)
     if len(header) == 1 and _names_separator(header[0], form, problems):
         return None
-    return TextTable(header, _full_rows(records, header, problems))
+    rows = _full_rows(records, header, problems)
+    if not rows and not problems:
+        problems.add("a header and no rows")
+    return TextTable(header, rows) if rows else None
 
 
 def table_bytes(header: Iterable[str], rows: Iterable[Iterable[str]], separator: str = ",") -> bytes:
@@ -97,8 +100,6 @@ def _full_rows(records: Iterator, header: tuple[str, ...], problems: Problems) -
     problems.row_numbers, problems.line_numbers = [row[0] for row in broken], [row[1] for row in broken]
     problems.add_rows("broken", [(position, row[2]) for position, row in enumerate(broken)])
     problems.row_numbers, problems.line_numbers = numbers, lines
-    if not rows and not broken:
-        problems.add("a header and no rows")
     return rows
 
 

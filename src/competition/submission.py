@@ -112,7 +112,7 @@ def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, r
         return None
     check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
     answers = read_answers(table, competition, tables.label_names, report)
-    if competition.submission.form == "columns":
+    if competition.submission.form == "columns" and not report:
         check_number_format(table, tables, report)
     numeric = competition.submission.form in ("columns", "probabilities")
     if not report and is_sample(table, numeric, tables):

@@ -1,0 +1,98 @@
+"""The command that scores a submission against labels kept aside."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from competition.fetch import ensure_data
+from competition.submission import build_submission, submission_bytes
+from competition.tables import load_tables
+from settings.loading import load_competition
+
+COMMAND = Path(__file__).resolve().parents[2] / "bench" / "score_submission.py"
+
+
+@pytest.fixture(scope="module")
+def command():
+    spec = importlib.util.spec_from_file_location("score_submission", COMMAND)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def sample(places):
+    """The sample competition in a root of its own, and its tables."""
+    competition = load_competition(places, "sample")
+    ensure_data("sample", competition, places)
+    return competition, load_tables(competition, places.data("sample"))
+
+
+def write(places, competition, tables, decisions, name="x"):
+    path = places.submissions("sample") / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(submission_bytes(build_submission(competition, tables, decisions, None)))
+    return path
+
+
+def read_truth(places, tables):
+    lines = (places.data("sample") / "truth.csv").read_text().split("\n")[1:-1]
+    return np.array([[cell == "1" for cell in line.split(",")[1:]] for line in lines])
+
+
+def test_scores_are_sklearns(command, places, sample, capsys):
+    competition, tables = sample
+    truth = read_truth(places, tables)
+    decisions = truth ^ (np.random.default_rng(0).random(truth.shape) < 0.1)
+    path = write(places, competition, tables, decisions)
+    assert command.main(["--competition", "sample", str(path)]) == 0
+    header, line = capsys.readouterr().out.strip().split("\n")
+    assert header.split() == ["part", "macro_f1", "micro_f1", "weighted_f1", "subset_accuracy"]
+    expected = [f1_score(truth, decisions, average=kind) for kind in ("macro", "micro", "weighted")]
+    expected.append((truth == decisions).all(axis=1).mean())
+    assert line.split() == ["x", "all", *[f"{value:.4f}" for value in expected]]
+
+
+def test_parts_are_scored_apart_and_their_mean_stands_below(command, places, sample, capsys):
+    competition, tables = sample
+    truth = read_truth(places, tables)
+    path = write(places, competition, tables, truth ^ (np.arange(500) % 2 == 1)[:, None])
+    file = places.data("sample") / "truth.csv"
+    lines = file.read_text().split("\n")[:-1]
+    parted = [f"{line},{part}" for line, part in zip(lines, ["part", *["dev", "test"] * 250])]
+    file.write_text("\n".join([parted[0], *parted[:0:-1]]) + "\n")
+    assert command.main(["--competition", "sample", str(path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.strip().split("\n")[1:]]
+    assert [row[1] for row in rows] == ["test", "dev", "mean"] or [row[1] for row in rows] == ["dev", "test", "mean"]
+    scores = {row[1]: float(row[2]) for row in rows}
+    assert (scores["dev"], scores["test"], scores["mean"]) == (1.0, 0.0, 0.5)
+
+
+def test_what_the_record_said_stands_beside(command, places, sample, capsys):
+    competition, tables = sample
+    path = write(places, competition, tables, ~read_truth(places, tables))
+    record = {"score": {"cross_fitted": 0.61, "in_sample": 0.65}, "seconds": 3.0, "is_cross_fitted": True}
+    path.with_suffix(".json").write_text(json.dumps(record))
+    assert command.main(["--competition", "sample", str(path)]) == 0
+    said = [line.strip() for line in capsys.readouterr().out.split("\n") if "json" in line]
+    assert said == ["its .json said score.cross_fitted: 0.6100", "its .json said score.in_sample: 0.6500"]
+
+
+def test_a_wrong_submission_is_refused(command, places, sample, capsys):
+    assert command.main(["--competition", "sample", str(places.data("sample") / "sample_submission.csv")]) == 2
+    assert "nothing was predicted" in capsys.readouterr().err
+
+
+def test_a_competition_without_truth(command, places, sample, capsys):
+    competition, tables = sample
+    path = write(places, competition, tables, ~read_truth(places, tables))
+    config = places.configs / "competitions" / "mine.yaml"
+    config.write_text("id_column: ID\ntext:\n  columns: [Tweet]\n")
+    places.data("sample").rename(places.data("mine"))
+    (places.data("mine") / "truth.csv").unlink()
+    assert command.main(["--competition", "mine", str(path)]) == 2
+    assert "keeps no labels of its test rows" in capsys.readouterr().err
