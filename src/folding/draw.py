@@ -12,7 +12,6 @@ from folding.balance import balance
 from folding.duplicates import group_texts
 from settings.competition import CompetitionSettings
 
-
 RARE_GROUPS_PER_FOLD = 10
 """Below this many groups a fold, a label's groups are evened out as well as its rows."""
 

@@ -28,8 +28,8 @@ def describe_folds(
     lines = [f"{len(fold)} rows in {len(sizes)} groups of distinct texts; the largest group has {sizes.max()} rows"]
     width = max(len(name) for name in (*label_names, "(no label)"))
     lines.append(f"{'':{width}}" + "".join(f"  fold {k}" for k in range(n_folds)) + "    total  deviation")
-    columns = [*zip(label_names, labels.T, deviation.max(axis=0), strict=True), ("(no label)", ~labels.any(axis=1), None)]
-    columns.append(("rows", np.ones(len(fold), dtype=bool), None))
+    columns = list(zip(label_names, labels.T, deviation.max(axis=0), strict=True))
+    columns += [("(no label)", ~labels.any(axis=1), None), ("rows", np.ones(len(fold), dtype=bool), None)]
     for name, rows, off in columns:
         counts = np.bincount(fold[rows], minlength=n_folds)
         share = "" if off is None else f"{off:10.2%}"

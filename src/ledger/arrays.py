@@ -4,6 +4,7 @@ A file is refused before memory is spent on it: its members, their types, shapes
 """
 
 import math
+import struct
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,11 @@ import numpy as np
 Expected = dict[str, tuple[str, tuple[int | None, ...]]]
 """Member name -> (numpy kind: "f" float32, "i" int64, "U" text; shape, None where any length goes)."""
 DTYPES = {"f": np.dtype(np.float32), "i": np.dtype(np.int64)}
+DAMAGE = (
+    zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, UnicodeDecodeError, struct.error,
+    OSError,
+)  # fmt: skip
+"""What zipfile raises on damaged files; OSError is a seek to where no file is."""
 MAX_HEADER_BYTES = 4096
 MAX_TEXT_LENGTH = 10_000
 """Longest id or label name, in characters, that a file may announce."""
@@ -36,7 +42,7 @@ def load_npz(path: Path, expected: Expected) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             _check_members(path, archive.infolist(), expected)
             return {name: _read_member(path, archive, name, *expected[name]) for name in expected}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: not a whole .npz ({error}); cut off or damaged") from None
 
 

@@ -37,9 +37,7 @@ class Folds:
     """Of the CSV's bytes: what files in oof/ are tied to."""
 
 
-def ensure_folds(
-    places: Places, competition_name: str, competition: CompetitionSettings, tables, draw: Draw
-) -> Folds:
+def ensure_folds(places: Places, competition_name: str, competition: CompetitionSettings, tables, draw: Draw) -> Folds:
     """Load the folds, or draw them where there are none; processes that start together wait for one draw.
 
     Raises: ValueError: the stored folds are of other data or other settings, damaged, or cannot be drawn.
@@ -78,9 +76,7 @@ def write_folds(
     return Folds(tables.train_ids, fold, group, competition.n_folds, record["csv_sha256"])
 
 
-def load_folds(
-    places: Places, competition_name: str, tables, competition: CompetitionSettings | None = None
-) -> Folds:
+def load_folds(places: Places, competition_name: str, tables, competition: CompetitionSettings | None = None) -> Folds:
     """Read the folds and prove that they are of this training file, and of these settings where they are given.
 
     Raises: ValueError: missing, damaged, of another training file, drawn with other settings.

@@ -1,0 +1,124 @@
+"""Predictions made elsewhere: any order of rows and labels, the same proofs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.dropped import load_dropped
+from ledger.runs import load_run
+
+NAMES = ("joy", "anger", "fear")
+
+
+def frame_of(ids):
+    values = np.arange(3 * len(ids)).reshape(-1, 3) / (3 * len(ids))
+    return pd.DataFrame(values, columns=NAMES).assign(id=ids)[["id", *NAMES]]
+
+
+@pytest.fixture
+def drop_in(places, tables):
+    """Writes a run `mine`; either file can be changed on its way."""
+
+    def write(oof=lambda frame: frame, test=lambda frame: frame):
+        folder = places.oof("toy") / "mine"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, ids, change in (("oof", tables.train_ids, oof), ("test", tables.test_ids, test)):
+            changed = change(frame_of(ids))
+            text = changed if isinstance(changed, str) else changed.to_csv(index=False)
+            (folder / f"{name}.csv").write_text(text, newline="", encoding="utf-8")
+        return folder
+
+    return write
+
+
+def test_rows_and_columns_in_any_order_and_ids_as_text(places, folds, tables, drop_in):
+    folder = drop_in(lambda f: f[["id", "fear", "joy", "anger"]].sample(frac=1, random_state=0), lambda f: f[::-1])
+    loaded = load_run(places, "toy", "mine", folds, tables)
+    np.testing.assert_array_equal(loaded.oof, frame_of(tables.train_ids)[list(NAMES)].to_numpy(np.float32))
+    np.testing.assert_array_equal(loaded.test_folds[0], frame_of(tables.test_ids)[list(NAMES)].to_numpy(np.float32))
+    assert (loaded.kind, loaded.records, loaded.test_folds.shape) == ("probs", [], (1, 4, 3))
+    assert set(loaded.files) == {"oof/toy/mine/oof.csv", "oof/toy/mine/test.csv"}
+    (folder / "oof.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "oof.csv").read_bytes())
+    np.testing.assert_array_equal(load_run(places, "toy", "mine", folds, tables).oof, loaded.oof)
+
+
+def put(value, column="joy", row=2):
+    def change(frame):
+        frame = frame.astype({column: object})
+        frame.loc[row, column] = value
+        return frame
+
+    return change
+
+
+BAD = {
+    "missing id": (lambda f: f[1:], "1 ids of the training file are not in it, first 'r0'"),
+    "doubled id": (lambda f: pd.concat([f, f[:1]]), "1 ids twice, first 'r0'"),
+    "foreign id": (put("zz", "id"), "1 ids are not of the training file, first 'zz'"),
+    "missing label": (lambda f: f.drop(columns="joy"), r"Missing: \['joy'\]"),
+    "unknown label": (lambda f: f.assign(awe=0), r"unknown: \['awe'\]"),
+    "label twice": (lambda f: f.to_csv(index=False).replace("anger", "joy", 1), r"Missing: \['anger'\]"),
+    "no id": (lambda f: f[["joy", "id", "anger", "fear"]], r"Missing: \['joy'\], unknown: \['id'\]"),
+    "nan": (put("nan"), "column joy, row 4: 'nan' is no number"),
+    "empty cell": (put(""), "column joy, row 4: '' is no number"),
+    "word": (put("high"), "column joy, row 4: 'high' is no number; expected a probability"),
+    "formula": (put("=1+1"), "column joy, row 4: '=1[+]1' is no number"),
+    "infinity": (put("inf"), "1 values are NaN or infinite, the first in row 2, column 0"),
+    "overflow": (put("1e400"), "NaN or infinite"),
+    "above one": (put(1.01), r"outside \[0, 1\] \(logits\?\)"),
+    "negative": (put(-0.01), r"outside \[0, 1\]"),
+    "empty file": (lambda f: "", "0 columns; expected an id and then the 3 labels"),
+    "only a header": (lambda f: f[:0], "12 ids of the training file are not in it"),
+    "other separator": (lambda f: f.to_csv(index=False, sep=";"), "1 columns; expected an id"),
+    "too many cells": (lambda f: f.to_csv(index=False) + "r0,1,1,1,1\n", "oof.csv"),
+    "quote": (lambda f: f.to_csv(index=False) + '"r0,1,1,1\n', "oof.csv"),
+}
+
+
+@pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
+def test_bad_tables_are_refused(places, folds, tables, drop_in, change, message):
+    drop_in(change)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_run(places, "toy", "mine", folds, tables)
+    assert "oof.csv" in str(caught.value)
+
+
+def test_another_encoding_is_refused(places, folds, tables, drop_in):
+    folder = drop_in()
+    (folder / "test.csv").write_bytes("id,joy,anger,fear\nsüß,0,0,0\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"test.csv: .*codec can't decode"):
+        load_run(places, "toy", "mine", folds, tables)
+
+
+def test_half_a_run_and_two_kinds_in_one_folder(places, folds, tables, run, drop_in):
+    folder = drop_in()
+    (folder / "fold0.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds both oof.csv and fold0.npz; move one kind"):
+        load_run(places, "toy", "mine", folds, tables)
+    (folder / "fold0.npz").unlink()
+    (folder / "oof.csv").unlink()
+    with pytest.raises(ValueError, match=r"test.csv is there, oof.csv is not"):
+        load_run(places, "toy", "mine", folds, tables)
+
+
+ids_strategy = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6),
+    min_size=1,
+    max_size=6,
+    unique=True,
+)
+
+
+@settings(deadline=None)
+@given(ids_strategy, st.randoms())
+def test_any_ids_in_any_order(tmp_path_factory, ids, random):
+    path = tmp_path_factory.mktemp("dropped") / "oof.csv"
+    frame = frame_of(ids)
+    order = random.sample(range(len(ids)), len(ids))
+    quoted = [name.replace('"', '""') for name in ids]
+    lines = [f'"{quoted[i]}",{",".join(map(str, frame.loc[i, list(NAMES)]))}' for i in order]
+    path.write_text("\n".join(["id,joy,anger,fear", *lines, ""]), encoding="utf-8", newline="")
+    loaded = load_dropped(path, np.array(ids), NAMES, "the training file")
+    np.testing.assert_array_equal(loaded, frame[list(NAMES)].to_numpy(np.float32))

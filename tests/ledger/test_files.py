@@ -1,0 +1,265 @@
+"""Files are written whole or not at all, whatever happens to their writer; records show every change."""
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.files import hold_lock, read_record, remove_file, replacing, sha256_file, write_atomically, write_record
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+NOBODY = 65534
+
+
+def start(code: str, *arguments, **options) -> subprocess.Popen:
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(SRC)!r})\n{code}", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_write_makes_folders_replaces_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "a" / "b.csv"
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in path.parent.iterdir()] == ["b.csv"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+WRITER = """
+from pathlib import Path
+from ledger.files import write_atomically
+print("ready", flush=True)
+for i in range(10**9):
+    write_atomically(Path(sys.argv[1]), bytes([65 + i % 26]) * 3_000_000)
+"""
+
+
+def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "whole"
+    write_atomically(path, b"A" * 3_000_000)
+    rng = random.Random(0)
+    for _ in range(12):
+        writer = start(WRITER, path)
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(rng.random() * 0.05)
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        data = path.read_bytes()
+        assert len(data) == 3_000_000 and len(set(data)) == 1
+    write_atomically(path, b"next")
+    assert [p.name for p in tmp_path.iterdir()] == ["whole"], "what killed writers left is removed by the next one"
+
+
+def test_what_a_living_writer_is_writing_is_left_alone(tmp_path):
+    path = tmp_path / "whole"
+    with replacing(path) as outer:
+        outer.write(b"outer")
+        write_atomically(path, b"inner")
+        assert path.read_bytes() == b"inner"
+    assert path.read_bytes() == b"outer"
+
+
+@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "no space is left"), (errno.EROFS, "cannot be written")])
+def test_a_failed_write_names_path_and_cure_and_keeps_the_earlier_file(tmp_path, monkeypatch, number, words):
+    path = tmp_path / "oof.npz"
+    write_atomically(path, b"earlier")
+
+    def fail(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=f"oof.npz: not written: .*{words}") as caught:
+        write_atomically(path, b"later")
+    assert caught.value.errno == number
+    assert path.read_bytes() == b"earlier"
+    assert [p.name for p in tmp_path.iterdir()] == ["oof.npz"]
+
+
+FILL = """
+import ctypes, os
+from pathlib import Path
+from ledger.files import write_atomically
+folder = Path(sys.argv[1])
+if os.geteuid() != 0 and ctypes.CDLL(None, use_errno=True).unshare(0x10020000):
+    sys.exit(77)
+if ctypes.CDLL(None, use_errno=True).mount(b"none", bytes(folder), b"tmpfs", 0, b"size=256k"):
+    sys.exit(77)
+try:
+    write_atomically(folder / "whole", b"a" * 100_000)
+    try:
+        write_atomically(folder / "whole", b"b" * 200_000)
+    except OSError as error:
+        print(error)
+    assert (folder / "whole").read_bytes() == b"a" * 100_000
+    assert [p.name for p in folder.iterdir()] == ["whole"]
+finally:
+    ctypes.CDLL(None).umount(bytes(folder))
+"""
+
+
+def test_a_really_full_disk(tmp_path):
+    process = start(FILL, tmp_path)
+    out, err = process.communicate()
+    if process.returncode == 77 or "umount" in err:
+        pytest.skip("this user may not mount a small tmpfs")
+    assert process.returncode == 0, err
+    assert "no space is left there. Free some" in out
+
+
+DROP = """
+import os
+from pathlib import Path
+from ledger.files import write_atomically
+if os.geteuid() == 0:
+    os.setuid(int(sys.argv[2]))
+try:
+    write_atomically(Path(sys.argv[1]), b"later")
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_really_read_only_folder():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "whole"
+        write_atomically(path, b"earlier")
+        path.parent.chmod(0o555)  # not below tmp_path, into which only its owner can look
+        out, err = start(DROP, path, NOBODY).communicate()
+        path.parent.chmod(0o755)
+        assert f"{path}: not written: the folder cannot be written. Make it writable" in out, err
+        assert path.read_bytes() == b"earlier"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text().filter(lambda key: key != "record_sha256"), values, max_size=5))
+def test_a_record_comes_back_as_it_was(tmp_path_factory, record):
+    path = tmp_path_factory.mktemp("record") / "r.json"
+    write_record(path, record)
+    assert read_record(path) == record
+
+
+RECORD = {"score": {"macro_f1": 0.4513}, "settings": {"lr": 5e-05, "names": ["a", "b"]}, "seconds": 12.5, "ok": True}
+
+
+def test_every_changed_bit_of_a_record_is_refused_or_changes_nothing(tmp_path):
+    path = tmp_path / "r.json"
+    write_record(path, RECORD)
+    whole = path.read_bytes()
+    refused = 0
+    for position in range(len(whole)):
+        for bit in (0, 3, 5):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << bit)]) + whole[position + 1 :])
+            try:
+                assert read_record(path) == RECORD  # a space became another white space, \n, \t or \r
+            except ValueError as error:
+                refused += 1
+                assert str(path) in str(error)
+    assert refused > 2.5 * len(whole.replace(b" ", b"").replace(b"\n", b""))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "not readable as JSON"),
+        ('{"a": 1', "not readable as JSON"),
+        ("[1]", "holds a JSON list; expected an object"),
+        ('{"a": 1, "a": 2}', "key 'a' stands twice"),
+        ('{"a": NaN}', "NaN is no JSON number"),
+        ('{"a": 1}', "written by another program or an older version"),
+        ("[" * 100_000, "not readable as JSON"),
+        ('{"a": ' + "9" * 5000 + "}", "not readable as JSON"),
+    ],
+)
+def test_foreign_json_is_refused(tmp_path, text, message):
+    path = tmp_path / "r.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_record(path)
+
+
+def test_an_edited_record_is_refused(tmp_path):
+    path = tmp_path / "r.json"
+    write_record(path, RECORD)
+    path.write_text(path.read_text().replace("0.4513", "0.9513"))
+    with pytest.raises(ValueError, match="changed or damaged since it was written"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"])
+def test_a_record_that_json_cannot_hold_is_not_written(tmp_path, value):
+    with pytest.raises(ValueError, match="that JSON cannot"):
+        write_record(tmp_path / "r.json", {"a": value})
+    assert not list(tmp_path.iterdir())
+
+
+HOLD = """
+import time
+from pathlib import Path
+from ledger.files import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_refuses_while_held_and_dies_with_its_holder(tmp_path):
+    lock = tmp_path / "folder" / ".lock"
+    holder = start(HOLD, lock)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match="someone trains this fold"), hold_lock(lock, "someone trains this fold"):
+        pass
+    holder.kill()
+    holder.communicate()
+    with hold_lock(lock, "someone trains this fold"):
+        pass
+    assert not lock.exists()
+
+
+COUNT = """
+from pathlib import Path
+from ledger.files import hold_lock
+counter = Path(sys.argv[1])
+for _ in range(100):
+    with hold_lock(counter.with_name(".lock")):
+        counter.write_text(str(int(counter.read_text()) + 1))
+"""
+
+
+def test_waiting_processes_enter_one_at_a_time(tmp_path):
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    processes = [start(COUNT, counter) for _ in range(3)]
+    for process in processes:
+        assert process.wait() == 0, process.communicate()[1]
+    assert counter.read_text() == "300"
+
+
+def test_remove_and_hash(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"abc")
+    assert sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    remove_file(path)
+    remove_file(path)
+    assert not path.exists()

@@ -1,0 +1,167 @@
+"""folds/<competition>.csv comes back only for the training file and the settings it was drawn for."""
+
+import multiprocessing
+import os
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.files import read_record, sha256_bytes, write_record
+from ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, write_folds
+
+
+def test_round_trip_with_ids_that_a_csv_has_to_quote(places, competition, tables, folds):
+    loaded = load_folds(places, "toy", tables, competition)
+    np.testing.assert_array_equal(loaded.ids, tables.train_ids)
+    np.testing.assert_array_equal(loaded.fold, np.arange(12) % 3)
+    np.testing.assert_array_equal(loaded.group, np.arange(12))
+    assert (loaded.n_folds, loaded.sha256) == (3, folds.sha256)
+    assert places.folds("toy").read_text().startswith("id,fold,group\nr0,0,0\n")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1), min_size=1, max_size=5))
+def test_any_id_survives(ids):
+    ids = np.array(ids)
+    numbers = np.arange(len(ids))
+    found = _parse_folds("folds.csv", _folds_bytes(ids, numbers, numbers))
+    for array, expected in zip(found, (ids, numbers, numbers), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_the_record_says_settings_and_counts(places, tables, folds):
+    record = read_record(places.folds("toy").with_suffix(".json"))
+    assert {"n_folds": 3, "fold_seed": 42, "near_duplicates": 0.8}.items() <= record.items()
+    assert record["rows_per_fold"] == [4, 4, 4]
+    assert np.sum(list(record["labels_per_fold"].values()), axis=1).tolist() == tables.labels.sum(axis=0).tolist()
+
+
+CHANGES = {
+    "texts": (lambda t: {"train_texts": [*t.train_texts[:-1], "changed"]}, "training file: its texts differ"),
+    "labels": (lambda t: {"labels": ~t.labels}, "training file: its labels differ"),
+    "names": (lambda t: {"label_names": ("joy", "fear", "anger")}, "training file: its label names differ"),
+    "ids": (lambda t: {"train_ids": t.train_ids[::-1]}, "training file: its ids differ"),
+    "border": (lambda t: {"train_texts": ["text 0t", "ext 1", *t.train_texts[2:]]}, "its texts differ"),
+}
+
+
+@pytest.mark.parametrize("change, message", CHANGES.values(), ids=CHANGES)
+def test_another_training_file_is_refused(places, competition, tables, folds, change, message):
+    changed = replace(tables, **change(tables))
+    with pytest.raises(ValueError, match=f"{message}.*make_folds.py --competition toy --overwrite"):
+        ensure_folds(places, "toy", competition, changed, draw=None)
+
+
+@pytest.mark.parametrize("setting, value", [("n_folds", 4), ("fold_seed", 1), ("near_duplicates", 0.9)])
+def test_other_settings_are_refused(places, competition, tables, folds, setting, value):
+    with pytest.raises(ValueError, match=f"drawn with {setting} {getattr(competition, setting)}, you asked {value}"):
+        ensure_folds(places, "toy", replace(competition, **{setting: value}), tables, draw=None)
+
+
+def test_missing_files(places, tables, folds):
+    places.folds("toy").with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match=r"has no .json beside it"):
+        load_folds(places, "toy", tables)
+    places.folds("toy").unlink()
+    with pytest.raises(ValueError, match=r"missing. Run: python src/make_folds.py --competition toy$"):
+        load_folds(places, "toy", tables)
+
+
+def test_every_changed_byte_is_refused(places, tables, folds):
+    path = places.folds("toy")
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(ValueError, match=r"not the file its .json describes"):
+            load_folds(places, "toy", tables)
+
+
+def forge(places, text):
+    """A CSV whose .json has its hash: what is left to find is what the rows say."""
+    path = places.folds("toy")
+    data = text.encode()
+    path.write_bytes(data)
+    record = read_record(path.with_suffix(".json"))
+    write_record(path.with_suffix(".json"), record | {"csv_sha256": sha256_bytes(data)})
+
+
+FORGERIES = {
+    "header": (lambda rows: ["id,fold", *rows[1:]], "starts with .*expected id,fold,group"),
+    "empty": (lambda rows: [], "starts with nothing"),
+    "columns": (lambda rows: [*rows[:3], "r2,2", *rows[4:]], "row 4 is 'r2,2'; expected an id and two whole numbers"),
+    "number": (lambda rows: [*rows[:3], "r2,two,2", *rows[4:]], "row 4 is 'r2,two,2'"),
+    "fraction": (lambda rows: [*rows[:3], "r2,2.0,2", *rows[4:]], "row 4 is"),
+    "huge": (lambda rows: [*rows[:3], f"r2,{'9' * 30},2", *rows[4:]], "row 4 is"),
+    "fold": (lambda rows: [*rows[:3], "r2,3,2", *rows[4:]], "row 2 is in fold 3; expected 0 to 2"),
+    "torn": (lambda rows: [*rows[:3], "r2,2,1", *rows[4:]], "group 1 crosses folds 1 and 2"),
+    "twice": (
+        lambda rows: [*rows[:3], "r1,2,2", *rows[4:]],
+        "1 ids twice, first 'r1'; 1 ids of the training file are not",
+    ),
+    "order": (
+        lambda rows: [rows[0], rows[2], rows[1], *rows[3:]],
+        "ids in another order than the training file: row 0",
+    ),
+    "foreign": (lambda rows: [*rows[:3], "zz,2,2", *rows[4:]], "1 ids are not of the training file, first 'zz'"),
+    "short": (lambda rows: rows[:-4], "ids of the training file are not in it"),
+    "quote": (lambda rows: [*rows[:3], '"r2,2,2', *rows[4:]], "not readable as CSV"),
+}
+
+
+@pytest.mark.parametrize("change, message", FORGERIES.values(), ids=FORGERIES)
+def test_rows_are_proven_even_when_the_hash_is_right(places, tables, folds, change, message):
+    rows = places.folds("toy").read_text().split("\n")
+    forge(places, "\n".join(change(rows)))
+    with pytest.raises(ValueError, match=message):
+        load_folds(places, "toy", tables)
+
+
+def test_a_torn_group_or_an_empty_fold_is_not_written(places, competition, tables):
+    with pytest.raises(ValueError, match="group 0 crosses folds 0 and 1"):
+        write_folds(places, "toy", competition, tables, np.arange(12) % 3, np.zeros(12, dtype=np.int64))
+    with pytest.raises(ValueError, match="fold 2 holds no row"):
+        write_folds(places, "toy", competition, tables, np.arange(12) % 2, np.arange(12))
+    assert not places.folds("toy").exists()
+
+
+def test_a_kill_between_json_and_csv(places, competition, tables, folds):
+    """The first draw is simply made again; a cut --overwrite is told from a whole one."""
+    csv = places.folds("toy")
+    old = csv.read_bytes()
+    write_folds(places, "toy", competition, tables, (np.arange(12) + 1) % 3, np.arange(12))
+    csv.write_bytes(old)
+    with pytest.raises(ValueError, match="an --overwrite was cut off"):
+        load_folds(places, "toy", tables)
+    csv.unlink()
+    draw = lambda *given: (np.arange(12) % 3, np.arange(12))  # noqa: E731
+    assert ensure_folds(places, "toy", competition, tables, draw).sha256 == folds.sha256
+
+
+def _draw_slowly(texts, labels, names, competition):
+    with open(os.environ["DRAW_LOG"], "a") as log:
+        log.write("drawn\n")
+    time.sleep(0.2)
+    return np.arange(12) % 3, np.arange(12)
+
+
+def _ensure(places, competition, tables, queue):
+    queue.put(ensure_folds(places, "toy", competition, tables, _draw_slowly).sha256)
+
+
+def test_processes_that_start_together_draw_once(places, competition, tables, tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAW_LOG", str(tmp_path / "log"))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=_ensure, args=(places, competition, tables, queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    hashes = {queue.get(timeout=20) for _ in processes}
+    for process in processes:
+        process.join()
+    assert len(hashes) == 1
+    assert (tmp_path / "log").read_text() == "drawn\n"
+    assert sorted(p.name for p in places.folds("toy").parent.iterdir()) == ["toy.csv", "toy.json"]

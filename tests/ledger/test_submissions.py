@@ -1,0 +1,45 @@
+"""Submissions lie whole beside what made them, and are known again by their bytes."""
+
+import os
+
+import pytest
+
+from ledger.files import read_record, sha256_bytes
+from ledger.submissions import earlier_submissions, write_submission
+
+
+def test_write_and_find_again(places):
+    assert earlier_submissions(places, "toy") == {}
+    first = write_submission(places, "toy", "a", b"id,joy\nt0,1\n", {"weights": {"r": 1.0}})
+    write_submission(places, "toy", "b", b"id,joy\nt0,0\n", {})
+    again = write_submission(places, "toy", "c", first.read_bytes(), {})
+    assert first == places.submissions("toy") / "a.csv" and again.exists()
+    assert earlier_submissions(places, "toy") == {
+        sha256_bytes(b"id,joy\nt0,1\n"): first,
+        sha256_bytes(b"id,joy\nt0,0\n"): places.submissions("toy") / "b.csv",
+    }
+    record = read_record(first.with_suffix(".json"))
+    assert record == {"weights": {"r": 1.0}, "csv_sha256": sha256_bytes(first.read_bytes())}
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".."])
+def test_names_stay_in_their_folder(places, name):
+    with pytest.raises(ValueError, match="submission is"):
+        write_submission(places, "toy", name, b"", {})
+
+
+def test_the_csv_comes_last(places, monkeypatch):
+    """Cut off between the two, there is a record without a CSV, which nothing takes for a submission."""
+    calls, replace = [], os.replace
+
+    def cut(source, target):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        write_submission(places, "toy", "a", b"id,joy\n", {})
+    assert [path.name for path in places.submissions("toy").iterdir()] == ["a.json"]
+    assert earlier_submissions(places, "toy") == {}
