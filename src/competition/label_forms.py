@@ -3,7 +3,7 @@
 The same reader serves train.csv, kept-aside truth and our own submission when it is linted.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,34 +69,39 @@ def _from_cells(cells: Sequence[str], form: LabelForm, problems: Problems) -> np
     labels = np.zeros((len(cells), len(form.names)), dtype=bool)  # (N, L)
     for row, cell in enumerate(cells):
         labels[row, read[cell][0]] = True
-    kinds = {kind for _, defects in read.values() for kind, _ in defects}
-    for kind in sorted(kinds):
-        found = ((row, sentence) for row, cell in enumerate(cells) for k, sentence in read[cell][1] if k == kind)
-        problems.add_rows(kind, found)
+    bad = [row for row, cell in enumerate(cells) if read[cell][1]]
+    for kind, spell in DEFECTS.items():
+        found = [(row, (part, cells[row])) for row in bad for k, part in read[cells[row]][1] if k == kind]
+        problems.add_rows(kind, found, lambda what, spell=spell: spell(*what, form))
     return labels
 
 
 def _read_cell(cell: str, form: LabelForm, numbers: dict[str, int]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Positions of the labels that a cell names, and (kind, sentence) of each defect in it."""
+    """Positions of the labels that a cell names, and (kind in DEFECTS, part of the cell) of each defect in it."""
     if not cell.strip():
-        missing = ("class missing", f"{form.column!r} is empty; expected one class")
-        return [], [missing] if form.form == "class" else []
+        return [], [("class missing", cell)] if form.form == "class" else []
     said = [cell] if form.form == "class" else [part.strip() for part in cell.split(form.delimiter)]
-    defects = []
-    if doubled := {part for part in said if said.count(part) > 1 and part}:
-        defects.append(("doubled label", f"{quoted(sorted(doubled))} stands twice in {excerpt(cell)}"))
-    if "" in said:
-        defects.append(("empty label", f"an empty label in {excerpt(cell)}, between two {form.delimiter!r}"))
-    unknown = [part for part in said if part and part not in numbers]
-    for part in sorted(set(unknown)):
-        defects.append(("unknown label", f"unknown label {excerpt(part)}{_expected(part, form, numbers)}"))
+    defects = [("unknown label", part) for part in dict.fromkeys(said) if part and part not in numbers]
+    defects += [("doubled label", part) for part in dict.fromkeys(said) if part and said.count(part) > 1]
+    defects += [("empty label", "")] if "" in said else []
     return [numbers[part] for part in said if part in numbers], defects
 
 
-def _expected(part: str, form: LabelForm, numbers: Iterable[str]) -> str:
+def _spell_unknown(part: str, cell: str, form: LabelForm) -> str:
     if form.values == "numbers":
-        return f"; expected 0 to {len(form.names) - 1}, as labels.names has {len(form.names)}"
-    return nearest(part, numbers) or f"; expected one of {quoted(numbers)}"
+        hint = f"; expected 0 to {len(form.names) - 1}, as labels.names has {len(form.names)}"
+    else:
+        hint = nearest(part, form.names) or f"; expected one of {quoted(form.names)}"
+    return f"unknown label {excerpt(part)}{hint}"
+
+
+DEFECTS: dict[str, Callable[[str, str, LabelForm], str]] = {
+    "unknown label": _spell_unknown,
+    "doubled label": lambda part, cell, form: f"{excerpt(part)} stands twice in {excerpt(cell)}",
+    "empty label": lambda part, cell, form: f"an empty label in {excerpt(cell)}, split at {form.delimiter!r}",
+    "class missing": lambda part, cell, form: f"{form.column!r} is empty; expected one class",
+}
+"""What can be wrong with a cell -> the sentence on (part of the cell, cell, form)."""
 
 
 def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) -> None:

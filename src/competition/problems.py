@@ -2,9 +2,12 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROWS_SPELT_OUT = 3
 """Rows of one kind of problem that get a line of their own."""
@@ -27,13 +30,16 @@ class Problems:
         self.count += 1
         self.lines.append(sentence)
 
-    def add_rows(self, kind: str, found: Iterable[tuple[int, str]]) -> None:
-        """Problems of one kind: (position in `row_numbers`, sentence) each; long lists are shortened, never dropped."""
+    def add_rows(self, kind: str, found: Iterable[tuple[int, T]], spell: Callable[[T], str] = str) -> None:
+        """Problems of one kind: (position in `row_numbers`, sentence) each; long lists are shortened, never dropped.
+
+        `spell` makes the sentence of those that get a line of their own, where it costs too much to make for all.
+        """
         found = list(found)
         self.count += len(found)
-        for position, sentence in found[:ROWS_SPELT_OUT]:
-            self.lines.append(f"row {self.row_numbers[position]} (line {self.line_numbers[position]}): {sentence}")
-        more = [str(self.row_numbers[position]) for position, _ in found[ROWS_SPELT_OUT:]]
+        for position, what in found[:ROWS_SPELT_OUT]:
+            self.lines.append(f"row {self.row_numbers[position]} (line {self.line_numbers[position]}): {spell(what)}")
+        more = [str(self.row_numbers[position]) for position in dict.fromkeys(row for row, _ in found[ROWS_SPELT_OUT:])]
         if more:
             self.lines.append(f"... and {len(more)} more rows, {kind}: {shortened(more)}")
 

@@ -1,6 +1,5 @@
 """What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
 
-import codecs
 import string
 from dataclasses import dataclass, field
 from typing import Literal
@@ -145,9 +144,9 @@ def _file_conflicts(settings: CompetitionSettings):
         if len(separator) != 1 or separator in "\"\r\n":
             yield f"{name} is {separator!r}; expected one character, a tab as \"\\t\""
     try:
-        codecs.lookup(settings.files.encoding)
+        "a".encode(settings.files.encoding)
     except LookupError:
-        yield f"files.encoding {settings.files.encoding!r} is unknown to Python; utf-8, utf-8-sig, utf-16, cp1252, ..."
+        yield f"files.encoding {settings.files.encoding!r} is no text encoding of Python; utf-8, utf-8-sig, utf-16, ..."
 
 
 def _name_conflicts(settings: CompetitionSettings):

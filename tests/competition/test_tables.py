@@ -159,6 +159,13 @@ def test_a_bad_class_cell(files, cells, message):
         files.load(settings(task="multiclass", labels=CLASS))
 
 
+def test_a_text_column_taken_for_labels_is_told_at_once(files):
+    """100,000 different unknown labels: only the few that are printed may be compared with the known names."""
+    with_cells(files, "labels", [" ".join(f"word{k}x{j}" for j in range(20)) for k in range(5_000)])
+    with pytest.raises(ValueError, match=r"100000 problems\n(.*\n)*.* and 5000 more rows, unknown label: 1, 2, 3, 4"):
+        files.load(settings(labels={**NAMED, "delimiter": " "}))
+
+
 def test_multiclass_columns_hold_exactly_one(files):
     files.train = [["id", "text", "joy", "fear"]] + [[f"r{k}", "x", str(k % 2), str((k + 1) % 2)] for k in range(6)]
     assert files.load(settings(task="multiclass")).labels.sum() == 6
@@ -286,7 +293,8 @@ def test_a_template_that_formats_is_refused():
 @pytest.mark.parametrize(
     "groups, message",
     [
-        ({"files": {"encoding": "utf-88"}}, "files.encoding 'utf-88' is unknown"),
+        ({"files": {"encoding": "utf-88"}}, "files.encoding 'utf-88' is no text encoding"),
+        ({"files": {"encoding": "base64"}}, "files.encoding 'base64' is no text encoding"),
         ({"files": {"separator": ",,"}}, "files.separator is ',,'"),
         ({"submission": {"separator": '"'}}, "submission.separator is"),
         ({"labels": {**NAMED, "names": ("a,b", "c")}}, "label 'a,b' holds labels.delimiter ','"),
