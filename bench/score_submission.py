@@ -24,7 +24,7 @@ from competition.reading import FileForm, read_table  # noqa: E402
 from competition.submission import lint_submission_file  # noqa: E402
 from competition.submission_checks import read_answers  # noqa: E402
 from competition.tables import Tables, load_tables, submission_form, train_label_form  # noqa: E402
-from scoring.metrics import METRICS  # noqa: E402
+from scoring.metrics import METRICS, class_log_loss  # noqa: E402
 from settings.competition import CompetitionSettings  # noqa: E402
 from settings.loading import guard, load_competition  # noqa: E402
 from settings.places import find_places  # noqa: E402
@@ -90,17 +90,27 @@ def score_submission(
     scores = {}
     for part in dict.fromkeys(parts.tolist()):
         rows = parts == part
-        scores[part] = {name: METRICS[name].score(truth[rows], answers[rows]) for name in metric_names(competition)}
+        scores[part] = score_rows(competition, truth[rows], answers[rows])
     if len(scores) > 1:
         names = metric_names(competition)
         scores["mean"] = {name: float(np.mean([values[name] for values in scores.values()])) for name in names}
     return scores
 
 
+def score_rows(competition: CompetitionSettings, labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """Every metric of the table, for labels bool (n, L) and decisions or probs (n, L)."""
+    functions = {name: METRICS[name].score for name in metric_names(competition)}
+    if competition.task == "multiclass" and "log_loss" in functions:
+        functions["log_loss"] = class_log_loss
+    return {name: function(labels, answers) for name, function in functions.items()}
+
+
 def metric_names(competition: CompetitionSettings) -> list[str]:
-    """The competition's own metric first, then the usual ones for its form of answer."""
-    usual = PROBABILITY_METRICS if competition.submission.form == "probabilities" else DECISION_METRICS
-    return list(dict.fromkeys((competition.metric, *usual)))
+    """The metrics that take this form of answer, the competition's own first where it is among them."""
+    in_probs = competition.submission.form == "probabilities"
+    usual = PROBABILITY_METRICS if in_probs else DECISION_METRICS
+    own = [competition.metric] if (METRICS[competition.metric].decoder == "none") == in_probs else []
+    return list(dict.fromkeys((*own, *usual)))
 
 
 def estimates(record_path: Path) -> dict[str, float]:

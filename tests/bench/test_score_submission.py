@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
 from competition.fetch import ensure_data
 from competition.submission import build_submission, submission_bytes
@@ -80,6 +80,28 @@ def test_what_the_record_said_stands_beside(command, places, sample, capsys):
     assert command.main(["--competition", "sample", str(path)]) == 0
     said = [line.strip() for line in capsys.readouterr().out.split("\n") if "json" in line]
     assert said == ["its .json said score.cross_fitted: 0.6100", "its .json said score.in_sample: 0.6500"]
+
+
+def test_probabilities_are_scored_as_such(command, places, sample, capsys):
+    config = places.configs / "competitions" / "sample.yaml"
+    config.write_text(config.read_text().replace("submission:\n  form: columns", "submission:\n  form: probabilities"))
+    competition = load_competition(places, "sample")
+    assert competition.submission.form == "probabilities"
+    tables = sample[1]
+    truth = read_truth(places, tables)
+    probs = np.clip(truth * 0.4 + np.random.default_rng(0).random(truth.shape) * 0.6, 0.0, 1.0)
+    path = places.submissions("sample") / "p.csv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(submission_bytes(build_submission(competition, tables, None, probs)))
+    assert command.main(["--competition", "sample", str(path)]) == 0
+    header, line = capsys.readouterr().out.strip().split("\n")
+    assert header.split() == ["part", "macro_auc", "macro_ap", "log_loss"]
+    expected = (
+        roc_auc_score(truth, probs, average="macro"),
+        average_precision_score(truth, probs, average="macro"),
+        np.mean([log_loss(truth[:, k], probs[:, k], labels=[False, True]) for k in range(truth.shape[1])]),
+    )
+    assert line.split() == ["p", "all", *[f"{value:.4f}" for value in expected]]
 
 
 def test_a_wrong_submission_is_refused(command, places, sample, capsys):
