@@ -1,9 +1,8 @@
-"""Ledger room: how a file reaches the disk (whole or not at all), its hash, its lock, and a strict reading of JSON."""
+"""Ledger room: how a file reaches the disk (whole or not at all), its hash, and its lock."""
 
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,16 +10,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-SEAL = "record_sha256"
-"""The key of a record that holds the hash of all its other keys."""
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes `path`'s place when the block ends, and leaves no trace when it fails or is killed.
+    """Open a file that takes `path`'s place when the block ends, and nothing takes it when the block fails.
 
     The bytes go to a hidden file in the same folder, are forced to the disk, and get the name in one step
     (rename(2) is atomic), so a reader finds the old file or the new one, never a mixture.
+    What a killed writer left hidden is removed by the next writer of the same path.
 
     Raises: OSError: the folder is read-only or the disk full; the message names the path and what to do.
     """
@@ -148,56 +145,3 @@ def sha256_bytes(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_record(path: Path, record: dict) -> None:
-    """Write a JSON record with a hash of itself, so that a later change of any value shows.
-
-    Raises: ValueError: a value that JSON does not know (NaN, an array). OSError: see `replacing`.
-    """
-    body = {key: value for key, value in record.items() if key != SEAL}
-    try:
-        sealed = {**body, SEAL: _seal(body)}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the record holds a value that JSON cannot: {error}") from None
-    write_atomically(path, (json.dumps(sealed, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def read_record(path: Path) -> dict:
-    """Read a record that `write_record` wrote, without its hash.
-
-    Raises: ValueError: no JSON object, cut off, a key twice, NaN, or changed since it was written.
-    """
-    record = _read_json(path)
-    seal = record.pop(SEAL, None)
-    if seal is None:
-        raise ValueError(f"{path}: no {SEAL}, so written by another program or an older version")
-    if seal != _seal(record):
-        raise ValueError(f"{path}: changed or damaged since it was written (its {SEAL} is of other contents)")
-    return record
-
-
-def _seal(body: dict) -> str:
-    text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return sha256_bytes(text.encode())
-
-
-def _read_json(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); cut off or not written by this project") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
-    return value
-
-
-def _no_key_twice(pairs: list) -> dict:
-    keys = [key for key, _ in pairs]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
-    return dict(pairs)
-
-
-def _no_constant(name: str):
-    raise ValueError(f"{name} is no JSON number")

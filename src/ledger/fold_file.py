@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ledger.arrays import load_npz
-from ledger.files import read_record, sha256_file
+from ledger.files import sha256_file
 from ledger.fingerprints import compare_ids, describe_test, describe_train, name_changes
 from ledger.folds import Folds
+from ledger.records import read_record
 
 KINDS = ("logits", "probs")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ledger.files import hold_lock, read_record, sha256_bytes, write_atomically, write_record
+from ledger.files import hold_lock, sha256_bytes, write_atomically
 from ledger.fingerprints import compare_ids, describe_train, name_changes
+from ledger.records import read_record, write_record
 from settings.competition import CompetitionSettings
 from settings.places import Places
 

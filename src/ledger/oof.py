@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ledger.arrays import write_npz
-from ledger.files import read_record, remove_file, replacing, sha256_file, write_record
+from ledger.files import remove_file, replacing, sha256_file
 from ledger.fold_file import FoldFile, check_fold_file, check_record, describe_origin
 from ledger.folds import Folds
+from ledger.records import read_record, write_record
 from settings.places import Places
 from settings.strict import check_name, describe_differences
 

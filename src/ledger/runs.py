@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ledger.dropped import load_dropped
-from ledger.files import read_record, sha256_file
+from ledger.files import sha256_file
 from ledger.fold_file import check_record, describe_origin, load_fold
 from ledger.folds import Folds
 from ledger.oof import DROPPED_IN, recorded_folds, run_folder
+from ledger.records import read_record
 from settings.places import Places
 from settings.strict import describe_differences
 

@@ -6,7 +6,8 @@ between the two leaves; nothing reads it, and the same command writes it again.
 
 from pathlib import Path
 
-from ledger.files import sha256_bytes, sha256_file, write_atomically, write_record
+from ledger.files import sha256_bytes, sha256_file, write_atomically
+from ledger.records import write_record
 from settings.places import Places
 from settings.strict import check_name
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.files import read_record, sha256_bytes, write_record
+from ledger.files import sha256_bytes
 from ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, write_folds
+from ledger.records import read_record, write_record
 
 
 def test_round_trip_with_ids_that_a_csv_has_to_quote(places, competition, tables, folds):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from ledger_settings import DEFAULTS, SETTINGS
 
-from ledger.files import read_record, write_record
 from ledger.oof import check_same_settings, finished_folds, remove_folds, run_folder, write_fold
+from ledger.records import read_record, write_record
 from ledger.runs import load_run
 
 NAN = np.full((4, 3), np.nan, dtype=np.float32)

@@ -8,8 +8,9 @@ import pytest
 from ledger_settings import SETTINGS
 
 from ledger.arrays import write_npz
-from ledger.files import read_record, sha256_file, write_record
+from ledger.files import sha256_file
 from ledger.oof import remove_folds, write_fold
+from ledger.records import read_record, write_record
 from ledger.runs import find_runs, find_stale_runs, load_run, load_runs
 
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from ledger.files import read_record, sha256_bytes
+from ledger.files import sha256_bytes
+from ledger.records import read_record
 from ledger.submissions import earlier_submissions, write_submission
 
 

@@ -1,0 +1,63 @@
+"""Ledger room: JSON records that say what lies beside them, sealed by a hash of themselves."""
+
+import json
+from pathlib import Path
+
+from ledger.files import sha256_bytes, write_atomically
+
+SEAL = "record_sha256"
+"""The key of a record that holds the hash of all its other keys."""
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write a JSON record with a hash of itself, so that a later change of any value shows.
+
+    Raises: ValueError: a value that JSON does not know (NaN, an array). OSError: see `replacing`.
+    """
+    try:
+        body = json.loads(json.dumps(record, allow_nan=False))  # as it will come back: keys are text
+        sealed = {key: value for key, value in body.items() if key != SEAL}
+        sealed[SEAL] = _seal(sealed)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the record holds a value that JSON cannot: {error}") from None
+    write_atomically(path, (json.dumps(sealed, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_record(path: Path) -> dict:
+    """Read a record that `write_record` wrote, without its hash.
+
+    Raises: ValueError: no JSON object, cut off, a key twice, NaN, or changed since it was written.
+    """
+    record = _read_json(path)
+    seal = record.pop(SEAL, None)
+    if seal is None:
+        raise ValueError(f"{path}: no {SEAL}, so written by another program or an older version")
+    if seal != _seal(record):
+        raise ValueError(f"{path}: changed or damaged since it was written (its {SEAL} is of other contents)")
+    return record
+
+
+def _seal(body: dict) -> str:
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return sha256_bytes(text.encode())
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        value = json.loads(path.read_bytes().decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error}); cut off or not written by this project") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
+    return value
+
+
+def _no_key_twice(pairs: list) -> dict:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"key {next(k for k in keys if keys.count(k) > 1)!r} stands twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str):
+    raise ValueError(f"{name} is no JSON number")
