@@ -1,6 +1,5 @@
 """From decisions to checked bytes, for each form of answer; and each way an answer can be wrong."""
 
-import hashlib
 import io
 import re
 
@@ -9,67 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_answers import FORMS, NAMES, answers_for, good_bytes, read_back, tables_for
 from tiny_competition import settings
 
-from competition.problems import Problems
-from competition.reading import parse_table
 from competition.submission import build_submission, lint_submission, lint_submission_file, submission_bytes
-from competition.submission_checks import read_answers
-from competition.tables import Tables, submission_form
-
-NAMES = ("joy", "fear", "so, sad", '"x"', "=1+1")
-FORMS = {
-    "columns": settings(),
-    "probabilities": settings(submission={"form": "probabilities"}),
-    "delimited": settings(
-        labels={"names": NAMES}, submission={"form": "delimited", "column": "labels", "delimiter": "|"}
-    ),
-    "numbers": settings(
-        labels={"names": NAMES}, submission={"form": "delimited", "column": "labels", "values": "numbers"}
-    ),
-    "class": settings(task="multiclass", labels={"names": NAMES}, submission={"form": "class", "column": "kind"}),
-    "one of columns": settings(task="multiclass", submission={"separator": "\t"}),
-}
-
-
-def tables_for(competition, n_test=30, zero="0", order=None) -> Tables:
-    """Tables whose sample submission lists the test rows in `order`."""
-    answer = competition.submission
-    in_columns = answer.form in ("columns", "probabilities")
-    test_ids = np.array([f"t{k}" for k in range(n_test)])
-    sample_ids = test_ids[np.arange(n_test)[::-1] if order is None else order]
-    width = len(NAMES) if in_columns else 1
-    labels = np.random.default_rng(0).random((200, len(NAMES))) < 0.4
-    if competition.task == "multiclass":
-        labels = np.eye(len(NAMES), dtype=bool)[np.random.default_rng(0).integers(0, len(NAMES), 200)]
-    return Tables(
-        train_ids=np.array([f"r{k}" for k in range(200)]),
-        train_texts=["x"] * 200,
-        labels=labels,
-        label_names=NAMES,
-        test_ids=test_ids,
-        test_texts=["y"] * n_test,
-        sample_columns=("id", *(NAMES if in_columns else (answer.column,))),
-        sample_ids=sample_ids,
-        sample_rows=tuple((name, *[zero] * width) for name in sample_ids.tolist()),
-    )
-
-
-def answers_for(competition, n_test=30, seed=1):
-    """Decisions and probs (n_test, L) like the training labels of `tables_for`."""
-    rng = np.random.default_rng(seed)
-    probs = rng.random((n_test, len(NAMES)))
-    if competition.task == "multiclass":
-        return np.eye(len(NAMES), dtype=bool)[rng.integers(0, len(NAMES), n_test)], probs
-    return probs < 0.4, probs * 0.8
-
-
-def read_back(data, competition, tables):
-    """(n_test, L) in test_ids order, from the bytes alone."""
-    table = parse_table(data, submission_form(competition, "utf-8"), Problems("x"))
-    answers = read_answers(table, competition, NAMES, Problems("x"))
-    row_of = {name: row for row, name in enumerate(table.column("id"))}
-    return answers[[row_of[name] for name in tables.test_ids.tolist()]]
+from competition.tables import Tables
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -139,13 +82,6 @@ def test_every_digit_of_a_probability_is_written(values):
     probs[:, 0] = values
     data = submission_bytes(build_submission(competition, tables, None, probs))
     assert np.array_equal(read_back(data, competition, tables), probs)
-
-
-def good_bytes(form="columns"):
-    competition = FORMS[form]
-    tables = tables_for(competition)
-    frame = build_submission(competition, tables, *answers_for(competition))
-    return submission_bytes(frame, competition.submission.separator), competition, tables
 
 
 def swap_lines(data, a, b):
@@ -218,62 +154,6 @@ def test_every_problem_at_once():
         lint_submission(frame, competition, tables)
     for message in ("'joy' is '7'", "'fear' is '9'", "'zz' is not in", "missing: 't27'", "4 problems"):
         assert message in str(error.value)
-
-
-@pytest.mark.parametrize("form, zero", [("columns", "0"), ("probabilities", "0.50"), ("class", "joy")])
-def test_the_sample_submission_itself_is_refused(form, zero):
-    competition = FORMS[form]
-    tables = tables_for(competition, zero=zero)
-    decisions = np.zeros((30, len(NAMES)), bool)
-    decisions[:, 0] = form == "class"
-    frame = build_submission(competition, tables, decisions, np.full((30, len(NAMES)), 0.5))
-    with pytest.raises(ValueError, match="every answer is the sample submission's"):
-        lint_submission(frame, competition, tables)
-
-
-def test_the_same_bytes_as_an_earlier_submission_are_a_finding(tmp_path):
-    data, competition, tables = good_bytes()
-    path, first = tmp_path / "now.csv", tmp_path / "first.csv"
-    path.write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    assert lint_submission_file(path, competition, tables, earlier={digest: path}) == []
-    findings = lint_submission_file(path, competition, tables, earlier={digest: first})
-    assert findings == [f"byte for byte the same as {first}: Kaggle scores it the same"]
-
-
-def test_findings_on_rates():
-    competition = FORMS["columns"]
-    tables = tables_for(competition, 100)
-    decisions = answers_for(competition, 100)[0]
-    decisions[:, 0] = False
-    decisions[:, 1] = np.arange(100) < 3
-    frame = build_submission(competition, tables, decisions, None)
-    findings = lint_submission(frame, competition, tables)
-    assert findings[0] == "label 'joy' is 0 in all 100 rows"
-    assert findings[1].startswith("label 'fear': positive rate 0.0300, training 0.3750")
-    assert len(findings) == 2
-
-
-def test_a_finding_on_rows_without_a_label():
-    competition = FORMS["columns"]
-    tables = tables_for(competition, 100)
-    decisions = answers_for(competition, 100)[0]
-    decisions[:70] = False
-    frame = build_submission(competition, tables, decisions, None)
-    empty = (~decisions.any(axis=1)).sum()
-    expected = f"rows without a label: {empty} of 100 ({empty}.0%), training {(~tables.labels.any(axis=1)).mean():.1%}"
-    assert expected in lint_submission(frame, competition, tables)
-
-
-def test_findings_are_against_oof_where_it_is_given():
-    competition = FORMS["columns"]
-    tables = tables_for(competition, 100)
-    decisions = np.random.default_rng(3).random((100, len(NAMES))) < 0.05
-    frame = build_submission(competition, tables, decisions, None)
-    assert len(lint_submission(frame, competition, tables)) == 6
-    oof = np.random.default_rng(4).random((200, len(NAMES))) < 0.05
-    assert lint_submission(frame, competition, tables, oof_answers=oof) == []
-    assert "OOF" in lint_submission(frame, competition, tables, oof_answers=~oof)[0]
 
 
 @pytest.mark.parametrize("decisions", [None, np.zeros((29, 5), bool), np.zeros((30, 4), bool)])

@@ -1,25 +1,9 @@
-"""load_tables: what a good file becomes, and what each bad file is told."""
+"""load_tables: what good files become, and what each bad file is told."""
 
-import re
-
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_competition import as_csv, settings
 
-from competition.reading import TextTable
-from competition.tables import build_texts, load_tables
-from settings.competition import TextSettings
-
-NAMED = {"form": "delimited", "column": "labels", "names": ("joy", "fear")}
-NUMBERED = {**NAMED, "values": "numbers"}
-CLASS = {"form": "class", "column": "kind", "names": ("joy", "fear")}
-
-
-def with_cells(files, column, cells):
-    """The training file with one label column in place of the 0/1 columns."""
-    files.train = [["id", "text", column]] + [[f"r{k}", f"text {k}", cell] for k, cell in enumerate(cells)]
+from competition.tables import load_tables
 
 
 def test_good_files_become_tables(files):
@@ -45,27 +29,6 @@ def test_given_names_may_stand_in_another_order_than_the_sample(files):
     tables = files.load(settings(labels={"names": ("fear", "joy")}))
     assert tables.label_names == ("fear", "joy")
     assert tables.labels[:, 1].tolist() == [k % 2 == 1 for k in range(12)]
-
-
-@pytest.mark.parametrize(
-    "labels, cells, expected",
-    [
-        (NAMED, ["joy", "fear,joy", "", "joy, fear"], [[1, 0], [1, 1], [0, 0], [1, 1]]),
-        ({**NAMED, "delimiter": "|"}, ["joy", "fear|joy", "fear", ""], [[1, 0], [1, 1], [0, 1], [0, 0]]),
-        (NUMBERED, ["0", "1,0", "1", ""], [[1, 0], [1, 1], [0, 1], [0, 0]]),
-    ],
-)
-def test_delimited_labels(files, labels, cells, expected):
-    with_cells(files, "labels", cells)
-    tables = files.load(settings(labels=labels))
-    assert tables.labels.tolist() == np.array(expected, bool).tolist()
-
-
-@pytest.mark.parametrize("values, words", [("names", ("joy", "fear")), ("numbers", ("0", "1"))])
-def test_one_class_a_row(files, values, words):
-    with_cells(files, "kind", [words[k % 2] for k in range(6)])
-    tables = files.load(settings(task="multiclass", labels={**CLASS, "values": values}))
-    assert tables.labels.tolist() == [[k % 2 == 0, k % 2 == 1] for k in range(6)]
 
 
 def cell(row, column, value):
@@ -125,45 +88,6 @@ def test_a_bad_file_is_told_what_and_where(files, change, messages):
         files.load(settings())
     for message in messages:
         assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "labels, cells, message",
-    [
-        (NAMED, ["joy", "joi", "fear"], r"row 2 (line 3): unknown label 'joi'; did you mean 'joy'?"),
-        (NAMED, ["joy", "0", "fear"], r"row 2 (line 3): unknown label '0'; expected one of 'joy', 'fear'"),
-        (NAMED, ["joy", "joy,joy", "fear"], r"row 2 (line 3): 'joy' stands twice in 'joy,joy'"),
-        (NAMED, ["joy", "joy,,fear", "fear"], r"row 2 (line 3): an empty label in 'joy,,fear'"),
-        (NUMBERED, ["0", "2", "1"], r"row 2 (line 3): unknown label '2'; expected 0 to 1"),
-        (NUMBERED, ["0", "-1", "1"], r"unknown label '-1'"),
-        (NUMBERED, ["0", "1.0", "1"], r"unknown label '1.0'"),
-    ],
-)
-def test_a_bad_delimited_cell(files, labels, cells, message):
-    with_cells(files, "labels", cells)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        files.load(settings(labels=labels))
-
-
-@pytest.mark.parametrize(
-    "cells, message",
-    [
-        (["joy", "", "fear"], "row 2 (line 3): 'kind' is empty; expected one class"),
-        (["joy", "fury", "fear"], "row 2 (line 3): unknown label 'fury'"),
-        (["joy", "joy,fear", "fear"], "row 2 (line 3): unknown label 'joy,fear'"),
-    ],
-)
-def test_a_bad_class_cell(files, cells, message):
-    with_cells(files, "kind", cells)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        files.load(settings(task="multiclass", labels=CLASS))
-
-
-def test_a_text_column_taken_for_labels_is_told_at_once(files):
-    """100,000 different unknown labels: only the few that are printed may be compared with the known names."""
-    with_cells(files, "labels", [" ".join(f"word{k}x{j}" for j in range(20)) for k in range(5_000)])
-    with pytest.raises(ValueError, match=r"100000 problems\n(.*\n)*.* and 5000 more rows, unknown label: 1, 2, 3, 4"):
-        files.load(settings(labels={**NAMED, "delimiter": " "}))
 
 
 def test_multiclass_columns_hold_exactly_one(files):
@@ -269,43 +193,3 @@ def test_separators_of_data_and_answer_are_their_own(files):
     (folder / "sample_submission.csv").write_bytes(as_csv(files.sample, ";"))
     with pytest.raises(ValueError, match=r"set submission\.separator: ';'"):
         load_tables(settings(files={"separator": "\t"}), folder)
-
-
-def test_text_template_formats_only_the_template():
-    table = TextTable(("title", "body"), [["{body} {0.__class__}", "b"], ["x", "{}"]])
-    joined = build_texts(table, TextSettings(("title", "body"), "{{{title}}} | {body}"))
-    assert joined == ["{{body} {0.__class__}} | b", "{x} | {}"]
-    assert build_texts(table, TextSettings(("body", "title"))) == ["b {body} {0.__class__}", "{} x"]
-
-
-@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=5))
-def test_any_text_goes_through_a_template_unchanged(rows):
-    table = TextTable(("a", "b"), [list(row) for row in rows])
-    assert build_texts(table, TextSettings(("a", "b"), "{b}/{a}")) == [f"{b}/{a}" for a, b in rows]
-
-
-def test_a_template_that_formats_is_refused():
-    for template in ("{text!r}", "{text:>10}", "{text.__class__}", "{text[0]}", "{}"):
-        with pytest.raises(ValueError, match=r"text\.template"):
-            settings(text={"template": template})
-
-
-@pytest.mark.parametrize(
-    "groups, message",
-    [
-        ({"files": {"encoding": "utf-88"}}, "files.encoding 'utf-88' is no text encoding"),
-        ({"files": {"encoding": "base64"}}, "files.encoding 'base64' is no text encoding"),
-        ({"files": {"separator": ",,"}}, "files.separator is ',,'"),
-        ({"submission": {"separator": '"'}}, "submission.separator is"),
-        ({"labels": {**NAMED, "names": ("a,b", "c")}}, "label 'a,b' holds labels.delimiter ','"),
-        ({"labels": {"names": ("joy ", "fear")}}, "without spaces around it"),
-        ({"labels": {"names": ("id", "fear")}}, "holds the id column"),
-        (
-            {"labels": {"names": ("so mad", "b")}, "submission": {"form": "delimited", "column": "x"}},
-            "label 'so mad' holds submission.delimiter ' '",
-        ),
-    ],
-)
-def test_settings_that_cannot_be_read_two_ways(groups, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        settings(**groups)
