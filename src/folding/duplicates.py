@@ -49,8 +49,10 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
     for bucket in _hash_bands(least, _choose_rows_per_band(threshold)):
         for pairs in _candidates(bucket):
             new = component[pairs[0]] != component[pairs[1]]
-            edges += _verify(texts, least, pairs[:, new], threshold)
-        component = _components(np.concatenate(edges, axis=1), len(texts))
+            near = [*_verify(texts, least, pairs[:, new], threshold)]
+            if near:
+                edges += near
+                component = _components(np.concatenate(edges, axis=1), len(texts))
     joined = np.arange(len(keys))
     joined[long] = long[np.unique(component, return_index=True)[1][component]]
     return joined
@@ -64,7 +66,9 @@ def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: f
         part = part[:, estimate >= threshold - ESTIMATE_SLACK]
         lengths = np.fromiter((len(texts[a]) + len(texts[b]) for a, b in part.T), dtype=np.int64, count=part.shape[1])
         for chunk in split_chunks(lengths, CHARACTERS_AT_ONCE):
-            yield part[:, chunk][:, jaccard(texts, *part[:, chunk]) >= threshold]
+            near = part[:, chunk][:, jaccard(texts, *part[:, chunk]) >= threshold]
+            if near.size:
+                yield near
 
 
 def _choose_rows_per_band(threshold: float) -> int:

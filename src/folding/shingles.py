@@ -37,7 +37,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 
 def split_chunks(lengths: np.ndarray, chunk: int = CHUNK_CHARACTERS) -> list[slice]:
-    """Runs of neighbours of about `chunk` characters together, at least one text each."""
+    """Runs of neighbours that have at most `chunk` characters together after the first text of the run."""
     if not len(lengths):
         return []
     number = np.cumsum(lengths) // chunk

@@ -1,0 +1,116 @@
+"""Rows that say the same share a group: against the Jaccard similarity of all pairs."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import folding.duplicates as duplicates
+from folding.duplicates import group_texts
+from folding.texts import fold_text
+
+WORDS = "the happy sad angry dog cat runs jumps over lazy moon sun night morning today never always".split()
+
+
+def brute_force(texts, threshold):
+    """Groups by comparing every pair; numbered by their first row."""
+    keys = [fold_text(text) for text in texts]
+    sets = [{key[i : i + 5] for i in range(len(key) - 4)} for key in keys]
+    group = list(range(len(texts)))
+    for a, b in combinations(range(len(texts)), 2):
+        near = sets[a] and sets[b] and len(sets[a] & sets[b]) / len(sets[a] | sets[b]) >= threshold < 1
+        if keys[a] == keys[b] or near:
+            group = [group[a] if g == group[b] else g for g in group]
+    first = {g: i for i, g in reversed(list(enumerate(group)))}
+    order = sorted(first.values())
+    return np.array([order.index(first[g]) for g in group])
+
+
+def made_up_texts(n, seed):
+    """Texts of which many are copies of earlier ones with a word changed, dropped or doubled."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(n):
+        if texts and rng.random() < 0.5:
+            words = texts[rng.integers(len(texts))].split()
+            words[rng.integers(len(words))] = str(rng.choice([*WORDS, ""]))
+        else:
+            words = rng.choice(WORDS, rng.integers(3, 14)).tolist()
+        texts.append(" ".join(words))
+    return texts
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_those_of_all_pairs(threshold, seed):
+    texts = made_up_texts(300, seed)
+    np.testing.assert_array_equal(group_texts(texts, threshold), brute_force(texts, threshold))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from([*made_up_texts(25, 9), "!", "?", "ok", "OK.", "😀 😀"]), max_size=25), st.randoms())
+def test_the_order_of_rows_does_not_matter(texts, random):
+    order = random.sample(range(len(texts)), len(texts))
+    group = group_texts(texts, 0.7)
+    shuffled = group_texts([texts[i] for i in order], 0.7)
+    back = np.empty(len(texts), dtype=np.int64)
+    back[order] = shuffled
+    assert len(set(zip(group.tolist(), back.tolist(), strict=True))) == len(set(group.tolist()))
+    assert len(set(back.tolist())) == len(set(group.tolist()))
+
+
+def test_examples():
+    assert group_texts(["Good morning!", "good  morning", "bad night"]).tolist() == [0, 0, 1]
+    assert group_texts([]).tolist() == []
+    assert group_texts(["", " ", "a"]).tolist() == [0, 0, 1]
+    long = "the quick brown fox jumps over the lazy dog and runs away from the angry cat"
+    assert group_texts([long, "x", long.replace("angry", "hungry"), "y"], 0.8).tolist() == [0, 1, 0, 2]
+    assert group_texts([long, "x", long.replace("angry", "hungry"), "y"], 1.0).tolist() == [0, 1, 2, 3]
+
+
+def test_a_chain_of_small_changes_is_one_group():
+    """a is like b and b like c: a and c must not be parted either, whatever they share."""
+    text = "abcdefghijklmnopqrstuvwxyzabcdefghij0123456789"
+    chain = [text[i:] + "-" + text[:i][::-1] for i in range(12)]
+    assert len(set(group_texts(chain, 0.7).tolist())) == len(set(brute_force(chain, 0.7).tolist()))
+
+
+def test_a_template_that_fills_a_bucket_is_linear_work(monkeypatch):
+    """10,000 texts in one bucket: each is compared with its neighbours, not with all others."""
+    compared = []
+    exact = duplicates.jaccard
+
+    def counted(texts, left, right):
+        compared.append(len(left))
+        return exact(texts, left, right)
+
+    monkeypatch.setattr(duplicates, "jaccard", counted)
+    start = "this is the same long beginning of a text that a bot has posted again and again to everyone with number "
+    group = group_texts([f"{start}{i}" for i in range(10_000)], 0.8)
+    assert group.max() == 0
+    assert sum(compared) < 2 * 10_000
+
+
+def test_long_texts_of_unlike_lengths():
+    rng = np.random.default_rng(0)
+    book = "".join(rng.choice(list("abcdefghijklmnopqrstuvw"), 300_000))
+    texts = [book, "x" * 7, book[:-100] + "z" * 50, "short", book[: len(book) // 2]]
+    assert group_texts(texts, 0.8).tolist() == [0, 1, 0, 2, 3]
+
+
+def test_recall_at_the_threshold():
+    """Bands are chosen so that a pair exactly at the threshold is found with the wanted chance."""
+    for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
+        rows = duplicates._choose_rows_per_band(threshold)
+        bands = duplicates.PERMUTATIONS // rows
+        assert 1 - (1 - threshold**rows) ** bands >= duplicates.WANTED_RECALL
+
+
+def test_min_hashes_estimate_jaccard():
+    texts = made_up_texts(60, 4)
+    least = duplicates._min_hashes(texts)
+    a, b = np.triu_indices(60, 1)
+    error = (least[a] == least[b]).mean(axis=1) - duplicates.jaccard(texts, a, b)
+    assert abs(error.mean()) < 0.01 and error.std() < 0.07
