@@ -1,0 +1,104 @@
+"""bench/: the ten real GoEmotions runs in ../shared/bench (or $FOLDBLEND_SHARED/bench), as arrays and as a project."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "src"))
+
+from competition.tables import Tables, load_tables  # noqa: E402
+from ledger.folds import write_folds  # noqa: E402
+from ledger.oof import FoldFile, write_fold  # noqa: E402
+from scoring.probs import to_scores  # noqa: E402
+from settings.loading import load_competition  # noqa: E402
+from settings.places import Places  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Scores are log-odds; N training rows, D rows of dev and T of test that nothing may be tuned on."""
+
+    runs: tuple[str, ...]
+    label_names: tuple[str, ...]
+    oof: list[np.ndarray]
+    """M arrays (N, L) float32."""
+    dev: list[np.ndarray]
+    """M arrays (K, D, L): the fold models one by one where they are known, else K = 1, their mean."""
+    test: list[np.ndarray]
+    """M arrays (K, T, L)."""
+    labels: np.ndarray
+    dev_labels: np.ndarray
+    test_labels: np.ndarray
+    fold: np.ndarray
+
+
+def shared_folder() -> Path:
+    """Where the bench data lie. Raises ValueError where they do not."""
+    folder = Path(os.environ.get("FOLDBLEND_SHARED", PROJECT.parent / "shared"))
+    if not (folder / "bench" / "goemotions_oof.npz").is_file():
+        raise ValueError(f"{folder}/bench/goemotions_oof.npz is missing; set FOLDBLEND_SHARED to the folder that has it")
+    return folder
+
+
+def load_bench() -> Bench:
+    """All ten runs; only minilm_ft comes with its fold models."""
+    with np.load(shared_folder() / "bench" / "goemotions_oof.npz", allow_pickle=False) as file:
+        names = [str(name) for name in file["models"]]
+        dev = [_scores(run)[None] for run in file["dev"]]
+        test = [_scores(run)[None] for run in file["test"]]
+        folded = names.index("minilm_ft")
+        dev[folded], test[folded] = _scores(file["minilm_ft_dev_folds"]), _scores(file["minilm_ft_test_folds"])
+        labels = [file[key].astype(bool) for key in ("y_oof", "y_dev", "y_test")]
+        label_names = tuple(str(name) for name in file["classes"])
+        return Bench(
+            tuple(names), label_names, [_scores(run) for run in file["oof"]], dev, test, *labels,
+            file["fold"].astype(np.int64),
+        )  # fmt: skip
+
+
+def _scores(probs: np.ndarray) -> np.ndarray:
+    return to_scores(probs.astype(np.float32), "probs", "multilabel")
+
+
+def write_project(bench: Bench, root: Path) -> Places:
+    """A project folder with these runs in oof/bench, whose test rows are dev and test together."""
+    places = Places(root)
+    _write_competition(bench, places)
+    competition = load_competition(places, "bench")
+    tables = load_tables(competition, places.data("bench"))
+    folds = write_folds(places, "bench", competition, tables, bench.fold, np.arange(len(bench.fold)))
+    for run, oof, dev, test in zip(bench.runs, bench.oof, bench.dev, bench.test, strict=True):
+        for fold in range(folds.n_folds):
+            rows = np.flatnonzero(bench.fold == fold)
+            both = np.concatenate([dev[fold % len(dev)], test[fold % len(test)]])
+            fold_file = FoldFile(fold, rows, oof[rows], both, "logits")
+            write_fold(places, "bench", run, folds, tables, fold_file, {"settings": {"made": "elsewhere"}})
+    return places
+
+
+def _write_competition(bench: Bench, places: Places):
+    settings = places.configs / "competitions" / "bench.yaml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("id_column: id\nmetric: macro_f1\n", encoding="utf-8")
+    (places.configs / "default.yaml").write_text("competition: bench\nrun: none\nruns: [none]\n", encoding="utf-8")
+    places.data("bench").mkdir(parents=True)
+    names = ",".join(bench.label_names)
+    _write_lines(places, "train.csv", f"id,text,{names}", _train_lines(bench.labels))
+    n_test = len(bench.dev_labels) + len(bench.test_labels)
+    _write_lines(places, "test.csv", "id,text", (f"t{row},test row {row}" for row in range(n_test)))
+    zeros = ",".join("0" * len(bench.label_names))
+    _write_lines(places, "sample_submission.csv", f"id,{names}", (f"t{row},{zeros}" for row in range(n_test)))
+
+
+def _train_lines(labels: np.ndarray):
+    for row, cells in enumerate(labels.astype(int).tolist()):
+        yield f"r{row},training row {row}," + ",".join(map(str, cells))
+
+
+def _write_lines(places: Places, name: str, header: str, lines):
+    text = "\n".join([header, *lines]) + "\n"
+    (places.data("bench") / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,69 @@
+"""The scoring room's predictors: the one linear formula that turns the runs' scores of new rows into probabilities.
+
+Plain numbers, so that a submission's record can hold it and make the same submission again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.parallel import over_labels
+from scoring.probs import sigmoid, to_probs
+from scoring.scores import Scores
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """From the runs' scores to probabilities."""
+
+    form: str
+    """`probs` or `scores`: one weight a run, on its probabilities or its scores. `stack` or `wide`: see `Scores`."""
+    kind: str
+    """`multilabel` or `multiclass`."""
+    coefs: np.ndarray
+    """float64 (M,) for the weights of runs, (L, F) for stacks."""
+
+    def predict(self, scores: Scores, rows=slice(None)) -> np.ndarray:
+        """Probabilities float32 (n, L) of some rows."""
+        if self.form in ("stack", "wide"):
+            return self._predict_stack(scores, rows)
+        used = np.flatnonzero(self.coefs)
+        runs, weights = [scores.runs[run][rows] for run in used], self.coefs[used]
+        if self.form == "probs":
+            return mix([to_probs(run, self.kind) for run in runs], weights)
+        return to_probs(mix(runs, weights), self.kind)
+
+    def _predict_stack(self, scores: Scores, rows) -> np.ndarray:
+        coefs = self.coefs.astype(np.float32)
+        wide = self.form == "wide"
+        columns = over_labels(lambda label: sigmoid(scores.features(label, rows, wide) @ coefs[label]), len(coefs))
+        probs = np.stack(columns, axis=1)
+        return probs / probs.sum(axis=1, keepdims=True) if self.kind == "multiclass" else probs
+
+    def to_record(self) -> dict:
+        """Plain values that JSON holds without loss."""
+        return {"form": self.form, "kind": self.kind, "coefs": self.coefs.tolist()}
+
+
+def predictor_from_record(record: dict) -> Predictor:
+    """The predictor that `to_record` wrote."""
+    return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
+
+
+def mix(runs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of the runs' tables, float32 (n, L)."""
+    total = np.zeros(runs[0].shape, np.float32)
+    for run, weight in zip(runs, weights, strict=True):
+        total += np.float32(weight) * run
+    return total
+
+
+def predict_folds(predictor: Predictor, test_folds: list[np.ndarray]) -> np.ndarray:
+    """Probabilities of the test rows by each fold's models, float32 (K, n, L).
+
+    Args: test_folds: M arrays of scores (K, n, L), or (1, n, L) for a run that has no fold models.
+    """
+    n_folds = max(len(run) for run in test_folds)
+    return np.stack(
+        [predictor.predict(Scores([run[fold % len(run)] for run in test_folds])) for fold in range(n_folds)]
+    )

@@ -1,0 +1,81 @@
+"""The scoring room's solver: ridge logistic regressions on many subsets of the same rows at once.
+
+Cross-fitting asks for the same regression without fold k, without folds k and j, ... Those fits differ only in which
+rows they leave out, so they share every pass over the features, and one Hessian a fold serves all of them.
+"""
+
+import numpy as np
+
+from scoring.probs import sigmoid
+
+MAX_STEPS = 30
+"""Newton steps; convergence usually takes four to eight."""
+
+
+def fit_logistic(
+    features: np.ndarray, labels: np.ndarray, parts: list[slice], subsets: np.ndarray,
+    prior: np.ndarray, penalty: np.ndarray, start: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Minimise log loss + 0.5 * sum(penalty * (coefs - prior)**2) over the rows of each subset.
+
+    Args:    features: float32 (N, F), rows ordered by part.   labels: bool (N,).   parts: P slices of the N rows.
+             subsets: bool (S, P), the parts each fit may see.   prior: float64 (F,) or (F, S).   penalty: float64 (F,).
+             start: float64 (F, S), where to begin; the prior by default.
+    Returns: float64 (F, S).
+    Source:  Newton-Raphson (IRLS), each subset's step halved until its own loss does not rise.
+    """
+    member = np.empty((len(labels), len(subsets)), np.float32)
+    for part, rows in enumerate(parts):
+        member[rows] = subsets[:, part]
+    if start is None and len(subsets) > 1:  # the fit on all rows is cheap alone and lies near all the others
+        everything = np.ones((1, len(parts)), bool)
+        first = prior if prior.ndim == 1 else prior[:, 0]
+        start = np.repeat(fit_logistic(features, labels, parts, everything, first, penalty), len(subsets), axis=1)
+    prior, penalty = (_columns(values, len(subsets)) for values in (prior, penalty))
+    target = labels.astype(np.float32)[:, None]
+    coefs = prior.copy() if start is None else start.copy()
+    probs, loss = _evaluate(features, target, member, coefs, prior, penalty)
+    for _ in range(MAX_STEPS):
+        slope = features.T @ ((probs - target) * member) + penalty * (coefs - prior)  # (F, S)
+        step = _newton_step(features, probs, parts, subsets, slope, penalty)
+        gain = (slope * step).sum(axis=0)
+        if gain.max() < 1e-3:
+            break
+        coefs, probs, loss = _descend(features, target, member, coefs, step, loss, prior, penalty)
+    return coefs
+
+
+def _columns(values: np.ndarray, n_subsets: int) -> np.ndarray:
+    return np.repeat(values[:, None], n_subsets, axis=1) if values.ndim == 1 else values
+
+
+def _evaluate(features, target, member, coefs, prior, penalty):
+    """Probabilities (N, S) and each subset's penalised loss (S,)."""
+    probs = sigmoid(features @ coefs.astype(np.float32))
+    right = np.maximum(np.abs(target - np.float32(1) + probs), np.float32(1e-12))  # of what did happen
+    loss = -np.einsum("ns,ns->s", np.log(right), member, dtype=np.float64)
+    return probs, loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
+
+
+def _newton_step(features, probs, parts, subsets, slope, penalty):
+    """The step of each subset (F, S), from one Hessian a part at the mean of the subsets' probabilities."""
+    middle = probs.mean(axis=1, dtype=np.float32)
+    spread = np.sqrt(middle * (1 - middle) + np.float32(1e-8))[:, None]
+    bent = [scaled.T @ scaled for scaled in (features[rows] * spread[rows] for rows in parts)]
+    hessians = np.tensordot(subsets.astype(np.float64), np.array(bent, np.float64), 1)  # (S, F, F)
+    diagonal = np.arange(slope.shape[0])
+    hessians[:, diagonal, diagonal] += penalty.T + 1e-6
+    return np.linalg.solve(hessians, slope.T[:, :, None])[:, :, 0].T
+
+
+def _descend(features, target, member, coefs, step, loss, prior, penalty):
+    """Move every subset along its step, halved where its loss would rise."""
+    size = np.ones(coefs.shape[1])
+    for _ in range(8):
+        moved = coefs - size * step
+        probs, new_loss = _evaluate(features, target, member, moved, prior, penalty)
+        worse = new_loss > loss + 1e-6 * np.abs(loss)
+        if not worse.any():
+            break
+        size[worse] /= 2
+    return moved, probs, new_loss

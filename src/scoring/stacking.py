@@ -1,0 +1,126 @@
+"""The scoring room's log-loss stacks: logistic regressions on the runs' scores, one a label, steadied by each other.
+
+Log loss is smooth where F1 is a staircase, so its weights hold on new rows, and its probabilities are calibrated,
+which robust cut-offs need. A label's weights are shrunk towards weights that all labels share; the strength is chosen
+by the log loss of parts left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.parallel import over_labels
+from scoring.predictor import Predictor
+from scoring.probs import sigmoid
+from scoring.scores import Scores
+from scoring.solver import fit_logistic
+from scoring.subsets import Partition
+
+STRENGTHS = (10.0, 100.0, 1000.0, 1e5)
+"""Ridge penalties on a label's distance to the shared weights; the last one all but forbids any."""
+WIDE_STRENGTHS = (10.0, 100.0, 1000.0)
+"""Ridge penalties on the features beyond the label's own scores."""
+FIRST_PENALTY = 1.0
+"""Ridge on the separate fits that the shared weights are averaged from."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The linear weights of every fit that cross-fitting needs, at every strength, and the strength each one takes."""
+
+    coefs: np.ndarray
+    """float64 (T, S, L, F): strength, fit of `Partition.left_out`, label, feature of `Scores.features`."""
+    chosen: np.ndarray
+    """int64 (P + 1,): the strength that part k takes, chosen without part k; the last one for new rows."""
+    form: str
+    """`stack`, or `wide` where the features reach beyond the label's own scores."""
+    kind: str
+    """`multilabel` or `multiclass`."""
+
+    def predictor(self, context: int, fit: int) -> Predictor:
+        """The formula of one fit at the strength of `context`."""
+        return Predictor(self.form, self.kind, self.coefs[self.chosen[context], fit])
+
+
+def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.ndarray:
+    """Weights of the runs that all labels share, one set a fit: float64 (M + 1, S), the last row 0 for the constant.
+
+    Each label is fitted by itself; the fits are averaged, each weighing its information. (A fixed-effects
+    meta-analysis, which is one Newton step of the joint fit.)
+    """
+    n_runs = len(scores.runs)
+    penalty = np.r_[np.full(n_runs, FIRST_PENALTY), 1e-3]
+
+    def one(label):
+        features = scores.features(label, partition.order, wide=False)
+        coefs = fit_logistic(
+            features, labels[partition.order, label], partition.slices, partition.subsets,
+            np.zeros(n_runs + 1), penalty,
+        )  # fmt: skip
+        return coefs, _information(features, coefs[:, 0], partition)
+
+    fits = over_labels(one, labels.shape[1])
+    coefs = np.array([fit[0][:n_runs] for fit in fits])  # (L, M, S)
+    information = np.array([fit[1] for fit in fits])  # (L, S, M, M)
+    pulled = np.einsum("lsij,ljs->si", information, coefs)
+    shared = np.linalg.solve(information.sum(axis=0) + 1e-6 * np.eye(n_runs), pulled[:, :, None])[:, :, 0].T
+    return np.r_[shared, np.zeros((1, shared.shape[1]))]
+
+
+def _information(features: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
+    """Fisher information of the runs' weights in every fit, the constant taken out: float64 (S, M, M)."""
+    probs = sigmoid(features @ coefs.astype(np.float32))
+    scaled = features * np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
+    by_part = np.array([scaled[rows].T @ scaled[rows] for rows in partition.slices], np.float64)
+    whole = np.tensordot(partition.subsets.astype(np.float64), by_part, 1)
+    constant = whole[:, :-1, -1]
+    return whole[:, :-1, :-1] - constant[:, :, None] * constant[:, None, :] / whole[:, -1:, -1:]
+
+
+def fit_stack(
+    scores: Scores, labels: np.ndarray, partition: Partition, shared: np.ndarray, kind: str,
+    strengths: tuple[float, ...], wide_strengths: tuple[float, ...] = (),
+) -> Stack:  # fmt: skip
+    """Fit each label's weights at each strength and choose the strength by the log loss of parts left out.
+
+    Args: shared: float64 (M + 1, S), where each fit's weights are shrunk to.
+          wide_strengths: penalties on the features beyond the label's own scores; none leaves them out. Then the first
+          of `strengths` is the penalty on the label's own weights.
+    """
+    wide, n_runs = bool(wide_strengths), len(scores.runs)
+    n_more = n_runs + labels.shape[1] - 1 if wide else 0
+    grid = [(strengths[0], more) for more in wide_strengths] if wide else [(own, 0.0) for own in strengths]
+    prior = np.r_[shared, np.zeros((n_more, shared.shape[1]))]
+
+    def one(label):
+        features = scores.features(label, partition.order, wide)
+        target, coefs, start = labels[partition.order, label], [], None
+        for own, more in reversed(grid):
+            penalty = np.r_[np.full(n_runs, own), 0.0, np.full(n_more, more)]
+            start = fit_logistic(features, target, partition.slices, partition.subsets, prior, penalty, start)
+            coefs.append(start)
+        coefs = np.array(coefs[::-1])  # (T, F, S)
+        return coefs, _left_out_loss(features, target, coefs, partition)
+
+    fits = over_labels(one, labels.shape[1])
+    coefs = np.array([fit[0] for fit in fits]).transpose(1, 3, 0, 2)
+    loss = np.array([fit[1] for fit in fits])  # (L, P + 1, T)
+    return Stack(coefs, loss.sum(axis=0).argmin(axis=1), "wide" if wide else "stack", kind)
+
+
+def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
+    """How each strength does on parts it did not see, within the rows that each part may look at: (P + 1, T).
+
+    A label's log loss is divided by its entropy, so that rare labels count as much as frequent ones.
+    """
+    n_parts, rate = partition.n_parts, min(max(target.mean(), 1e-6), 1 - 1e-6)
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)) * len(target)
+    loss = np.zeros((n_parts + 1, len(coefs)))
+    for inner, rows in enumerate(partition.slices):
+        contexts = [*(part for part in range(n_parts) if part != inner), n_parts]
+        fits = [partition.fit_without(inner, *([part] if part < n_parts else [])) for part in contexts]
+        for strength, weights in enumerate(coefs):
+            probs = sigmoid(features[rows] @ weights[:, fits].astype(np.float32))  # (n, P)
+            right = np.where(target[rows, None], probs, 1 - probs)
+            loss[contexts, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
+    return loss / entropy
