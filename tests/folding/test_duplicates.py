@@ -11,7 +11,22 @@ import folding.duplicates as duplicates
 from folding.duplicates import group_texts
 from folding.texts import fold_text
 
-WORDS = "the happy sad angry dog cat runs jumps over lazy moon sun night morning today never always".split()
+WORDS = [
+    "the",
+    "happy",
+    "sad",
+    "angry",
+    "dog",
+    "cat",
+    "runs",
+    "jumps",
+    "over",
+    "moon",
+    "sun",
+    "night",
+    "today",
+    "always",
+]
 
 
 def brute_force(texts, threshold):

@@ -1,0 +1,117 @@
+"""Folds are a partition, groups stay whole, and every fold gets its share of every label."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import KFold
+
+from folding.draw import draw_folds, stratify
+from folding.summary import rate_deviation
+from settings.competition import CompetitionSettings
+
+
+def names(labels):
+    return tuple(f"label{i}" for i in range(labels.shape[1]))
+
+
+def count(labels, fold):
+    return np.stack([labels[fold == k].sum(axis=0) for k in range(fold.max() + 1)])
+
+
+@st.composite
+def tables(draw):
+    """Labels and groups of 40 to 120 rows in which every label has at least 3 groups a fold."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, n_labels, n_folds = rng.integers(40, 120), rng.integers(1, 5), int(rng.integers(2, 5))
+    group = np.unique(rng.integers(0, n // rng.integers(1, 3), n), return_inverse=True)[1]
+    labels = rng.random((n, n_labels)) < 0.3
+    enough = [len(np.unique(group[column])) >= 3 * n_folds for column in labels.T]
+    labels = labels[:, enough] if any(enough) else np.ones((n, 1), dtype=bool)
+    return labels, group, n_folds
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables(), st.integers(0, 1000))
+def test_whole_groups_every_fold_every_label(table, seed):
+    labels, group, n_folds = table
+    fold = stratify(labels, group, names(labels), n_folds, seed)
+    assert set(fold.tolist()) == set(range(n_folds))
+    assert len(set(zip(group.tolist(), fold.tolist(), strict=True))) == len(set(group.tolist()))
+    assert count(labels, fold).min() >= 1
+    np.testing.assert_array_equal(fold, stratify(labels, group, names(labels), n_folds, seed))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counts_within_one_of_their_share(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((3000, 11)) < np.geomspace(0.4, 0.01, 11)
+    labels[rng.random(3000) < 0.1] = False
+    group = np.unique(rng.integers(0, 2800, 3000), return_inverse=True)[1]
+    fold = stratify(labels, group, names(labels), 5, seed)
+    full = np.c_[labels, ~labels.any(axis=1), np.ones(3000, dtype=bool)]
+    reached = count(full, fold)
+    assert (np.abs(reached - reached.mean(axis=0)).max(axis=0) < 1).sum() >= 12
+    assert np.abs(reached - reached.mean(axis=0)).max() < 2
+
+
+def test_a_single_label_and_multiclass():
+    rng = np.random.default_rng(0)
+    one = rng.random((200, 1)) < 0.2
+    assert np.ptp(count(one, stratify(one, np.arange(200), ("a",), 5, 0))) <= 1
+    classes = np.eye(4, dtype=bool)[rng.choice(4, 500, p=[0.6, 0.3, 0.08, 0.02])]
+    assert np.ptp(count(classes, stratify(classes, np.arange(500), names(classes), 5, 0)), axis=0).max() <= 1
+
+
+def test_seeds_draw_different_folds():
+    labels = np.random.default_rng(0).random((300, 3)) < 0.3
+    draws = [stratify(labels, np.arange(300), names(labels), 5, seed) for seed in (0, 0, 1)]
+    assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).mean() > 0.5
+
+
+def test_a_group_of_many_copies_does_not_rob_the_other_folds():
+    """200 copies of one text are in one fold; the label's 8 other texts are spread over the others."""
+    labels = np.zeros((1000, 1), dtype=bool)
+    labels[:208, 0] = True
+    group = np.r_[np.zeros(200, dtype=np.int64), np.arange(1, 801)]
+    fold = stratify(labels, group, ("copied",), 5, 0)
+    presence = [len(np.unique(group[(fold == k) & labels[:, 0]])) for k in range(5)]
+    assert min(presence) >= 1 and max(presence) <= 3
+
+
+def test_too_few_groups():
+    labels = np.ones((9, 1), dtype=bool)
+    with pytest.raises(ValueError, match="3 groups of distinct texts cannot fill 5 folds; lower n_folds"):
+        stratify(labels, np.arange(9) // 3, ("a",), 5, 0)
+    labels = np.arange(100).reshape(50, 2) % 25 == 0
+    with pytest.raises(ValueError, match=r"than the 5 folds: rare \(2\), gone \(2\)\. Each fold needs one"):
+        stratify(labels, np.arange(50), ("rare", "gone"), 5, 0)
+    labels[:30, 0] = True
+    group = np.r_[np.zeros(30, dtype=np.int64), np.arange(1, 21)]
+    with pytest.raises(ValueError, match=r"rare \(1\)"):
+        stratify(labels, group, ("rare", "gone"), 2, 0)
+
+
+def test_labels_that_cannot_all_be_in_every_fold_are_named():
+    """Three texts with two of three labels each cannot give two folds every label."""
+    labels = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], dtype=bool)
+    with pytest.raises(ValueError, match=r"fold \d got no row of label .*Lower n_folds"):
+        stratify(labels, np.arange(3), ("a", "b", "c"), 2, 0)
+
+
+def test_real_tweets_have_rates_within_two_percent(shared_dir):
+    """GoEmotions, 5 folds: labels of 200 rows and more; a plain KFold is far off."""
+    lines = (shared_dir / "data" / "goemotions" / "train.tsv").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    labels = np.zeros((len(rows), 28), dtype=bool)
+    for row, (_, numbers, _) in enumerate(rows):
+        labels[row, [int(number) for number in numbers.split(",")]] = True
+    texts = [text for text, _, _ in rows]
+    fold, group = draw_folds(texts, labels, names(labels), CompetitionSettings(id_column="id"))
+    assert len(set(zip(group.tolist(), fold.tolist(), strict=True))) == group.max() + 1
+    common = labels.sum(axis=0) >= 200
+    assert rate_deviation(labels, fold, 5)[:, common].max() < 0.02
+    plain = np.empty(len(rows), dtype=np.int64)
+    for k, (_, heldout) in enumerate(KFold(5, shuffle=True, random_state=42).split(texts)):
+        plain[heldout] = k
+    assert rate_deviation(labels, plain, 5)[:, common].max() > 0.05
