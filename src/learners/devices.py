@@ -5,6 +5,8 @@ import platform
 
 import torch
 
+from learners.cores import count_cores
+
 
 def choose_precision(wanted: str, device: torch.device) -> str:
     """Accelerate's name of the precision: bf16 where the hardware computes in it, else fp16 on CUDA, else none.
@@ -21,10 +23,9 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
 
 
-def use_all_cores() -> None:
-    """Give this process its share of the cores; a launcher's own default is one thread."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+def use_cores() -> None:
+    """Give torch this process's share of the cores; a launcher's own default is one thread."""
+    torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def describe_device(device: torch.device, n_processes: int, precision: str) -> str:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from learners.collapse import check_logits
-from learners.devices import choose_precision, describe_device, use_all_cores
+from learners.devices import choose_precision, describe_device, use_cores
 from learners.encoder_fold import EncoderFold
 from learners.heldout import prior_logits
 from learners.interface import Corpus, FoldPredictions, FoldRows
@@ -32,7 +32,7 @@ class EncoderLearner:
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         transformers_logging.disable_progress_bar()
-        use_all_cores()
+        use_cores()
         self.run, self.corpus = run, corpus
         self.precision = choose_precision(run.training.precision, PartialState().device)
         self.accelerator = Accelerator(mixed_precision=self.precision)

@@ -92,7 +92,7 @@ class EncoderFold:
         self._end_epoch()
 
     def _take_step(self, rows: np.ndarray) -> None:
-        """One optimiser step on `rows`, shared by the processes; dropout is seeded by the step, so a resumed run repeats it."""
+        """One optimiser step on `rows`, shared by the processes; dropout is seeded by the step, for resumed runs."""
         step = self.place.epoch * self.steps_per_epoch + self.place.step
         set_lr(self.optimizer, lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer))
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]

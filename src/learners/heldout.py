@@ -1,4 +1,4 @@
-"""The score a fold shows while it trains; its cut-offs come from the training rows' rates, so nothing is tuned on it."""
+"""The score a fold shows while it trains; its cut-offs come from the training rows' rates: nothing is tuned on it."""
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def label_log_odds(labels: np.ndarray) -> np.ndarray:
 
 
 def prior_logits(labels: np.ndarray, task: str) -> np.ndarray:
-    """Logits, float32 (L,), of answering every text with the label rates: log-odds, or log rates for one label a row."""
+    """Logits, float32 (L,), of answering every text with the label rates: log-odds; log rates where one label a row."""
     if task == "multiclass":
         return np.log((labels.sum(0) + 0.5) / len(labels)).astype(np.float32)
     return label_log_odds(labels)

@@ -48,4 +48,4 @@ def build_model(folder: str, settings: ModelSettings, head_bias: np.ndarray | No
     model = TextClassifier(encoder, n_labels, settings)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
-    return model
+    return model.train()  # from_pretrained hands the encoder over without dropout

@@ -1,9 +1,7 @@
-"""TF-IDF of words and character pieces with one logistic regression a label: minutes on a CPU, and other mistakes than a net.
+"""TF-IDF of words and character pieces with one logistic regression a label: minutes, and not a net's mistakes.
 
 accelerate launch src/train.py --run tfidf --fold all
 """
-
-import os
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +9,7 @@ from joblib import Parallel, delayed
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from learners.cores import count_cores
 from learners.heldout import label_log_odds, score_heldout
 from learners.interface import Corpus, FoldPredictions, FoldRows
 from settings.run import RunSettings, TfidfSettings
@@ -78,7 +77,7 @@ def fit_multilabel(features, labels: np.ndarray, settings: TfidfSettings, seed: 
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     varying = np.flatnonzero(labels.any(0) & ~labels.all(0))
     jobs = (delayed(fit_label)(labels[:, column]) for column in varying)
-    for column, fitted in zip(varying, Parallel(n_jobs=os.cpu_count(), prefer="threads")(jobs)):
+    for column, fitted in zip(varying, Parallel(n_jobs=count_cores(), prefer="threads")(jobs)):
         weights[:, column], bias[column] = fitted
     return weights, bias
 

@@ -1,0 +1,102 @@
+"""Shared by all tests: src/ on the path, places of their own, tiny pretrained models of real architectures."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "src"))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("FOLDBLEND_THREADS", "1")  # tiny models only lose by more
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = "happy glad joyful sad gloomy tearful angry furious mad calm plain dull the a is was today it".split()
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An empty root with the project's configs; doors started in this process or below it use it."""
+    from settings.places import Places
+
+    shutil.copytree(PROJECT / "configs", tmp_path / "configs")
+    monkeypatch.setenv("FOLDBLEND_ROOT", str(tmp_path))
+    return Places(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder of real data and real predictions; the test is skipped where it is not there."""
+    folder = Path(os.environ.get("FOLDBLEND_SHARED", PROJECT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there; set $FOLDBLEND_SHARED to run the tests on real data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    """A random BERT of 2 layers x 32 with its own word list, saved as the real ones are."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Accelerate keeps its state a process long; each test that trains starts and ends without it."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+MOODS = {"joy": "happy glad joyful", "sadness": "sad gloomy tearful", "anger": "angry furious mad"}
+
+
+@pytest.fixture
+def toy_competition(places, tiny_bert):
+    """Competition `toy` (3 labels, 90 + 21 rows that say their labels) and run `tiny` on a random BERT."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    labels = rng.random((111, 3)) < 0.4
+    words = [mood.split() for mood in MOODS.values()]
+    fillers = "the a is was today it plain dull calm".split()
+
+    def text(row):
+        said = [words[j][rng.integers(0, 3)] for j in np.flatnonzero(row)]
+        return " ".join(rng.permutation([*said, *rng.choice(fillers, rng.integers(3, 9))]))
+
+    rows = [(f"r{i}", text(row), *row.astype(int)) for i, row in enumerate(labels)]
+    header = ",".join(["id", "text", *MOODS])
+    data = places.data("toy")
+    data.mkdir(parents=True)
+    write = lambda name, lines: (data / name).write_text("\n".join([*lines, ""]))  # noqa: E731
+    write("train.csv", [header, *(",".join(map(str, row)) for row in rows[:90])])
+    write("test.csv", [header, *(",".join([*map(str, row[:2]), *["NONE"] * 3]) for row in rows[90:])])
+    write("sample_submission.csv", [f"id,{','.join(MOODS)}", *(f"{row[0]},0,0,0" for row in rows[90:])])
+    (places.configs / "competitions" / "toy.yaml").write_text("id_column: id\nn_folds: 3\nnear_duplicates: 1.0\n")
+    (places.configs / "runs" / "tiny.yaml").write_text(
+        f"learner: encoder\nmodel: {{name: {tiny_bert}, head_dropout: 0.1}}\noptimizer: {{lr: 5e-3, head_lr: 5e-3}}\n"
+        "training: {epochs: 4, global_batch_size: 6, precision: fp32, checkpoint_every_minutes: 1e-6}\n"
+    )
+    return "toy"

@@ -1,0 +1,227 @@
+import os
+import signal
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from learners.checkpoints import CHECKPOINT, WEIGHTS
+from learners.encoder import EncoderLearner
+from learners.encoder_fold import EncoderFold
+from learners.interface import Corpus
+from learners.model import TextClassifier
+from learners.progress import Progress
+from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from test_tfidf import fold_rows, toy_corpus
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+@pytest.fixture
+def run(tiny_bert):
+    return RunSettings(
+        "encoder",
+        model=ModelSettings(name=str(tiny_bert)),
+        training=TrainingSettings(epochs=2, global_batch_size=16, micro_batch_size=16, precision="fp32"),
+        optimizer=OptimizerSettings(lr=5e-3, head_lr=5e-3),
+    )
+
+
+def with_training(run, **changes):
+    return replace(run, training=replace(run.training, **changes))
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_learns_and_predicts_in_order(run, tmp_path, task):
+    corpus = toy_corpus(n=400, task=task)
+    rows = fold_rows(corpus, tmp_path, 80)
+    got = EncoderLearner(with_training(run, epochs=6), corpus).train_fold(rows)
+    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
+    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
+    assert got.score["macro_f1"] > 0.9
+    if task == "multilabel":
+        assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.9
+    else:
+        assert (got.heldout.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.9
+
+
+def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
+    corpus = toy_corpus()
+    fold = EncoderFold(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+    before = {name: value.clone() for name, value in fold.model.state_dict().items()}
+    for step in range(2):
+        fold.place.step = step
+        fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
+    still = [name for name, value in fold.model.state_dict().items() if torch.equal(value, before[name])]
+    assert still == [name for name in still if "position_ids" in name or "token_type_ids" in name]
+
+
+def test_pooling_reads_the_first_state_or_the_mean_of_the_unpadded():
+    states = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+
+    class States(nn.Module):
+        config = SimpleNamespace(hidden_size=8)
+
+        def forward(self, input_ids, attention_mask):
+            return SimpleNamespace(last_hidden_state=states)
+
+    for pooling, pooled in (("cls", states[:, 0]), ("mean", torch.stack([states[0].mean(0), states[1, :2].mean(0)]))):
+        model = TextClassifier(States(), 3, ModelSettings(pooling=pooling)).eval()
+        assert torch.allclose(model(mask, mask), model.head(pooled), atol=1e-6)
+
+
+def test_the_head_starts_at_the_labels_log_odds(run, tmp_path):
+    corpus = toy_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    rates = corpus.labels[rows.train].mean(0)
+    model, _ = EncoderLearner(run, corpus).build_fold_model(rows)
+    assert torch.sigmoid(model.head.bias).detach().numpy() == pytest.approx(rates, abs=0.01)
+    plain = replace(run, loss=LossSettings(bias_from_prior=False))
+    model, _ = EncoderLearner(plain, corpus).build_fold_model(rows)
+    assert model.head.bias.abs().max() == 0
+
+
+def test_micro_batches_make_the_same_step(run, tmp_path):
+    """Accumulating over quarters of a batch gives the gradient of the whole batch; dropout off, as its draws differ."""
+    corpus = toy_corpus()
+    gradients = []
+    for micro in (16, 4):
+        fold = EncoderFold(EncoderLearner(with_training(run, micro_batch_size=micro), corpus), fold_rows(corpus, tmp_path))
+        fold.model.eval()
+        fold.optimizer.zero_grad = lambda *_, **__: None
+        fold._take_step(fold.rows.train[:15])
+        gradients.append([p.grad.clone() for p in fold.model.parameters()])
+    for whole, parts in zip(*gradients, strict=True):
+        assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
+
+
+def stop_after(monkeypatch, n_steps, how):
+    """Break the training after its n-th step, by `how()`."""
+    steps = []
+    advance = Progress.advance
+
+    def counted(self, *args):
+        advance(self, *args)
+        steps.append(1)
+        if len(steps) == n_steps:
+            how()
+
+    monkeypatch.setattr(Progress, "advance", counted)
+
+
+def die():
+    raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("n_steps", [1, 5, 12, 13, 23])
+def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, n_steps):
+    corpus = toy_corpus()
+    run = with_training(run, checkpoint_every_minutes=1e-9)
+    whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
+    rows = fold_rows(corpus, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        stop_after(patch, n_steps, die)
+        with pytest.raises(RuntimeError, match="killed"):
+            EncoderLearner(run, corpus).train_fold(rows)
+    again = EncoderLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
+    corpus = toy_corpus()
+    rows = fold_rows(corpus, tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(SystemExit) as stopped:
+            EncoderLearner(run, corpus).train_fold(rows)
+    assert stopped.value.code == 128 + number
+    assert (rows.checkpoint_dir / CHECKPOINT).exists()
+    learner = EncoderLearner(run, corpus)
+    assert EncoderFold(learner, rows).place.step >= 3
+    again, whole = learner.train_fold(rows), learner.train_fold(fold_rows(corpus, tmp_path / "whole"))
+    assert np.array_equal(again.heldout, whole.heldout)
+
+
+def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, monkeypatch):
+    corpus = toy_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    first = EncoderLearner(run, corpus).train_fold(rows)
+    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    monkeypatch.setattr(EncoderFold, "_take_step", lambda *_: die())
+    again = EncoderLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_refused(run, tmp_path):
+    corpus = toy_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    EncoderLearner(run, corpus).train_fold(rows)
+    with pytest.raises(ValueError, match=r"training.epochs was 2, is now 3"):
+        EncoderLearner(with_training(run, epochs=3), corpus).train_fold(rows)
+    other = Corpus(("other", *corpus.texts[1:]), corpus.labels, corpus.label_names, corpus.task)
+    with pytest.raises(ValueError, match="data_sha256"):
+        EncoderLearner(run, other).train_fold(rows)
+
+
+def test_heldout_rows_teach_nothing(run, tmp_path):
+    corpus = toy_corpus()
+    flipped = Corpus(corpus.texts, np.concatenate([~corpus.labels[:60], corpus.labels[60:]]), corpus.label_names, "multilabel")
+    before = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
+    after = EncoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+
+
+def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
+    corpus = toy_corpus()
+    learner = EncoderLearner(run, corpus)
+    fold = EncoderFold(learner, fold_rows(corpus, tmp_path))
+    fold.model.eval()
+    rows = np.argsort(learner.tokens.lengths)[[0, -1]]
+    with torch.inference_mode():
+        together = fold.model(**learner.tokens.batch(rows))
+        alone = torch.cat([fold.model(**learner.tokens.batch(rows[i : i + 1])) for i in range(2)])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_rate_that_blows_up_stops_with_a_cure(run, tmp_path):
+    corpus = toy_corpus()
+    wild = replace(run, optimizer=OptimizerSettings(lr=1e6, head_lr=1e6, max_grad_norm=0.0))
+    with pytest.raises(ValueError, match=r"(collapsed|not finite|training loss is).*optimizer.lr"):
+        EncoderLearner(with_training(wild, epochs=4, collapse_check_after_steps=20), corpus).train_fold(
+            fold_rows(corpus, tmp_path)
+        )
+
+
+def test_a_run_that_learns_nothing_is_stopped(run, tmp_path):
+    """Labels drawn by lot: no better than the rates, whatever the texts say."""
+    corpus = toy_corpus()
+    rng = np.random.default_rng(1)
+    noise = Corpus(("the same",) * len(corpus.texts), rng.random((240, 3)) < 0.3, corpus.label_names, "multilabel")
+    frozen = replace(run, optimizer=OptimizerSettings(lr=1e-3, head_lr=1e-3))
+    with pytest.raises(ValueError, match="collapsed to a constant"):
+        EncoderLearner(with_training(frozen, epochs=4, collapse_check_after_steps=20), noise).train_fold(
+            fold_rows(noise, tmp_path)
+        )
+
+
+def test_automatic_precision_trains(run, tmp_path):
+    corpus = toy_corpus()
+    got = EncoderLearner(with_training(run, precision="auto", epochs=4), corpus).train_fold(fold_rows(corpus, tmp_path))
+    assert got.score["macro_f1"] > 0.8 and np.isfinite(got.heldout).all()
+
+
+def test_fp16_is_refused_on_a_cpu(run):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match="fp16 does nothing on a CPU"):
+        EncoderLearner(with_training(run, precision="fp16"), toy_corpus())
+
+
+def test_a_model_that_is_nowhere_is_named(run):
+    with pytest.raises(ValueError, match=r"no such folder, and the hub did not give it .*--model.name FOLDER"):
+        EncoderLearner(replace(run, model=ModelSettings(name="nobody/nothing")), toy_corpus())

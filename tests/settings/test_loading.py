@@ -1,0 +1,149 @@
+import dataclasses
+
+import pytest
+
+from settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings, TextSettings
+from settings.loading import guard, load_competition, load_defaults, load_run, open_job, settings_of
+from settings.run import READ_BY, RunSettings
+from settings.strict import check_name, describe_differences
+
+
+def fold_flag(parser):
+    parser.add_argument("--fold", nargs="+", default=["all"])
+
+
+def train_job(*argv):
+    return open_job("train.py", argv, fold_flag, with_run=True)
+
+
+def test_bare_command_means_default_yaml(places):
+    job = train_job()
+    defaults = load_defaults(places)
+    assert (job.competition_name, job.run_name) == (defaults.competition, defaults.run)
+    assert job.run == load_run(places, defaults.run)
+    assert job.competition == load_competition(places, defaults.competition)
+
+
+def test_flags_win_over_yaml_and_keep_their_type(places):
+    job = train_job("--optimizer.lr", "3e-5", "--training.epochs=7", "--fold", "0", "2", "--n_folds", "4")
+    assert job.run.optimizer.lr == 3e-5 and job.run.training.epochs == 7
+    assert job.own.fold == ["0", "2"] and job.competition.n_folds == 4
+    assert job.run.optimizer.head_lr == load_run(places, job.run_name).optimizer.head_lr
+
+
+def test_name_makes_a_sibling_run(places):
+    assert train_job("--run", "tfidf", "--name", "tfidf-c2").run_name == "tfidf-c2"
+
+
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--optimzer.lr", "1e-5"], r"unknown flag --optimzer.lr; did you mean 'optimizer.lr'\?"),
+        (["--lr", "1e-5"], r"did you mean 'optimizer.lr'\?"),
+        (["--optimizer.lr", "fast"], r"optimizer.lr[\s\S]*float"),
+        (["--model.pooling", "max"], r"model.pooling[\s\S]*Literal"),
+        (["--training.epochs", "0"], "training.epochs is 0; expected 1 or more"),
+        (["--run", "minlm"], r"configs/runs/minlm.yaml is missing; did you mean 'minilm'\?"),
+        (["--competition", "sampel"], r"did you mean 'sample'\?"),
+        (["--run", "../default"], "expected letters"),
+        (["--name", "a/b"], "--name is 'a/b'"),
+        (["--tfidf.min_rows", "3"], "learner encoder does not read tfidf"),
+        (["--run", "tfidf", "--optimizer.lr", "1e-5"], "learner tfidf does not read optimizer"),
+        (["--n_folds", "1"], "n_folds is 1"),
+        (["stray"], "stray"),
+    ],
+)
+def test_wrong_flags_are_refused(places, argv, message):
+    with pytest.raises(ValueError, match=message):
+        train_job(*argv)
+
+
+@pytest.mark.parametrize(
+    "yaml, message",
+    [
+        ("learner: encoder\nepohcs: 3\n", r"unknown setting 'epohcs'; did you mean 'training.epochs'\?"),
+        ("learner: encoder\ntraining: {epohcs: 3}\n", r"did you mean 'training.epochs'\?"),
+        ("learner: encoder\nepochs: 3\n", r"did you mean 'training.epochs'\?"),
+        ("learner: encoder\nseed: 1\nseed: 2\n", "seed stands twice"),
+        ("learner: encoder\noptimizer: {lr: fast}\n", "optimizer.lr"),
+        ("learner: encoder\ntraining: {precision: no}\n", "precision"),
+        ("learner: encodr\n", "learner"),
+        ("- a\n- b\n", "found list"),
+        ("learner: [\n", "not readable YAML"),
+        ("", "found NoneType"),
+        ("learner: tfidf\nmodel: {name: x}\n", "learner tfidf does not read model"),
+    ],
+)
+def test_wrong_yaml_is_refused(places, yaml, message):
+    (places.configs / "runs" / "mine.yaml").write_text(yaml)
+    with pytest.raises(ValueError, match=message):
+        train_job("--run", "mine")
+
+
+def test_exponents_without_a_point_are_numbers(places):
+    (places.configs / "runs" / "mine.yaml").write_text("learner: encoder\noptimizer: {lr: 2e-5}\n")
+    assert train_job("--run", "mine").run.optimizer.lr == 2e-5
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"labels": LabelsSettings(form="class", column="y")}, "task must be multiclass"),
+        ({"labels": LabelsSettings(form="delimited")}, "labels.column must name"),
+        ({"submission": SubmissionSettings(form="delimited", column="y")}, "labels.names is needed"),
+        ({"metric": "accuracy"}, "subset_accuracy is its multilabel form"),
+        ({"metric": "macro_auc"}, "submission.form must be probabilities"),
+        ({"text": TextSettings(columns=("a",), template="{a} {b}")}, "text.template uses"),
+        ({"text": TextSettings(columns=("a",), template="{a")}, "cannot be read"),
+        ({"near_duplicates": 0.1}, "near_duplicates is 0.1"),
+    ],
+)
+def test_conflicting_competition_settings_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        CompetitionSettings(id_column="id", **change)
+
+
+def test_every_yaml_loads(places):
+    """A YAML that nobody loads rots; counted, so that an empty folder fails."""
+    competitions = sorted(path.stem for path in (places.configs / "competitions").rglob("*.yaml"))
+    runs = sorted(path.stem for path in (places.configs / "runs").rglob("*.yaml"))
+    assert len(competitions) >= 2 and len(runs) >= 2
+    for name in competitions:
+        load_competition(places, name)
+    for name in runs:
+        load_run(places, name)
+
+
+def test_run_and_competition_settings_share_no_flag():
+    names = [{field.name for field in dataclasses.fields(part)} for part in (RunSettings, CompetitionSettings)]
+    assert not names[0] & names[1]
+
+
+def test_every_learner_lists_groups_that_exist():
+    groups = {field.name for field in dataclasses.fields(RunSettings)}
+    assert all(read <= groups for read in READ_BY.values())
+    assert set(settings_of(RunSettings("tfidf"))) == READ_BY["tfidf"]
+
+
+def test_differences_name_the_leaf():
+    was = {"optimizer": {"lr": 1.0, "eps": 2}, "seed": 1}
+    assert describe_differences(was, {"optimizer": {"lr": 3.0, "eps": 2}, "seed": 1}) == [
+        "optimizer.lr was 1.0, is now 3.0"
+    ]
+    assert describe_differences(was, was) == []
+    assert describe_differences({"a": (1, 2)}, {"a": [1, 2]}) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", "a b", "x" * 101, "a\n"])
+def test_names_that_leave_their_folder_are_refused(name):
+    with pytest.raises(ValueError, match="name"):
+        check_name(name, "the name")
+
+
+def test_guard_prints_one_message_and_returns_2(capsys):
+    def fail():
+        raise ValueError("found x, expected y")
+
+    assert guard(fail) == 2
+    assert capsys.readouterr().err == "error: found x, expected y\n"
+    assert guard(lambda: None) == 0
