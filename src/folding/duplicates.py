@@ -15,8 +15,8 @@ PERMUTATIONS = 64
 WANTED_RECALL = 0.999
 """Chance that a pair exactly at the threshold shares a band and is compared."""
 NEIGHBOURS = 24
-"""In a bucket a text is compared with the first text and with this many next ones in alphabetical order: all pairs of
-small buckets, and linear work in a bucket that a common template fills."""
+"""In a bucket a text is compared with this many next ones in alphabetical order: all pairs of small buckets, and linear
+work in a bucket that a common template fills."""
 ESTIMATE_SLACK = 0.25
 """Pairs whose estimated similarity is this far below the threshold are not verified: 4 standard errors or more."""
 PAIRS_AT_ONCE, CHARACTERS_AT_ONCE = 1 << 16, 1 << 22
@@ -107,10 +107,6 @@ def _candidates(bucket: np.ndarray):
     """Pairs (2, n) of texts that share a bucket; texts are numbered alphabetically, so neighbours are alike."""
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
-    starts = np.flatnonzero(np.append(True, bucket[1:] != bucket[:-1])[: len(bucket)])
-    first = np.repeat(starts, np.diff(np.append(starts, len(bucket))))
-    far = np.flatnonzero(np.arange(len(bucket)) - first > NEIGHBOURS)
-    yield np.stack([order[first[far]], order[far]])
     for distance in range(1, NEIGHBOURS + 1):
         here = np.flatnonzero(bucket[distance:] == bucket[:-distance])
         yield np.stack([order[here], order[here + distance]])

@@ -121,7 +121,7 @@ def hold_lock(path: Path, busy: str = "") -> Iterator[None]:
 
 
 def _open_lock(path: Path, busy: str) -> int:
-    """A locked descriptor of the file that bears the lock's name now (its last holder may just have removed it)."""
+    """A locked descriptor of the file that bears the lock's name when it is locked."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,11 +130,16 @@ def _open_lock(path: Path, busy: str) -> int:
             raise _explained(error, path) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
+        except FileNotFoundError:
+            pass  # its last holder has just removed it
         except BlockingIOError:
             os.close(descriptor)
             raise ValueError(busy) from None
+        except OSError as error:  # a filesystem without locks
+            os.close(descriptor)
+            raise _explained(error, path) from error
         os.close(descriptor)
 
 

@@ -75,7 +75,8 @@ def find_stale_runs(places: Places, competition_name: str, folds: Folds) -> list
     stale = []
     for name in find_runs(places, competition_name):
         records = (places.oof(competition_name) / name).glob("fold*.json")
-        if any(read_record(path).get("folds_sha256") != folds.sha256 for path in records):
+        trained = [read_record(path) for path in records if path.with_suffix(".npz").exists()]
+        if any(record.get("folds_sha256") != folds.sha256 for record in trained):
             stale.append(name)
     return stale
 

@@ -79,6 +79,21 @@ def test_a_group_of_many_copies_does_not_rob_the_other_folds():
     assert min(presence) >= 1 and max(presence) <= 3
 
 
+def test_rare_labels_with_copies_are_spread_by_text_as_well_as_by_row():
+    """A fifth of the texts have up to a hundred copies; the distinct texts of each rare label are still spread."""
+    spreads = []
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        size = 1 + rng.geometric(0.3, 150) * (rng.random(150) < 0.2) * rng.integers(1, 10)
+        group = np.repeat(np.arange(150), size)
+        labels = (rng.random((150, 6)) < np.geomspace(0.3, 0.1, 6))[group]
+        fold = stratify(labels, group, names(labels), 4, seed)
+        for column in labels.T:
+            per_fold = [len(np.unique(group[(fold == k) & column])) for k in range(4)]
+            spreads.append(max(per_fold) - min(per_fold))
+    assert np.mean(spreads) < 7
+
+
 def test_too_few_groups():
     labels = np.ones((9, 1), dtype=bool)
     with pytest.raises(ValueError, match="3 groups of distinct texts cannot fill 5 folds; lower n_folds"):
