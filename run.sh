@@ -90,17 +90,18 @@ print(value if isinstance(value, str) else ",".join(value))' "$1"
 }
 
 main_job() {
-    local competition runs run
+    local competition run
+    local -a runs
     competition=${1:-$(default competition)}
-    runs=${2:-$(default runs)}
+    IFS=, read -r -a runs <<<"${2:-$(default runs)}"
     say "folds of $competition"
     .venv/bin/python src/make_folds.py --competition "$competition"
-    for run in ${runs//,/ }; do
+    for run in "${runs[@]}"; do
         say "training run $run"
         launch src/train.py --competition "$competition" --run "$run" --fold all
     done
-    say "blending $runs"
-    .venv/bin/python src/blend.py --competition "$competition" --runs "$runs"
+    say "blending ${runs[*]}"
+    .venv/bin/python src/blend.py --competition "$competition" --runs "${runs[@]}"
 }
 
 competition="" runs=""

@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-
 from competition.fetch import ensure_data
-from competition.tables import Tables, load_tables
 from folding.draw import draw_folds
+
+from competition.tables import Tables, load_tables
 from learners.interface import Corpus, FoldRows
 from learners.table import build_learner
 from ledger.files import hold_lock

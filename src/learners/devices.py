@@ -4,8 +4,22 @@ import os
 import platform
 
 import torch
+from accelerate import PartialState
 
 from learners.cores import count_cores
+
+
+def join_processes() -> PartialState:
+    """Meet the other processes of the launch; without GPUs they meet on the CPU.
+
+    Raises: ValueError: the launcher started more processes than met (each would train alone and overwrite the others).
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    state = PartialState(cpu=wants_cpu or (launched > 1 and not torch.cuda.is_available()))
+    if state.num_processes != launched:
+        raise ValueError(f"{launched} processes were launched, {state.num_processes} met; set ACCELERATE_USE_CPU=true")
+    return state
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:

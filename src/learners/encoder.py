@@ -7,12 +7,12 @@ import hashlib
 from functools import cached_property
 
 import numpy as np
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from learners.collapse import check_logits
-from learners.devices import choose_precision, describe_device, use_cores
+from learners.devices import choose_precision, describe_device, join_processes, use_cores
 from learners.encoder_fold import EncoderFold
 from learners.heldout import prior_logits
 from learners.interface import Corpus, FoldPredictions, FoldRows
@@ -34,9 +34,11 @@ class EncoderLearner:
         transformers_logging.disable_progress_bar()
         use_cores()
         self.run, self.corpus = run, corpus
-        self.precision = choose_precision(run.training.precision, PartialState().device)
-        self.accelerator = Accelerator(mixed_precision=self.precision)
+        state = join_processes()
+        self.precision = choose_precision(run.training.precision, state.device)
+        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
         self.folder, where = find_weights(run.model.name, run.model.revision)
+        self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
         self.accelerator.print(where)
 
     @cached_property

@@ -181,7 +181,7 @@ def _build(part: type, flags: Namespace, where: str):
 def _as_dataclass(part: type, flags: Namespace):
     values = {}
     for field in fields(part):
-        value = getattr(flags, field.name)
+        value = flags[field.name]  # by key: a setting may be called like a method of the namespace
         values[field.name] = _as_dataclass(field.type, value) if is_dataclass(field.type) else value
     return part(**values)
 

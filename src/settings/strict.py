@@ -1,4 +1,4 @@
-"""Strict reading: doubled or unknown keys, and names that would leave their folder, are refused with the nearest right one."""
+"""Strict reading: doubled or unknown keys, and names that would leave their folder, are refused."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def check_name(name: str, what: str) -> str:
     """A name that becomes a folder. Raises ValueError where it could leave its parent or break a command line."""
     if not NAME.fullmatch(name):
-        raise ValueError(f"{what} is {name!r}; expected letters, digits, `.`, `_`, `-`, starting with a letter or digit")
+        raise ValueError(f"{what} is {name!r}; expected letters, digits, `.`, `_`, `-`; a letter or digit first")
     return name
 
 
@@ -48,11 +48,13 @@ def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
 
 
 def nearest(name: str, known) -> str:
-    """`; did you mean 'epochs'?`, or nothing where no known name is near."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.6)
-    if not close:  # a right name in the wrong group, or without its group
-        close = [k for k in sorted(known) if k.rsplit(".", 1)[-1] == str(name).rsplit(".", 1)[-1]]
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """`; did you mean 'epochs'?`, or nothing where no known name is near. A name in the wrong group is found too."""
+    known, name = sorted(known), str(name)
+    by_leaf = {full.rsplit(".", 1)[-1]: full for full in reversed(known)}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
+    best = close[0] if close else by_leaf[leaf[0]] if leaf else ""
+    return f"; did you mean {best!r}?" if best else ""
 
 
 def _dotted(values: dict, prefix: str = "") -> list[str]:

@@ -1,0 +1,151 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import blend
+import train
+from conftest import PROJECT
+
+ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+def arguments(*more):
+    return ["--competition", "toy", "--run", "tiny", *more]
+
+
+def fold_file(places, fold, run="tiny"):
+    return places.oof("toy") / run / f"fold{fold}.npz"
+
+
+def load(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def start(*command, **environment):
+    env = {**os.environ, **environment}
+    return subprocess.Popen(command, env=env, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process, expected=0):
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == expected, output
+    return output
+
+
+def test_bare_launch_then_the_other_folds_then_the_blend(places, toy_competition, capsys):
+    """The card's commands, on a competition and run that default.yaml names."""
+    (places.configs / "default.yaml").write_text("competition: toy\nrun: tiny\nruns: [tiny]\n")
+    output = finish(start(ACCELERATE, "launch", "src/train.py", "--fold", "2"))
+    assert "to train: fold 2" in output and "held-out macro_f1" in output
+    train.main(["--fold", "0", "1"])
+    shown = capsys.readouterr().out
+    assert "to train: fold 0, 1" in shown
+    train.main(["--fold", "all"])
+    assert "already trained: fold 0, 1, 2" in capsys.readouterr().out
+    blend.main([])
+    shown = capsys.readouterr().out
+    csv = next(places.submissions("toy").glob("*.csv"))
+    assert f"kaggle competitions submit -c toy -f submissions/toy/{csv.name} -m" in shown
+    rows = csv.read_text().splitlines()
+    assert rows[0] == "id,joy,sadness,anger" and len(rows) == 22 and rows[1].startswith("r90,")
+
+
+def test_every_heldout_row_once(places, toy_competition):
+    train.main(arguments("--fold", "all", "--training.epochs", "1"))
+    parts = [load(fold_file(places, fold)) for fold in range(3)]
+    assert np.array_equal(np.sort(np.concatenate([part["rows"] for part in parts])), np.arange(90))
+    assert all(part["test"].shape == (21, 3) and part["oof"].dtype == np.float32 for part in parts)
+
+
+def test_a_changed_setting_is_refused_by_name_until_told(places, toy_competition):
+    few = ["--training.epochs", "1"]
+    train.main(arguments("--fold", "0", *few))
+    before = fold_file(places, 0).read_bytes()
+    with pytest.raises(ValueError, match=r"training.epochs was 1, is now 2[\s\S]*--overwrite[\s\S]*--name"):
+        train.main(arguments("--fold", "1", "--training.epochs", "2"))
+    train.main(arguments("--fold", "0", "--training.epochs", "2", "--name", "longer"))
+    assert fold_file(places, 0).read_bytes() == before and fold_file(places, 0, "longer").exists()
+    train.main(arguments("--fold", "0", "--training.epochs", "2", "--overwrite"))
+    assert fold_file(places, 0).read_bytes() == fold_file(places, 0, "longer").read_bytes() != before
+
+
+@pytest.mark.parametrize("given", [["3"], ["-1"], ["one"], ["all", "0"], ["0.5"]])
+def test_a_fold_that_is_none_is_named(places, toy_competition, given):
+    with pytest.raises(ValueError, match=r"expected numbers from 0 to 2, or `all`|Expected|expected one argument"):
+        train.main(arguments("--fold", *given))
+
+
+def test_a_typing_mistake_exits_with_2_and_one_message(places, toy_competition):
+    output = finish(start(sys.executable, "src/train.py", *arguments("--optimizer.l", "1")), expected=2)
+    assert output == "error: src/train.py: unknown flag --optimizer.l; did you mean 'optimizer.lr'?\n"
+
+
+def test_a_second_training_of_the_same_fold_is_refused(places, toy_competition):
+    from ledger.files import hold_lock
+
+    lock = places.checkpoints("toy", "tiny") / ".fold0.lock"
+    with hold_lock(lock), pytest.raises(ValueError, match="another process trains this fold now"):
+        train.main(arguments("--fold", "0"))
+    train.main(arguments("--fold", "0", "--training.epochs", "1"))
+
+
+def test_kill_9_at_any_moment_changes_nothing(places, toy_competition):
+    """Killed again and again after its first save, the fold ends as the one that ran through, to the last bit."""
+    command = [sys.executable, "src/train.py", *arguments("--fold", "0", "--training.epochs", "8")]
+    finish(start(*command, "--name", "whole"))
+    rng = np.random.default_rng(0)
+    folder = places.checkpoints("toy", "tiny") / "fold0"
+    kills = 0
+    for _ in range(3):
+        process = start(*command)
+        while process.poll() is None and not list(folder.glob("*.safetensors")):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5) if kills == 0 else rng.uniform(4, 7))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 1
+    finish(start(*command))
+    assert fold_file(places, 0).read_bytes() == fold_file(places, 0, "whole").read_bytes()
+
+
+def test_sigterm_saves_and_the_next_start_goes_on(places, toy_competition):
+    command = [sys.executable, "src/train.py", *arguments("--fold", "0", "--training.epochs", "60")]
+    process = start(*command)
+    while not list(places.checkpoints("toy", "tiny").rglob("*.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.terminate()
+    assert "saved; the same command goes on from here" in finish(process, expected=128 + signal.SIGTERM)
+    assert not fold_file(places, 0).exists()
+
+
+def test_two_processes_make_the_same_fold(places, toy_competition):
+    """Two ranks under a real launch: the same rows once each, the score of one process (dropout draws differ)."""
+    train.main(arguments("--fold", "1", "--name", "one"))
+    launch = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29531"]
+    two = arguments("--fold", "1", "--name", "two", "--training.micro_batch_size", "2")
+    output = finish(start(*launch, "src/train.py", *two))
+    assert output.count("to train: fold 1") == 1
+    one, both = load(fold_file(places, 1, "one")), load(fold_file(places, 1, "two"))
+    assert np.array_equal(one["rows"], both["rows"]) and np.array_equal(one["ids"], both["ids"])
+    records = [fold_file(places, 1, name).with_suffix(".json").read_text() for name in ("one", "two")]
+    assert '"device": "1 x' in records[0] and '"device": "2 x' in records[1]
+    spread = np.abs(one["oof"] - both["oof"]).mean() / one["oof"].std()
+    assert spread < 0.5 and np.corrcoef(one["oof"].ravel(), both["oof"].ravel())[0, 1] > 0.9
+
+
+def test_tfidf_needs_no_torch(places, toy_competition):
+    code = (
+        "import sys; sys.path.insert(0, 'src'); import train;"
+        "train.main(['--competition', 'toy', '--run', 'tfidf', '--fold', '0']); assert 'torch' not in sys.modules"
+    )
+    finish(start(sys.executable, "-c", code))
+    assert fold_file(places, 0, "tfidf").exists()
