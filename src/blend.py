@@ -5,42 +5,91 @@ python src/blend.py --competition goemotions --runs tfidf minilm --strategy labe
 python src/blend.py --from submissions/goemotions/blend-1a2b3c4d.json
 """
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from competition.submission import build_submission, lint_submission, lint_submission_file, submission_bytes
 from competition.tables import Tables, load_tables
+from ledger.files import sha256_bytes
 from ledger.folds import Folds, load_folds
+from ledger.provenance import describe_environment
+from ledger.records import read_record
 from ledger.runs import RunPredictions, load_runs
 from ledger.submissions import earlier_submissions, write_submission
-from scoring.blending import Blend, Runs, make_blend
-from scoring.decoders import Task, decide
+from scoring.account import account_of
+from scoring.blending import Blend, make_blend
+from scoring.decoders import Task
+from scoring.outcome import describe_blend
 from scoring.parallel import single_threaded_products
-from scoring.predictor import predict_folds
 from scoring.probs import to_scores
+from scoring.recipe import Recipe, recipe_from_record
+from scoring.runs import Runs
 from scoring.scores import Scores
-from scoring.summary import score_table
+from scoring.summary import outcome_lines, shift_lines, table_lines
 from settings.loading import Job, guard, open_job
 
 
 def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all by default")
     parser.add_argument("--strategy", default="", help="hand in this strategy or run, whatever its score")
+    parser.add_argument("--reestimate_priors", action="store_true", help="correct for label shift where it is found")
     parser.add_argument("--seed", type=int, default=0, help="of resamples, bags and repeated partitions")
+    parser.add_argument("--from", default="", help="a submission's .json: write the identical .csv again")
 
 
 def main(argv: list[str] | None = None) -> None:
-    job = open_job("blend.py", argv, add_flags)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    job = open_job("blend.py", name_competition(argv), add_flags)
+    source = getattr(job.own, "from")
+    record = read_record(Path(source)) if source else {}
     tables = load_tables(job.competition, job.places.data(job.competition_name))
     folds = load_folds(job.places, job.competition_name, tables, job.competition)
-    predictions = load_runs(job.places, job.competition_name, job.own.runs, folds, tables)
+    predictions = load_runs(job.places, job.competition_name, record.get("runs", job.own.runs), folds, tables)
     task = Task(job.competition.metric, job.competition.task)
-    runs = gather_runs(predictions, folds, tables, task)
+    test_folds = [to_scores(run.test_folds, run.kind, task.kind) for run in predictions]
     with single_threaded_products():
-        blend = make_blend(task, runs, job.own.strategy, job.own.seed)
-        print("\n".join(score_table(blend, task, find_notes(predictions))))
-        path = hand_in(job, tables, predictions, blend, task)
+        if source:
+            path = repeat(job, tables, predictions, folds, test_folds, record, Path(source))
+        else:
+            path = blend_anew(job, tables, predictions, folds, test_folds, task)
     show_end(job, path)
+
+
+def name_competition(argv: list[str]) -> list[str]:
+    """The flags, with the competition that a `--from` record is of unless it is named."""
+    named = [flag.split("=", 1)[0] for flag in argv]
+    if "--from" not in named or "--competition" in named:
+        return argv
+    at = named.index("--from")
+    source = argv[at].split("=", 1)[1] if "=" in argv[at] else "".join(argv[at + 1 : at + 2])
+    return [*argv, "--competition", read_record(Path(source))["competition"]] if Path(source).is_file() else argv
+
+
+def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list[np.ndarray], task: Task) -> Path:
+    """Choose, show and write a blend."""
+    runs = gather_runs(predictions, folds, tables, task)
+    blend = make_blend(task, runs, job.own.strategy, job.own.seed)
+    print("\n".join(table_lines(task, blend, find_notes(predictions))), flush=True)
+    recipe = Recipe(task.kind, blend.predictor, blend.rule)
+    fold_probs = recipe.fold_probs(test_folds)
+    outcome = describe_blend(task, blend, fold_probs, job.own.seed)
+    print("\n" + "\n".join(outcome_lines(task, blend, outcome, len(fold_probs), len(runs.labels))))
+    print("\n".join(shift_lines(blend, outcome, fold_probs, tables.label_names)))
+    if job.own.reestimate_priors:
+        recipe = Recipe(task.kind, blend.predictor, blend.rule, tables.labels.mean(axis=0), tuple(outcome.alarmed))
+    record = {
+        "competition": job.competition_name,
+        "runs": list(runs.names),
+        "settings": {"competition": asdict(job.competition), "seed": job.own.seed, "strategy": job.own.strategy},
+        "inputs": describe_inputs(predictions, folds),
+        "recipe": recipe.to_record(),
+        "account": account_of(task, blend, outcome, fold_probs, tables.label_names),
+    }
+    return hand_in(job, tables, recipe, fold_probs, blend.honest, record)
 
 
 def gather_runs(predictions: list[RunPredictions], folds: Folds, tables: Tables, task: Task) -> Runs:
@@ -55,17 +104,53 @@ def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
     return {name: "selected on its held-out rows" for name in chosen}
 
 
-def hand_in(job: Job, tables: Tables, predictions: list[RunPredictions], blend: Blend, task: Task) -> Path:
-    """Predict the test rows, lint, write, lint again."""
-    probs = predict_folds(blend.predictor, [to_scores(run.test_folds, run.kind, task.kind) for run in predictions])
-    probs = probs.mean(axis=0)
-    frame = build_submission(job.competition, tables, decide(blend.rule, probs), probs)
+def describe_inputs(predictions: list[RunPredictions], folds: Folds) -> dict[str, str]:
+    """Every file that went in -> its sha256."""
+    files = {path: digest for run in predictions for path, digest in run.files.items()}
+    return {"folds": folds.sha256, **files}
+
+
+def hand_in(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray, oof_answers, record: dict) -> Path:
+    """Lint the submission, write it with its record, lint the file. The name is of what went in: same in, same name."""
+    path = job.places.submissions(job.competition_name) / f"{name_submission(record)}.csv"
+    data, frame = build_bytes(job, tables, recipe, fold_probs)
     earlier = earlier_submissions(job.places, job.competition_name)
-    for finding in lint_submission(frame, job.competition, tables, blend.honest, earlier):
+    earlier = {digest: other for digest, other in earlier.items() if other != path}
+    for finding in lint_submission(frame, job.competition, tables, oof_answers, earlier):
         print(f"look: {finding}")
-    path = write_submission(job.places, job.competition_name, "blend", submission_bytes(frame), {})
-    lint_submission_file(path, job.competition, tables, blend.honest)
+    record = {**record, "environment": describe_environment(Path(__file__).parent)}
+    path = write_submission(job.places, job.competition_name, path.stem, data, record)
+    lint_submission_file(path, job.competition, tables, oof_answers)
     return path
+
+
+def name_submission(record: dict) -> str:
+    """`blend-` and 8 hex digits of the inputs, the settings and the recipe."""
+    parts = {key: record[key] for key in ("competition", "runs", "settings", "inputs", "recipe")}
+    return f"blend-{sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:8]}"
+
+
+def build_bytes(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray):
+    """The submission as bytes and as a table."""
+    probs, answer = recipe.answer(fold_probs)
+    frame = build_submission(job.competition, tables, answer if answer.dtype == bool else None, probs)
+    return submission_bytes(frame, job.competition.submission.separator), frame
+
+
+def repeat(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list, record: dict, source: Path) -> Path:
+    """Write the submission that a record describes once more. Raises ValueError where anything that went in changed."""
+    found = describe_inputs(predictions, folds)
+    changed = sorted(name for name in found | record["inputs"] if found.get(name) != record["inputs"].get(name))
+    if changed:
+        raise ValueError(f"{source}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
+    if record["settings"]["competition"] != json.loads(json.dumps(asdict(job.competition))):
+        raise ValueError(f"{source}: configs/competitions/{job.competition_name}.yaml or its flags changed since")
+    recipe = recipe_from_record(record["recipe"])
+    data, _ = build_bytes(job, tables, recipe, recipe.fold_probs(test_folds))
+    if sha256_bytes(data) != record["csv_sha256"]:
+        raise ValueError(f"{source}: the same inputs gave other bytes than its csv_sha256; other library versions?")
+    print(f"byte for byte the submission of {source}")
+    return write_submission(job.places, job.competition_name, source.stem, data, record)
 
 
 def show_end(job: Job, path: Path) -> None:

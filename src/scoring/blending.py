@@ -1,34 +1,25 @@
 """The scoring room's whole: from the runs' scores to one chosen, cross-fitted, described blend."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scoring.bootstrap import Buckets
-from scoring.choice import Candidate, choose, draw_scores, make_candidate, stitch
-from scoring.crossfit import CrossFit, cross_fit
-from scoring.decoders import Rule, Task
-from scoring.predictor import Predictor
-from scoring.scores import Scores
+from scoring.choice import TRUSTED, Candidate, choose, draw_scores, stitch
+from scoring.crossfit import CrossFit, cross_fit, predict_outer
+from scoring.decoders import Rule, Task, tune_rule
+from scoring.predictor import Average, Predictor
+from scoring.row_rules import choose_row_rule
+from scoring.runs import MAX_FIT_ROWS, Runs
 from scoring.strategies import STRATEGIES, Given, fit_single, fit_strategies
 from scoring.subsets import Partition
 
-N_REPEATS = 1
+N_REPEATS = 3
 """Partitions the choice is cross-fitted on: folds/ itself, and draws that keep a group's rows together."""
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Everything a blend is made from."""
-
-    names: tuple[str, ...]
-    scores: Scores
-    labels: np.ndarray
-    """bool (N, L)."""
-    fold: np.ndarray
-    """int64 (N,): the folds the runs were trained on."""
-    group: np.ndarray
-    """int64 (N,): rows that must not be parted."""
+CONTENDERS_FROM = 2_000_000
+"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated."""
+CONTENDER_ERRORS = 2.0
+"""Standard errors below the best at which a strategy can no longer win."""
 
 
 @dataclass(frozen=True)
@@ -37,71 +28,100 @@ class Blend:
 
     candidates: list[Candidate]
     chosen: int
-    drawn: np.ndarray
-    """float64 (B, C): paired bootstrap scores of the candidates."""
+    spread: np.ndarray
+    """float64 (C,): standard deviation of each candidate's score over resamples of the rows."""
     honest: np.ndarray
-    """Answers whose strategy was chosen on other parts, (N, L): what the headline scores."""
-    headline: float
-    predictor: Predictor
+    """Answers (n, L) of the rows in `fitted`, each by what was fitted and chosen on other parts: the headline's."""
+    fitted: Runs
+    """The rows that everything was compared on."""
+    oof_probs: np.ndarray
+    """float32 (N, L): cross-fitted probabilities of all rows by the chosen strategy."""
     rule: Rule
+    row_rule: str
+    """The row rule that was added, in words; empty where none helps."""
+    predictor: Predictor | Average
+    """The chosen strategy, for new rows."""
 
-
-def partitions(runs: Runs, n_repeats: int, seed: int) -> list[Partition]:
-    """folds/ itself first, then seeded draws of whole groups into as many parts."""
-    n_parts = int(runs.fold.max()) + 1
-    drawn = [Partition(runs.fold)]
-    groups = np.unique(runs.group, return_inverse=True)[1]
-    for repeat in range(1, n_repeats):
-        part_of = np.random.default_rng([seed, repeat]).permutation(groups.max() + 1) % n_parts
-        drawn.append(Partition(part_of[groups]))
-    return drawn
+    @property
+    def name(self) -> str:
+        """The chosen candidate."""
+        return self.candidates[self.chosen].name
 
 
 def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend:
-    """Cross-fit every strategy and every single run, choose one, and describe it.
+    """Cross-fit every strategy and every single run, choose one, and fit it for new rows.
 
-    Args: forced: the name of a candidate to hand in whatever its score; empty chooses.
+    Args:   forced: the name of a candidate to hand in whatever its score; empty chooses.
+    Raises: ValueError: no candidate has that name.
     """
-    names = list(STRATEGIES) if len(runs.names) > 1 else []
-    tables, fitted = [], {}
-    for partition in partitions(runs, N_REPEATS, seed):
-        given = Given(task, runs.scores, runs.labels, partition, seed)
-        strategies = {name: fit_single(given, run) for run, name in enumerate(runs.names)}
-        strategies |= fit_strategies(given, names)
-        fitted = fitted or strategies
-        tables.append(_cross_fit_all(strategies, given))
-    buckets = Buckets(runs.fold, seed)
-    candidates = [
-        make_candidate(task, runs.labels, fit.strategy in runs.names, [table[name] for table in tables], buckets)
-        for name, fit in tables[0].items()
-    ]
-    return _describe(task, runs, candidates, fitted, forced, buckets)
-
-
-def _cross_fit_all(strategies: dict, given: Given) -> dict[str, CrossFit]:
-    table = {}
-    for name, strategy in strategies.items():
-        for fit in cross_fit(name, strategy, given.task, given.scores, given.labels, given.partition):
-            table[f"{name} + {fit.cutoffs}"] = fit
-    return table
-
-
-def _describe(
-    task: Task, runs: Runs, candidates: list[Candidate], fitted: dict, forced: str, buckets: Buckets
-) -> Blend:
+    few = runs.sample(MAX_FIT_ROWS, seed)
+    buckets = Buckets(few.fold, seed)
+    candidates, strategies = cross_fit_candidates(task, few, buckets, seed)
     everything = np.ones(len(buckets.starts), bool)
-    chosen = _find(candidates, forced) if forced else choose(candidates, everything, buckets.seed)
+    chosen = find_candidate(candidates, forced) if forced else choose(candidates, everything, seed)
     fit = candidates[chosen].fits[0]
-    honest = fit.answer if forced else stitch(candidates, buckets, buckets.seed)
-    partition = Partition(runs.fold)
-    predictor = fitted[fit.strategy].predictor(partition.n_parts, partition.fit_without())
-    drawn = draw_scores(candidates, everything, buckets.seed)
-    return Blend(candidates, chosen, drawn, honest, task.score(runs.labels, honest), predictor, fit.rule)
+    honest = fit.answer if forced else stitch(candidates, buckets, seed)
+    strategy, partition = strategies[fit.strategy], Partition(few.fold)
+    few_probs = predict_outer(strategy, Given(task, few.scores, few.labels, partition, seed))
+    fields, row_rule, with_row_rule = choose_row_rule(task, fit.cutoffs, few_probs, few.labels, few.fold, seed)
+    probs = few_probs
+    if few is not runs:
+        probs = predict_outer(strategy, Given(task, runs.scores, runs.labels, Partition(runs.fold), seed))
+    rule = replace(tune_rule(task, fit.cutoffs, probs, runs.labels), **fields)
+    return Blend(
+        candidates, chosen, draw_scores(candidates, everything, seed).std(axis=0),
+        with_row_rule if row_rule else honest, few, probs, rule, row_rule,
+        strategy.predictor(partition.n_parts, partition.fit_without()),
+    )  # fmt: skip
 
 
-def _find(candidates: list[Candidate], wanted: str) -> int:
-    names = [candidate.name for candidate in candidates]
-    for position, name in enumerate(names):
-        if wanted in (name, name.split(" + ")[0]):
+def cross_fit_candidates(task: Task, runs: Runs, buckets: Buckets, seed: int) -> tuple[list[Candidate], dict]:
+    """Every line of the table, and the strategies as fitted on folds/ itself."""
+    names = [*runs.names, *(STRATEGIES if len(runs.names) > 1 else ())]
+    pairs = [(name, cutoffs) for name in names for cutoffs in task.cutoffs]
+    candidates, first = {}, None
+    for partition in runs.partitions(N_REPEATS, seed):
+        given = Given(task, runs.scores, runs.labels, partition, seed)
+        strategies, fits = _cross_fit_pairs(given, runs.names, pairs)
+        for fit in fits:
+            name = f"{fit.strategy} + {fit.cutoffs}"
+            known = candidates.get(name) or Candidate(name, fit.strategy in runs.names, [], [])
+            candidates[name] = known.with_fit(task, runs.labels, fit, buckets)
+        if first is None:
+            first = strategies
+            pairs = _contenders(pairs, list(candidates.values()), buckets, runs)
+    return list(candidates.values()), first
+
+
+def _cross_fit_pairs(given: Given, runs: tuple[str, ...], pairs: list[tuple[str, str]]) -> tuple[dict, list[CrossFit]]:
+    """Fit the strategies of some (strategy, cut-offs) pairs and cross-fit them."""
+    wanted = dict.fromkeys(name for name, _ in pairs)
+    strategies = {name: fit_single(given, run) for run, name in enumerate(runs) if name in wanted}
+    strategies |= fit_strategies(given, [name for name in wanted if name not in strategies])
+    fits = []
+    for name, strategy in strategies.items():
+        fits += cross_fit(name, strategy, given, tuple(cutoffs for other, cutoffs in pairs if other == name))
+    return strategies, fits
+
+
+def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets, runs: Runs) -> list:
+    """The pairs worth repeating: all where that is cheap, else those that can still win, and the trusted one."""
+    if runs.labels.size * len(runs.names) < CONTENDERS_FROM:
+        return pairs
+    drawn = draw_scores(candidates, np.ones(len(buckets.starts), bool), buckets.seed)
+    scores = np.array([candidate.score for candidate in candidates])
+    best = int(np.argmax(scores))
+    error = (drawn - drawn[:, [best]]).std(axis=0)
+    near = scores >= scores[best] - CONTENDER_ERRORS * error
+    return [pair for pair, keeps in zip(pairs, near, strict=True) if keeps or pair[0] == TRUSTED]
+
+
+def find_candidate(candidates: list[Candidate], wanted: str) -> int:
+    """Position of a candidate by its name, or by its strategy's, which takes the first cut-offs.
+
+    Raises: ValueError: there is none; lists those there are.
+    """
+    for position, candidate in enumerate(candidates):
+        if wanted in (candidate.name, candidate.fits[0].strategy):
             return position
-    raise ValueError(f"--strategy {wanted}: no such strategy. There are: {', '.join(names)}")
+    raise ValueError(f"--strategy {wanted}: not there. There are: {', '.join(each.name for each in candidates)}")

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.decoders import Rule, Task, decide, tune_rule
-from scoring.scores import Scores
-from scoring.subsets import Partition
+from scoring.decoders import Rule, decide, tune_rule
+from scoring.strategies import Given
 
 
 @dataclass(frozen=True)
@@ -21,44 +20,51 @@ class CrossFit:
     """The metric of `answer`; more is better."""
     in_sample: float
     """The same with everything fitted and scored on all rows."""
-    rule: Rule
-    """The decoder for new rows, tuned on the cross-fitted probabilities of all rows."""
 
 
-def cross_fit(
-    name: str, strategy, task: Task, scores: Scores, labels: np.ndarray, partition: Partition
-) -> list[CrossFit]:
-    """Cross-fit one fitted strategy with every kind of cut-offs of the task.
+def cross_fit(name: str, strategy, given: Given, cutoffs: tuple[str, ...]) -> list[CrossFit]:
+    """Cross-fit one fitted strategy with each kind of cut-offs.
 
     For part k the cut-offs are tuned on the other parts, whose probabilities come from fits without k and without the
     part itself; part k's probabilities come from the fit without k.
     """
-    n_parts = partition.n_parts
-    outer = np.empty(labels.shape, np.float32)
-    answers = {cutoffs: None if task.takes_probs else np.empty(labels.shape, bool) for cutoffs in task.cutoffs}
+    task, labels, partition = given.task, given.labels, given.partition
+    answers = {kind: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for kind in cutoffs}
     for part, rows in enumerate(partition.rows):
-        outer[rows] = strategy.predictor(part, partition.fit_without(part)).predict(scores, rows)
-        if not task.takes_probs:
-            _decide_part(part, rows, outer, answers, strategy, task, scores, labels, partition)
-    whole = strategy.predictor(n_parts, partition.fit_without()).predict(scores)
-    results = []
-    for cutoffs, answer in answers.items():
-        answer = outer if answer is None else answer
-        in_sample = task.score(labels, decide(tune_rule(task, cutoffs, whole, labels), whole))
-        rule = tune_rule(task, cutoffs, outer, labels)
-        results.append(CrossFit(name, cutoffs, answer, task.score(labels, answer), in_sample, rule))
-    return results
+        probs = strategy.predictor(part, partition.fit_without(part)).predict(given.scores, rows)
+        inner, seen = (None, None) if task.takes_probs else predict_inner(strategy, given, part)
+        for kind, answer in answers.items():
+            answer[rows] = probs if inner is None else decide(tune_rule(task, kind, inner, labels[seen]), probs)
+    whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
+    return [
+        CrossFit(
+            name, kind, answer, task.score(labels, answer),
+            task.score(labels, decide(tune_rule(task, kind, whole, labels), whole)),
+        )
+        for kind, answer in answers.items()
+    ]  # fmt: skip
 
 
-def _decide_part(part, rows, outer, answers, strategy, task, scores, labels, partition):
-    """Tune on the other parts, decide this one."""
-    seen = [other for other in range(partition.n_parts) if other != part]
-    inner = np.concatenate(
-        [
-            strategy.predictor(part, partition.fit_without(part, other)).predict(scores, partition.rows[other])
-            for other in seen
-        ]
-    )
-    inner_labels = labels[np.concatenate([partition.rows[other] for other in seen])]
-    for cutoffs, answer in answers.items():
-        answer[rows] = decide(tune_rule(task, cutoffs, inner, inner_labels), outer[rows])
+def predict_inner(strategy, given: Given, part: int) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (n, L) of all rows outside a part, each by a fit that saw neither, and those rows (n,)."""
+    partition, tables, seen = given.partition, [], []
+    for other in range(partition.n_parts):
+        if other != part:
+            predictor = strategy.predictor(part, partition.fit_without(part, other))
+            tables.append(predictor.predict(given.scores, partition.rows[other]))
+            seen.append(partition.rows[other])
+    return np.concatenate(tables), np.concatenate(seen)
+
+
+def predict_outer(strategy, given: Given) -> np.ndarray:
+    """Probabilities (N, L), each row by the fit that left out its part."""
+    outer = np.empty(given.labels.shape, np.float32)
+    for part, rows in enumerate(given.partition.rows):
+        predictor = strategy.predictor(part, given.partition.fit_without(part))
+        outer[rows] = predictor.predict(given.scores, rows)
+    return outer
+
+
+def tune_final_rule(strategy, given: Given, cutoffs: str) -> Rule:
+    """The decoder for new rows, tuned on the cross-fitted probabilities of all rows."""
+    return tune_rule(given.task, cutoffs, predict_outer(strategy, given), given.labels)

@@ -1,15 +1,15 @@
 """The scoring room's decoders: from probabilities to the answer that a metric wants."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from scoring.joint import ROW_VALUES, tune_micro_thresholds, tune_row_thresholds
+from scoring.joint import tune_micro_thresholds, tune_row_thresholds
 from scoring.metrics import METRICS, class_log_loss
 from scoring.offsets import CLASS_SCORES, tune_offsets
 from scoring.probs import SMALLEST, logit
-from scoring.robust import tune_robust_thresholds
+from scoring.robust import tune_robust_joint, tune_robust_thresholds
 from scoring.thresholds import tune_thresholds
 
 
@@ -27,6 +27,18 @@ class Rule:
     """A row keeps only this many labels, those farthest above their cut-offs."""
     exclusive: int | None = None
     """A label that never stands beside another: the farther above its cut-off stays."""
+
+
+    def to_record(self) -> dict:
+        """Plain values that JSON holds without loss; the fields that are in use."""
+        record = {name: value for name, value in vars(self).items() if value is not None and value is not False}
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in record.items()}
+
+
+def rule_from_record(record: dict) -> Rule:
+    """The rule that `to_record` wrote."""
+    arrays = {name: np.array(record[name], np.float32) for name in ("thresholds", "offsets") if name in record}
+    return Rule(**{**record, **arrays})
 
 
 def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
@@ -103,33 +115,8 @@ def tune_rule(task: Task, cutoffs: str, probs: np.ndarray, labels: np.ndarray) -
     if cutoffs == "offsets":
         log_probs = np.log(np.maximum(probs, SMALLEST))
         return Rule(offsets=tune_offsets(log_probs, labels, CLASS_SCORES[task.metric]))
-    return Rule(thresholds=_tuner(task.metric, cutoffs)(probs, labels))
-
-
-def _tuner(metric: str, cutoffs: str) -> Callable:
-    exact = {"cutoffs": tune_thresholds, "joint": _tune_joint(metric)}[METRICS[metric].decoder]
-    if cutoffs == "exact":
-        return exact
-    return tune_robust_thresholds
-
-
-def _tune_joint(metric: str) -> Callable:
-    if metric == "micro_f1":
-        return tune_micro_thresholds
-    return lambda probs, labels: tune_row_thresholds(probs, labels, ROW_VALUES.get(metric))
-
-
-def offer_row_rules(rule: Rule, labels: np.ndarray) -> dict[str, Rule]:
-    """Row rules worth trying on top of a rule, by name: what the labels' own habits suggest."""
-    if rule.thresholds is None:
-        return {}
-    per_row = labels.sum(axis=1)
-    offered = {"at least one label": replace(rule, at_least_one=True)}
-    for most in sorted({int(np.quantile(per_row, share, method="higher")) for share in (0.95, 0.99)} - {0}):
-        offered[f"at most {most}"] = replace(rule, at_most=most)
-        offered[f"one to {most} labels"] = replace(rule, at_least_one=True, at_most=most)
-    alone = (labels & (per_row == 1)[:, None]).sum(axis=0) / np.maximum(labels.sum(axis=0), 1)
-    label = int(np.argmax(alone * (labels.mean(axis=0) > 0.02)))
-    offered[f"label {label} stands alone"] = replace(rule, exclusive=label)
-    offered[f"label {label} stands alone, at least one label"] = replace(rule, exclusive=label, at_least_one=True)
-    return offered
+    if METRICS[task.metric].decoder == "cutoffs":
+        tune = tune_robust_thresholds if cutoffs == "robust" else tune_thresholds
+        return Rule(thresholds=tune(probs, labels))
+    tune = tune_micro_thresholds if task.metric == "micro_f1" else partial(tune_row_thresholds, metric=task.metric)
+    return Rule(thresholds=tune_robust_joint(tune, probs, labels) if cutoffs == "robust" else tune(probs, labels))

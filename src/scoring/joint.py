@@ -70,12 +70,13 @@ ROW_VALUES: dict[str, Callable] = {"samples_f1": _f1, "jaccard": _jaccard, "subs
 """A row's score from its hits, its positives and its decided labels."""
 
 
-def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, value: Callable) -> np.ndarray:
+def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, metric: str) -> np.ndarray:
     """Cut-offs that climb the mean of a row-wise score, float32 (L,), from the best cut common to all labels.
 
-    Args: value: (hits, positives, decided), each float (N,), -> the rows' score (N,); one of `ROW_VALUES`.
+    Args: metric: one of `ROW_VALUES`.
     """
     check_probs(probs, labels)
+    value = ROW_VALUES[metric]
     stairs = [cuts_of(probs[:, label]) for label in range(labels.shape[1])]
     thresholds = np.full(labels.shape[1], common_threshold(probs, labels, value), np.float32)
     decisions, positives = probs >= thresholds, labels.sum(axis=1)

@@ -45,8 +45,25 @@ class Predictor:
         return {"form": self.form, "kind": self.kind, "coefs": self.coefs.tolist()}
 
 
-def predictor_from_record(record: dict) -> Predictor:
+@dataclass(frozen=True)
+class Average:
+    """The mean of several predictors' probabilities."""
+
+    parts: tuple[Predictor, ...]
+
+    def predict(self, scores: Scores, rows=slice(None)) -> np.ndarray:
+        """Probabilities float32 (n, L) of some rows."""
+        return mix([part.predict(scores, rows) for part in self.parts], np.full(len(self.parts), 1 / len(self.parts)))
+
+    def to_record(self) -> dict:
+        """Plain values that JSON holds without loss."""
+        return {"form": "average", "parts": [part.to_record() for part in self.parts]}
+
+
+def predictor_from_record(record: dict) -> Predictor | Average:
     """The predictor that `to_record` wrote."""
+    if record["form"] == "average":
+        return Average(tuple(predictor_from_record(part) for part in record["parts"]))
     return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
 
 
@@ -58,7 +75,7 @@ def mix(runs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     return total
 
 
-def predict_folds(predictor: Predictor, test_folds: list[np.ndarray]) -> np.ndarray:
+def predict_folds(predictor: Predictor | Average, test_folds: list[np.ndarray]) -> np.ndarray:
     """Probabilities of the test rows by each fold's models, float32 (K, n, L).
 
     Args: test_folds: M arrays of scores (K, n, L), or (1, n, L) for a run that has no fold models.

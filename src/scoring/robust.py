@@ -1,9 +1,12 @@
-"""The scoring room's robust cut-offs: bagged over bootstrap resamples and shrunk where a label has few positives.
+"""The scoring room's robust cut-offs: bagged over bootstrap resamples, and shrunk where a label has few positives.
 
-The exact cut of a rare label follows a handful of rows. Three things steady it. Its mean over bootstrap resamples
-smooths the staircase. On calibrated probabilities the best cut is half the best F1, which needs no labels at all
-(Lipton et al. 2014, arXiv:1402.1892). The two are averaged, the second weighing as much as `PRIOR_POSITIVES` rows.
+The exact cut of a rare label follows a handful of rows. On calibrated probabilities the best cut for F1 is half the
+best F1, which takes no label of the row it is used on (Lipton et al. 2014, arXiv:1402.1892): that is the prior. The
+mean cut over bootstrap resamples smooths the staircase: that is what the rows say. How far the rows move the prior
+is shrunk, label by label, towards how far they move it for all labels. Everything is on the scale of log-odds.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,34 +16,63 @@ from scoring.thresholds import check_probs, staircase
 
 N_RESAMPLES = 50
 """Bootstrap resamples a label."""
+N_JOINT_RESAMPLES = 8
+"""Bootstrap resamples of a joint search, which looks at all labels at once."""
+LOWEST_CUT = 0.01
+"""A cut of all or nothing counts as this far from 0 or 1, so that one resample cannot carry the mean away."""
 MAX_CUTS = 256
 """Cuts looked at a label and resample: every one for rare labels, evenly spaced ones for frequent labels."""
 PRIOR_POSITIVES = 20.0
-"""The label-free cut weighs as much as this many positive rows."""
+"""What all labels say weighs as much as this many positive rows of the label itself."""
 
 
 def tune_robust_thresholds(probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pick the cut-off per label that should hold on new rows: bagged, and shrunk towards the label-free cut.
+    """Pick the cut-off per label that should hold F1 up on new rows.
 
     Args:    probs: float32 (N, L), in [0, 1]; they need not be calibrated.   labels: bool (N, L).
-    Returns: float32 (L,); the label-free cut alone for a label without a positive.
+    Returns: float32 (L,); for a label without a positive, the prior moved as far as all labels are.
     Raises:  ValueError: shapes differ, or probs leave [0, 1].
     """
     check_probs(probs, labels)
     rng = np.random.default_rng(seed)
     slope, shift = fit_calibration(probs, labels)
-    free = expected_f1_cuts(apply_calibration(probs, slope, shift))
-    free = sigmoid((logit(free) - shift) / slope)  # on the scale of `probs` again
-    thresholds = free.copy()
-    for label in np.flatnonzero(labels.any(axis=0)):
-        n_positives = labels[:, label].sum()
-        trust = n_positives / (n_positives + PRIOR_POSITIVES)
-        thresholds[label] = trust * bagged_cut(probs[:, label], labels[:, label], rng) + (1 - trust) * free[label]
-    return thresholds.astype(np.float32)
+    calibrated = apply_calibration(probs, slope, shift)
+    prior = logit(expected_f1_cuts(calibrated))
+    seen = np.flatnonzero(labels.any(axis=0))
+    bagged = prior.copy()
+    bagged[seen] = [bagged_cut(calibrated[:, label], labels[:, label], rng) for label in seen]
+    cuts = prior + shrink(bagged - prior, labels.sum(axis=0))
+    return sigmoid((cuts - shift) / slope).astype(np.float32)
+
+
+def tune_robust_joint(tune: Callable, probs: np.ndarray, labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Steady the cut-offs of a joint search: bagged, and pulled towards their common place: float32 (L,).
+
+    Args: tune: (probs, labels) -> thresholds (L,), for example `tune_micro_thresholds`.
+    """
+    check_probs(probs, labels)
+    rng = np.random.default_rng(seed)
+    slope, shift = fit_calibration(probs, labels)
+    calibrated, bagged = apply_calibration(probs, slope, shift), np.zeros(labels.shape[1])
+    for _ in range(N_JOINT_RESAMPLES):
+        rows = rng.integers(0, len(labels), len(labels))
+        thresholds = tune(calibrated[rows], labels[rows])
+        bagged += logit(np.clip(thresholds, LOWEST_CUT, 1 - LOWEST_CUT)) / N_JOINT_RESAMPLES
+    return sigmoid((shrink(bagged, labels.sum(axis=0)) - shift) / slope).astype(np.float32)
+
+
+def shrink(moves: np.ndarray, n_positives: np.ndarray) -> np.ndarray:
+    """Each label's move, pulled towards the mean of all by how few positives it has: float64 (L,).
+
+    Example: shrink([1.0, 0.0], [20, 0]) -> [1.0, 1.0]: the second label has no say, the mean is the first one's.
+    """
+    trust = n_positives / (n_positives + PRIOR_POSITIVES)
+    mean = (trust * moves).sum() / max(trust.sum(), 1e-12)
+    return trust * moves + (1 - trust) * mean
 
 
 def bagged_cut(probs: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> float:
-    """Mean over bootstrap resamples of one label's best cut.
+    """Mean log-odds, over bootstrap resamples, of one label's best cut.
 
     Resampling N rows gives the rows between two neighbouring cuts a Poisson number of copies, and F1 needs no more
     than those numbers: a resample costs as many draws as there are cuts, not as there are rows.
@@ -53,7 +85,7 @@ def bagged_cut(probs: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
     hits_drawn = rng.poisson(np.diff(hits, prepend=0), size).cumsum(axis=1)
     others_drawn = rng.poisson(np.diff(decided - hits, prepend=0), size).cumsum(axis=1)
     f1 = hits_drawn / np.maximum(hits_drawn + others_drawn + hits_drawn[:, -1:], 1)
-    return float(cuts[np.argmax(f1, axis=1)].mean())
+    return float(logit(cuts[np.argmax(f1, axis=1)]).mean())
 
 
 def expected_f1_cuts(probs: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ from scoring.subsets import Partition
 
 STRENGTHS = (10.0, 100.0, 1000.0, 1e5)
 """Ridge penalties on a label's distance to the shared weights; the last one all but forbids any."""
+WIDE_OWN_STRENGTH = 100.0
+"""The penalty on a label's own weights where there are features beyond them."""
 WIDE_STRENGTHS = (10.0, 100.0, 1000.0)
 """Ridge penalties on the features beyond the label's own scores."""
 FIRST_PENALTY = 1.0

@@ -7,16 +7,17 @@ in `Partition.left_out`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from scoring.decoders import Task
-from scoring.predictor import Predictor
+from scoring.predictor import Average, Predictor
 from scoring.probs import to_probs
 from scoring.scores import Scores
-from scoring.stacking import STRENGTHS, WIDE_STRENGTHS, Stack, fit_shared, fit_stack
+from scoring.stacking import STRENGTHS, WIDE_OWN_STRENGTH, WIDE_STRENGTHS, Stack, fit_shared, fit_stack
 from scoring.subsets import Partition
-from scoring.weights import SEARCHES
+from scoring.weights import MAX_ROWS, SEARCHES
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class Halfway:
+    """The mean of two strategies: a plain one steadies a flexible one."""
+
+    plain: Mixture
+    flexible: Stack
+
+    def predictor(self, context: int, fit: int) -> Average:
+        """The mean of both formulas."""
+        return Average((self.plain.predictor(context, fit), self.flexible.predictor(context, fit)))
+
+
+@dataclass(frozen=True)
 class Given:
     """What a strategy is fitted on."""
 
@@ -48,15 +61,38 @@ class Given:
 
 
 def fit_strategies(given: Given, names: list[str]) -> dict[str, object]:
-    """Fit the named strategies (all of `STRATEGIES` that suit the number of runs, in this order)."""
-    fitted, shared = {}, None
-    for name in names:
-        if name in ("shared", "label", "wide"):
-            shared = fit_shared(given.scores, given.labels, given.partition) if shared is None else shared
-            fitted[name] = _fit_stack(given, name, shared)
-        else:
-            fitted[name] = STRATEGIES[name](given)
-    return fitted
+    """Fit the named strategies, in their order; those that need the same stack share it."""
+    stacks = _Stacks(given)
+    return {name: STRATEGIES[name](given, stacks) for name in names}
+
+
+class _Stacks:
+    """Stacks fitted when first asked for."""
+
+    def __init__(self, given: Given):
+        self.given = given
+
+    @cached_property
+    def shared_weights(self) -> np.ndarray:
+        return fit_shared(self.given.scores, self.given.labels, self.given.partition)
+
+    @cached_property
+    def shared(self) -> Stack:
+        return self._fit((STRENGTHS[-1],))
+
+    @cached_property
+    def label(self) -> Stack:
+        return self._fit(STRENGTHS)
+
+    @cached_property
+    def wide(self) -> Stack:
+        return self._fit((WIDE_OWN_STRENGTH,), WIDE_STRENGTHS)
+
+    def _fit(self, strengths: tuple[float, ...], wide: tuple[float, ...] = ()) -> Stack:
+        given = self.given
+        return fit_stack(
+            given.scores, given.labels, given.partition, self.shared_weights, given.task.kind, strengths, wide
+        )
 
 
 def fit_single(given: Given, run: int) -> Mixture:
@@ -80,27 +116,19 @@ def _search(given: Given, name: str) -> Mixture:
     for part in range(given.partition.n_parts + 1):
         rows = np.flatnonzero(given.partition.part != part)
         rng = np.random.default_rng([given.seed, part])
-        rows = rng.permutation(rows)[:40_000]
+        rows = rng.permutation(rows)[:MAX_ROWS]
         weights.append(SEARCHES[name](given.task, [run[rows] for run in probs], given.labels[rows], rng))
     return Mixture(np.array(weights), "probs", given.task.kind)
 
 
-def _fit_stack(given: Given, name: str, shared: np.ndarray) -> Stack:
-    strengths, wide = {
-        "shared": ((STRENGTHS[-1],), ()),
-        "label": (STRENGTHS, ()),
-        "wide": ((100.0,), WIDE_STRENGTHS),
-    }[name]
-    return fit_stack(given.scores, given.labels, given.partition, shared, given.task.kind, strengths, wide)
-
-
-STRATEGIES: dict[str, Callable | None] = {
-    "mean_probs": lambda given: _equal(given, "probs"),
-    "mean_logits": lambda given: _equal(given, "scores"),
-    "greedy": lambda given: _search(given, "greedy"),
-    "coordinate": lambda given: _search(given, "coordinate"),
-    "shared": None,
-    "label": None,
-    "wide": None,
+STRATEGIES: dict[str, Callable] = {
+    "mean_probs": lambda given, stacks: _equal(given, "probs"),
+    "mean_logits": lambda given, stacks: _equal(given, "scores"),
+    "shared": lambda given, stacks: stacks.shared,
+    "halfway": lambda given, stacks: Halfway(_equal(given, "probs"), stacks.label),
+    "label": lambda given, stacks: stacks.label,
+    "wide": lambda given, stacks: stacks.wide,
+    "greedy": lambda given, stacks: _search(given, "greedy"),
+    "coordinate": lambda given, stacks: _search(given, "coordinate"),
 }
 """Blends by name, from the plainest to the most flexible."""

@@ -1,21 +1,75 @@
-"""The scoring room's words: the score table as plain text for 120 columns."""
+"""The scoring room's words: the score table and what to expect, as plain text for 120 columns."""
+
+import numpy as np
 
 from scoring.blending import Blend
 from scoring.decoders import Task
+from scoring.expected import Forecast
+from scoring.metrics import METRICS
+from scoring.outcome import Outcome
 
 
-def score_table(blend: Blend, task: Task, notes: dict[str, str]) -> list[str]:
-    """Lines of the table of candidates: in-sample, cross-fitted, the spread of the latter over row resamples.
+def _sign(task: Task) -> int:
+    return 1 if METRICS[task.metric].greater_is_better else -1
+
+
+def table_lines(task: Task, blend: Blend, notes: dict[str, str]) -> list[str]:
+    """The candidates: in-sample, cross-fitted, and how far the latter moves over resamples of rows and over repeats.
 
     Args: notes: a remark by run name, shown at the end of its line.
     """
-    width = max(len(candidate.name) for candidate in blend.candidates)
-    lines = [f"  {task.metric:{width}}  in-sample  cross-fitted  +- rows  "]
-    for position, candidate in enumerate(blend.candidates):
+    width, sign = max(len(candidate.name) for candidate in blend.candidates), _sign(task)
+    lines = [f"  {task.metric:{width}}  in-sample  cross-fitted  +- rows  +- repeats"]
+    for position, (candidate, spread) in enumerate(zip(blend.candidates, blend.spread, strict=True)):
         mark = ">" if position == blend.chosen else " "
-        note = notes.get(candidate.name.split(" + ")[0], "")
-        lines.append(
-            f"{mark} {candidate.name:{width}}  {abs(candidate.in_sample):9.4f}  {abs(candidate.score):12.4f}"
-            f"  {blend.drawn[:, position].std():7.4f}  {note}".rstrip()
-        )
+        repeats = [fit.score for fit in candidate.fits]
+        between = f"{np.std(repeats):.4f}" if len(repeats) > 1 else ""
+        line = f"{mark} {candidate.name:{width}}  {sign * candidate.in_sample:9.4f}  {sign * candidate.score:12.4f}"
+        note = notes.get(candidate.fits[0].strategy, "")
+        lines.append(f"{line}  {spread:7.4f}  {between:>10}  {note}".rstrip())
     return lines
+
+
+def outcome_lines(task: Task, blend: Blend, outcome: Outcome, n_folds: int, n_rows: int) -> list[str]:
+    """The chosen blend in words: its honest score, what to expect on the test rows, what each run is worth."""
+    sign, fitted = _sign(task), len(blend.fitted.labels)
+    lines = [f"handed in: {blend.name}" + (f", {blend.row_rule}" if blend.row_rule else "")]
+    if fitted < n_rows:
+        lines.append(f"strategies were fitted and compared on {fitted:,} of {n_rows:,} rows, whole groups at random")
+    in_sample = sign * blend.candidates[blend.chosen].in_sample
+    lines += [
+        f"cross-fitted, the choice included: {sign * outcome.headline:.4f} (in-sample, too good: {in_sample:.4f})",
+        f"expected on the test rows, one fold's models: {_interval(outcome.one_fold, 0.0, sign)}",
+    ]
+    if n_folds > 1:
+        averaged = _interval(outcome.one_fold, outcome.gain, sign)
+        lines.append(f"expected on the test rows, mean of {n_folds} folds (what is handed in): {averaged}")
+        lines.append("  cut-offs tuned on single models' OOF rows are used on the mean of the fold models' probabilities")
+    lead = outcome.lead
+    lines.append(f"above the best single run ({outcome.best_single}): {lead.gain:+.4f}, 90 % {_span(lead)}")
+    if outcome.contributions:
+        lines.append("lost without a run (refitted on up to 10,000 rows), with its 90 % interval:")
+        width = max(map(len, outcome.contributions))
+        lines += [f"  {name:{width}}  {lost.gain:+.4f}  {_span(lost)}" for name, lost in outcome.contributions.items()]
+    return lines
+
+
+def _interval(forecast: Forecast, gain: float, sign: int) -> str:
+    ends = sorted(sign * (end + gain) for end in (forecast.low, forecast.high))
+    return f"{sign * (forecast.expected + gain):.4f}, 90 % from {ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def _span(difference) -> str:
+    return f"from {difference.low:+.4f} to {difference.high:+.4f}"
+
+
+def shift_lines(blend: Blend, outcome: Outcome, fold_probs: np.ndarray, label_names: tuple[str, ...]) -> list[str]:
+    """The labels whose rate on the test rows the models see differently, if any."""
+    if not len(outcome.alarmed):
+        return ["label shift: none beyond chance"]
+    here, there = blend.oof_probs.mean(axis=0), fold_probs.mean(axis=(0, 1))
+    width = max(len(label_names[label]) for label in outcome.alarmed)
+    return ["label shift: mean probability on the test rows against OOF (--reestimate_priors true corrects for it)"] + [
+        f"  {label_names[label]:{width}}  {here[label]:.4f} -> {there[label]:.4f}  p {outcome.shift[label]:.1e}"
+        for label in outcome.alarmed
+    ]

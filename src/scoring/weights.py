@@ -7,11 +7,11 @@ import numpy as np
 from scoring.decoders import Task, decide, tune_rule
 from scoring.predictor import mix
 
-MAX_ROWS = 8_000
+MAX_ROWS = 10_000
 """Rows that a search looks at; more would not change the weights beyond their own noise."""
-MAX_MEMBERS = 12
+MAX_MEMBERS = 10
 """Models a greedy ensemble takes, with repeats."""
-N_BAGS = 5
+N_BAGS = 4
 """Greedy ensembles averaged, each over a random half of the rows."""
 STEPS = (0.2, 0.1, 0.05)
 """Weight that coordinate search moves at a time."""
@@ -31,7 +31,7 @@ def search_greedy(task: Task, runs: list[np.ndarray], labels: np.ndarray, rng: n
     """
     weights = np.zeros(len(runs))
     for _ in range(N_BAGS):
-        rows = rng.permutation(len(labels))[: min(MAX_ROWS, max(len(labels) // 2, 1))]
+        rows = rng.permutation(len(labels))[: max(len(labels) // 2, 1)]
         weights += _greedy_once(task, [run[rows] for run in runs], labels[rows])
     return weights / weights.sum()
 
@@ -50,10 +50,8 @@ def _greedy_once(task: Task, runs: list[np.ndarray], labels: np.ndarray) -> np.n
     return best / best.sum()
 
 
-def search_coordinates(task: Task, runs: list[np.ndarray], labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def search_coordinates(task: Task, runs: list[np.ndarray], labels: np.ndarray, _rng: np.random.Generator) -> np.ndarray:
     """Coordinate search from the best single run: weight moves to or from one run while the metric rises."""
-    rows = rng.permutation(len(labels))[:MAX_ROWS]
-    runs, labels = [run[rows] for run in runs], labels[rows]
     singles = [quick_score(task, run, labels) for run in runs]
     weights, best = np.eye(len(runs))[int(np.argmax(singles))], max(singles)
     for step in STEPS:

@@ -1,0 +1,105 @@
+"""The scoring room's forecast: the score to expect on the hidden rows, and how sure that is.
+
+OOF rows are each scored by one fold's model; test rows get the mean of all. The first forecast is of one fold's model,
+which cross-fitting measures. The second adds what averaging gains, read from how much the fold models disagree on the
+test rows (the ambiguity decomposition, Krogh and Vedelsby 1995): the more they disagree, the more of each one's error
+is its own and averages out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.bootstrap import Additive, resample
+from scoring.decoders import Rule, Task, decide
+from scoring.probs import logit, sigmoid
+
+N_RESAMPLES = 1_000
+"""Bootstrap resamples."""
+LEVEL = 0.9
+"""Share of cases in which the interval should hold the hidden score."""
+N_DRAWS = 8
+"""Sets of labels drawn to weigh one model against the average."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The score of rows nobody has seen, on the metric's own scale."""
+
+    expected: float
+    low: float
+    high: float
+
+
+def forecast(honest: Additive, n_test: int, labels: np.ndarray, metric: str, seed: int) -> Forecast:
+    """What one fold's model should score on a test set of `n_test` rows.
+
+    Two things are uncertain: the cross-fitted score, known from N rows, and the test rows, of which there are n_test.
+    Each is one bootstrap; their errors add up. A small test set also moves the mean of a ratio such as F1, by as much
+    as the two bootstraps' means differ.
+    """
+    n_rows, everything = len(labels), np.ones(len(honest.sums), bool)
+    ours = resample([honest], everything, 1.0, N_RESAMPLES, seed)[:, 0]
+    theirs = resample([honest], everything, n_test / n_rows, N_RESAMPLES, seed + 1)[:, 0]
+    scored = labels.any(axis=0).mean() if metric == "macro_f1" else 1.0  # labels without a positive count as 0 here
+    expected = (honest.score(everything) + theirs.mean() - ours.mean()) / scored
+    error = (theirs - theirs.mean()) - (ours - ours.mean())
+    low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
+    return Forecast(float(expected), float(low), float(high))
+
+
+def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:
+    """How much better the mean of the fold models should score than one of them; 0 with one fold model.
+
+    Args:   fold_probs: float32 (K, n, L), the blend of each fold's models on the test rows.
+    How:    a fold's log-odds are the average's plus noise of its own. Calibrated singles mean an average that is too
+            timid by the share of variance that is noise; undoing that gives each row's chance of each label. Labels are
+            drawn from these chances, and one model and the average are scored against them.
+    """
+    if len(fold_probs) == 1:
+        return 0.0
+    mean = fold_probs.mean(axis=0)
+    chances, rng = sharpened(fold_probs), np.random.default_rng(seed)
+    together, alone = decide(rule, mean), [decide(rule, probs) for probs in fold_probs]
+    gains = []
+    for _ in range(N_DRAWS):
+        drawn = _draw_labels(chances, task.kind, rng)
+        gains.append(task.score(drawn, together) - np.mean([task.score(drawn, answer) for answer in alone]))
+    return float(np.mean(gains))
+
+
+def sharpened(fold_probs: np.ndarray) -> np.ndarray:
+    """Each row's chance of each label, given all fold models: float32 (n, L).
+
+    The slope of the average on one fold's log-odds, where the decision is open (weights p (1 - p)), is the share of
+    variance that is not noise; the shift keeps each label's mean.
+    """
+    mean = fold_probs.mean(axis=0)
+    middle, weight = logit(mean), mean * (1 - mean) + np.float32(1e-9)
+    centre = (weight * middle).sum(axis=0) / weight.sum(axis=0)
+    shared, total = 0.0, 0.0
+    for probs in fold_probs:
+        own = logit(probs) - centre
+        shared = shared + (weight * own * (middle - centre)).sum(axis=0)
+        total = total + (weight * own**2).sum(axis=0)
+    scores = (middle - centre) / np.clip(shared / total, 0.3, 1.0) + centre
+    return sigmoid((scores + _shift_to_mean(scores, mean.mean(axis=0))).astype(np.float32))
+
+
+def _shift_to_mean(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The shift a label that gives its probabilities the wanted mean, float64 (L,), by bisection."""
+    low, high = np.full(len(wanted), -10.0), np.full(len(wanted), 10.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        above = sigmoid((scores + middle).astype(np.float32)).mean(axis=0, dtype=np.float64) > wanted
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return (low + high) / 2
+
+
+def _draw_labels(chances: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    if kind == "multilabel":
+        return rng.random(chances.shape, np.float32) < chances
+    edges = (chances / chances.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    edges[:, -1] = 1.0
+    picked = (rng.random((len(chances), 1)) < edges).argmax(axis=1)
+    return np.eye(chances.shape[1], dtype=bool)[picked]

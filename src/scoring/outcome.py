@@ -1,0 +1,71 @@
+"""The scoring room's account of a blend: what to expect of it, against what, from which runs, on which test rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.blending import Blend
+from scoring.bootstrap import Buckets, make_additive
+from scoring.contributions import Difference, compare, measure_contributions
+from scoring.decoders import Task
+from scoring.expected import Forecast, forecast, gain_of_averaging
+from scoring.shift import ALARM, test_label_shift
+from scoring.strategies import Given
+from scoring.subsets import Partition
+
+CONTRIBUTION_ROWS = 10_000
+"""Rows on which the blend is refitted without each run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is printed and stored beside the table of candidates; scores as the task compares them, more is better."""
+
+    headline: float
+    """Cross-fitted score of the whole procedure, its choice included."""
+    one_fold: Forecast
+    """Of one fold's models on the test rows."""
+    gain: float
+    """What averaging the fold models should add."""
+    best_single: str
+    lead: Difference
+    """Of the headline's answers over the best single run's."""
+    contributions: dict[str, Difference]
+    """What is lost without each run; empty where a single run is handed in, or there are two."""
+    shift: np.ndarray
+    """float64 (L,): p-values of no label shift."""
+
+    @property
+    def alarmed(self) -> np.ndarray:
+        """Labels whose shift is beyond chance, int64."""
+        return np.flatnonzero(self.shift < ALARM)
+
+
+def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) -> Outcome:
+    """Everything about a blend that takes its test predictions to know.
+
+    Args: fold_probs: float32 (K, n, L), the test rows by each fold's models.
+    """
+    labels, buckets = blend.fitted.labels, Buckets(blend.fitted.fold, seed)
+    honest = make_additive(task, labels, blend.honest, buckets)
+    singles = [candidate for candidate in blend.candidates if candidate.is_single]
+    best = max(singles, key=lambda candidate: candidate.score)
+    return Outcome(
+        task.score(labels, blend.honest),
+        forecast(honest, fold_probs.shape[1], labels, task.metric, seed),
+        gain_of_averaging(task, blend.rule, fold_probs, seed),
+        best.name,
+        compare(task, labels, blend.honest, best.fits[0].answer, buckets),
+        _contributions(task, blend, seed),
+        test_label_shift(blend.oof_probs, fold_probs),
+    )
+
+
+def _contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
+    chosen = blend.candidates[blend.chosen]
+    if chosen.is_single or len(blend.fitted.names) < 3:
+        return {}
+    few = blend.fitted.sample(CONTRIBUTION_ROWS, seed)
+    given = Given(task, few.scores, few.labels, Partition(few.fold), seed)
+    fit = chosen.fits[0]
+    return dict(zip(few.names, measure_contributions(given, fit.strategy, fit.cutoffs), strict=True))

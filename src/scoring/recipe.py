@@ -1,0 +1,57 @@
+"""The scoring room's recipe: all that turns the runs' test scores into a submission, as plain numbers.
+
+Test rows are predicted by every fold's models and the probabilities averaged. The mean of probabilities keeps each
+label's mean, so about as many rows pass a cut-off tuned on single models' OOF rows as passed it there; the mean of
+log-odds would pull rare labels below it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.decoders import Rule, decide, rule_from_record
+from scoring.predictor import Average, Predictor, predict_folds, predictor_from_record
+from scoring.shift import reestimate_priors
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """From the runs' test scores to probabilities and to the answer."""
+
+    kind: str
+    """`multilabel` or `multiclass`."""
+    predictor: Predictor | Average
+    rule: Rule
+    priors: np.ndarray | None = None
+    """float64 (L,): label rates of training, where they are re-estimated on the test rows."""
+    shifted: tuple[int, ...] = ()
+    """The labels whose rates are re-estimated."""
+
+    def fold_probs(self, test_folds: list[np.ndarray]) -> np.ndarray:
+        """Probabilities of the test rows by each fold's models, float32 (K, n, L); M arrays of scores (K or 1, n, L)."""
+        return predict_folds(self.predictor, test_folds)
+
+    def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The mean probabilities float32 (n, L), and the decisions bool (n, L) (the probs, where the metric wants them)."""
+        probs = fold_probs.mean(axis=0)
+        if self.priors is not None and self.shifted:
+            moved = reestimate_priors(probs, self.priors, self.kind)[0]
+            labels = list(range(probs.shape[1])) if self.kind == "multiclass" else list(self.shifted)
+            probs[:, labels] = moved[:, labels]
+        return probs, decide(self.rule, probs)
+
+    def to_record(self) -> dict:
+        """Plain values that JSON holds without loss."""
+        record = {"kind": self.kind, "predictor": self.predictor.to_record(), "rule": self.rule.to_record()}
+        if self.priors is not None:
+            record |= {"priors": self.priors.tolist(), "shifted": list(self.shifted)}
+        return record
+
+
+def recipe_from_record(record: dict) -> Recipe:
+    """The recipe that `to_record` wrote."""
+    priors = np.array(record["priors"], np.float64) if "priors" in record else None
+    return Recipe(
+        record["kind"], predictor_from_record(record["predictor"]), rule_from_record(record["rule"]), priors,
+        tuple(record.get("shifted", ())),
+    )  # fmt: skip

@@ -1,0 +1,44 @@
+"""The scoring room's input: the runs' held-out scores beside the truth, and the rows that fits look at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scoring.scores import Scores
+from scoring.subsets import Partition
+
+MAX_FIT_ROWS = 50_000
+"""Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything a blend is made from; N rows in training order."""
+
+    names: tuple[str, ...]
+    scores: Scores
+    labels: np.ndarray
+    """bool (N, L)."""
+    fold: np.ndarray
+    """int64 (N,): the folds the runs were trained on."""
+    group: np.ndarray
+    """int64 (N,): rows that must not be parted."""
+
+    def sample(self, n_rows: int, seed: int) -> "Runs":
+        """Whole groups drawn at random, about `n_rows` rows of them; all rows where there are no more."""
+        if len(self.labels) <= n_rows:
+            return self
+        groups = np.unique(self.group, return_inverse=True)[1]
+        kept = np.random.default_rng(seed).random(groups.max() + 1) < n_rows / len(self.labels)
+        rows = np.flatnonzero(kept[groups])
+        scores = Scores([run[rows] for run in self.scores.runs])
+        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows])
+
+    def partitions(self, n_repeats: int, seed: int) -> list[Partition]:
+        """folds/ itself first, then seeded draws of whole groups into as many parts."""
+        n_parts, drawn = int(self.fold.max()) + 1, [Partition(self.fold)]
+        groups = np.unique(self.group, return_inverse=True)[1]
+        for repeat in range(1, n_repeats):
+            order = np.random.default_rng([seed, repeat]).permutation(groups.max() + 1)
+            drawn.append(Partition((order % n_parts)[groups]))
+        return drawn
