@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from competition.fetch import ensure_data
-from folding.draw import draw_folds
 
+from competition.fetch import ensure_data
 from competition.tables import Tables, load_tables
+from folding.draw import draw_folds
 from learners.interface import Corpus, FoldRows
 from learners.table import build_learner
 from ledger.files import hold_lock
@@ -71,14 +71,16 @@ def parse_folds(given: list[str], n_folds: int) -> list[int]:
 def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:
     """Folds still to be trained; with --overwrite all wanted ones, after forgetting what is there."""
     at = (job.places, job.competition_name, job.run_name)
+    forgotten = wanted if job.own.overwrite else []
+    check_same_settings(*at, settings_of(job.run), default_settings_of(job.run), forgotten)
     if not job.own.overwrite:
-        check_same_settings(*at, settings_of(job.run), default_settings_of(job.run))
         done = finished_folds(*at, folds, tables)
         return [fold for fold in wanted if fold not in done]
     if is_first:
         remove_folds(*at, wanted)
-        for fold in wanted:
-            shutil.rmtree(checkpoint_dir(job, fold), ignore_errors=True)
+        for folder in (checkpoint_dir(job, fold) for fold in wanted):
+            if folder.exists():
+                shutil.rmtree(folder)
     return wanted
 
 

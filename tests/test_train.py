@@ -6,10 +6,10 @@ import time
 
 import numpy as np
 import pytest
+from conftest import PROJECT
 
 import blend
 import train
-from conftest import PROJECT
 
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -72,7 +72,11 @@ def test_a_changed_setting_is_refused_by_name_until_told(places, toy_competition
         train.main(arguments("--fold", "1", "--training.epochs", "2"))
     train.main(arguments("--fold", "0", "--training.epochs", "2", "--name", "longer"))
     assert fold_file(places, 0).read_bytes() == before and fold_file(places, 0, "longer").exists()
-    train.main(arguments("--fold", "0", "--training.epochs", "2", "--overwrite"))
+    train.main(arguments("--fold", "1", *few))
+    with pytest.raises(ValueError, match=r"training.epochs was 1, is now 2 \(fold1\)"):
+        train.main(arguments("--fold", "0", "--training.epochs", "2", "--overwrite"))
+    assert fold_file(places, 0).read_bytes() == before
+    train.main(arguments("--fold", "0", "1", "--training.epochs", "2", "--overwrite"))
     assert fold_file(places, 0).read_bytes() == fold_file(places, 0, "longer").read_bytes() != before
 
 

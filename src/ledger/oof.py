@@ -110,16 +110,25 @@ def recorded_folds(folder: Path, n_folds: int) -> list[int]:
     return [k for k in there if (folder / f"fold{k}.json").exists()]
 
 
-def check_same_settings(places: Places, competition_name: str, run_name: str, settings: dict, defaults: dict) -> None:
+def check_same_settings(
+    places: Places,
+    competition_name: str,
+    run_name: str,
+    settings: dict,
+    defaults: dict,
+    forgotten: Iterable[int] = (),
+) -> None:
     """Refuse to add folds to a run whose folds were trained with other settings.
 
     Args:   settings: of now, resolved, as `record["settings"]` stores them.
             defaults: of the same form; a setting that is younger than a stored record had its default then.
+            forgotten: folds that are about to be trained anew, whatever their settings were.
     Raises: ValueError: every setting that differs, and how to go on.
     """
     folder = run_folder(places, competition_name, run_name)
     differences: dict[str, list[str]] = {}
-    for path in sorted(folder.glob("fold*.json")):
+    kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
+    for path in sorted(kept):
         if path.with_suffix(".npz").exists():
             stored = _merge(_as_json(defaults), read_record(path).get("settings") or {})
             for difference in describe_differences(stored, _as_json(settings)):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from test_tfidf import fold_rows, toy_corpus
 from torch import nn
 
 from learners.checkpoints import CHECKPOINT, WEIGHTS
@@ -15,7 +16,6 @@ from learners.interface import Corpus
 from learners.model import TextClassifier
 from learners.progress import Progress
 from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
-from test_tfidf import fold_rows, toy_corpus
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -90,7 +90,8 @@ def test_micro_batches_make_the_same_step(run, tmp_path):
     corpus = toy_corpus()
     gradients = []
     for micro in (16, 4):
-        fold = EncoderFold(EncoderLearner(with_training(run, micro_batch_size=micro), corpus), fold_rows(corpus, tmp_path))
+        learner = EncoderLearner(with_training(run, micro_batch_size=micro), corpus)
+        fold = EncoderFold(learner, fold_rows(corpus, tmp_path))
         fold.model.eval()
         fold.optimizer.zero_grad = lambda *_, **__: None
         fold._take_step(fold.rows.train[:15])
@@ -170,7 +171,8 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(run, tmp_path):
 
 def test_heldout_rows_teach_nothing(run, tmp_path):
     corpus = toy_corpus()
-    flipped = Corpus(corpus.texts, np.concatenate([~corpus.labels[:60], corpus.labels[60:]]), corpus.label_names, "multilabel")
+    labels = np.concatenate([~corpus.labels[:60], corpus.labels[60:]])
+    flipped = Corpus(corpus.texts, labels, corpus.label_names, "multilabel")
     before = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
     after = EncoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
     assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)

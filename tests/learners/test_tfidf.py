@@ -20,7 +20,8 @@ def toy_corpus(n=240, task="multilabel", seed=0):
         " ".join(["today it was", *(words[j][rng.integers(0, 3)] for j in np.flatnonzero(row)), "the plain"])
         for row in labels
     ]
-    return Corpus((*texts, "today it was happy the plain", "today it was sad furious the plain"), labels, tuple(MOODS), task)
+    test_texts = "today it was happy the plain", "today it was sad furious the plain"
+    return Corpus((*texts, *test_texts), labels, tuple(MOODS), task)
 
 
 def fold_rows(corpus, tmp_path, n_heldout=60):
