@@ -1,0 +1,39 @@
+import os
+
+import pytest
+import torch
+
+from learners.cores import count_cores
+from learners.devices import choose_precision, describe_device
+
+CPU = torch.device("cpu")
+
+
+def test_precision_asked_for_is_given():
+    assert choose_precision("fp32", CPU) == "no" and choose_precision("bf16", CPU) == "bf16"
+
+
+@pytest.mark.parametrize("able, name", [(True, "bf16"), (False, "no")])
+def test_auto_follows_the_processor(monkeypatch, able, name):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    assert choose_precision("auto", CPU) == name
+
+
+def test_fp16_on_a_cpu_is_refused():
+    with pytest.raises(ValueError, match="fp16 does nothing on a CPU"):
+        choose_precision("fp16", CPU)
+
+
+def test_the_device_says_how_many_and_how():
+    assert describe_device(CPU, 2, "no").startswith("2 x ") and describe_device(CPU, 2, "no").endswith("cpu, fp32")
+
+
+def test_cores_are_the_variable_or_what_there_is(monkeypatch):
+    monkeypatch.setenv("FOLDBLEND_THREADS", "3")
+    assert count_cores() == 3
+    monkeypatch.delenv("FOLDBLEND_THREADS")
+    assert 1 <= count_cores() <= os.cpu_count()
+    for wrong in ("0", "two", "-1", ""):
+        monkeypatch.setenv("FOLDBLEND_THREADS", wrong)
+        with pytest.raises(ValueError, match="FOLDBLEND_THREADS"):
+            count_cores()

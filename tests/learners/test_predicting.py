@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from learners import predicting
+from learners.predicting import predict_logits
+from learners.tokens import Tokens
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+class Echo(torch.nn.Module):
+    """Says the first token of each row, so that a row out of place shows."""
+
+    def forward(self, input_ids, attention_mask):
+        return torch.stack([input_ids[:, 0], attention_mask.sum(1)], 1)
+
+
+def echo_tokens(lengths):
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    ids = np.zeros(starts[-1], np.int32)
+    ids[starts[:-1]] = np.arange(len(lengths))
+    return Tokens(ids, starts, 0)
+
+
+def test_every_row_in_the_order_asked(monkeypatch):
+    monkeypatch.setitem(predicting.TOKENS_PER_BATCH, "cpu", 50)
+    rng = np.random.default_rng(0)
+    tokens = echo_tokens(rng.integers(1, 20, 200))
+    rows = rng.permutation(200)[:77]
+    logits = predict_logits(Accelerator(cpu=True), Echo(), tokens, rows, 2)
+    assert logits.dtype == np.float32
+    assert np.array_equal(logits[:, 0], rows) and np.array_equal(logits[:, 1], tokens.lengths[rows])
+
+
+def test_no_rows_give_an_empty_table():
+    assert predict_logits(Accelerator(cpu=True), Echo(), echo_tokens([1, 2]), np.array([], np.int64), 2).shape == (0, 2)
+
+
+def test_the_model_is_in_training_mode_again():
+    model = Echo()
+    predict_logits(Accelerator(cpu=True), model, echo_tokens([1, 2]), np.array([0, 1]), 2)
+    assert model.training
