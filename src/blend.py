@@ -89,7 +89,7 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
         "recipe": recipe.to_record(),
         "account": account_of(task, blend, outcome, fold_probs, tables.label_names),
     }
-    return hand_in(job, tables, recipe, fold_probs, blend.honest, record)
+    return hand_in(job, tables, recipe, fold_probs, blend.honest[0], record)
 
 
 def gather_runs(predictions: list[RunPredictions], folds: Folds, tables: Tables, task: Task) -> Runs:

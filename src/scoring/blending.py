@@ -30,8 +30,8 @@ class Blend:
     chosen: int
     spread: np.ndarray
     """float64 (C,): standard deviation of each candidate's score over resamples of the rows."""
-    honest: np.ndarray
-    """Answers (n, L) of the rows in `fitted`, each by what was fitted and chosen on other parts: the headline's."""
+    honest: list[np.ndarray]
+    """Answers (n, L) of the rows in `fitted`, each by what was fitted and chosen on other parts; one a repeat."""
     fitted: Runs
     """The rows that everything was compared on."""
     oof_probs: np.ndarray
@@ -60,7 +60,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     everything = np.ones(len(buckets.starts), bool)
     chosen = find_candidate(candidates, forced) if forced else choose(candidates, everything, seed)
     fit = candidates[chosen].fits[0]
-    honest = fit.answer if forced else stitch(candidates, buckets, seed)
+    honest = [each.answer for each in candidates[chosen].fits] if forced else stitch(candidates, buckets, seed)
     strategy, partition = strategies[fit.strategy], Partition(few.fold)
     few_probs = predict_outer(strategy, Given(task, few.scores, few.labels, partition, seed))
     fields, row_rule, with_row_rule = choose_row_rule(task, fit.cutoffs, few_probs, few.labels, few.fold, seed)
@@ -70,7 +70,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     rule = replace(tune_rule(task, fit.cutoffs, probs, runs.labels), **fields)
     return Blend(
         candidates, chosen, draw_scores(candidates, everything, seed).std(axis=0),
-        with_row_rule if row_rule else honest, few, probs, rule, row_rule,
+        [with_row_rule] if row_rule else honest, few, probs, rule, row_rule,
         strategy.predictor(partition.n_parts, partition.fit_without()),
     )  # fmt: skip
 

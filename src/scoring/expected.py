@@ -31,18 +31,19 @@ class Forecast:
     high: float
 
 
-def forecast(honest: Additive, n_test: int, labels: np.ndarray, metric: str, seed: int) -> Forecast:
-    """What one fold's model should score on a test set of `n_test` rows.
+def forecast(honest: list[Additive], n_test: int, labels: np.ndarray, metric: str, seed: int) -> Forecast:
+    """What one fold's model should score on a test set of `n_test` rows, from the answers of each repeat.
 
     Two things are uncertain: the cross-fitted score, known from N rows, and the test rows, of which there are n_test.
     Each is one bootstrap; their errors add up. A small test set also moves the mean of a ratio such as F1, by as much
     as the two bootstraps' means differ.
     """
-    n_rows, everything = len(labels), np.ones(len(honest.sums), bool)
-    ours = resample([honest], everything, 1.0, N_RESAMPLES, seed)[:, 0]
-    theirs = resample([honest], everything, n_test / n_rows, N_RESAMPLES, seed + 1)[:, 0]
+    n_rows, everything = len(labels), np.ones(len(honest[0].sums), bool)
+    ours = resample(honest, everything, 1.0, N_RESAMPLES, seed).mean(axis=1)
+    theirs = resample(honest, everything, n_test / n_rows, N_RESAMPLES, seed + 1).mean(axis=1)
+    score = np.mean([each.score(everything) for each in honest])
     scored = labels.any(axis=0).mean() if metric == "macro_f1" else 1.0  # labels without a positive count as 0 here
-    expected = (honest.score(everything) + theirs.mean() - ours.mean()) / scored
+    expected = (score + theirs.mean() - ours.mean()) / scored
     error = (theirs - theirs.mean()) - (ours - ours.mean())
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
     return Forecast(float(expected), float(low), float(high))

@@ -47,15 +47,15 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
     Args: fold_probs: float32 (K, n, L), the test rows by each fold's models.
     """
     labels, buckets = blend.fitted.labels, Buckets(blend.fitted.fold, seed)
-    honest = make_additive(task, labels, blend.honest, buckets)
+    honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     singles = [candidate for candidate in blend.candidates if candidate.is_single]
     best = max(singles, key=lambda candidate: candidate.score)
     return Outcome(
-        task.score(labels, blend.honest),
+        float(np.mean([task.score(labels, answer) for answer in blend.honest])),
         forecast(honest, fold_probs.shape[1], labels, task.metric, seed),
         gain_of_averaging(task, blend.rule, fold_probs, seed),
         best.name,
-        compare(task, labels, blend.honest, best.fits[0].answer, buckets),
+        compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
         _contributions(task, blend, seed),
         test_label_shift(blend.oof_probs, fold_probs),
     )

@@ -47,23 +47,29 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean of several predictors' probabilities."""
+    """The weighted mean of two predictors' probabilities, label by label."""
 
-    parts: tuple[Predictor, ...]
+    first: Predictor
+    second: Predictor
+    share: np.ndarray
+    """float64 (L,): the weight of the first; the second has the rest."""
 
     def predict(self, scores: Scores, rows=slice(None)) -> np.ndarray:
         """Probabilities float32 (n, L) of some rows."""
-        return mix([part.predict(scores, rows) for part in self.parts], np.full(len(self.parts), 1 / len(self.parts)))
+        share = self.share.astype(np.float32)
+        return share * self.first.predict(scores, rows) + (1 - share) * self.second.predict(scores, rows)
 
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss."""
-        return {"form": "average", "parts": [part.to_record() for part in self.parts]}
+        parts = {"first": self.first.to_record(), "second": self.second.to_record()}
+        return {"form": "average", **parts, "share": self.share.tolist()}
 
 
 def predictor_from_record(record: dict) -> Predictor | Average:
     """The predictor that `to_record` wrote."""
     if record["form"] == "average":
-        return Average(tuple(predictor_from_record(part) for part in record["parts"]))
+        first, second = predictor_from_record(record["first"]), predictor_from_record(record["second"])
+        return Average(first, second, np.array(record["share"], np.float64))
     return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
 
 

@@ -10,17 +10,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scoring.calibration import apply_calibration, fit_calibration
+from scoring.calibration import count_scores, expected_f1_cuts, fit_calibration
 from scoring.probs import logit, sigmoid
 from scoring.thresholds import check_probs, staircase
 
-N_RESAMPLES = 50
+N_RESAMPLES = 64
 """Bootstrap resamples a label."""
 N_JOINT_RESAMPLES = 8
 """Bootstrap resamples of a joint search, which looks at all labels at once."""
-LOWEST_CUT = 0.01
-"""A cut of all or nothing counts as this far from 0 or 1, so that one resample cannot carry the mean away."""
-MAX_CUTS = 256
+FARTHEST_CUT = 4.6
+"""A cut of all or nothing counts as this log-odds (0.01 or 0.99): one resample must not carry the mean away."""
+MAX_CUTS = 128
 """Cuts looked at a label and resample: every one for rare labels, evenly spaced ones for frequent labels."""
 PRIOR_POSITIVES = 20.0
 """What all labels say weighs as much as this many positive rows of the label itself."""
@@ -35,12 +35,12 @@ def tune_robust_thresholds(probs: np.ndarray, labels: np.ndarray, seed: int = 0)
     """
     check_probs(probs, labels)
     rng = np.random.default_rng(seed)
-    slope, shift = fit_calibration(probs, labels)
-    calibrated = apply_calibration(probs, slope, shift)
-    prior = logit(expected_f1_cuts(calibrated))
-    seen = np.flatnonzero(labels.any(axis=0))
+    counted = count_scores(probs, labels)
+    slope, shift = fit_calibration(counted)
+    prior = expected_f1_cuts(counted, slope, shift)
     bagged = prior.copy()
-    bagged[seen] = [bagged_cut(calibrated[:, label], labels[:, label], rng) for label in seen]
+    for label in np.flatnonzero(labels.any(axis=0)):
+        bagged[label] = slope[label] * bagged_cut(probs[:, label], labels[:, label], rng) + shift[label]
     cuts = prior + shrink(bagged - prior, labels.sum(axis=0))
     return sigmoid((cuts - shift) / slope).astype(np.float32)
 
@@ -52,12 +52,12 @@ def tune_robust_joint(tune: Callable, probs: np.ndarray, labels: np.ndarray, see
     """
     check_probs(probs, labels)
     rng = np.random.default_rng(seed)
-    slope, shift = fit_calibration(probs, labels)
-    calibrated, bagged = apply_calibration(probs, slope, shift), np.zeros(labels.shape[1])
+    slope, shift = fit_calibration(count_scores(probs, labels))
+    bagged = np.zeros(labels.shape[1])
     for _ in range(N_JOINT_RESAMPLES):
         rows = rng.integers(0, len(labels), len(labels))
-        thresholds = tune(calibrated[rows], labels[rows])
-        bagged += logit(np.clip(thresholds, LOWEST_CUT, 1 - LOWEST_CUT)) / N_JOINT_RESAMPLES
+        cuts = slope * logit(np.clip(tune(probs[rows], labels[rows]), 0, 1)) + shift
+        bagged += np.clip(cuts, -FARTHEST_CUT, FARTHEST_CUT) / N_JOINT_RESAMPLES
     return sigmoid((shrink(bagged, labels.sum(axis=0)) - shift) / slope).astype(np.float32)
 
 
@@ -86,14 +86,3 @@ def bagged_cut(probs: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
     others_drawn = rng.poisson(np.diff(decided - hits, prepend=0), size).cumsum(axis=1)
     f1 = hits_drawn / np.maximum(hits_drawn + others_drawn + hits_drawn[:, -1:], 1)
     return float(logit(cuts[np.argmax(f1, axis=1)]).mean())
-
-
-def expected_f1_cuts(probs: np.ndarray) -> np.ndarray:
-    """The cut that maximises each label's expected F1 if the probabilities are right, float64 (L,): half that F1.
-
-    Source: Lipton et al. 2014: with k rows decided, F1 is about 2 sum(top k probs) / (k + sum(probs)).
-    """
-    ordered = -np.sort(-probs, axis=0)
-    hits = ordered.cumsum(axis=0, dtype=np.float64)
-    rows = np.arange(1, len(probs) + 1)[:, None]
-    return (hits / (rows + hits[-1])).max(axis=0)

@@ -16,8 +16,10 @@ from scoring.scores import Scores
 from scoring.solver import fit_logistic
 from scoring.subsets import Partition
 
-STRENGTHS = (10.0, 100.0, 1000.0, 1e5)
-"""Ridge penalties on a label's distance to the shared weights; the last one all but forbids any."""
+STRENGTHS = (10.0, 100.0, 1000.0)
+"""Ridge penalties on a label's distance to the shared weights."""
+SHARED_STRENGTH = 1e5
+"""The penalty that all but forbids any distance."""
 WIDE_OWN_STRENGTH = 100.0
 """The penalty on a label's own weights where there are features beyond them."""
 WIDE_STRENGTHS = (10.0, 100.0, 1000.0)

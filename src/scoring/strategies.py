@@ -15,9 +15,15 @@ from scoring.decoders import Task
 from scoring.predictor import Average, Predictor
 from scoring.probs import to_probs
 from scoring.scores import Scores
-from scoring.stacking import STRENGTHS, WIDE_OWN_STRENGTH, WIDE_STRENGTHS, Stack, fit_shared, fit_stack
+from scoring.stacking import (
+    SHARED_STRENGTH, STRENGTHS, WIDE_OWN_STRENGTH, WIDE_STRENGTHS, Stack, fit_shared, fit_stack,
+)  # fmt: skip
 from scoring.subsets import Partition
 from scoring.weights import MAX_ROWS, SEARCHES
+
+
+PRIOR_POSITIVES = 20.0
+"""The equal mean weighs as much in a label's steadied blend as this many of its positive rows."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,17 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class Halfway:
-    """The mean of two strategies: a plain one steadies a flexible one."""
+class Steadied:
+    """A flexible strategy where a label has rows enough for it, a plain one where it has not, and a mix between."""
 
     plain: Mixture
     flexible: Stack
+    share: np.ndarray
+    """float64 (P + 1, L): the plain one's share in each label, for the rows of part k known without part k."""
 
     def predictor(self, context: int, fit: int) -> Average:
-        """The mean of both formulas."""
-        return Average((self.plain.predictor(context, fit), self.flexible.predictor(context, fit)))
+        """The mean of both formulas, each with its share."""
+        return Average(self.plain.predictor(context, fit), self.flexible.predictor(context, fit), self.share[context])
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class _Stacks:
 
     @cached_property
     def shared(self) -> Stack:
-        return self._fit((STRENGTHS[-1],))
+        return self._fit((SHARED_STRENGTH,))
 
     @cached_property
     def label(self) -> Stack:
@@ -121,11 +129,18 @@ def _search(given: Given, name: str) -> Mixture:
     return Mixture(np.array(weights), "probs", given.task.kind)
 
 
+def _steady(given: Given, stack: Stack) -> Steadied:
+    """Mix in as much of the equal mean as each label has few positives outside the part in question."""
+    parts, positives = given.partition.part, given.labels.sum(axis=0)
+    seen = [positives - given.labels[parts == part].sum(axis=0) for part in range(given.partition.n_parts)]
+    return Steadied(_equal(given, "probs"), stack, PRIOR_POSITIVES / (PRIOR_POSITIVES + np.array([*seen, positives])))
+
+
 STRATEGIES: dict[str, Callable] = {
     "mean_probs": lambda given, stacks: _equal(given, "probs"),
     "mean_logits": lambda given, stacks: _equal(given, "scores"),
     "shared": lambda given, stacks: stacks.shared,
-    "halfway": lambda given, stacks: Halfway(_equal(given, "probs"), stacks.label),
+    "steady": lambda given, stacks: _steady(given, stacks.label),
     "label": lambda given, stacks: stacks.label,
     "wide": lambda given, stacks: stacks.wide,
     "greedy": lambda given, stacks: _search(given, "greedy"),

@@ -7,11 +7,11 @@ import numpy as np
 from scoring.decoders import Task, decide, tune_rule
 from scoring.predictor import mix
 
-MAX_ROWS = 10_000
+MAX_ROWS = 6_000
 """Rows that a search looks at; more would not change the weights beyond their own noise."""
-MAX_MEMBERS = 10
+MAX_MEMBERS = 8
 """Models a greedy ensemble takes, with repeats."""
-N_BAGS = 4
+N_BAGS = 3
 """Greedy ensembles averaged, each over a random half of the rows."""
 STEPS = (0.2, 0.1, 0.05)
 """Weight that coordinate search moves at a time."""
