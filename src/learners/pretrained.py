@@ -1,6 +1,7 @@
 """Where pretrained weights come from: a folder, the hub's cache, the hub, or a package that carries MiniLM."""
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -25,12 +26,12 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
     if Path(name).is_dir():
         return Path(name), f"weights of {name} from that folder"
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(HUB_TIMEOUT_SECONDS))
+    cached = _find_cached(name, revision)
+    if cached is not None:
+        return cached, f"weights of {name} from the hub's cache"
+    packaged = _find_packaged(name)
     try:
-        return Path(_download(name, revision, local_only=True)), f"weights of {name} from the hub's cache"
-    except LocalEntryNotFoundError:
-        packaged = _find_packaged(name)
-    try:
-        return Path(_download(name, revision, local_only=False)), f"weights of {name} from the hub"
+        downloaded = Path(_download(name, revision, local_only=False))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         if packaged is not None:
             return packaged, f"no hub answers: the same weights of {name} from package {PACKAGES[name][0]}"
@@ -38,6 +39,32 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
             f"model.name {name!r}: no such folder, and the hub did not give it ({type(error).__name__}). "
             f"Check the name, or download it elsewhere and set --model.name FOLDER"
         ) from error
+
+
+    if not _is_whole(downloaded):
+        raise ValueError(
+            f"model.name {name!r}, revision {revision!r}: the hub has no safetensors weights of it, and pickled ones "
+            "are not loaded. Look for a revision with model.safetensors (often refs/pr/N), or convert them elsewhere"
+        )
+    return downloaded, f"weights of {name} from the hub"
+
+
+def _find_cached(name: str, revision: str) -> Path | None:
+    """The hub's cached folder, unless a download into it was cut off."""
+    try:
+        folder = Path(_download(name, revision, local_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    return folder if _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the settings and every file of the weights are there."""
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return all((folder / name).exists() for name in ("config.json", *names))
 
 
 def _download(name, revision, local_only):

