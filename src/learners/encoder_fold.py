@@ -132,8 +132,10 @@ class EncoderFold:
         self.guard.check_loss(step, loss, self.place.mean_loss)
 
     def _state(self) -> str:
-        scores = [f"epoch {self.place.epoch + 1}/{self.training.epochs}", f"loss {self.place.mean_loss:.4f}"]
-        return "  ".join(scores + [f"held-out macro-F1 {entry['macro_f1']:.4f}" for entry in self.place.history[-1:]])
+        words = [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
+        words += [f"loss {self.place.mean_loss:.4f}"] if self.place.mean_loss else []
+        words += [f"held-out macro-F1 {entry['macro_f1']:.4f}" for entry in self.place.history[-1:]]
+        return "  ".join(words)
 
     def _end_epoch(self) -> None:
         """Show the held-out score (the last epoch's is shown with the predictions) and save."""
@@ -142,7 +144,8 @@ class EncoderFold:
             n_labels = len(self.corpus.label_names)
             logits = predict_logits(self.accelerator, self.model, self.learner.tokens, self.rows.heldout, n_labels)
             self.place.history.append(self.score(logits))
-            self.progress.say(f"epoch {self.place.epoch} ended: {self._state()}")
+            loss, score = self.place.mean_loss, self.place.history[-1]["macro_f1"]
+            self.progress.say(f"epoch {self.place.epoch} ended, loss {loss:.4f}, held-out macro-F1 {score:.4f}")
             self._save(CHECKPOINT)
         else:
             self._save(WEIGHTS)
