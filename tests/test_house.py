@@ -15,7 +15,7 @@ MAY_NOT = {
     "folding": {"torch", "transformers", "accelerate", "competition", "ledger", "learners", "scoring"},
     "competition": {"torch", "transformers", "accelerate", "ledger", "learners", "scoring", "folding"},
     "learners": {"pandas", "competition", "ledger", "folding"},
-    "settings": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "scoring", "folding"},
+    "settings": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "folding"},
 }
 DOORS = sorted(path.stem for path in SRC.glob("*.py"))
 
@@ -42,8 +42,9 @@ def test_a_room_imports_only_what_it_may(room):
     assert not wrong
 
 
-def test_learners_take_metrics_alone_from_scoring():
-    names = {name for path in (SRC / "learners").rglob("*.py") for name in imported(path)}
+@pytest.mark.parametrize("room", ["learners", "settings"])
+def test_metrics_alone_are_taken_from_scoring(room):
+    names = {name for path in (SRC / room).rglob("*.py") for name in imported(path)}
     assert {name for name in names if name.startswith("scoring")} <= {"scoring.metrics"}
 
 

@@ -4,10 +4,7 @@ import string
 from dataclasses import dataclass, field
 from typing import Literal
 
-METRICS = (
-    "macro_f1", "micro_f1", "weighted_f1", "samples_f1", "jaccard", "subset_accuracy",
-    "accuracy", "macro_auc", "macro_ap", "log_loss",
-)  # fmt: skip
+from scoring.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class CompetitionSettings:
     """The column that identifies a row in all three files."""
     task: Literal["multilabel", "multiclass"] = "multilabel"
     """`multilabel`: any set of labels a row. `multiclass`: exactly one."""
-    metric: Literal[METRICS] = "macro_f1"
+    metric: Literal[tuple(METRICS)] = "macro_f1"
     """What the leaderboard scores, and what blend.py optimises."""
     n_folds: int = 5
     """Folds drawn once into folds/<competition>.csv."""
@@ -129,7 +126,7 @@ def _conflicts(settings: CompetitionSettings):
         yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
     if settings.metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
         yield f"metric {settings.metric} is for multilabel; use accuracy for one label a row"
-    if settings.metric in ("macro_auc", "macro_ap", "log_loss") and submission.form != "probabilities":
+    if METRICS[settings.metric].decoder == "none" and submission.form != "probabilities":
         yield f"metric {settings.metric} scores probabilities, so submission.form must be probabilities"
     if not text.columns:
         yield "text.columns is empty"
