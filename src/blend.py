@@ -24,7 +24,6 @@ from scoring.account import account_of
 from scoring.blending import Blend, make_blend
 from scoring.decoders import Task
 from scoring.outcome import describe_blend
-from scoring.parallel import single_threaded_products
 from scoring.probs import to_scores
 from scoring.recipe import Recipe, recipe_from_record
 from scoring.runs import Runs
@@ -51,11 +50,10 @@ def main(argv: list[str] | None = None) -> None:
     predictions = load_runs(job.places, job.competition_name, record.get("runs", job.own.runs), folds, tables)
     task = Task(job.competition.metric, job.competition.task)
     test_folds = [to_scores(run.test_folds, run.kind, task.kind) for run in predictions]
-    with single_threaded_products():
-        if source:
-            path = repeat(job, tables, predictions, folds, test_folds, record, Path(source))
-        else:
-            path = blend_anew(job, tables, predictions, folds, test_folds, task)
+    if source:
+        path = repeat(job, tables, predictions, folds, test_folds, record, Path(source))
+    else:
+        path = blend_anew(job, tables, predictions, folds, test_folds, task)
     show_end(job, path)
 
 
@@ -80,7 +78,7 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
     print("\n" + "\n".join(outcome_lines(task, blend, outcome, len(fold_probs), len(runs.labels))))
     print("\n".join(shift_lines(blend, outcome, fold_probs, tables.label_names)))
     if job.own.reestimate_priors:
-        recipe = Recipe(task.kind, blend.predictor, blend.rule, tables.labels.mean(axis=0), tuple(outcome.alarmed))
+        recipe = Recipe(task.kind, blend.predictor, blend.rule, tables.labels.mean(axis=0), tuple(outcome.shifted.tolist()))
     record = {
         "competition": job.competition_name,
         "runs": list(runs.names),

@@ -8,6 +8,7 @@ from scoring.bootstrap import Buckets
 from scoring.choice import TRUSTED, Candidate, choose, draw_scores, stitch
 from scoring.crossfit import CrossFit, cross_fit, predict_outer
 from scoring.decoders import Rule, Task, tune_rule
+from scoring.parallel import single_threaded_products
 from scoring.predictor import Average, Predictor
 from scoring.row_rules import choose_row_rule
 from scoring.runs import MAX_FIT_ROWS, Runs
@@ -48,6 +49,7 @@ class Blend:
         return self.candidates[self.chosen].name
 
 
+@single_threaded_products()
 def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend:
     """Cross-fit every strategy and every single run, choose one, and fit it for new rows.
 

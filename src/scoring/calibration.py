@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.parallel import over_labels
 from scoring.probs import logit, sigmoid
 
 RIDGE = 5.0
@@ -36,11 +37,14 @@ def count_scores(probs: np.ndarray, labels: np.ndarray) -> Histogram:
     """Count the rows of probs float32 (N, L) and labels bool (N, L) in bins of log-odds."""
     n_bins, n_labels = int(2 * REACH * BINS_A_UNIT) + 1, probs.shape[1]
     rows, positives = np.empty((n_bins, n_labels)), np.empty((n_bins, n_labels))
-    for label in range(n_labels):
+
+    def count(label):
         place = (logit(probs[:, label]) + np.float32(REACH)) * np.float32(BINS_A_UNIT) + np.float32(0.5)
         place = np.clip(place, 0, n_bins - 1).astype(np.int64)
         rows[:, label] = np.bincount(place, minlength=n_bins)
         positives[:, label] = np.bincount(place[labels[:, label]], minlength=n_bins)
+
+    over_labels(count, n_labels)
     return Histogram(np.arange(n_bins) / BINS_A_UNIT - REACH, rows, positives)
 
 

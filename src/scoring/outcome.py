@@ -9,7 +9,8 @@ from scoring.bootstrap import Buckets, make_additive
 from scoring.contributions import Difference, compare, measure_contributions
 from scoring.decoders import Task
 from scoring.expected import Forecast, forecast, gain_of_averaging
-from scoring.shift import ALARM, test_label_shift
+from scoring.parallel import single_threaded_products
+from scoring.shift import compare_means, find_shifted
 from scoring.strategies import Given
 from scoring.subsets import Partition
 
@@ -34,13 +35,11 @@ class Outcome:
     """What is lost without each run; empty where a single run is handed in, or there are two."""
     shift: np.ndarray
     """float64 (L,): p-values of no label shift."""
-
-    @property
-    def alarmed(self) -> np.ndarray:
-        """Labels whose shift is beyond chance, int64."""
-        return np.flatnonzero(self.shift < ALARM)
+    shifted: np.ndarray
+    """int64: labels whose shift is beyond chance and large enough to matter."""
 
 
+@single_threaded_products()
 def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) -> Outcome:
     """Everything about a blend that takes its test predictions to know.
 
@@ -50,6 +49,7 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     singles = [candidate for candidate in blend.candidates if candidate.is_single]
     best = max(singles, key=lambda candidate: candidate.score)
+    shift = compare_means(blend.oof_probs, fold_probs)
     return Outcome(
         float(np.mean([task.score(labels, answer) for answer in blend.honest])),
         forecast(honest, fold_probs.shape[1], labels, task.metric, seed),
@@ -57,7 +57,8 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
         best.name,
         compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
         _contributions(task, blend, seed),
-        test_label_shift(blend.oof_probs, fold_probs),
+        shift,
+        find_shifted(shift, blend.oof_probs, fold_probs),
     )
 
 

@@ -7,16 +7,28 @@ how many there are. numpy leaves the interpreter lock while it works, so labels 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ContextDecorator
+from functools import cache
 
 from threadpoolctl import threadpool_limits
 
 
 def over_labels(one: Callable, n_labels: int) -> list:
     """[one(0), one(1), ...], computed on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(one, range(n_labels)))
+    return list(_threads().map(one, range(n_labels)))
 
 
-def single_threaded_products() -> threadpool_limits:
-    """A context in which a matrix product uses one thread; enter it once, around a whole blend."""
-    return threadpool_limits(1, "blas")
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Started once: a blend asks for them thousands of times."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+class single_threaded_products(ContextDecorator):
+    """Decorator: within the function, a matrix product uses one thread."""
+
+    def __enter__(self):
+        self.limits = threadpool_limits(1, "blas")
+
+    def __exit__(self, *error):
+        self.limits.restore_original_limits()

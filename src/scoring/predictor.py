@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scoring.parallel import over_labels
+from scoring.parallel import over_labels, single_threaded_products
 from scoring.probs import sigmoid, to_probs
 from scoring.scores import Scores
 
@@ -81,6 +81,7 @@ def mix(runs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
     return total
 
 
+@single_threaded_products()
 def predict_folds(predictor: Predictor | Average, test_folds: list[np.ndarray]) -> np.ndarray:
     """Probabilities of the test rows by each fold's models, float32 (K, n, L).
 

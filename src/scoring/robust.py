@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from scoring.calibration import count_scores, expected_f1_cuts, fit_calibration
+from scoring.parallel import over_labels
 from scoring.probs import logit, sigmoid
 from scoring.thresholds import check_probs, staircase
 
-N_RESAMPLES = 64
+N_RESAMPLES = 32
 """Bootstrap resamples a label."""
 N_JOINT_RESAMPLES = 8
 """Bootstrap resamples of a joint search, which looks at all labels at once."""
@@ -34,13 +35,15 @@ def tune_robust_thresholds(probs: np.ndarray, labels: np.ndarray, seed: int = 0)
     Raises:  ValueError: shapes differ, or probs leave [0, 1].
     """
     check_probs(probs, labels)
-    rng = np.random.default_rng(seed)
     counted = count_scores(probs, labels)
     slope, shift = fit_calibration(counted)
     prior = expected_f1_cuts(counted, slope, shift)
+    seen = np.flatnonzero(labels.any(axis=0))
     bagged = prior.copy()
-    for label in np.flatnonzero(labels.any(axis=0)):
-        bagged[label] = slope[label] * bagged_cut(probs[:, label], labels[:, label], rng) + shift[label]
+    bagged[seen] = over_labels(
+        lambda k: bagged_cut(probs[:, seen[k]], labels[:, seen[k]], np.random.default_rng([seed, seen[k]])), len(seen)
+    )
+    bagged[seen] = slope[seen] * bagged[seen] + shift[seen]
     cuts = prior + shrink(bagged - prior, labels.sum(axis=0))
     return sigmoid((cuts - shift) / slope).astype(np.float32)
 

@@ -4,12 +4,14 @@ import numpy as np
 from scipy.stats import norm
 
 ALARM = 0.01
-"""Chance of a false alarm over all labels together."""
+"""Chance of a false alarm over all labels together ..."""
+CHANGE = 0.25
+"""... and the mean probability must have moved by at least this share of itself."""
 MAX_STEPS = 1_000
 """Steps of the EM, which converges slowly where probabilities say little."""
 
 
-def test_label_shift(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
+def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
     """Whether the model sees a label more or less often on the test rows than on its own held-out rows.
 
     Args:    oof_probs: float32 (N, L), cross-fitted.   fold_probs: float32 (K, n, L), of each fold's models.
@@ -21,6 +23,12 @@ def test_label_shift(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarra
     variance = oof_probs.var(axis=0, dtype=np.float64) / n_rows
     variance += fold_probs.mean(axis=0).var(axis=0, dtype=np.float64) / n_test
     return np.minimum(2 * norm.sf(np.abs(difference) / np.sqrt(variance + 1e-30)) * oof_probs.shape[1], 1.0)
+
+
+def find_shifted(p_values: np.ndarray, oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
+    """Labels whose shift is beyond chance and large enough to matter, int64."""
+    here, there = oof_probs.mean(axis=0, dtype=np.float64), fold_probs.mean(axis=(0, 1), dtype=np.float64)
+    return np.flatnonzero((p_values < ALARM) & (np.abs(there - here) >= CHANGE * here))
 
 
 def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:

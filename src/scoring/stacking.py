@@ -61,7 +61,7 @@ def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.n
             features, labels[partition.order, label], partition.slices, partition.subsets,
             np.zeros(n_runs + 1), penalty,
         )  # fmt: skip
-        return coefs, _information(features, coefs[:, 0], partition)
+        return coefs, _information(features, partition)
 
     fits = over_labels(one, labels.shape[1])
     coefs = np.array([fit[0][:n_runs] for fit in fits])  # (L, M, S)
@@ -71,9 +71,12 @@ def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.n
     return np.r_[shared, np.zeros((1, shared.shape[1]))]
 
 
-def _information(features: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
-    """Fisher information of the runs' weights in every fit, the constant taken out: float64 (S, M, M)."""
-    probs = sigmoid(features @ coefs.astype(np.float32))
+def _information(features: np.ndarray, partition: Partition) -> np.ndarray:
+    """Fisher information of the runs' weights in every fit, the constant taken out: float64 (S, M, M).
+
+    At the equal mean of the scores, not at the fit: what a fit may not see must not weigh in it either.
+    """
+    probs = sigmoid(features[:, :-1].mean(axis=1))
     scaled = features * np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
     by_part = np.array([scaled[rows].T @ scaled[rows] for rows in partition.slices], np.float64)
     whole = np.tensordot(partition.subsets.astype(np.float64), by_part, 1)
@@ -115,10 +118,9 @@ def fit_stack(
 def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
     """How each strength does on parts it did not see, within the rows that each part may look at: (P + 1, T).
 
-    A label's log loss is divided by its entropy, so that rare labels count as much as frequent ones.
+    A label's log loss is divided by that of its rate alone, so that rare labels count as much as frequent ones.
     """
-    n_parts, rate = partition.n_parts, min(max(target.mean(), 1e-6), 1 - 1e-6)
-    entropy = -(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)) * len(target)
+    n_parts = partition.n_parts
     loss = np.zeros((n_parts + 1, len(coefs)))
     for inner, rows in enumerate(partition.slices):
         contexts = [*(part for part in range(n_parts) if part != inner), n_parts]
@@ -127,4 +129,7 @@ def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, 
             probs = sigmoid(features[rows] @ weights[:, fits].astype(np.float32))  # (n, P)
             right = np.where(target[rows, None], probs, 1 - probs)
             loss[contexts, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
-    return loss / entropy
+    hits = np.array([target[rows].sum() for rows in partition.slices])
+    sizes = np.array([rows.stop - rows.start for rows in partition.slices])
+    rates = (np.r_[hits.sum() - hits, hits.sum()] + 0.5) / (np.r_[sizes.sum() - sizes, sizes.sum()] + 1)
+    return loss / -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates))[:, None]

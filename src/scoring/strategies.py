@@ -133,7 +133,10 @@ def _steady(given: Given, stack: Stack) -> Steadied:
     """Mix in as much of the equal mean as each label has few positives outside the part in question."""
     parts, positives = given.partition.part, given.labels.sum(axis=0)
     seen = [positives - given.labels[parts == part].sum(axis=0) for part in range(given.partition.n_parts)]
-    return Steadied(_equal(given, "probs"), stack, PRIOR_POSITIVES / (PRIOR_POSITIVES + np.array([*seen, positives])))
+    share = PRIOR_POSITIVES / (PRIOR_POSITIVES + np.array([*seen, positives]))
+    if given.task.kind == "multiclass":  # one share for all, or rows would not sum to 1
+        share = np.repeat(share.mean(axis=1, keepdims=True), len(positives), axis=1)
+    return Steadied(_equal(given, "probs"), stack, share)
 
 
 STRATEGIES: dict[str, Callable] = {

@@ -65,11 +65,11 @@ def _span(difference) -> str:
 
 def shift_lines(blend: Blend, outcome: Outcome, fold_probs: np.ndarray, label_names: tuple[str, ...]) -> list[str]:
     """The labels whose rate on the test rows the models see differently, if any."""
-    if not len(outcome.alarmed):
-        return ["label shift: none beyond chance"]
+    if not len(outcome.shifted):
+        return ["label shift: none that matters"]
     here, there = blend.oof_probs.mean(axis=0), fold_probs.mean(axis=(0, 1))
-    width = max(len(label_names[label]) for label in outcome.alarmed)
-    return ["label shift: mean probability on the test rows against OOF (--reestimate_priors true corrects for it)"] + [
+    width = max(len(label_names[label]) for label in outcome.shifted)
+    return ["label shift: mean probability on the test rows against OOF (--reestimate_priors corrects for it)"] + [
         f"  {label_names[label]:{width}}  {here[label]:.4f} -> {there[label]:.4f}  p {outcome.shift[label]:.1e}"
-        for label in outcome.alarmed
+        for label in outcome.shifted
     ]

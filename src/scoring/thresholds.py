@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from scoring.parallel import over_labels
+
 
 def tune_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Pick the cut-off per label that maximises that label's F1; macro-F1 separates by label, so this is exact.
@@ -13,7 +15,7 @@ def tune_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Source:  Lipton et al. 2014, arXiv:1402.1892 (the optimum lies at a positive's score). O(N log N) a label.
     """
     check_probs(probs, labels)
-    return np.array([_best_cut(probs[:, label], labels[:, label]) for label in range(labels.shape[1])], np.float32)
+    return np.array(over_labels(lambda k: _best_cut(probs[:, k], labels[:, k]), labels.shape[1]), np.float32)
 
 
 def check_probs(probs: np.ndarray, labels: np.ndarray):

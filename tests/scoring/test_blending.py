@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from made_up import make_runs
+
+from scoring.blending import make_blend
+from scoring.bootstrap import Buckets
+from scoring.choice import Candidate, choose
+from scoring.crossfit import CrossFit
+from scoring.decoders import Task, decide
+from scoring.metrics import METRICS
+from scoring.outcome import describe_blend
+
+
+def candidate(task, name, labels, answer, buckets, is_single=False):
+    fit = CrossFit(name, "robust", answer, task.score(labels, answer), 0.0)
+    return Candidate(f"{name} + robust", is_single, [], []).with_fit(task, labels, fit, buckets)
+
+
+def noisy(labels, share, seed):
+    return labels ^ (np.random.default_rng(seed).random(labels.shape) < share)
+
+
+@pytest.mark.parametrize(
+    "rates, expected",
+    [
+        ({"run": 0.3, "steady": 0.2, "label": 0.199}, "steady"),
+        ({"run": 0.3, "steady": 0.2, "label": 0.02}, "label"),
+        ({"run": 0.05, "steady": 0.2, "label": 0.2}, "run"),
+    ],
+)
+def test_the_trusted_strategy_gives_way_only_to_a_clear_lead(rates, expected):
+    task, labels = Task("macro_f1"), make_runs().labels
+    buckets = Buckets(np.arange(len(labels)) % 5, 0)
+    table = [
+        candidate(task, name, labels, noisy(labels, rate, seed), buckets, is_single=name == "run")
+        for seed, (name, rate) in enumerate(rates.items())
+    ]
+    assert table[choose(table, np.ones(len(buckets.starts), bool), 0)].fits[0].strategy == expected
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_walks_through(metric, monkeypatch):
+    monkeypatch.setattr("scoring.blending.N_REPEATS", 1)
+    kind = "multiclass" if metric == "accuracy" else "multilabel"
+    runs, task = make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0, 1.5), kind=kind), Task(metric, kind)
+    blend = make_blend(task, runs)
+    singles = [each.score for each in blend.candidates if each.is_single]
+    assert blend.candidates[blend.chosen].score >= max(singles)
+    new = make_runs(n_rows=90, n_labels=3, noise=(1.0, 1.0, 1.5), seed=1, kind=kind)
+    fold_probs = np.stack([blend.predictor.predict(new.scores)] * 2)
+    outcome = describe_blend(task, blend, fold_probs, 0)
+    assert outcome.one_fold.low < outcome.one_fold.expected < outcome.one_fold.high
+    assert outcome.gain == pytest.approx(0, abs=1e-6)  # two equal fold models
+    assert set(outcome.contributions) == set(runs.names) or blend.candidates[blend.chosen].is_single
+    answer = decide(blend.rule, fold_probs[0])
+    assert task.score(new.labels, answer) > task.score(new.labels, np.roll(answer, 1, axis=0))
+
+
+def test_a_forced_strategy_is_handed_in_and_an_unknown_one_refused():
+    runs, task = make_runs(n_rows=100, n_labels=3), Task("macro_f1")
+    assert make_blend(task, runs, "mean_logits").name == "mean_logits + robust"
+    assert make_blend(task, runs, "run1 + exact").name == "run1 + exact"
+    with pytest.raises(ValueError, match="--strategy best: not there. There are: run0"):
+        make_blend(task, runs, "best")
+
+
+def test_one_run_alone_is_handed_in():
+    blend = make_blend(Task("macro_f1"), make_runs(n_rows=100, noise=(1.0,)))
+    assert blend.candidates[blend.chosen].is_single
+
+
+def test_the_same_input_gives_the_same_blend():
+    one, other = (make_blend(Task("macro_f1"), make_runs(n_rows=100, n_labels=3)) for _ in range(2))
+    assert np.array_equal(one.rule.thresholds, other.rule.thresholds)
+    assert one.predictor.to_record() == other.predictor.to_record()
+
+
+def test_groups_are_never_parted_and_a_sample_keeps_them_whole():
+    runs = make_runs(n_rows=1000)
+    object.__setattr__(runs, "group", np.arange(1000) // 4)
+    for partition in runs.partitions(3, 0)[1:]:
+        assert all(len(set(partition.part[runs.group == group])) == 1 for group in range(250))
+    few = runs.sample(300, 0)
+    assert 200 < len(few.labels) < 400
+    assert (np.unique(few.group, return_counts=True)[1] == 4).all()

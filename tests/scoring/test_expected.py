@@ -1,0 +1,55 @@
+"""The forecast against worlds whose truth is known."""
+
+import numpy as np
+import pytest
+from made_up import make_runs
+
+from scoring.bootstrap import Buckets, make_additive
+from scoring.decoders import Rule, Task
+from scoring.expected import forecast, gain_of_averaging, sharpened
+from scoring.metrics import log_loss, macro_f1
+from scoring.parallel import single_threaded_products
+from scoring.probs import sigmoid
+
+TASK = Task("macro_f1")
+
+
+@single_threaded_products()
+def test_the_interval_holds_the_score_of_new_rows_about_nine_times_in_ten():
+    held, thresholds = 0, np.full(4, 0.4, np.float32)
+    for seed in range(40):
+        runs = make_runs(n_rows=1000, noise=(1.0,), seed=seed)
+        answer = sigmoid(runs.scores.runs[0]) >= thresholds
+        ours, theirs = slice(0, 400), slice(400, 1000)
+        honest = make_additive(TASK, runs.labels[ours], answer[ours], Buckets(runs.fold[ours], 0))
+        said = forecast([honest], 600, runs.labels[ours], "macro_f1", seed)
+        held += said.low < macro_f1(runs.labels[theirs], answer[theirs]) < said.high
+    assert 31 <= held <= 40  # 36 expected
+
+
+def test_a_smaller_test_set_is_less_sure():
+    runs = make_runs(n_rows=1000, noise=(1.0,))
+    honest = [make_additive(TASK, runs.labels, sigmoid(runs.scores.runs[0]) >= 0.4, Buckets(runs.fold, 0))]
+    wide, narrow = (forecast(honest, n_test, runs.labels, "macro_f1", 0) for n_test in (100, 10_000))
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0])
+def test_the_gain_of_averaging_is_what_averaging_gains(noise):
+    """Fold models: one hidden log-odds, a calibrated view of it each, independent noise."""
+    rng = np.random.default_rng(0)
+    hidden = 2 * rng.normal(size=(20_000, 3)) - 1.5
+    labels = rng.random(hidden.shape) < sigmoid(hidden)
+    views = hidden + noise * rng.normal(size=(5, *hidden.shape))
+    slope = 4 / (4 + noise**2)  # regression of the hidden value on a view
+    fold_probs = sigmoid((slope * (views + 1.5) - 1.5) / np.sqrt(1 + 0.346 * slope * noise**2)).astype(np.float32)
+    rule = Rule(thresholds=np.full(3, 0.4, np.float32))
+    alone = np.mean([macro_f1(labels, probs >= 0.4) for probs in fold_probs])
+    true_gain = macro_f1(labels, fold_probs.mean(axis=0) >= 0.4) - alone
+    assert gain_of_averaging(TASK, rule, fold_probs, 0) == pytest.approx(true_gain, abs=0.005)
+    if noise == 1.0:
+        assert log_loss(labels, sharpened(fold_probs)) < log_loss(labels, fold_probs.mean(axis=0))
+
+
+def test_one_fold_model_gains_nothing():
+    assert gain_of_averaging(TASK, Rule(thresholds=np.float32([0.5])), np.ones((1, 5, 1), np.float32), 0) == 0.0
