@@ -4,10 +4,11 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import PROJECT
 
+PROJECT = Path(__file__).resolve().parents[1]
 SRC = PROJECT / "src"
 MAY_NOT = {
     "scoring": {"torch", "transformers", "accelerate", "pandas", "competition", "ledger", "learners", "settings"},

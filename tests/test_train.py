@@ -3,14 +3,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT
 
 import blend
 import train
 
+PROJECT = Path(__file__).resolve().parents[1]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_tfidf import fold_rows, toy_corpus
 from torch import nn
+from toy_corpus import fold_rows, make_corpus
 
 from learners.checkpoints import CHECKPOINT, WEIGHTS
 from learners.encoder import EncoderLearner
@@ -36,7 +36,7 @@ def with_training(run, **changes):
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_learns_and_predicts_in_order(run, tmp_path, task):
-    corpus = toy_corpus(n=400, task=task)
+    corpus = make_corpus(n=400, task=task)
     rows = fold_rows(corpus, tmp_path, 80)
     got = EncoderLearner(with_training(run, epochs=6), corpus).train_fold(rows)
     assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
@@ -49,7 +49,7 @@ def test_learns_and_predicts_in_order(run, tmp_path, task):
 
 
 def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     fold = EncoderFold(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
     before = {name: value.clone() for name, value in fold.model.state_dict().items()}
     for step in range(2):
@@ -75,7 +75,7 @@ def test_pooling_reads_the_first_state_or_the_mean_of_the_unpadded():
 
 
 def test_the_head_starts_at_the_labels_log_odds(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     rates = corpus.labels[rows.train].mean(0)
     model, _ = EncoderLearner(run, corpus).build_fold_model(rows)
@@ -87,7 +87,7 @@ def test_the_head_starts_at_the_labels_log_odds(run, tmp_path):
 
 def test_micro_batches_make_the_same_step(run, tmp_path):
     """Accumulating over quarters of a batch gives the gradient of the whole batch; dropout off, as its draws differ."""
-    corpus = toy_corpus()
+    corpus = make_corpus()
     gradients = []
     for micro in (16, 4):
         learner = EncoderLearner(with_training(run, micro_batch_size=micro), corpus)
@@ -120,7 +120,7 @@ def die():
 
 @pytest.mark.parametrize("n_steps", [1, 5, 12, 13, 23])
 def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, n_steps):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     run = with_training(run, checkpoint_every_minutes=1e-9)
     whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
     rows = fold_rows(corpus, tmp_path / "killed")
@@ -134,7 +134,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path / "stopped")
     with monkeypatch.context() as patch:
         stop_after(patch, 3, lambda: os.kill(os.getpid(), number))
@@ -149,7 +149,7 @@ def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
 
 
 def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, monkeypatch):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     first = EncoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
@@ -159,7 +159,7 @@ def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, mo
 
 
 def test_a_checkpoint_of_other_settings_or_data_is_refused(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     EncoderLearner(run, corpus).train_fold(rows)
     with pytest.raises(ValueError, match=r"training.epochs was 2, is now 3"):
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(run, tmp_path):
 
 
 def test_heldout_rows_teach_nothing(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     labels = np.concatenate([~corpus.labels[:60], corpus.labels[60:]])
     flipped = Corpus(corpus.texts, labels, corpus.label_names, "multilabel")
     before = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
@@ -179,7 +179,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
 
 
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     learner = EncoderLearner(run, corpus)
     fold = EncoderFold(learner, fold_rows(corpus, tmp_path))
     fold.model.eval()
@@ -191,7 +191,7 @@ def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
 
 
 def test_a_rate_that_blows_up_stops_with_a_cure(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     wild = replace(run, optimizer=OptimizerSettings(lr=1e6, head_lr=1e6, max_grad_norm=0.0))
     with pytest.raises(ValueError, match=r"(collapsed|not finite|training loss is).*optimizer.lr"):
         EncoderLearner(with_training(wild, epochs=4, collapse_check_after_steps=20), corpus).train_fold(
@@ -201,7 +201,7 @@ def test_a_rate_that_blows_up_stops_with_a_cure(run, tmp_path):
 
 def test_a_run_that_learns_nothing_is_stopped(run, tmp_path):
     """Labels drawn by lot: no better than the rates, whatever the texts say."""
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rng = np.random.default_rng(1)
     noise = Corpus(("the same",) * len(corpus.texts), rng.random((240, 3)) < 0.3, corpus.label_names, "multilabel")
     frozen = replace(run, optimizer=OptimizerSettings(lr=1e-3, head_lr=1e-3))
@@ -212,7 +212,7 @@ def test_a_run_that_learns_nothing_is_stopped(run, tmp_path):
 
 
 def test_automatic_precision_trains(run, tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     got = EncoderLearner(with_training(run, precision="auto", epochs=4), corpus).train_fold(fold_rows(corpus, tmp_path))
     assert got.score["macro_f1"] > 0.8 and np.isfinite(got.heldout).all()
 
@@ -221,9 +221,9 @@ def test_fp16_is_refused_on_a_cpu(run):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="fp16 does nothing on a CPU"):
-        EncoderLearner(with_training(run, precision="fp16"), toy_corpus())
+        EncoderLearner(with_training(run, precision="fp16"), make_corpus())
 
 
 def test_a_model_that_is_nowhere_is_named(run):
     with pytest.raises(ValueError, match=r"no such folder, and the hub did not give it .*--model.name FOLDER"):
-        EncoderLearner(replace(run, model=ModelSettings(name="nobody/nothing")), toy_corpus())
+        EncoderLearner(replace(run, model=ModelSettings(name="nobody/nothing")), make_corpus())

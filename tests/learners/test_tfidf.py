@@ -1,37 +1,15 @@
 import numpy as np
 import pytest
+from toy_corpus import fold_rows, make_corpus
 
-from learners.interface import Corpus, FoldRows
+from learners.interface import Corpus
 from learners.tfidf import TfidfLearner
 from settings.run import RunSettings, TfidfSettings
-
-MOODS = {"joy": "happy glad joyful", "sadness": "sad gloomy tearful", "anger": "angry furious mad"}
-
-
-def toy_corpus(n=240, task="multilabel", seed=0):
-    """Texts that say which labels they have; some have none, unless one label a row is the task."""
-    rng = np.random.default_rng(seed)
-    if task == "multiclass":
-        labels = np.eye(3, dtype=bool)[rng.integers(0, 3, n)]
-    else:
-        labels = rng.random((n, 3)) < 0.4
-    words = [mood.split() for mood in MOODS.values()]
-    texts = [
-        " ".join(["today it was", *(words[j][rng.integers(0, 3)] for j in np.flatnonzero(row)), "the plain"])
-        for row in labels
-    ]
-    test_texts = "today it was happy the plain", "today it was sad furious the plain"
-    return Corpus((*texts, *test_texts), labels, tuple(MOODS), task)
-
-
-def fold_rows(corpus, tmp_path, n_heldout=60):
-    rows = np.arange(len(corpus.labels))
-    return FoldRows(0, rows[n_heldout:], rows[:n_heldout], tmp_path / "fold0")
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_learns_and_predicts_in_order(tmp_path, task):
-    corpus = toy_corpus(task=task)
+    corpus = make_corpus(task=task)
     rows = fold_rows(corpus, tmp_path)
     got = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(rows)
     assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
@@ -45,7 +23,7 @@ def test_learns_and_predicts_in_order(tmp_path, task):
 
 
 def test_two_classes_of_one_label_a_row(tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     labels = np.stack([corpus.labels[:, 0], ~corpus.labels[:, 0]], axis=1)
     corpus = Corpus(corpus.texts, labels, ("joy", "other"), "multiclass")
     rows = fold_rows(corpus, tmp_path)
@@ -54,7 +32,7 @@ def test_two_classes_of_one_label_a_row(tmp_path):
 
 
 def test_a_label_without_positives_gets_its_log_odds(tmp_path):
-    corpus = toy_corpus()
+    corpus = make_corpus()
     labels = np.concatenate([corpus.labels, np.zeros((240, 1), bool), np.ones((240, 1), bool)], axis=1)
     corpus = Corpus(corpus.texts, labels, (*corpus.label_names, "never", "always"), "multilabel")
     got = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(fold_rows(corpus, tmp_path))
@@ -64,7 +42,7 @@ def test_a_label_without_positives_gets_its_log_odds(tmp_path):
 
 def test_heldout_rows_teach_nothing(tmp_path):
     """Other held-out texts and labels leave the predictions of the test rows as they were."""
-    corpus = toy_corpus()
+    corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     changed_texts = ("furious unseen words",) * 60 + corpus.texts[60:]
     changed_labels = np.concatenate([~corpus.labels[:60], corpus.labels[60:]])
@@ -77,5 +55,5 @@ def test_heldout_rows_teach_nothing(tmp_path):
 @pytest.mark.parametrize("off", [{"word_ngrams": (0, 0)}, {"char_ngrams": (0, 0)}])
 def test_either_kind_of_ngram_can_be_off(tmp_path, off):
     run = RunSettings("tfidf", tfidf=TfidfSettings(**off))
-    corpus = toy_corpus()
+    corpus = make_corpus()
     assert TfidfLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path)).score["macro_f1"] > 0.9

@@ -15,7 +15,9 @@ from scoring.strategies import STRATEGIES, fit_strategies
 def test_a_recipe_survives_json_bit_for_bit(name, kind):
     given = give(make_runs(n_rows=120, kind=kind), "macro_f1", kind)
     predictor = fit_strategies(given, [name])[name].predictor(5, 0)
-    rule = Rule(thresholds=np.full(4, 0.3, np.float32)) if kind == "multilabel" else Rule(offsets=np.zeros(4, np.float32))
+    rule = (
+        Rule(thresholds=np.full(4, 0.3, np.float32)) if kind == "multilabel" else Rule(offsets=np.zeros(4, np.float32))
+    )
     recipe = Recipe(kind, predictor, rule, given.labels.mean(axis=0), (1,))
     again = recipe_from_record(json.loads(json.dumps(recipe.to_record())))
     test_folds = [np.stack([run, run + 1]) for run in given.scores.runs]
