@@ -10,7 +10,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from competition.tables import Tables, load_tables  # noqa: E402
+from competition.tables import load_tables  # noqa: E402
 from ledger.folds import write_folds  # noqa: E402
 from ledger.oof import FoldFile, write_fold  # noqa: E402
 from scoring.probs import to_scores  # noqa: E402
@@ -40,7 +40,9 @@ def shared_folder() -> Path:
     """Where the bench data lie. Raises ValueError where they do not."""
     folder = Path(os.environ.get("FOLDBLEND_SHARED", PROJECT.parent / "shared"))
     if not (folder / "bench" / "goemotions_oof.npz").is_file():
-        raise ValueError(f"{folder}/bench/goemotions_oof.npz is missing; set FOLDBLEND_SHARED to the folder that has it")
+        raise ValueError(
+            f"{folder}/bench/goemotions_oof.npz is missing; set FOLDBLEND_SHARED to the folder that has it"
+        )
     return folder
 
 

@@ -21,7 +21,7 @@ from ledger.records import read_record
 from ledger.runs import RunPredictions, load_runs
 from ledger.submissions import earlier_submissions, write_submission
 from scoring.account import account_of
-from scoring.blending import Blend, make_blend
+from scoring.blending import make_blend
 from scoring.decoders import Task
 from scoring.outcome import describe_blend
 from scoring.probs import to_scores
@@ -78,7 +78,8 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
     print("\n" + "\n".join(outcome_lines(task, blend, outcome, len(fold_probs), len(runs.labels))))
     print("\n".join(shift_lines(blend, outcome, fold_probs, tables.label_names)))
     if job.own.reestimate_priors:
-        recipe = Recipe(task.kind, blend.predictor, blend.rule, tables.labels.mean(axis=0), tuple(outcome.shifted.tolist()))
+        priors, shifted = tables.labels.mean(axis=0), tuple(outcome.shifted.tolist())
+        recipe = Recipe(task.kind, blend.predictor, blend.rule, priors, shifted)
     record = {
         "competition": job.competition_name,
         "runs": list(runs.names),

@@ -18,7 +18,7 @@ from scoring.subsets import Partition
 N_REPEATS = 3
 """Partitions the choice is cross-fitted on: folds/ itself, and draws that keep a group's rows together."""
 CONTENDERS_FROM = 2_000_000
-"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated."""
+"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated, and once."""
 CONTENDER_ERRORS = 2.0
 """Standard errors below the best at which a strategy can no longer win."""
 
@@ -42,6 +42,8 @@ class Blend:
     """The row rule that was added, in words; empty where none helps."""
     predictor: Predictor | Average
     """The chosen strategy, for new rows."""
+    strategies: dict
+    """Every strategy by name, as fitted on folds/ itself."""
 
     @property
     def name(self) -> str:
@@ -73,7 +75,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     return Blend(
         candidates, chosen, draw_scores(candidates, everything, seed).std(axis=0),
         [with_row_rule] if row_rule else honest, few, probs, rule, row_rule,
-        strategy.predictor(partition.n_parts, partition.fit_without()),
+        strategy.predictor(partition.n_parts, partition.fit_without()), strategies,
     )  # fmt: skip
 
 
@@ -81,8 +83,8 @@ def cross_fit_candidates(task: Task, runs: Runs, buckets: Buckets, seed: int) ->
     """Every line of the table, and the strategies as fitted on folds/ itself."""
     names = [*runs.names, *(STRATEGIES if len(runs.names) > 1 else ())]
     pairs = [(name, cutoffs) for name in names for cutoffs in task.cutoffs]
-    candidates, first = {}, None
-    for partition in runs.partitions(N_REPEATS, seed):
+    candidates, first, is_large = {}, None, runs.labels.size * len(runs.names) >= CONTENDERS_FROM
+    for partition in runs.partitions(min(N_REPEATS, 2) if is_large else N_REPEATS, seed):
         given = Given(task, runs.scores, runs.labels, partition, seed)
         strategies, fits = _cross_fit_pairs(given, runs.names, pairs)
         for fit in fits:
@@ -91,7 +93,7 @@ def cross_fit_candidates(task: Task, runs: Runs, buckets: Buckets, seed: int) ->
             candidates[name] = known.with_fit(task, runs.labels, fit, buckets)
         if first is None:
             first = strategies
-            pairs = _contenders(pairs, list(candidates.values()), buckets, runs)
+            pairs = _contenders(pairs, list(candidates.values()), buckets) if is_large else pairs
     return list(candidates.values()), first
 
 
@@ -106,10 +108,8 @@ def _cross_fit_pairs(given: Given, runs: tuple[str, ...], pairs: list[tuple[str,
     return strategies, fits
 
 
-def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets, runs: Runs) -> list:
-    """The pairs worth repeating: all where that is cheap, else those that can still win, and the trusted one."""
-    if runs.labels.size * len(runs.names) < CONTENDERS_FROM:
-        return pairs
+def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets) -> list:
+    """The pairs that can still win, and the trusted one's."""
     drawn = draw_scores(candidates, np.ones(len(buckets.starts), bool), buckets.seed)
     scores = np.array([candidate.score for candidate in candidates])
     best = int(np.argmax(scores))

@@ -44,7 +44,7 @@ def count_scores(probs: np.ndarray, labels: np.ndarray) -> Histogram:
         rows[:, label] = np.bincount(place, minlength=n_bins)
         positives[:, label] = np.bincount(place[labels[:, label]], minlength=n_bins)
 
-    over_labels(count, n_labels)
+    over_labels(count, n_labels, len(probs))
     return Histogram(np.arange(n_bins) / BINS_A_UNIT - REACH, rows, positives)
 
 

@@ -18,7 +18,7 @@ TRUSTED = "steady"
 """The strategy that needs no proof: a log-loss stack with as much of the equal mean as the rows are too few for it."""
 SURENESS = 1.5
 """Standard errors of the paired difference by which another strategy must lead."""
-N_RESAMPLES = 400
+N_RESAMPLES = 200
 """Bootstrap resamples of the rows."""
 
 

@@ -1,4 +1,4 @@
-"""The scoring room's cross-fitting: every score of a strategy is of rows on which nothing of it was fitted or chosen."""
+"""The scoring room's cross-fitting: a strategy is scored on rows on which nothing of it was fitted or chosen."""
 
 from dataclasses import dataclass
 

@@ -28,7 +28,6 @@ class Rule:
     exclusive: int | None = None
     """A label that never stands beside another: the farther above its cut-off stays."""
 
-
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss; the fields that are in use."""
         record = {name: value for name, value in vars(self).items() if value is not None and value is not False}

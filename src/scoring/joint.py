@@ -43,8 +43,8 @@ def _hits_by_cut(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.
 def cuts_of(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All cuts of one label from high to low.
 
-    Returns: cuts float32 (C + 1,), the first above every prob; order int64 (N,), rows from high to low; last int64 (C,),
-             the position in `order` of the last row that cut c + 1 decides.
+    Returns: cuts float32 (C + 1,), the first above every prob; order int64 (N,), rows from high to low;
+             last int64 (C,), the position in `order` of the last row that cut c + 1 decides.
     """
     order = np.argsort(-probs, kind="stable")
     ordered = probs[order]
@@ -88,7 +88,9 @@ def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, metric: str) -> n
             decided -= decisions[:, label]
             gain = value(hits + labels[:, label], positives, decided + 1) - value(hits, positives, decided)
             reached = np.r_[0, gain[order].cumsum()[last]]
-            if reached.max() > gain[decisions[:, label]].sum() + 1e-9:  # an equal cut would only let labels go in circles
+            if (
+                reached.max() > gain[decisions[:, label]].sum() + 1e-9
+            ):  # an equal cut would only let labels go in circles
                 thresholds[label] = cuts[np.argmax(reached)]
             decisions[:, label] = probs[:, label] >= thresholds[label]
             hits += decisions[:, label] & labels[:, label]

@@ -194,7 +194,7 @@ class Metric:
     score: Callable[[np.ndarray, np.ndarray], float]
     """(labels, decisions or probs) -> the number on the leaderboard."""
     decoder: str
-    """`cutoffs`: a threshold a label, each on its own. `joint`: thresholds searched together. `none`: probs as they are."""
+    """`cutoffs`: a threshold a label, each alone. `joint`: thresholds searched together. `none`: probs as they are."""
     rows: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
     """The row-wise values whose mean the score is, where there are such."""
     greater_is_better: bool = True

@@ -12,9 +12,14 @@ from functools import cache
 
 from threadpoolctl import threadpool_limits
 
+MIN_ROWS = 5_000
+"""Fewer rows than this a label, and handing out the work costs more than it saves."""
 
-def over_labels(one: Callable, n_labels: int) -> list:
-    """[one(0), one(1), ...], computed on all cores."""
+
+def over_labels(one: Callable, n_labels: int, n_rows: int) -> list:
+    """[one(0), one(1), ...], computed on all cores where each looks at many rows."""
+    if n_rows < MIN_ROWS:
+        return [one(label) for label in range(n_labels)]
     return list(_threads().map(one, range(n_labels)))
 
 

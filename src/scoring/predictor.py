@@ -36,7 +36,11 @@ class Predictor:
     def _predict_stack(self, scores: Scores, rows) -> np.ndarray:
         coefs = self.coefs.astype(np.float32)
         wide = self.form == "wide"
-        columns = over_labels(lambda label: sigmoid(scores.features(label, rows, wide) @ coefs[label]), len(coefs))
+
+        def one(label):
+            return sigmoid(scores.features(label, rows, wide) @ coefs[label])
+
+        columns = over_labels(one, len(coefs), len(scores.runs[0]))
         probs = np.stack(columns, axis=1)
         return probs / probs.sum(axis=1, keepdims=True) if self.kind == "multiclass" else probs
 

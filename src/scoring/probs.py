@@ -24,7 +24,9 @@ def logit(probs: np.ndarray) -> np.ndarray:
     Raises: ValueError: a value outside [0, 1] (are these logits?).
     """
     if probs.size and not (probs.min() >= 0 and probs.max() <= 1):
-        raise ValueError(f"probabilities span {probs.min():.4g} to {probs.max():.4g}; expected [0, 1]. Are these logits?")
+        raise ValueError(
+            f"probabilities span {probs.min():.4g} to {probs.max():.4g}; expected [0, 1]. Are these logits?"
+        )
     kept = np.clip(probs, SMALLEST, 1 - SMALLEST)
     return np.log(kept) - np.log1p(-kept)
 

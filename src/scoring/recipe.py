@@ -28,11 +28,11 @@ class Recipe:
     """The labels whose rates are re-estimated."""
 
     def fold_probs(self, test_folds: list[np.ndarray]) -> np.ndarray:
-        """Probabilities of the test rows by each fold's models, float32 (K, n, L); M arrays of scores (K or 1, n, L)."""
+        """Each fold's probabilities of the test rows, float32 (K, n, L), from M arrays of scores (K or 1, n, L)."""
         return predict_folds(self.predictor, test_folds)
 
     def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean probabilities float32 (n, L), and the decisions bool (n, L) (the probs, where the metric wants them)."""
+        """The mean probabilities float32 (n, L), and the decisions bool (n, L) (the same probs where there are none)."""
         probs = fold_probs.mean(axis=0)
         if self.priors is not None and self.shifted:
             moved = reestimate_priors(probs, self.priors, self.kind)[0]

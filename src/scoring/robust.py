@@ -40,9 +40,11 @@ def tune_robust_thresholds(probs: np.ndarray, labels: np.ndarray, seed: int = 0)
     prior = expected_f1_cuts(counted, slope, shift)
     seen = np.flatnonzero(labels.any(axis=0))
     bagged = prior.copy()
-    bagged[seen] = over_labels(
-        lambda k: bagged_cut(probs[:, seen[k]], labels[:, seen[k]], np.random.default_rng([seed, seen[k]])), len(seen)
-    )
+
+    def bag(k):
+        return bagged_cut(probs[:, seen[k]], labels[:, seen[k]], np.random.default_rng([seed, seen[k]]))
+
+    bagged[seen] = over_labels(bag, len(seen), len(probs))
     bagged[seen] = slope[seen] * bagged[seen] + shift[seen]
     cuts = prior + shrink(bagged - prior, labels.sum(axis=0))
     return sigmoid((cuts - shift) / slope).astype(np.float32)

@@ -5,6 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
+from scoring.probs import sigmoid
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -21,15 +23,28 @@ class Scores:
             total += run
         return total / np.float32(len(self.runs))
 
+    @cached_property
+    def summary(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the mean scores: log of the row's expected number of labels (N,), and the two highest scores (N, 2)."""
+        expected = np.log(sigmoid(self.mean).sum(axis=1) + np.float32(1e-6))
+        nobody = np.full(len(self.mean), -20, np.float32)  # the rival of a label that is the only one
+        return expected, np.partition(np.column_stack([self.mean, nobody]), -2, axis=1)[:, -2:]
+
     def features(self, label: int, rows, wide: bool) -> np.ndarray:
         """What a label's regression sees of some rows, float32 (n, F): each run's score, 1, and if wide the rest.
 
-        The wide part: squares of the scores (runs bend differently), the other labels' mean scores.
+        The wide part: squares of the scores (runs bend differently), how many labels the row seems to have, the highest
+        score of another label (which may exclude this one), and the other labels' mean scores one by one.
         """
-        own = np.stack([run[rows, label] for run in self.runs], axis=1)
+        columns = [run[:, label] for run in self.runs]  # a column first: four times as fast as run[rows, label]
+        own = np.stack([column[rows] if isinstance(rows, slice) else column.take(rows) for column in columns], axis=1)
         parts = [own, np.ones((len(own), 1), np.float32)]
         if wide:
-            parts += [own**2 / np.float32(10), np.delete(self.mean[rows], label, axis=1)]
+            expected, highest = (values[rows] for values in self.summary)
+            is_highest = self.mean[rows, label] >= highest[:, 1]
+            rival = np.where(is_highest, highest[:, 0], highest[:, 1])
+            parts += [own**2 / np.float32(10), np.column_stack([expected, rival])]
+            parts.append(np.delete(self.mean[rows], label, axis=1))
         return np.concatenate(parts, axis=1)
 
     def without(self, run: int) -> "Scores":

@@ -12,7 +12,7 @@ MAX_STEPS = 30
 """Newton steps of one fit."""
 SHARED_STEPS = 8
 """Steps in which all subsets share their Hessians; what has not converged then goes on alone."""
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """Log loss, summed over rows, that a further step would still win."""
 
 

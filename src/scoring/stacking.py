@@ -23,7 +23,9 @@ SHARED_STRENGTH = 1e5
 WIDE_OWN_STRENGTH = 100.0
 """The penalty on a label's own weights where there are features beyond them."""
 WIDE_STRENGTHS = (10.0, 100.0, 1000.0)
-"""Ridge penalties on the features beyond the label's own scores."""
+"""Ridge penalties on the squares and the row's summary ..."""
+OTHERS_PENALTY = 100.0
+"""... and this many times as much on the other labels' scores one by one."""
 FIRST_PENALTY = 1.0
 """Ridge on the separate fits that the shared weights are averaged from."""
 
@@ -63,7 +65,7 @@ def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.n
         )  # fmt: skip
         return coefs, _information(features, partition)
 
-    fits = over_labels(one, labels.shape[1])
+    fits = over_labels(one, labels.shape[1], len(labels))
     coefs = np.array([fit[0][:n_runs] for fit in fits])  # (L, M, S)
     information = np.array([fit[1] for fit in fits])  # (L, S, M, M)
     pulled = np.einsum("lsij,ljs->si", information, coefs)
@@ -95,21 +97,21 @@ def fit_stack(
           of `strengths` is the penalty on the label's own weights.
     """
     wide, n_runs = bool(wide_strengths), len(scores.runs)
-    n_more = n_runs + labels.shape[1] - 1 if wide else 0
+    n_more, n_others = (n_runs + 2, labels.shape[1] - 1) if wide else (0, 0)
     grid = [(strengths[0], more) for more in wide_strengths] if wide else [(own, 0.0) for own in strengths]
-    prior = np.r_[shared, np.zeros((n_more, shared.shape[1]))]
+    prior = np.r_[shared, np.zeros((n_more + n_others, shared.shape[1]))]
 
     def one(label):
         features = scores.features(label, partition.order, wide)
         target, coefs, start = labels[partition.order, label], [], None
         for own, more in reversed(grid):
-            penalty = np.r_[np.full(n_runs, own), 0.0, np.full(n_more, more)]
+            penalty = np.r_[np.full(n_runs, own), 0.0, np.full(n_more, more), np.full(n_others, OTHERS_PENALTY * more)]
             start = fit_logistic(features, target, partition.slices, partition.subsets, prior, penalty, start)
             coefs.append(start)
         coefs = np.array(coefs[::-1])  # (T, F, S)
         return coefs, _left_out_loss(features, target, coefs, partition)
 
-    fits = over_labels(one, labels.shape[1])
+    fits = over_labels(one, labels.shape[1], len(labels))
     coefs = np.array([fit[0] for fit in fits]).transpose(1, 3, 0, 2)
     loss = np.array([fit[1] for fit in fits])  # (L, P + 1, T)
     return Stack(coefs, loss.sum(axis=0).argmin(axis=1), "wide" if wide else "stack", kind)

@@ -16,11 +16,16 @@ from scoring.predictor import Average, Predictor
 from scoring.probs import to_probs
 from scoring.scores import Scores
 from scoring.stacking import (
-    SHARED_STRENGTH, STRENGTHS, WIDE_OWN_STRENGTH, WIDE_STRENGTHS, Stack, fit_shared, fit_stack,
+    SHARED_STRENGTH,
+    STRENGTHS,
+    WIDE_OWN_STRENGTH,
+    WIDE_STRENGTHS,
+    Stack,
+    fit_shared,
+    fit_stack,
 )  # fmt: skip
 from scoring.subsets import Partition
 from scoring.weights import MAX_ROWS, SEARCHES
-
 
 PRIOR_POSITIVES = 20.0
 """The equal mean weighs as much in a label's steadied blend as this many of its positive rows."""

@@ -6,7 +6,7 @@ out part k and, in turn, each other part j. {k, j} serves k as well as j, so P p
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Partition:
     def slices(self) -> list[slice]:
         """Where each part lies in `order`."""
         edges = np.searchsorted(self.part[self.order], np.arange(self.n_parts + 1))
-        return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+        return [slice(start, stop) for start, stop in pairwise(edges)]
 
     @cached_property
     def rows(self) -> list[np.ndarray]:

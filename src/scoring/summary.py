@@ -44,7 +44,9 @@ def outcome_lines(task: Task, blend: Blend, outcome: Outcome, n_folds: int, n_ro
     if n_folds > 1:
         averaged = _interval(outcome.one_fold, outcome.gain, sign)
         lines.append(f"expected on the test rows, mean of {n_folds} folds (what is handed in): {averaged}")
-        lines.append("  cut-offs tuned on single models' OOF rows are used on the mean of the fold models' probabilities")
+        lines.append(
+            "  cut-offs tuned on single models' OOF rows are used on the mean of the fold models' probabilities"
+        )
     lead = outcome.lead
     lines.append(f"above the best single run ({outcome.best_single}): {lead.gain:+.4f}, 90 % {_span(lead)}")
     if outcome.contributions:

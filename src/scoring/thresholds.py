@@ -15,7 +15,8 @@ def tune_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Source:  Lipton et al. 2014, arXiv:1402.1892 (the optimum lies at a positive's score). O(N log N) a label.
     """
     check_probs(probs, labels)
-    return np.array(over_labels(lambda k: _best_cut(probs[:, k], labels[:, k]), labels.shape[1]), np.float32)
+    cuts = over_labels(lambda k: _best_cut(probs[:, k], labels[:, k]), labels.shape[1], len(probs))
+    return np.array(cuts, np.float32)
 
 
 def check_probs(probs: np.ndarray, labels: np.ndarray):

@@ -32,11 +32,11 @@ def search_greedy(task: Task, runs: list[np.ndarray], labels: np.ndarray, rng: n
     weights = np.zeros(len(runs))
     for _ in range(N_BAGS):
         rows = rng.permutation(len(labels))[: max(len(labels) // 2, 1)]
-        weights += _greedy_once(task, [run[rows] for run in runs], labels[rows])
+        weights += greedy_once(task, [run[rows] for run in runs], labels[rows])
     return weights / weights.sum()
 
 
-def _greedy_once(task: Task, runs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
+def greedy_once(task: Task, runs: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
     """The best prefix of one greedy path."""
     counts, total = np.zeros(len(runs)), np.zeros(labels.shape, np.float32)
     best_score, best = -np.inf, counts

@@ -1,4 +1,4 @@
-"""Joint cut-offs: micro F1 against every combination of cuts, row-wise scores by ascent and by single-label optimality."""
+"""Joint cut-offs: micro F1 against every combination of cuts, row-wise scores against moving any one cut."""
 
 from itertools import product
 
