@@ -111,7 +111,8 @@ def print_honesty(bench: Bench, seed: int) -> None:
         held = sum(one.low < score < one.high for score in alone)
         print(
             f"  {name:4} one fold: expected {one.expected:.4f} [{one.low:.4f}, {one.high:.4f}],"
-            f" true {np.mean(alone):.4f} ({held} of {len(alone)} held); in-sample said {blend.candidates[blend.chosen].in_sample:.4f}"
+            f" true {np.mean(alone):.4f} ({held} of {len(alone)} held);"
+            f" in-sample said {blend.candidates[blend.chosen].in_sample:.4f}"
         )
         expected = one.expected + said.gain
         print(
@@ -148,11 +149,8 @@ def main() -> None:
     test_folds = [np.concatenate([d, t], axis=1) for d, t in zip(bench.dev, bench.test, strict=True)]
     fold_probs = recipe.fold_probs(test_folds)
     outcome = describe_blend(TASK, blend, fold_probs, seed)
-    print(
-        "\n".join(
-            table_lines(TASK, blend, {}) + [""] + outcome_lines(TASK, blend, outcome, len(fold_probs), len(runs.labels))
-        )
-    )
+    lines = [*table_lines(TASK, blend, {}), "", *outcome_lines(TASK, blend, outcome, len(fold_probs), len(runs.labels))]
+    print("\n".join(lines))
     print()
     print_ways(bench, recipe.answer(fold_probs)[1])
     print_quoted()

@@ -93,7 +93,8 @@ def time_door() -> None:
             "used = lambda: resource.getrusage(resource.RUSAGE_SELF)\n"
             "before = used().ru_maxrss; blend.main([]); after = used()\n"
             "print(f'{time.perf_counter() - started:.1f} s wall, {after.ru_utime + after.ru_stime:.1f} s cpu,'"
-            f" f' peak memory {{(after.ru_maxrss - before) / 1024:.0f}} MiB above the imports; the float32 OOF is {size:.0f} MiB')"
+            f" f' peak memory {{(after.ru_maxrss - before) / 1024:.0f}} MiB above the imports;"
+            f" the float32 OOF is {size:.0f} MiB')"
         )
         environment = {**os.environ, "FOLDBLEND_ROOT": folder}
         done = subprocess.run(

@@ -15,7 +15,7 @@ import numpy as np
 from scoring.decoders import Task
 from scoring.metrics import METRICS, row_class_log_loss
 
-N_BUCKETS = 2_000
+N_BUCKETS = 1_000
 """Buckets of rows; fewer rows than that are drawn one by one."""
 
 
@@ -45,9 +45,9 @@ class Buckets:
         return self.part[self.order][self.starts]
 
     def add_up(self, pieces: np.ndarray) -> np.ndarray:
-        """Sums of (N, S) numbers in every bucket, float64 (G, S + 1); the last column counts rows."""
-        sums = np.add.reduceat(pieces[self.order], self.starts, axis=0, dtype=np.float64)
-        return np.column_stack([sums, np.diff(self.starts, append=len(self.part))])
+        """Sums of (N, S) numbers in every bucket, float32 (G, S + 1); the last column counts rows."""
+        sums = np.add.reduceat(pieces[self.order], self.starts, axis=0, dtype=np.float32)
+        return np.column_stack([sums, np.diff(self.starts, append=len(self.part)).astype(np.float32)])
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Additive:
     """One candidate's metric as sums over buckets of rows."""
 
     sums: np.ndarray
-    """float64 (G, S + 1), the last column the number of rows."""
+    """float32 (G, S + 1), the last column the number of rows."""
     finish: Callable[[np.ndarray], np.ndarray]
     """Sums (B, S + 1) -> scores (B,); more is better."""
 
     def score(self, buckets) -> float:
         """The metric on some buckets: a bool mask (G,)."""
-        return float(self.finish(self.sums[buckets].sum(axis=0)[None])[0])
+        return float(self.finish(self.sums[buckets].sum(axis=0, dtype=np.float64)[None])[0])
 
 
 def resample(
@@ -72,7 +72,7 @@ def resample(
     Args:   among: bool (G,), the buckets to draw from.   drawn_share: rows a resample has, per row there is.
     Source: each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
     """
-    counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float64)
+    counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float32)
     return np.stack([candidate.finish(counts @ candidate.sums[among]) for candidate in candidates], axis=1)
 
 

@@ -14,12 +14,25 @@ class CrossFit:
 
     strategy: str
     cutoffs: str
-    answer: np.ndarray
-    """bool (N, L) decisions, or float32 probs where the metric takes them, each row by what never saw it."""
+    stored: np.ndarray
+    """The answer, decisions as bits: a table of candidates holds dozens of them."""
+    shape: tuple[int, int]
     score: float
     """The metric of `answer`; more is better."""
     in_sample: float
     """The same with everything fitted and scored on all rows."""
+
+    @property
+    def answer(self) -> np.ndarray:
+        """bool (N, L) decisions, or float32 probs where the metric takes them, each row by what never saw it."""
+        if self.stored.dtype != np.uint8:
+            return self.stored
+        return np.unpackbits(self.stored, count=self.shape[0] * self.shape[1]).reshape(self.shape).view(bool)
+
+
+def pack_answer(answer: np.ndarray) -> np.ndarray:
+    """Decisions as bits, probabilities as they are."""
+    return np.packbits(answer) if answer.dtype == bool else answer
 
 
 def cross_fit(name: str, strategy, given: Given, cutoffs: tuple[str, ...]) -> list[CrossFit]:
@@ -30,30 +43,19 @@ def cross_fit(name: str, strategy, given: Given, cutoffs: tuple[str, ...]) -> li
     """
     task, labels, partition = given.task, given.labels, given.partition
     answers = {kind: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for kind in cutoffs}
-    for part, rows in enumerate(partition.rows):
-        probs = strategy.predictor(part, partition.fit_without(part)).predict(given.scores, rows)
-        inner, seen = (None, None) if task.takes_probs else predict_inner(strategy, given, part)
+    for part, probs in enumerate(strategy.predict_contexts(given.scores, partition)):
+        held = partition.part == part
+        seen = None if task.takes_probs else (probs[~held], labels[~held])
         for kind, answer in answers.items():
-            answer[rows] = probs if inner is None else decide(tune_rule(task, kind, inner, labels[seen]), probs)
+            answer[held] = decide(tune_rule(task, kind, *seen) if seen else Rule(), probs[held])
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
-            name, kind, answer, task.score(labels, answer),
+            name, kind, pack_answer(answer), answer.shape, task.score(labels, answer),
             task.score(labels, decide(tune_rule(task, kind, whole, labels), whole)),
         )
         for kind, answer in answers.items()
     ]  # fmt: skip
-
-
-def predict_inner(strategy, given: Given, part: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (n, L) of all rows outside a part, each by a fit that saw neither, and those rows (n,)."""
-    partition, tables, seen = given.partition, [], []
-    for other in range(partition.n_parts):
-        if other != part:
-            predictor = strategy.predictor(part, partition.fit_without(part, other))
-            tables.append(predictor.predict(given.scores, partition.rows[other]))
-            seen.append(partition.rows[other])
-    return np.concatenate(tables), np.concatenate(seen)
 
 
 def predict_outer(strategy, given: Given) -> np.ndarray:
@@ -63,8 +65,3 @@ def predict_outer(strategy, given: Given) -> np.ndarray:
         predictor = strategy.predictor(part, given.partition.fit_without(part))
         outer[rows] = predictor.predict(given.scores, rows)
     return outer
-
-
-def tune_final_rule(strategy, given: Given, cutoffs: str) -> Rule:
-    """The decoder for new rows, tuned on the cross-fitted probabilities of all rows."""
-    return tune_rule(given.task, cutoffs, predict_outer(strategy, given), given.labels)

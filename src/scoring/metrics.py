@@ -27,8 +27,10 @@ def _by_label(matrix: np.ndarray) -> np.ndarray:
 
 
 def _by_row(matrix: np.ndarray) -> np.ndarray:
-    """Trues a row, float64 (N,); a matrix product in float32 counts exactly up to 2**24 labels."""
-    return (matrix.astype(np.float32) @ np.ones(matrix.shape[1], np.float32)).astype(np.float64)
+    """Trues a row, float64 (N,). einsum adds bytes without a copy; more labels than a byte counts take wider sums."""
+    bits = matrix.view(np.uint8)
+    counts = np.einsum("nl->n", bits) if bits.shape[1] < 256 else bits.sum(axis=1, dtype=np.int64)
+    return counts.astype(np.float64)
 
 
 def _check(labels: np.ndarray, answer: np.ndarray):
@@ -153,7 +155,9 @@ def _ap(positives: np.ndarray, everyone: np.ndarray) -> float:
     if not len(positives):
         return 0.0
     ordered, positives = np.sort(everyone), np.sort(positives)
-    hits = len(positives) - positives.searchsorted(positives, "left")
+    place = np.arange(len(positives))
+    place[1:][positives[1:] == positives[:-1]] = 0
+    hits = len(positives) - np.maximum.accumulate(place)  # tied positives all count from the first of them
     return float((hits / (len(ordered) - ordered.searchsorted(positives, "left"))).mean())
 
 

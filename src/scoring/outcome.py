@@ -14,7 +14,7 @@ from scoring.shift import compare_means, find_shifted
 from scoring.strategies import Given
 from scoring.subsets import Partition
 
-CONTRIBUTION_ROWS = 10_000
+CONTRIBUTION_ROWS = 8_000
 """Rows on which the blend is refitted without each run."""
 
 

@@ -32,7 +32,7 @@ class Recipe:
         return predict_folds(self.predictor, test_folds)
 
     def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean probabilities float32 (n, L), and the decisions bool (n, L) (the same probs where there are none)."""
+        """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again."""
         probs = fold_probs.mean(axis=0)
         if self.priors is not None and self.shifted:
             moved = reestimate_priors(probs, self.priors, self.kind)[0]

@@ -12,6 +12,8 @@ MAX_STEPS = 30
 """Newton steps of one fit."""
 SHARED_STEPS = 8
 """Steps in which all subsets share their Hessians; what has not converged then goes on alone."""
+SURE_GAIN = 0.3
+"""A step that promises less log loss than this is near enough to the goal to be taken without looking."""
 TOLERANCE = 1e-4
 """Log loss, summed over rows, that a further step would still win."""
 
@@ -38,13 +40,19 @@ def fit_logistic(
     prior, penalty = (_columns(values, len(subsets)) for values in (prior, penalty))
     target = labels.astype(np.float32)[:, None]
     coefs = prior.copy() if start is None else start.copy()
-    probs, loss = _evaluate(features, target, member, coefs, prior, penalty)
+    probs, loss = sigmoid(features @ coefs.astype(np.float32)), None
     for _ in range(SHARED_STEPS if len(subsets) > 1 else MAX_STEPS):
         slope = features.T @ ((probs - target) * member) + penalty * (coefs - prior)  # (F, S)
         step = _newton_step(features, probs, parts, subsets, slope, penalty)
         gain = (slope * step).sum(axis=0)
         if gain.max() < TOLERANCE:
             return coefs
+        if gain.max() < SURE_GAIN:
+            coefs = coefs - step
+            probs, loss = sigmoid(features @ coefs.astype(np.float32)), None
+            continue
+        if loss is None:
+            loss = _loss(probs, target, member, coefs, prior, penalty)
         coefs, probs, loss = _descend(features, target, member, coefs, step, loss, prior, penalty)
     for fit in np.flatnonzero(gain >= TOLERANCE) if len(subsets) > 1 else []:  # alone, its Hessian is its own
         alone = [values[:, fit] for values in (prior, penalty)]
@@ -56,12 +64,11 @@ def _columns(values: np.ndarray, n_subsets: int) -> np.ndarray:
     return np.repeat(values[:, None], n_subsets, axis=1) if values.ndim == 1 else values
 
 
-def _evaluate(features, target, member, coefs, prior, penalty):
-    """Probabilities (N, S) and each subset's penalised loss (S,)."""
-    probs = sigmoid(features @ coefs.astype(np.float32))
+def _loss(probs, target, member, coefs, prior, penalty):
+    """Each subset's penalised loss (S,)."""
     right = np.maximum(np.abs(target - np.float32(1) + probs), np.float32(1e-12))  # of what did happen
     loss = -np.einsum("ns,ns->s", np.log(right), member, dtype=np.float64)
-    return probs, loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
+    return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
 
 def _newton_step(features, probs, parts, subsets, slope, penalty):
@@ -80,7 +87,8 @@ def _descend(features, target, member, coefs, step, loss, prior, penalty):
     size = np.ones(coefs.shape[1])
     for _ in range(8):
         moved = coefs - size * step
-        probs, new_loss = _evaluate(features, target, member, moved, prior, penalty)
+        probs = sigmoid(features @ moved.astype(np.float32))
+        new_loss = _loss(probs, target, member, moved, prior, penalty)
         worse = new_loss > loss + 1e-6 * np.abs(loss)
         if not worse.any():
             break

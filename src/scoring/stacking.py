@@ -22,7 +22,7 @@ SHARED_STRENGTH = 1e5
 """The penalty that all but forbids any distance."""
 WIDE_OWN_STRENGTH = 100.0
 """The penalty on a label's own weights where there are features beyond them."""
-WIDE_STRENGTHS = (10.0, 100.0, 1000.0)
+WIDE_STRENGTHS = (10.0, 100.0)
 """Ridge penalties on the squares and the row's summary ..."""
 OTHERS_PENALTY = 100.0
 """... and this many times as much on the other labels' scores one by one."""
@@ -46,6 +46,25 @@ class Stack:
     def predictor(self, context: int, fit: int) -> Predictor:
         """The formula of one fit at the strength of `context`."""
         return Predictor(self.form, self.kind, self.coefs[self.chosen[context], fit])
+
+    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
+        """What cross-fitting for each part k looks at: probabilities float32 (P, N, L).
+
+        Entry k holds, for rows of part j, what the fit without k and j says at the strength that k takes; for part k's
+        own rows, the fit without k. Each label's features are built once for all of it.
+        """
+        contexts, coefs = np.arange(partition.n_parts), self.coefs.astype(np.float32)
+        probs = np.empty((len(contexts), *scores.runs[0].shape), np.float32)
+
+        def one(label):
+            features = scores.features(label, partition.order, self.form == "wide")
+            for part, (rows, where) in enumerate(zip(partition.rows, partition.slices, strict=True)):
+                fits = [partition.fit_without(part, context) for context in contexts]
+                chosen = coefs[self.chosen[contexts], fits, label]  # (P, F)
+                probs[:, rows, label] = sigmoid(chosen @ features[where].T)
+
+        over_labels(one, probs.shape[2], probs.shape[1])
+        return probs / probs.sum(axis=2, keepdims=True) if self.kind == "multiclass" else probs
 
 
 def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 A strategy is fitted once on a partition and then gives the formula that left out what it must not have seen:
 `predictor(context, fit)`, where `context` is the part that choices may not look at (P for none) and `fit` a position
-in `Partition.left_out`.
+in `Partition.left_out`; or, in one pass, all the predictions that cross-fitting needs: `predict_contexts`.
 """
 
 from collections.abc import Callable
@@ -46,6 +46,14 @@ class Mixture:
         """The formula for the rows of `context`; `fit` changes nothing."""
         return Predictor(self.form, self.kind, self.weights[context])
 
+    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
+        """See `Stack.predict_contexts`."""
+        contexts = range(partition.n_parts)
+        if (self.weights == self.weights[0]).all():
+            once = self.predictor(0, 0).predict(scores)
+            return np.broadcast_to(once, (partition.n_parts, *once.shape))
+        return np.stack([self.predictor(context, 0).predict(scores) for context in contexts])
+
 
 @dataclass(frozen=True)
 class Steadied:
@@ -59,6 +67,14 @@ class Steadied:
     def predictor(self, context: int, fit: int) -> Average:
         """The mean of both formulas, each with its share."""
         return Average(self.plain.predictor(context, fit), self.flexible.predictor(context, fit), self.share[context])
+
+    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
+        """See `Stack.predict_contexts`."""
+        probs = self.flexible.predict_contexts(scores, partition)
+        plain = self.plain.predict_contexts(scores, partition)
+        for context, share in enumerate(self.share[: partition.n_parts].astype(np.float32)):
+            probs[context] += share * (plain[context] - probs[context])
+        return probs
 
 
 @dataclass(frozen=True)

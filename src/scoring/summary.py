@@ -50,7 +50,7 @@ def outcome_lines(task: Task, blend: Blend, outcome: Outcome, n_folds: int, n_ro
     lead = outcome.lead
     lines.append(f"above the best single run ({outcome.best_single}): {lead.gain:+.4f}, 90 % {_span(lead)}")
     if outcome.contributions:
-        lines.append("lost without a run (refitted on up to 10,000 rows), with its 90 % interval:")
+        lines.append("lost without a run (refitted on up to 8,000 rows), with its 90 % interval:")
         width = max(map(len, outcome.contributions))
         lines += [f"  {name:{width}}  {lost.gain:+.4f}  {_span(lost)}" for name, lost in outcome.contributions.items()]
     return lines

@@ -7,7 +7,7 @@ import numpy as np
 from scoring.decoders import Task, decide, tune_rule
 from scoring.predictor import mix
 
-MAX_ROWS = 6_000
+MAX_ROWS = 4_000
 """Rows that a search looks at; more would not change the weights beyond their own noise."""
 MAX_MEMBERS = 8
 """Models a greedy ensemble takes, with repeats."""

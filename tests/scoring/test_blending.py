@@ -5,14 +5,14 @@ from made_up import make_runs
 from scoring.blending import make_blend
 from scoring.bootstrap import Buckets
 from scoring.choice import Candidate, choose
-from scoring.crossfit import CrossFit
+from scoring.crossfit import CrossFit, pack_answer
 from scoring.decoders import Task, decide
 from scoring.metrics import METRICS
 from scoring.outcome import describe_blend
 
 
 def candidate(task, name, labels, answer, buckets, is_single=False):
-    fit = CrossFit(name, "robust", answer, task.score(labels, answer), 0.0)
+    fit = CrossFit(name, "robust", pack_answer(answer), answer.shape, task.score(labels, answer), 0.0)
     return Candidate(f"{name} + robust", is_single, [], []).with_fit(task, labels, fit, buckets)
 
 

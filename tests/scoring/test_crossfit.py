@@ -47,7 +47,7 @@ def test_a_metric_of_probabilities_gets_the_cross_fitted_probabilities():
     given = give(make_runs(), "macro_auc")
     strategy = fit_strategies(given, ["label"])["label"]
     fit = cross_fit("label", strategy, given, given.task.cutoffs)[0]
-    assert np.array_equal(fit.answer, predict_outer(strategy, given))
+    assert np.abs(fit.answer - predict_outer(strategy, given)).max() < 1e-5  # other products, other last digits
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "log_loss"])
