@@ -72,6 +72,7 @@ setup() {
 
 launch() {
     local n
+    export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000} # waiting threads soon give their core to whatever else runs here
     n=$(gpus)
     if [ "$n" -gt 1 ]; then
         .venv/bin/accelerate launch --multi_gpu --num_processes "$n" --num_machines 1 --mixed_precision no --dynamo_backend no "$@"
