@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a checked submission. Everything is installed into .venv/ in this folder.
-#   ./run.sh                                                 what configs/default.yaml names: about 5 minutes on 2 cores
-#   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: about 1 hour on 2 cores
+#   ./run.sh                                                 what configs/default.yaml names: minutes on 2 cores
+#   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: 1 to 2 hours
 #   ./run.sh test [pytest arguments]                         the tests
 #   ./run.sh setup                                           only the environment
 set -euo pipefail
