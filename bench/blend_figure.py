@@ -37,7 +37,8 @@ def main() -> None:
     if not source.is_file():
         sys.exit(f"{source} is missing. Run: python bench/blend_small.py")
     results = json.loads(source.read_text(encoding="utf-8"))
-    figure, axes = plt.subplots(1, len(results), figsize=(max(7.0, 3.6 * len(results)), 3.6), sharey=True, squeeze=False)
+    size = (max(7.0, 3.6 * len(results)), 3.6)
+    figure, axes = plt.subplots(1, len(results), figsize=size, sharey=True, squeeze=False)
     for axis, (n_rows, draws) in zip(axes[0], results.items(), strict=True):
         draw_panel(axis, n_rows, draws)
     axes[0, 0].set_ylabel("macro-F1 on 10,853 other rows")
