@@ -5,11 +5,9 @@ accelerate launch src/train.py --run tfidf --fold all
 
 import numpy as np
 import scipy.sparse as sp
-from joblib import Parallel, delayed
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from learners.cores import count_cores
 from learners.heldout import label_log_odds, score_heldout
 from learners.interface import Corpus, FoldPredictions, FoldRows
 from settings.run import RunSettings, TfidfSettings
@@ -59,7 +57,7 @@ def build_vectorizers(settings: TfidfSettings) -> list[TfidfVectorizer]:
 
 
 def fit_multilabel(features, labels: np.ndarray, settings: TfidfSettings, seed: int):
-    """One binary logistic regression a label, side by side on the cores.
+    """One binary logistic regression a label.
 
     Args:    features: sparse float32 (n, D).   labels: bool (n, L).
     Returns: weights float64 (D, L) and bias (L,); a label that is never or always there gets its log-odds alone.
@@ -76,9 +74,8 @@ def fit_multilabel(features, labels: np.ndarray, settings: TfidfSettings, seed: 
 
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     varying = np.flatnonzero(labels.any(0) & ~labels.all(0))
-    jobs = (delayed(fit_label)(labels[:, column]) for column in varying)
-    for column, fitted in zip(varying, Parallel(n_jobs=count_cores(), prefer="threads")(jobs)):
-        weights[:, column], bias[column] = fitted
+    for column in varying:  # one after another: liblinear draws from one state that threads would share
+        weights[:, column], bias[column] = fit_label(labels[:, column])
     return weights, bias
 
 

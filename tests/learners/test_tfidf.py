@@ -57,3 +57,12 @@ def test_either_kind_of_ngram_can_be_off(tmp_path, off):
     run = RunSettings("tfidf", tfidf=TfidfSettings(**off))
     corpus = make_corpus()
     assert TfidfLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path)).score["macro_f1"] > 0.9
+
+
+def test_trained_twice_it_is_the_same_to_the_last_bit(tmp_path, monkeypatch):
+    """On several cores too: a solver whose threads share a random state gave other numbers each time."""
+    monkeypatch.setenv("FOLDBLEND_THREADS", "4")
+    corpus = make_corpus(n=600)
+    rows = fold_rows(corpus, tmp_path)
+    first, second = (TfidfLearner(RunSettings("tfidf"), corpus).train_fold(rows) for _ in range(2))
+    assert np.array_equal(first.heldout, second.heldout) and np.array_equal(first.test, second.test)
