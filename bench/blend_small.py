@@ -168,7 +168,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 2000, 5000])
     parser.add_argument("--draws", type=int, default=20)
     asked = parser.parse_args()
-    bench, results = load_bench(), {}
+    bench = load_bench()
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for n_rows in asked.rows:
         results[str(n_rows)] = [play(bench, n_rows, seed) for seed in range(asked.draws)]
         print("\n".join(report(n_rows, results[str(n_rows)])), flush=True)

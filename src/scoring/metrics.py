@@ -1,17 +1,17 @@
 """The scoring room's metrics: what a leaderboard computes, equal to scikit-learn's and fast enough to search with.
 
 `METRICS` at the end names each one, the answer it wants (decisions or probabilities) and the decoder that makes that
-answer. A new metric is one function and one line there. Pure numpy: the training side imports this module as well.
+answer. A new metric is one function and one line there. The training side imports this module as well: it stays light.
 Labels and decisions are bool (N, L); probs are float (N, L). A ratio 0 / 0 counts as 0, as scikit-learn's
 `zero_division=0` does.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
+from scoring.parallel import over_labels
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -117,11 +117,15 @@ def accuracy(labels: np.ndarray, decisions: np.ndarray) -> float:
 
 
 def _columns(one: Callable, labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """`one(positives, everyone)` of each label, on all cores: sorting lets other threads run."""
+    """`one(positives, everyone)` of each label, both sorted."""
     _check(labels, probs)
     by_label, positive = np.ascontiguousarray(probs.T), np.ascontiguousarray(labels.T, bool)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return np.array(list(pool.map(lambda column, hit: one(column[hit], column), by_label, positive)))
+
+    def sort_and_score(label):
+        column = by_label[label]
+        return one(np.sort(column[np.flatnonzero(positive[label])]), np.sort(column))
+
+    return np.array(over_labels(sort_and_score, len(by_label), len(probs)))
 
 
 def label_auc(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -132,11 +136,10 @@ def label_auc(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return _columns(_auc, labels, probs)
 
 
-def _auc(positives: np.ndarray, everyone: np.ndarray) -> float:
-    n_positives, n_negatives = len(positives), len(everyone) - len(positives)
+def _auc(positives: np.ndarray, ordered: np.ndarray) -> float:
+    n_positives, n_negatives = len(positives), len(ordered) - len(positives)
     if not n_positives or not n_negatives:
         return float("nan")
-    ordered, positives = np.sort(everyone), np.sort(positives)
     below = ordered.searchsorted(positives, "left").sum() + ordered.searchsorted(positives, "right").sum()
     return (below - n_positives**2) / (2 * n_positives * n_negatives)
 
@@ -151,10 +154,9 @@ def label_ap(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return _columns(_ap, labels, probs)
 
 
-def _ap(positives: np.ndarray, everyone: np.ndarray) -> float:
+def _ap(positives: np.ndarray, ordered: np.ndarray) -> float:
     if not len(positives):
         return 0.0
-    ordered, positives = np.sort(everyone), np.sort(positives)
     place = np.arange(len(positives))
     place[1:][positives[1:] == positives[:-1]] = 0
     hits = len(positives) - np.maximum.accumulate(place)  # tied positives all count from the first of them
