@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from settings.loss import LossSettings, loss_conflicts
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -63,18 +65,6 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
-class LossSettings:
-    """Binary cross-entropy a label (multilabel) or cross-entropy over labels (multiclass)."""
-
-    pos_weight_power: float = 0.0
-    """Weight of a positive = (negatives / positives) ** power, from the fold's training rows; 0 weighs all alike."""
-    pos_weight_cap: float = 20.0
-    """The largest such weight."""
-    bias_from_prior: bool = True
-    """Start the head's bias at the labels' log-odds in the fold's training rows."""
-
-
-@dataclass(frozen=True)
 class TfidfSettings:
     """TF-IDF of words and of character pieces, one logistic regression a label."""
 
@@ -121,7 +111,7 @@ READ_BY = {
 
 def _conflicts(settings: RunSettings):
     """Every value that cannot work, as sentences."""
-    training, optimizer, model, loss = settings.training, settings.optimizer, settings.model, settings.loss
+    training, optimizer, model = settings.training, settings.optimizer, settings.model
     for name, value, least in (
         ("training.epochs", training.epochs, 1),
         ("training.global_batch_size", training.global_batch_size, 1),
@@ -138,7 +128,6 @@ def _conflicts(settings: RunSettings):
         ("optimizer.lr", optimizer.lr),
         ("optimizer.head_lr", optimizer.head_lr),
         ("optimizer.eps", optimizer.eps),
-        ("loss.pos_weight_cap", loss.pos_weight_cap),
         ("tfidf.inverse_regularization", settings.tfidf.inverse_regularization),
         ("training.checkpoint_every_minutes", training.checkpoint_every_minutes),
     ):
@@ -147,7 +136,6 @@ def _conflicts(settings: RunSettings):
     for name, value in (
         ("optimizer.weight_decay", optimizer.weight_decay),
         ("optimizer.max_grad_norm", optimizer.max_grad_norm),
-        ("loss.pos_weight_power", loss.pos_weight_power),
     ):
         if not value >= 0:
             yield f"{name} is {value}; expected 0 or more"
@@ -167,3 +155,4 @@ def _conflicts(settings: RunSettings):
     ):
         if (shortest, longest) != (0, 0) and not 1 <= shortest <= longest:
             yield f"{name} is [{shortest}, {longest}]; expected shortest <= longest, from 1, or [0, 0]"
+    yield from loss_conflicts(settings.loss)

@@ -1,0 +1,57 @@
+"""What a model that ignores its input reaches: the baseline of the collapse guard."""
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.stats import binom
+from torch import nn
+
+from learners.losses.base import RowLoss
+from learners.losses.sets import SoftMacroF1Loss
+
+LARGEST_LOGIT = 30.0
+
+
+def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> float:
+    """Mean loss a row of the best constant logits, minimised in float64.
+
+    Args:   loss: what `build_loss` returned, on the CPU.
+            labels: (n, L), the fold's training rows: bool, or float targets in [0, 1].
+            rows_in_batch: rows of a micro-batch; read by soft macro-F1 alone, which depends on it.
+    Raises: ValueError: fractional targets that the loss does not take.
+    """
+    if isinstance(loss, SoftMacroF1Loss):
+        loss(torch.zeros(1, labels.shape[1]), torch.from_numpy(labels.astype(np.float32)))  # refuses fractions
+        return _soft_f1_prior(labels.mean(0), rows_in_batch, loss.smoothing)
+    targets, shares = _gather_alike(loss, labels)
+    rates = np.clip(labels.mean(0, dtype=np.float64), 1e-6, 1 - 1e-6)
+    starts = np.zeros(labels.shape[1]), np.log(rates / (1 - rates))
+    return min(_minimise(loss, targets, shares, start) for start in starts)
+
+
+def _gather_alike(loss: RowLoss, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Distinct targets (m, L) and their shares (m,), float64; one mean row where the loss is linear in targets."""
+    if loss.takes_soft_targets:
+        return torch.from_numpy(labels.mean(0, keepdims=True, dtype=np.float64)), torch.ones(1, dtype=torch.float64)
+    rows, counts = np.unique(labels, axis=0, return_counts=True)
+    return torch.from_numpy(rows.astype(np.float64)), torch.from_numpy(counts / len(labels))
+
+
+def _minimise(loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start: np.ndarray) -> float:
+    def value_and_gradient(constant: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = torch.tensor(constant, requires_grad=True)
+        value = (loss.of_rows(logits.expand_as(targets), targets) * shares).sum()
+        value.backward()
+        return float(value.detach()), logits.grad.numpy()
+
+    bounds = [(-LARGEST_LOGIT, LARGEST_LOGIT)] * len(start)
+    return float(minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds).fun)
+
+
+def _soft_f1_prior(rates: np.ndarray, rows_in_batch: int, smoothing: float) -> float:
+    """1 - the best constant probability's expected soft F1, a label's positives in a batch being binomial."""
+    k = np.arange(rows_in_batch + 1)
+    p = np.linspace(0, 1, 1001)[1:, None]
+    f1 = (2 * k * p + smoothing) / (rows_in_batch * p + k + smoothing)  # (1000, rows_in_batch + 1)
+    chances = binom.pmf(k[:, None], rows_in_batch, rates)  # (rows_in_batch + 1, L)
+    return float(1 - (f1 @ chances).max(0).mean())

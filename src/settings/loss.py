@@ -1,0 +1,85 @@
+"""What a run minimises, and which of its values contradict each other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What is minimised. A setting of a loss that is not the run's is refused: it would do nothing."""
+
+    name: Literal[
+        "auto", "bce", "cross_entropy", "focal", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"
+    ] = "auto"
+    """`auto`: bce for multilabel, cross_entropy for multiclass. focal is for both, all others for multilabel."""
+    label_smoothing: float = 0.0
+    """Share of a target that goes to 0.5 (multilabel) or evenly to all labels (multiclass)."""
+    focal_gamma: float = 2.0
+    """Power of the error that weighs a row; 0 is plain cross-entropy."""
+    asymmetric_gamma_positive: float = 0.0
+    """As focal_gamma, for positives alone."""
+    asymmetric_gamma_negative: float = 4.0
+    """As focal_gamma, for negatives alone."""
+    asymmetric_shift: float = 0.05
+    """Negatives with a probability below this count nothing."""
+    balanced_alpha: float = 0.1
+    """Least weight of a label's term in the distribution-balanced loss."""
+    balanced_beta: float = 10.0
+    """Steepness of its weights."""
+    balanced_mu: float = 0.3
+    """Centre of its weights, as a share of what a row's labels ask for together."""
+    balanced_lambda: float = 2.0
+    """How much faster than positives a denied label stops learning."""
+    balanced_kappa: float = 0.05
+    """Share of a label's log-odds by which its logits are moved."""
+    f1_smoothing: float = 1.0
+    """Added to both sides of soft macro-F1's fraction; 0 leaves labels that a micro-batch does not hold untaught."""
+    pos_weight_power: float = 0.0
+    """Weight of a positive = (negatives / positives) ** power, from the fold's training rows; 0 weighs all alike."""
+    pos_weight_cap: float = 20.0
+    """The largest such weight."""
+    bias_from_prior: bool = True
+    """Start the head's bias at the labels' log-odds in the fold's training rows."""
+
+
+PREFIX_OF = {
+    "focal": "focal_",
+    "asymmetric": "asymmetric_",
+    "distribution_balanced": "balanced_",
+    "soft_macro_f1": "f1_",
+}
+"""How the settings that one loss alone reads begin."""
+WEIGHTED = ("auto", "bce", "cross_entropy", "focal")
+"""Losses that read pos_weight_power and label_smoothing."""
+
+NOT_NEGATIVE = (
+    "pos_weight_power",
+    "focal_gamma",
+    "asymmetric_gamma_positive",
+    "asymmetric_gamma_negative",
+    "balanced_alpha",
+    "balanced_kappa",
+    "f1_smoothing",
+)
+
+
+def loss_conflicts(loss: LossSettings) -> Iterator[str]:
+    """Every value that cannot work or that the chosen loss does not read, as sentences."""
+    if not loss.pos_weight_cap > 0:
+        yield f"loss.pos_weight_cap is {loss.pos_weight_cap}; expected more than 0"
+    for name in ("label_smoothing", "asymmetric_shift"):
+        if not 0 <= getattr(loss, name) < 1:
+            yield f"loss.{name} is {getattr(loss, name)}; expected 0 up to, but not, 1"
+    for name in NOT_NEGATIVE:
+        if not getattr(loss, name) >= 0:
+            yield f"loss.{name} is {getattr(loss, name)}; expected 0 or more"
+    for name in ("balanced_beta", "balanced_lambda"):
+        if not getattr(loss, name) > 0:
+            yield f"loss.{name} is {getattr(loss, name)}; expected more than 0"
+    changed = [field.name for field in fields(loss) if getattr(loss, field.name) != field.default]
+    for name in changed:
+        owners = [owner for owner, prefix in PREFIX_OF.items() if name.startswith(prefix)]
+        owners += WEIGHTED if name in ("pos_weight_power", "pos_weight_cap", "label_smoothing") else ()
+        if owners and loss.name not in owners:
+            yield f"loss.{name} is set, but loss.name is {loss.name}, which does not read it; {' and '.join(owners)} do"
