@@ -39,6 +39,8 @@ class LossSettings:
     """Weight of a positive = (negatives / positives) ** power, from the fold's training rows; 0 weighs all alike."""
     pos_weight_cap: float = 20.0
     """The largest such weight."""
+    r_drop_alpha: float = 0.0
+    """Run each text through dropout twice and add this much of what the two answers disagree; 0 is off."""
     bias_from_prior: bool = True
     """Start the head's bias at the labels' log-odds in the fold's training rows."""
 
@@ -61,6 +63,7 @@ NOT_NEGATIVE = (
     "balanced_alpha",
     "balanced_kappa",
     "f1_smoothing",
+    "r_drop_alpha",
 )
 
 

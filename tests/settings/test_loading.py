@@ -41,7 +41,7 @@ def test_name_makes_a_sibling_run(places):
         (["--optimzer.lr", "1e-5"], r"unknown flag --optimzer.lr; did you mean 'optimizer.lr'\?"),
         (["--lr", "1e-5"], r"did you mean 'optimizer.lr'\?"),
         (["--optimizer.lr", "fast"], r"optimizer.lr[\s\S]*float"),
-        (["--model.pooling", "max"], r"model.pooling[\s\S]*Literal"),
+        (["--model.pooling", "median"], r"model.pooling[\s\S]*Literal"),
         (["--training.epochs", "0"], "training.epochs is 0; expected 1 or more"),
         (["--run", "minlm"], r"configs/runs/minlm.yaml is missing; did you mean 'minilm'\?"),
         (["--competition", "sampel"], r"did you mean 'sample'\?"),

@@ -1,0 +1,45 @@
+"""Which pretrained model a run starts from, and the head that reads labels off it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The pretrained model, how a text becomes its input, and the head."""
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """A hub name or a folder with config.json, safetensors weights and a tokenizer."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub."""
+    max_length_tokens: int = 128
+    """Longer texts are cut at their end."""
+    pooling: Literal["mean", "cls", "max", "attention", "pooler", "concat_last"] = "mean"
+    """How token states become one vector: `attention` weighs them by a learned score, `pooler` is the pretrained
+    dense layer over the first token, `concat_last` lays the last `concat_layers` layers side by side."""
+    concat_layers: int = 4
+    """Layers of `concat_last`."""
+    concat_states: Literal["cls", "mean"] = "cls"
+    """What `concat_last` takes of each layer."""
+    head: Literal["linear", "mlp"] = "linear"
+    """`mlp`: dense layer of the encoder's width and ReLU before the last layer."""
+    head_dropout: float = 0.1
+    """Dropout before the head's last layer."""
+    dropout_samples: int = 1
+    """Draws of that dropout, whose logits are averaged; the encoder runs once."""
+
+
+def model_conflicts(model: ModelSettings) -> Iterator[str]:
+    """Every value that cannot work, as sentences."""
+    for name, least in (("max_length_tokens", 4), ("concat_layers", 1), ("dropout_samples", 1)):
+        if getattr(model, name) < least:
+            yield f"model.{name} is {getattr(model, name)}; expected {least} or more"
+    if not 0 <= model.head_dropout < 1:
+        yield f"model.head_dropout is {model.head_dropout}; expected 0 up to, but not, 1"
+    if model.dropout_samples > 1 and not model.head_dropout:
+        yield f"model.dropout_samples is {model.dropout_samples}, but model.head_dropout is 0: all samples are alike"
+    plain = ModelSettings()
+    for name in ("concat_layers", "concat_states"):
+        if model.pooling != "concat_last" and getattr(model, name) != getattr(plain, name):
+            yield f"model.{name} is set, but model.pooling is {model.pooling}; concat_last alone reads it"
