@@ -85,4 +85,5 @@ def loss_conflicts(loss: LossSettings) -> Iterator[str]:
         owners = [owner for owner, prefix in PREFIX_OF.items() if name.startswith(prefix)]
         owners += WEIGHTED if name in ("pos_weight_power", "pos_weight_cap", "label_smoothing") else ()
         if owners and loss.name not in owners:
-            yield f"loss.{name} is set, but loss.name is {loss.name}, which does not read it; {' and '.join(owners)} do"
+            readers = " or ".join(owners)
+            yield f"loss.{name} is set, but loss.name {loss.name} does not read it; take it out, or choose {readers}"

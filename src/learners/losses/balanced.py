@@ -13,7 +13,7 @@ class DistributionBalancedLoss(RowLoss):
     A row is drawn as often as its labels ask for: label i alone would have it 1 / n_i, all its labels together
     sum(1 / n_j); their ratio r, smoothed to alpha + sigmoid(beta (r - mu)), weighs the term of label i.
     Logits move by nu = kappa log((N - n) / n), and the negative term is log(1 + exp(lambda (z - nu))) / lambda.
-    Source: Wu et al. 2020, arXiv:2007.09654, equations 4 to 8.
+    Source: Wu et al. 2020, arXiv:2007.09654, section 3 (without the focal term that its code adds).
     """
 
     takes_soft_targets = False

@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 from scipy.stats import binom
 from torch import nn
 
-from learners.losses.base import RowLoss
+from learners.losses.base import RowLoss, refuse_soft_targets
 from learners.losses.sets import SoftMacroF1Loss
 
 LARGEST_LOGIT = 30.0
@@ -21,7 +21,7 @@ def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> 
     Raises: ValueError: fractional targets that the loss does not take.
     """
     if isinstance(loss, SoftMacroF1Loss):
-        loss(torch.zeros(1, labels.shape[1]), torch.from_numpy(labels.astype(np.float32)))  # refuses fractions
+        refuse_soft_targets(type(loss).__name__, torch.from_numpy(labels))
         return _soft_f1_prior(labels.mean(0), rows_in_batch, loss.smoothing)
     targets, shares = _gather_alike(loss, labels)
     rates = np.clip(labels.mean(0, dtype=np.float64), 1e-6, 1 - 1e-6)
@@ -34,7 +34,9 @@ def _gather_alike(loss: RowLoss, labels: np.ndarray) -> tuple[torch.Tensor, torc
     if loss.takes_soft_targets:
         return torch.from_numpy(labels.mean(0, keepdims=True, dtype=np.float64)), torch.ones(1, dtype=torch.float64)
     rows, counts = np.unique(labels, axis=0, return_counts=True)
-    return torch.from_numpy(rows.astype(np.float64)), torch.from_numpy(counts / len(labels))
+    targets = torch.from_numpy(rows.astype(np.float64))
+    refuse_soft_targets(type(loss).__name__, targets)
+    return targets, torch.from_numpy(counts / len(labels))
 
 
 def _minimise(loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start: np.ndarray) -> float:
@@ -45,7 +47,9 @@ def _minimise(loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start:
         return float(value.detach()), logits.grad.numpy()
 
     bounds = [(-LARGEST_LOGIT, LARGEST_LOGIT)] * len(start)
-    return float(minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds).fun)
+    to_the_end = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
+    found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=to_the_end)
+    return float(found.fun)
 
 
 def _soft_f1_prior(rates: np.ndarray, rows_in_batch: int, smoothing: float) -> float:

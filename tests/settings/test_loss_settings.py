@@ -1,0 +1,41 @@
+import pytest
+
+from settings.loss import LossSettings
+from settings.run import RunSettings
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        (
+            {"focal_gamma": 1.0},
+            "loss.focal_gamma is set, but .* auto does not read it; take it out, or choose focal",
+        ),
+        ({"name": "zlpr", "pos_weight_power": 0.5}, "loss.pos_weight_power is set, but loss.name zlpr"),
+        ({"name": "asymmetric", "label_smoothing": 0.1}, "loss.label_smoothing is set, but loss.name asymmetric"),
+        ({"name": "bce", "balanced_mu": 0.2}, "loss.balanced_mu is set, but loss.name bce"),
+        ({"name": "bce", "f1_smoothing": 0.0}, "loss.f1_smoothing is set, but loss.name bce"),
+        ({"label_smoothing": 1.0}, "loss.label_smoothing is 1.0; expected 0 up to, but not, 1"),
+        ({"name": "asymmetric", "asymmetric_shift": -0.1}, "loss.asymmetric_shift is -0.1; expected 0 up to"),
+        ({"name": "focal", "focal_gamma": -1.0}, "loss.focal_gamma is -1.0; expected 0 or more"),
+        (
+            {"name": "distribution_balanced", "balanced_lambda": 0.0},
+            "balanced_lambda is 0.0; expected more than 0",
+        ),
+        ({"pos_weight_cap": 0.0}, "loss.pos_weight_cap is 0.0; expected more than 0"),
+    ],
+)
+def test_what_cannot_work_or_would_do_nothing_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        RunSettings("encoder", loss=LossSettings(**changed))
+
+
+def test_each_loss_takes_its_own_settings():
+    for changed in (
+        {"name": "focal", "focal_gamma": 1.0, "label_smoothing": 0.1, "pos_weight_power": 0.5},
+        {"name": "asymmetric", "asymmetric_gamma_negative": 2.0, "asymmetric_shift": 0.0},
+        {"name": "distribution_balanced", "balanced_alpha": 0.2, "balanced_kappa": 0.0},
+        {"name": "soft_macro_f1", "f1_smoothing": 0.0},
+        {"name": "zlpr"},
+    ):
+        assert RunSettings("encoder", loss=LossSettings(**changed)).loss.name == changed["name"]
