@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from settings.strict import describe_differences
 
@@ -80,6 +81,26 @@ def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor]
             "Start over with --overwrite, or keep both with --name NEW"
         )
     return tensors, place
+
+
+def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The model's state as `model.<name>`, without what is frozen: a fold of adapters does not save their base."""
+    frozen = _frozen(model)
+    return {f"model.{name}": value for name, value in model.state_dict().items() if not name.startswith(frozen)}
+
+
+def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """The reverse of `model_tensors`. Raises ValueError when names are missing or unknown."""
+    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    missing, unknown = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.startswith(_frozen(model))]
+    if missing or unknown:
+        raise ValueError(f"saved weights do not fit the model: missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+def _frozen(model: nn.Module) -> tuple[str, ...]:
+    """Names of frozen parameters; a quantised one's scales begin with its name."""
+    return tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

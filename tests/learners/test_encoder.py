@@ -11,7 +11,7 @@ from toy_corpus import fold_rows, make_corpus
 
 from learners.checkpoints import CHECKPOINT, WEIGHTS
 from learners.encoder import EncoderLearner
-from learners.encoder_fold import EncoderFold
+from learners.fold_training import FoldTraining
 from learners.interface import Corpus
 from learners.model import TextClassifier
 from learners.progress import Progress
@@ -50,7 +50,7 @@ def test_learns_and_predicts_in_order(run, tmp_path, task):
 
 def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
     corpus = make_corpus()
-    fold = EncoderFold(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+    fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
     before = {name: value.clone() for name, value in fold.model.state_dict().items()}
     for step in range(2):
         fold.place.step = step
@@ -78,10 +78,10 @@ def test_the_head_starts_at_the_labels_log_odds(run, tmp_path):
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     rates = corpus.labels[rows.train].mean(0)
-    model, _ = EncoderLearner(run, corpus).build_fold_model(rows)
+    model = EncoderLearner(run, corpus).build_fold_model(rows, seed=0)
     assert torch.sigmoid(model.head.bias).detach().numpy() == pytest.approx(rates, abs=0.01)
     plain = replace(run, loss=LossSettings(bias_from_prior=False))
-    model, _ = EncoderLearner(plain, corpus).build_fold_model(rows)
+    model = EncoderLearner(plain, corpus).build_fold_model(rows, seed=0)
     assert model.head.bias.abs().max() == 0
 
 
@@ -91,7 +91,7 @@ def test_micro_batches_make_the_same_step(run, tmp_path):
     gradients = []
     for micro in (16, 4):
         learner = EncoderLearner(with_training(run, micro_batch_size=micro), corpus)
-        fold = EncoderFold(learner, fold_rows(corpus, tmp_path))
+        fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
         fold.model.eval()
         fold.optimizer.zero_grad = lambda *_, **__: None
         fold._take_step(fold.rows.train[:15])
@@ -143,7 +143,7 @@ def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
     assert stopped.value.code == 128 + number
     assert (rows.checkpoint_dir / CHECKPOINT).exists()
     learner = EncoderLearner(run, corpus)
-    assert EncoderFold(learner, rows).place.step >= 3
+    assert FoldTraining(learner, rows).place.step >= 3
     again, whole = learner.train_fold(rows), learner.train_fold(fold_rows(corpus, tmp_path / "whole"))
     assert np.array_equal(again.heldout, whole.heldout)
 
@@ -153,7 +153,7 @@ def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, mo
     rows = fold_rows(corpus, tmp_path)
     first = EncoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
-    monkeypatch.setattr(EncoderFold, "_take_step", lambda *_: die())
+    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
     again = EncoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
 
@@ -181,7 +181,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
     corpus = make_corpus()
     learner = EncoderLearner(run, corpus)
-    fold = EncoderFold(learner, fold_rows(corpus, tmp_path))
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
     fold.model.eval()
     rows = np.argsort(learner.tokens.lengths)[[0, -1]]
     with torch.inference_mode():

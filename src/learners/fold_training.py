@@ -1,4 +1,4 @@
-"""The training loop of one fold of an encoder: steps, saves, goes on where it was killed."""
+"""The training loop of one fold, whatever the model: steps, saves, goes on where it was killed."""
 
 import sys
 import time
@@ -12,7 +12,9 @@ from learners.checkpoints import (
     WEIGHTS,
     Place,
     load_checkpoint,
+    model_tensors,
     optimizer_tensors,
+    restore_model,
     restore_optimizer,
     save_checkpoint,
 )
@@ -20,29 +22,25 @@ from learners.collapse import CollapseGuard, update_mean
 from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
-from learners.losses import SUMMED_LOSSES, prior_loss
 from learners.optimizer import build_optimizer, lr_factor, set_lr
-from learners.predicting import predict_logits
 from learners.progress import Progress
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
 
 
-class EncoderFold:
+class FoldTraining:
     """One fold: the model, its optimiser, and the place it has come to."""
 
     def __init__(self, learner, rows: FoldRows):
         self.learner, self.rows, self.accelerator = learner, rows, learner.accelerator
         self.training, self.corpus = learner.run.training, learner.corpus
-        self.labels = torch.from_numpy(self.corpus.labels.astype(np.float32))  # (N, L)
-        model, pos_weight = learner.build_fold_model(rows)
+        seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
+        model = learner.build_fold_model(rows, seed)
         optimizer = build_optimizer(model, learner.run.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.pos_weight = pos_weight.to(self.accelerator.device)
-        self.summed_loss = SUMMED_LOSSES[self.corpus.task]
-        baseline = prior_loss(self.corpus.labels[rows.train], pos_weight, self.corpus.task)
-        self.guard = CollapseGuard(baseline, self.training.collapse_check_after_steps)
+        self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
+        self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
         self.steps_per_epoch = -(-len(rows.train) // self.training.global_batch_size)
         self.identity = learner.identity(rows)
         self.place = self._restore()
@@ -97,11 +95,12 @@ class EncoderFold:
         set_lr(self.optimizer, lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer))
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        rng = np.random.default_rng(seeds)
         micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
         for shares in micro_batches[:-1]:
             with self.accelerator.no_sync(self.model):
-                self._backward(shares, len(rows))
-        self._backward(micro_batches[-1], len(rows))
+                self._backward(shares, len(rows), rng)
+        self._backward(micro_batches[-1], len(rows), rng)
         max_norm = self.learner.run.optimizer.max_grad_norm
         if max_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
@@ -111,16 +110,12 @@ class EncoderFold:
         if (step + 1) % LOSS_EVERY_STEPS == 0:
             self._read_loss(step)
 
-    def _backward(self, shares: list[np.ndarray], rows_in_step: int) -> None:
+    def _backward(self, shares: list[np.ndarray], rows_in_step: int, rng: np.random.Generator) -> None:
         """Gradients of this process's share. The sum is divided by all rows of the step, whoever holds them."""
         mine = shares[self.accelerator.process_index]
         present = len(mine) > 0
         rows = mine if present else self.rows.train[:1]  # a process without rows still takes part, with weight 0
-        inputs = {k: v.to(self.accelerator.device) for k, v in self.learner.tokens.batch(rows).items()}
-        labels = self.labels[rows].to(self.accelerator.device)  # (B, L)
-        with self.accelerator.autocast():
-            logits = self.model(**inputs)  # (B, L)
-        summed = self.summed_loss(logits, labels, self.pos_weight) * present
+        summed = self.learner.summed_loss(self, rows, rng) * present
         self.window_loss += summed.detach()
         # DDP averages gradients over processes, so the share is scaled back up to a sum
         self.accelerator.backward(summed * (self.accelerator.num_processes / rows_in_step))
@@ -141,9 +136,7 @@ class EncoderFold:
         """Show the held-out score (the last epoch's is shown with the predictions) and save."""
         self.place.epoch, self.place.step = self.place.epoch + 1, 0
         if self.place.epoch < self.training.epochs:
-            n_labels = len(self.corpus.label_names)
-            logits = predict_logits(self.accelerator, self.model, self.learner.tokens, self.rows.heldout, n_labels)
-            self.place.history.append(self.score(logits))
+            self.place.history.append(self.score(self.learner.predict(self.model, self.rows.heldout)))
             loss, score = self.place.mean_loss, self.place.history[-1]["macro_f1"]
             self.progress.say(f"epoch {self.place.epoch} ended, loss {loss:.4f}, held-out macro-F1 {score:.4f}")
             self._save(CHECKPOINT)
@@ -158,8 +151,7 @@ class EncoderFold:
     def _save(self, name: str) -> None:
         """The first process writes; the finished weights replace the checkpoint."""
         if self.accelerator.is_main_process:
-            state = self.accelerator.unwrap_model(self.model).state_dict()
-            tensors = {f"model.{key}": value for key, value in state.items()}
+            tensors = model_tensors(self.accelerator.unwrap_model(self.model))
             if name == CHECKPOINT:
                 tensors |= optimizer_tensors(self.optimizer)
                 self.place.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
@@ -174,8 +166,7 @@ class EncoderFold:
             found = load_checkpoint(self.rows.checkpoint_dir / name, self.identity)
             if found is not None:
                 tensors, place = found
-                weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-                self.accelerator.unwrap_model(self.model).load_state_dict(weights)
+                restore_model(self.accelerator.unwrap_model(self.model), tensors)
                 if name == CHECKPOINT:
                     restore_optimizer(self.optimizer, tensors)
                     if self.accelerator.scaler:

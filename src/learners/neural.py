@@ -1,0 +1,105 @@
+"""What every neural learner shares: processes, weights, tokens, and a fold trained, checked and predicted.
+
+A kind of model (encoder.py, decoder.py, generator.py) adds how it is built, and, where it is not a classifier over
+token ids, how it is trained on a batch and how it predicts.
+"""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from learners.collapse import check_logits
+from learners.devices import choose_precision, describe_device, join_processes, use_cores
+from learners.fold_training import FoldTraining
+from learners.heldout import prior_logits
+from learners.interface import Corpus, FoldPredictions, FoldRows
+from learners.losses import build_loss, prior_loss
+from learners.predicting import predict_logits
+from learners.pretrained import find_weights
+from learners.tokens import Tokens, tokenize
+from settings.loading import settings_of
+from settings.run import RunSettings
+
+
+class NeuralLearner:
+    """Finds weights and makes tokens once; every fold starts from the same weights and its own head."""
+
+    uses_all_processes = True
+
+    def __init__(self, run: RunSettings, corpus: Corpus):
+        transformers_logging.disable_progress_bar()
+        use_cores()
+        self.run, self.corpus = run, corpus
+        self.targets = torch.from_numpy(corpus.labels.astype(np.float32))  # (N, L)
+        state = join_processes()
+        self.precision = choose_precision(run.training.precision, state.device)
+        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
+        self.folder, where = find_weights(run.model.name, run.model.revision)
+        self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
+        self.accelerator.print(where)
+
+    @cached_property
+    def tokenizer(self):
+        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens of every text, made at the first fold."""
+        return tokenize(self.tokenizer, self.corpus.texts, self.run.model.max_length_tokens)
+
+    def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
+        """The model this fold starts from, its fresh parts drawn from `seed`; on the CPU, in training mode."""
+        raise NotImplementedError
+
+    def build_fold_loss(self, rows: FoldRows) -> nn.Module:
+        """The loss, with what it needs to know of the fold's training labels."""
+        return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
+
+    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
+        """Mean loss a row of the best answer that ignores the text: what a training must get below."""
+        return prior_loss(loss, self.corpus.labels[rows.train])
+
+    def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
+        inputs = {name: tensor.to(self.accelerator.device) for name, tensor in self.tokens.batch(rows).items()}
+        with self.accelerator.autocast():
+            logits = fold.model(**inputs)  # (B, L)
+        return fold.loss(logits, self.targets[rows].to(self.accelerator.device))
+
+    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        """float32 logits (n, L) of texts `rows`, on every process."""
+        return predict_logits(self.accelerator, model, self.tokens, rows, len(self.corpus.label_names))
+
+    def head_bias(self, rows: FoldRows) -> np.ndarray | None:
+        """float32 (L,) that a fresh head starts from, where the settings ask for it."""
+        if not self.run.loss.bias_from_prior:
+            return None
+        return prior_logits(self.corpus.labels[rows.train], self.corpus.task)
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        fold = FoldTraining(self, rows)
+        try:
+            fold.train()
+            heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
+            check_logits(heldout, f"fold {rows.fold}, held-out rows")
+            score = fold.score(heldout)
+        finally:
+            self.accelerator.free_memory()
+        device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
+        return FoldPredictions(heldout, test, "logits", score, device)
+
+    def identity(self, rows: FoldRows) -> dict:
+        """What a checkpoint must agree with: settings, texts, labels and the fold's rows."""
+        data = hashlib.sha256()
+        for text in self.corpus.texts:
+            data.update(text.encode("utf-8", "surrogatepass") + b"\0")
+        data.update(np.packbits(self.corpus.labels).tobytes())
+        data.update("\0".join(self.corpus.label_names).encode())
+        taught = hashlib.sha256(rows.train.tobytes() + b"|" + rows.heldout.tobytes()).hexdigest()
+        return {**settings_of(self.run), "data_sha256": data.hexdigest(), "fold_rows_sha256": taught}
