@@ -6,6 +6,7 @@ from typing import Literal
 from settings.loss import LossSettings, loss_conflicts
 from settings.model import ModelSettings, model_conflicts
 from settings.optimizer import AdversarialSettings, OptimizerSettings, adversarial_conflicts, optimizer_conflicts
+from settings.prompt import PromptSettings, prompt_conflicts
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class RunSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
     tfidf: TfidfSettings = field(default_factory=TfidfSettings)
     nbsvm: NbsvmSettings = field(default_factory=NbsvmSettings)
     embeddings: EmbeddingsSettings = field(default_factory=EmbeddingsSettings)
@@ -143,3 +145,4 @@ def _conflicts(settings: RunSettings):
     yield from optimizer_conflicts(settings.optimizer)
     yield from adversarial_conflicts(settings.adversarial, training.epochs)
     yield from loss_conflicts(settings.loss)
+    yield from prompt_conflicts(settings.prompt)
