@@ -25,8 +25,7 @@ def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> 
         return _soft_f1_prior(labels.mean(0), rows_in_batch, loss.smoothing)
     targets, shares = _gather_alike(loss, labels)
     rates = np.clip(labels.mean(0, dtype=np.float64), 1e-6, 1 - 1e-6)
-    starts = np.zeros(labels.shape[1]), np.log(rates / (1 - rates))
-    return min(_minimise(loss, targets, shares, start) for start in starts)
+    return _minimise(loss, targets, shares, np.log(rates / (1 - rates)))
 
 
 def _gather_alike(loss: RowLoss, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
