@@ -15,9 +15,10 @@ class ModelSettings:
     """Branch, tag or commit on the hub."""
     max_length_tokens: int = 128
     """Longer texts are cut at their end."""
-    pooling: Literal["mean", "cls", "max", "attention", "pooler", "concat_last"] = "mean"
-    """How token states become one vector: `attention` weighs them by a learned score, `pooler` is the pretrained
-    dense layer over the first token, `concat_last` lays the last `concat_layers` layers side by side."""
+    pooling: Literal["mean", "cls", "last", "max", "attention", "pooler", "concat_last"] = "mean"
+    """How token states become one vector: `last` is the last token's, `attention` weighs them by a learned score,
+    `pooler` is the pretrained dense layer over the first token, `concat_last` lays the last `concat_layers` layers
+    side by side."""
     concat_layers: int = 4
     """Layers of `concat_last`."""
     concat_states: Literal["cls", "mean"] = "cls"
@@ -28,6 +29,8 @@ class ModelSettings:
     """Dropout before the head's last layer."""
     dropout_samples: int = 1
     """Draws of that dropout, whose logits are averaged; the encoder runs once."""
+    pad_token: str = ""
+    """What fills short rows, where a decoder's tokenizer names no token for it; empty takes its end-of-text."""
 
 
 def model_conflicts(model: ModelSettings) -> Iterator[str]:
@@ -43,3 +46,11 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
     for name in ("concat_layers", "concat_states"):
         if model.pooling != "concat_last" and getattr(model, name) != getattr(plain, name):
             yield f"model.{name} is set, but model.pooling is {model.pooling}; concat_last alone reads it"
+
+
+def reader_conflicts(learner: str, model: ModelSettings) -> Iterator[str]:
+    """What a learner that has no use for it was told, as sentences."""
+    if learner == "encoder" and model.pad_token:
+        yield "model.pad_token is set, but learner is encoder, whose tokenizers have one"
+    if learner == "decoder" and model.pooling in ("cls", "pooler", "concat_last"):
+        yield f"model.pooling is {model.pooling}; a decoder's states are pooled by last, mean, max or attention"

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from settings.adapter import AdapterSettings, adapter_conflicts
 from settings.loss import LossSettings, loss_conflicts
-from settings.model import ModelSettings, model_conflicts
+from settings.model import ModelSettings, model_conflicts, reader_conflicts
 from settings.optimizer import AdversarialSettings, OptimizerSettings, adversarial_conflicts, optimizer_conflicts
 from settings.prompt import PromptSettings, prompt_conflicts
 
@@ -79,7 +80,7 @@ class LogisticSettings:
 class RunSettings:
     """One run: a learner and the groups of settings that it reads."""
 
-    learner: Literal["tfidf", "nbsvm", "embeddings", "encoder"]
+    learner: Literal["tfidf", "nbsvm", "embeddings", "encoder", "decoder"]
     """Which entry of the table of learners trains this run."""
     seed: int = 42
     """Seed of everything drawn in training: order, dropout, head."""
@@ -89,6 +90,7 @@ class RunSettings:
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
+    adapter: AdapterSettings = field(default_factory=AdapterSettings)
     tfidf: TfidfSettings = field(default_factory=TfidfSettings)
     nbsvm: NbsvmSettings = field(default_factory=NbsvmSettings)
     embeddings: EmbeddingsSettings = field(default_factory=EmbeddingsSettings)
@@ -105,6 +107,7 @@ READ_BY = {
     "nbsvm": {"learner", "seed", "tfidf", "nbsvm", "logistic"},
     "embeddings": {"learner", "embeddings", "logistic"},
     "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss"},
+    "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "prompt", "adapter"},
 }
 """The groups each learner reads; naming another one in YAML or by flag is refused as a setting without effect."""
 
@@ -146,3 +149,5 @@ def _conflicts(settings: RunSettings):
     yield from adversarial_conflicts(settings.adversarial, training.epochs)
     yield from loss_conflicts(settings.loss)
     yield from prompt_conflicts(settings.prompt)
+    yield from reader_conflicts(settings.learner, settings.model)
+    yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing)
