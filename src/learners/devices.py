@@ -22,18 +22,25 @@ def join_processes() -> PartialState:
     return state
 
 
-def choose_precision(wanted: str, device: torch.device) -> str:
+NOT_IN_FP16 = ("deberta", "deberta-v2")
+"""Architectures whose attention overflows in fp16; DeBERTa-v3 calls itself deberta-v2."""
+
+
+def choose_precision(wanted: str, device: torch.device, model_type: str = "") -> str:
     """Accelerate's name of the precision: bf16 where the hardware computes in it, else fp16 on CUDA, else none.
 
-    Args: wanted: `auto`, `fp32`, `bf16` or `fp16`.
-    Raises: ValueError: fp16 asked of a CPU, where it would silently be fp32.
+    Args: wanted: `auto`, `fp32`, `bf16` or `fp16`.   model_type: the architecture, as its config names it.
+    Raises: ValueError: fp16 asked of a CPU, where it would silently be fp32, or of an architecture that overflows.
     """
     if wanted == "fp16" and device.type == "cpu":
         raise ValueError("training.precision fp16 does nothing on a CPU; use auto, bf16 or fp32")
+    if wanted == "fp16" and model_type in NOT_IN_FP16:
+        raise ValueError(f"training.precision fp16: {model_type} overflows in it; use auto, bf16 or fp32")
     if wanted != "auto":
         return {"fp32": "no"}.get(wanted, wanted)
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        without_bf16 = "no" if model_type in NOT_IN_FP16 else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else without_bf16
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
 
 

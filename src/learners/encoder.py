@@ -6,7 +6,7 @@ accelerate launch src/train.py --run minilm --fold 3
 from torch import nn
 
 from learners.interface import FoldRows
-from learners.model import build_model
+from learners.model import build_model, check_positions
 from learners.neural import NeuralLearner
 
 
@@ -15,4 +15,8 @@ class EncoderLearner(NeuralLearner):
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         n_labels = len(self.corpus.label_names)
-        return build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
+        model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
+        check_positions(model.encoder, int(self.tokens.lengths.max()))
+        if self.run.training.gradient_checkpointing:  # without reentry: the other way loses DDP's hooks
+            model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        return model

@@ -2,10 +2,12 @@
 
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 
+from learners.adversarial import build_adversary
 from learners.batches import plan_epoch, split_step
 from learners.checkpoints import (
     CHECKPOINT,
@@ -19,6 +21,7 @@ from learners.checkpoints import (
     save_checkpoint,
 )
 from learners.collapse import CollapseGuard, update_mean
+from learners.ema import WeightAverage
 from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
@@ -39,6 +42,9 @@ class FoldTraining:
         model = learner.build_fold_model(rows, seed)
         optimizer = build_optimizer(model, learner.run.optimizer)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        bare = self.accelerator.unwrap_model(self.model)
+        self.adversary = build_adversary(bare, learner.run.adversarial)
+        self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
         self.steps_per_epoch = -(-len(rows.train) // self.training.global_batch_size)
@@ -95,20 +101,30 @@ class FoldTraining:
         set_lr(self.optimizer, lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer))
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
-        rng = np.random.default_rng(seeds)
-        micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
-        for shares in micro_batches[:-1]:
-            with self.accelerator.no_sync(self.model):
-                self._backward(shares, len(rows), rng)
-        self._backward(micro_batches[-1], len(rows), rng)
+        self._gather_gradients(rows, np.random.default_rng(seeds))
+        if self.adversary is not None and self.adversary.acts_in(self.place.epoch):
+            shown = self.window_loss.clone()  # the attacked loss is not the one to show
+            with self.adversary.attack():
+                self._gather_gradients(rows, np.random.default_rng(seeds))
+            self.window_loss = shown
         max_norm = self.learner.run.optimizer.max_grad_norm
         if max_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(step)
         self.window_rows += len(rows)
         if (step + 1) % LOSS_EVERY_STEPS == 0:
             self._read_loss(step)
+
+    def _gather_gradients(self, rows: np.ndarray, rng: np.random.Generator) -> None:
+        """Add the gradients of one step's rows, over its micro-batches and all processes."""
+        micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
+        for shares in micro_batches[:-1]:
+            with self.accelerator.no_sync(self.model):
+                self._backward(shares, len(rows), rng)
+        self._backward(micro_batches[-1], len(rows), rng)
 
     def _backward(self, shares: list[np.ndarray], rows_in_step: int, rng: np.random.Generator) -> None:
         """Gradients of this process's share. The sum is divided by all rows of the step, whoever holds them."""
@@ -136,11 +152,14 @@ class FoldTraining:
         """Show the held-out score (the last epoch's is shown with the predictions) and save."""
         self.place.epoch, self.place.step = self.place.epoch + 1, 0
         if self.place.epoch < self.training.epochs:
-            self.place.history.append(self.score(self.learner.predict(self.model, self.rows.heldout)))
+            with self.average.swapped() if self.average is not None else nullcontext():
+                self.place.history.append(self.score(self.learner.predict(self.model, self.rows.heldout)))
             loss, score = self.place.mean_loss, self.place.history[-1]["macro_f1"]
             self.progress.say(f"epoch {self.place.epoch} ended, loss {loss:.4f}, held-out macro-F1 {score:.4f}")
             self._save(CHECKPOINT)
         else:
+            if self.average is not None:
+                self.average.settle()
             self._save(WEIGHTS)
 
     def _stop(self, signal_number: int) -> None:
@@ -154,6 +173,7 @@ class FoldTraining:
             tensors = model_tensors(self.accelerator.unwrap_model(self.model))
             if name == CHECKPOINT:
                 tensors |= optimizer_tensors(self.optimizer)
+                tensors |= self.average.tensors() if self.average is not None else {}
                 self.place.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
             save_checkpoint(self.rows.checkpoint_dir / name, tensors, self.place, self.identity)
             if name == WEIGHTS:
@@ -169,6 +189,8 @@ class FoldTraining:
                 restore_model(self.accelerator.unwrap_model(self.model), tensors)
                 if name == CHECKPOINT:
                     restore_optimizer(self.optimizer, tensors)
+                    if self.average is not None:
+                        self.average.restore(tensors)
                     if self.accelerator.scaler:
                         self.accelerator.scaler.load_state_dict(place.scaler)
                 return place

@@ -1,40 +1,54 @@
-"""A pretrained encoder under a linear head: token ids in, one logit a label out."""
+"""A pretrained encoder under a fresh head: token ids in, one logit a label out."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModel
 
+from learners.heads import Pooling, sample_dropout
 from settings.run import ModelSettings
 
 
 class TextClassifier(nn.Module):
-    """Pools the encoder's last states and reads the labels off the pooled vector."""
+    """Pools the encoder's states and reads the labels off the pooled vector."""
 
     def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings):
         super().__init__()
-        self.encoder, self.pooling = encoder, settings.pooling
-        self.dropout = nn.Dropout(settings.head_dropout)
-        self.head = nn.Linear(encoder.config.hidden_size, n_labels)
+        hidden_size = encoder.config.hidden_size
+        self.encoder, self.head_pooling = encoder, Pooling(hidden_size, settings)
+        width = self.head_pooling.width
+        self.head_dense = None
+        if settings.head == "mlp":
+            self.head_dense = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
+            width = hidden_size
+        self.dropout, self.dropout_samples = nn.Dropout(settings.head_dropout), settings.dropout_samples
+        self.head = nn.Linear(width, n_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T). Returns float32 logits (B, L)."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
-        pooled = states[:, 0] if self.pooling == "cls" else _mean(states, attention_mask)  # (B, H)
-        return self.head(self.dropout(pooled)).float()
+        wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
+        return self.read_labels(output, attention_mask)
+
+    def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Float32 logits (B, L) of what the encoder returned."""
+        pooled = self.head_pooling(output, attention_mask)  # (B, width)
+        if self.head_dense is not None:
+            pooled = self.head_dense(pooled)
+        return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples).float()
 
 
-def _mean(states, attention_mask):
-    mask = attention_mask.unsqueeze(-1).to(states.dtype)
-    return (states * mask).sum(1) / mask.sum(1)
-
-
-def build_model(folder: str, settings: ModelSettings, head_bias: np.ndarray | None, n_labels: int, seed: int):
+def build_model(
+    folder: str | Path, settings: ModelSettings, head_bias: np.ndarray | None, n_labels: int, seed: int
+) -> TextClassifier:
     """The pretrained encoder in float32 with a fresh head drawn from `seed`; its bias is `head_bias` where given.
 
-    Raises: ValueError: weights of the encoder are missing from the folder, so they would be random.
+    Raises: ValueError: weights of the encoder are missing from the folder, so they would be random; or the encoder
+            has not what the settings ask for (a pooler, that many layers).
     """
     torch.manual_seed(seed)
     encoder, info = AutoModel.from_pretrained(
@@ -43,9 +57,37 @@ def build_model(folder: str, settings: ModelSettings, head_bias: np.ndarray | No
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
         raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    if getattr(encoder, "pooler", None) is not None:
+    _check_fit(folder, encoder, settings, info["missing_keys"])
+    if settings.pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # its output is not read; unused parameters would stall DDP
     model = TextClassifier(encoder, n_labels, settings)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
     return model.train()  # from_pretrained hands the encoder over without dropout
+
+
+def _check_fit(folder, encoder, settings, missing_keys):
+    """Raise ValueError where the settings ask for more than the encoder has."""
+    if settings.pooling == "pooler":
+        if getattr(encoder, "pooler", None) is None:
+            raise ValueError(f"{folder}: {type(encoder).__name__} has no pooler; set model.pooling to cls or mean")
+        if any("pooler" in key for key in missing_keys):
+            raise ValueError(f"{folder}: the weights hold no pooler, it would be random; set model.pooling to cls")
+    n_layers = encoder.config.num_hidden_layers
+    if settings.pooling == "concat_last" and settings.concat_layers > n_layers:
+        raise ValueError(f"{folder}: {n_layers} layers, model.concat_layers is {settings.concat_layers}")
+
+
+def check_positions(encoder: nn.Module, longest: int) -> None:
+    """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if table is None:
+        return
+    n_positions = table.num_embeddings
+    if table.padding_idx is not None:  # RoBERTa's kin count positions from the one after padding's
+        n_positions -= table.padding_idx + 1
+    if longest > n_positions:
+        raise ValueError(
+            f"the longest text has {longest} tokens, {type(encoder).__name__} has {n_positions} positions; "
+            f"set --model.max_length_tokens {n_positions}"
+        )

@@ -21,7 +21,8 @@ from learners.heldout import prior_logits
 from learners.interface import Corpus, FoldPredictions, FoldRows
 from learners.losses import build_loss, prior_loss
 from learners.predicting import predict_logits
-from learners.pretrained import find_weights
+from learners.pretrained import find_weights, read_model_type
+from learners.r_drop import repeat_inputs, sum_r_drop
 from learners.tokens import Tokens, tokenize
 from settings.loading import settings_of
 from settings.run import RunSettings
@@ -38,9 +39,9 @@ class NeuralLearner:
         self.run, self.corpus = run, corpus
         self.targets = torch.from_numpy(corpus.labels.astype(np.float32))  # (N, L)
         state = join_processes()
-        self.precision = choose_precision(run.training.precision, state.device)
-        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
         self.folder, where = find_weights(run.model.name, run.model.revision)
+        self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
+        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
         self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
         self.accelerator.print(where)
 
@@ -68,9 +69,12 @@ class NeuralLearner:
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
         inputs = {name: tensor.to(self.accelerator.device) for name, tensor in self.tokens.batch(rows).items()}
+        targets, alpha = self.targets[rows].to(self.accelerator.device), self.run.loss.r_drop_alpha
         with self.accelerator.autocast():
-            logits = fold.model(**inputs)  # (B, L)
-        return fold.loss(logits, self.targets[rows].to(self.accelerator.device))
+            logits = fold.model(**(repeat_inputs(inputs) if alpha else inputs))  # (B, L); twice B with R-Drop
+        if alpha:
+            return sum_r_drop(fold.loss, logits, targets, alpha, self.corpus.task)
+        return fold.loss(logits, targets)
 
     def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
         """float32 logits (n, L) of texts `rows`, on every process."""

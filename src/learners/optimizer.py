@@ -9,11 +9,12 @@ from settings.run import OptimizerSettings
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Four groups: encoder and head, each with and without weight decay. `peak_lr` is kept in each group."""
+    """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group."""
+    shares = layer_shares(model, settings.layer_decay)
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            peak_lr = settings.head_lr if name.startswith("head.") else settings.lr
+            peak_lr = settings.head_lr if name.startswith("head") else settings.lr * shares.get(name, 1.0)
             decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((peak_lr, decay), []).append(parameter)
     return torch.optim.AdamW(
@@ -24,12 +25,51 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     )
 
 
+def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Share of the encoder's rate by parameter name, where it is below 1.
+
+    The top layer has 1, each layer below `layer_decay` times the one above it, and everything called embedding the
+    least. Example: 2 layers, 0.9 -> embeddings 0.81, first layer 0.9, second layer 1.
+    Raises: ValueError: no list of as many layers as the model's config counts.
+    Source: Howard and Ruder 2018, arXiv:1801.06146, section 3.2; Clark et al. 2020, arXiv:2003.10555, appendix A.
+    """
+    if layer_decay == 1:
+        return {}
+    prefix, layers = _find_layers(model)
+    n_layers, shares = len(layers), {}
+    for name, _ in model.named_parameters():
+        if name.startswith(prefix):
+            below_top = n_layers - 1 - int(name.removeprefix(prefix).split(".", 1)[0])
+            shares[name] = layer_decay**below_top
+        elif "embed" in name:
+            shares[name] = layer_decay**n_layers
+    return shares
+
+
+def _find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The encoder's layers and what their parameters' names begin with."""
+    for module in model.modules():
+        n_layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+        for name, layers in model.named_modules():
+            if n_layers and isinstance(layers, nn.ModuleList) and len(layers) == n_layers:
+                return f"{name}.", layers
+    raise ValueError(
+        f"optimizer.layer_decay: {type(model).__name__} has no list of layers as long as its config says; set it to 1"
+    )
+
+
 def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
     """Share of the peak rate at optimiser step `step`, counted from 0.
 
     Example: linear, n_steps=10, warmup_fraction=0.2 -> 0.5, 1.0, 1.0, 0.875, ..., 0.125
+    Raises: ValueError: the warm-up is as long as the training, so the peak rate would never be reached.
     """
-    n_warmup = math.ceil(settings.warmup_fraction * n_steps)
+    n_warmup = settings.warmup_steps or math.ceil(settings.warmup_fraction * n_steps)
+    if settings.warmup_steps >= n_steps:
+        raise ValueError(
+            f"optimizer.warmup_steps is {settings.warmup_steps}, the training has {n_steps} steps; "
+            "lower it, or set it to 0 and --optimizer.warmup_fraction 0.1"
+        )
     if step < n_warmup:
         return (step + 1) / n_warmup
     done = (step - n_warmup) / max(1, n_steps - n_warmup)

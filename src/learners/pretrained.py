@@ -40,13 +40,23 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
             f"Check the name, or download it elsewhere and set --model.name FOLDER"
         ) from error
 
-
     if not _is_whole(downloaded):
         raise ValueError(
             f"model.name {name!r}, revision {revision!r}: the hub has no safetensors weights of it, and pickled ones "
             "are not loaded. Look for a revision with model.safetensors (often refs/pr/N), or convert them elsewhere"
         )
     return downloaded, f"weights of {name} from the hub"
+
+
+def read_model_type(folder: Path) -> str:
+    """The architecture as config.json names it, such as `deberta-v2`. Raises ValueError where it names none."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise ValueError(f"{path} is missing; model.name must be a hub name or a folder that save_pretrained wrote")
+    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    if model_type is None:
+        raise ValueError(f"{path} names no model_type; save the model with transformers' save_pretrained")
+    return model_type
 
 
 def _find_cached(name: str, revision: str) -> Path | None:

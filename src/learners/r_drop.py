@@ -1,0 +1,31 @@
+"""R-Drop: each text passes through dropout twice, and the two answers must agree."""
+
+import torch
+from torch import nn
+
+
+def repeat_inputs(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Each tensor (B, ...) twice, one after the other, (2B, ...): one pass of the model draws two dropouts a text."""
+    return {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+
+
+def sum_r_drop(loss: nn.Module, logits: torch.Tensor, targets: torch.Tensor, alpha: float, task: str) -> torch.Tensor:
+    """The mean of the two passes' losses + alpha * their disagreement, summed over rows.
+
+    Args:   logits: float32 (2B, L), of `repeat_inputs`.   targets: float32 (B, L).
+    Source: Liang et al. 2021, arXiv:2106.14448, eq. 4; halved, so that agreeing answers have the plain loss.
+    """
+    first, second = logits.chunk(2)
+    return (loss(first, targets) + loss(second, targets)) / 2 + alpha * sum_disagreement(first, second, task)
+
+
+def sum_disagreement(first: torch.Tensor, second: torch.Tensor, task: str) -> torch.Tensor:
+    """The mean of KL(p, q) and KL(q, p), summed over rows: of the labels' distribution (multiclass), or of each
+    label's own, averaged over labels (multilabel). logits, float32 (B, L).
+
+    Both directions together are (p - q) * (log p - log q); of a coin, (p - q) times the difference of the logits.
+    """
+    if task == "multiclass":
+        first, second = first.log_softmax(-1), second.log_softmax(-1)
+        return ((first.exp() - second.exp()) * (first - second)).sum() / 2
+    return ((first.sigmoid() - second.sigmoid()) * (first - second)).sum() / (2 * first.shape[1])
