@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from competition.cleaning import clean_texts
 from competition.fetch import ensure_data
 from competition.tables import Tables, load_tables
 from folding.draw import draw_folds
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         show_plan(job, wanted, todo)
     if not todo:
         return
-    texts = (*tables.train_texts, *tables.test_texts)
+    texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
     learner = build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task))
     if is_first or learner.uses_all_processes:
         for fold in todo:

@@ -10,6 +10,7 @@ import pytest
 
 import blend
 import train
+from learners.table import build_learner
 
 PROJECT = Path(__file__).resolve().parents[1]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
@@ -154,3 +155,17 @@ def test_tfidf_needs_no_torch(places, toy_competition):
     )
     finish(start(sys.executable, "-c", code))
     assert fold_file(places, 0, "tfidf").exists()
+
+
+def test_the_learner_reads_clean_texts_and_the_ledger_the_given_ones(places, toy_competition, monkeypatch):
+    data = places.data("toy") / "train.csv"
+    data.write_text(data.read_text().replace("r0,", "r0,@me https://x.y #so ", 1))
+    seen = []
+    build = lambda run, corpus: seen.append(corpus) or build_learner(run, corpus)  # noqa: E731
+    monkeypatch.setattr(train, "build_learner", build)
+    flags = ["--cleaning.urls", "true", "--cleaning.users", "true", "--cleaning.hashtags", "true"]
+    train.main(["--competition", "toy", "--run", "tfidf", "--fold", "0", *flags])
+    train.main(["--competition", "toy", "--run", "tfidf", "--fold", "0", "--name", "as-given"])
+    clean, given = (corpus.texts[0] for corpus in seen)
+    assert clean.startswith("<USER> <URL> <HASHTAG> so ") and given.startswith("@me https://x.y #so ")
+    assert seen[0].texts[1:] == seen[1].texts[1:]

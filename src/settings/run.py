@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from settings.adapter import AdapterSettings, adapter_conflicts
+from settings.augmentation import AugmentationSettings, augmentation_conflicts
+from settings.cleaning import CleaningSettings, cleaning_conflicts
 from settings.loss import LossSettings, loss_conflicts
 from settings.model import ModelSettings, model_conflicts, reader_conflicts
 from settings.optimizer import AdversarialSettings, OptimizerSettings, adversarial_conflicts, optimizer_conflicts
@@ -89,6 +91,8 @@ class RunSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    cleaning: CleaningSettings = field(default_factory=CleaningSettings)
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     tfidf: TfidfSettings = field(default_factory=TfidfSettings)
@@ -103,11 +107,11 @@ class RunSettings:
 
 
 READ_BY = {
-    "tfidf": {"learner", "seed", "tfidf", "logistic"},
-    "nbsvm": {"learner", "seed", "tfidf", "nbsvm", "logistic"},
-    "embeddings": {"learner", "embeddings", "logistic"},
-    "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss"},
-    "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "prompt", "adapter"},
+    "tfidf": {"learner", "seed", "cleaning", "tfidf", "logistic"},
+    "nbsvm": {"learner", "seed", "cleaning", "tfidf", "nbsvm", "logistic"},
+    "embeddings": {"learner", "cleaning", "embeddings", "logistic"},
+    "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss", "cleaning", "augmentation"},
+    "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "adapter"},
 }
 """The groups each learner reads; naming another one in YAML or by flag is refused as a setting without effect."""
 
@@ -148,6 +152,8 @@ def _conflicts(settings: RunSettings):
     yield from optimizer_conflicts(settings.optimizer)
     yield from adversarial_conflicts(settings.adversarial, training.epochs)
     yield from loss_conflicts(settings.loss)
+    yield from cleaning_conflicts(settings.cleaning, has_tokenizer="model" in READ_BY[settings.learner])
+    yield from augmentation_conflicts(settings.augmentation)
     yield from prompt_conflicts(settings.prompt)
     yield from reader_conflicts(settings.learner, settings.model)
     yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing)
