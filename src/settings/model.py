@@ -14,7 +14,9 @@ class ModelSettings:
     revision: str = "main"
     """Branch, tag or commit on the hub."""
     max_length_tokens: int = 128
-    """Longer texts are cut at their end."""
+    """Longer texts are cut: at their end, or in their middle where `tail_share` says so."""
+    tail_share: float = 0.0
+    """Of a text that is cut, the share of the kept tokens that comes from its end; 0 keeps the beginning alone."""
     pooling: Literal["mean", "cls", "last", "max", "attention", "pooler", "concat_last"] = "mean"
     """How token states become one vector: `last` is the last token's, `attention` weighs them by a learned score,
     `pooler` is the pretrained dense layer over the first token, `concat_last` lays the last `concat_layers` layers
@@ -38,8 +40,9 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
     for name, least in (("max_length_tokens", 4), ("concat_layers", 1), ("dropout_samples", 1)):
         if getattr(model, name) < least:
             yield f"model.{name} is {getattr(model, name)}; expected {least} or more"
-    if not 0 <= model.head_dropout < 1:
-        yield f"model.head_dropout is {model.head_dropout}; expected 0 up to, but not, 1"
+    for name in ("head_dropout", "tail_share"):
+        if not 0 <= getattr(model, name) < 1:
+            yield f"model.{name} is {getattr(model, name)}; expected 0 up to, but not, 1"
     if model.dropout_samples > 1 and not model.head_dropout:
         yield f"model.dropout_samples is {model.dropout_samples}, but model.head_dropout is 0: all samples are alike"
     plain = ModelSettings()

@@ -1,0 +1,39 @@
+"""Rows with rare labels are seen more often; a function of a fold's training rows, so no copy crosses a fold."""
+
+import numpy as np
+
+from settings.augmentation import AugmentationSettings
+
+
+def oversample(
+    rows: np.ndarray, labels: np.ndarray, settings: AugmentationSettings, rng: np.random.Generator
+) -> np.ndarray:
+    """Append rows that carry a rare label, drawn with replacement.
+
+    Args:    rows: int64 (n,), the fold's training rows.   labels: bool (N, L), of all rows; only `rows` are read.
+    Returns: int64 (n + round(factor x rows with a rare label),): `rows`, then the drawn ones; its length does not
+             depend on `rng`.
+    Raises:  ValueError: no label is rare.
+    """
+    if not settings.oversample_factor:
+        return rows
+    labels = labels[rows]
+    carriers = rows[labels[:, find_rare(labels, settings)].any(1)]
+    drawn = rng.choice(carriers, round(settings.oversample_factor * len(carriers)))
+    return np.concatenate([rows, drawn])
+
+
+def find_rare(labels: np.ndarray, settings: AugmentationSettings) -> np.ndarray:
+    """int64 (R,): the rare labels among those that the training rows (n, L) have. Raises as `oversample` does."""
+    counts = labels.sum(0)
+    there = np.flatnonzero(counts)
+    if settings.oversample_k_rarest:
+        return there[np.argsort(counts[there], kind="stable")[: settings.oversample_k_rarest]]
+    rare = there[counts[there] < settings.oversample_rarer_than * len(labels)]
+    if len(rare) == 0:
+        least = counts[there].min() / len(labels)
+        raise ValueError(
+            f"augmentation.oversample_rarer_than is {settings.oversample_rarer_than}, but the rarest label stands in "
+            f"{least:.4g} of the training rows; raise it, or take augmentation.oversample_k_rarest"
+        )
+    return rare
