@@ -1,0 +1,65 @@
+"""What the linear learners share: a fold's features, weights fitted on its training rows, logits of the others."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from learners.heldout import label_log_odds, score_heldout
+from learners.interface import Corpus, FoldPredictions, FoldRows
+from settings.run import LogisticSettings, RunSettings
+
+MAX_STEPS = 2000
+
+
+class LinearLearner:
+    """A kind of features (tfidf.py, nbsvm.py, embeddings.py) says how they are made and how weights are fitted."""
+
+    uses_all_processes = False
+
+    def __init__(self, run: RunSettings, corpus: Corpus):
+        self.run, self.corpus = run, corpus
+
+    def fold_features(self, rows: FoldRows):
+        """Matrices (n, D) of the fold's training rows, its held-out rows and the test rows; fitted on the first."""
+        raise NotImplementedError
+
+    def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (D, L) and bias (L,) for training rows' features (n, D) and labels, bool (n, L)."""
+        raise NotImplementedError
+
+    def device(self) -> str:
+        """Where the fold was trained."""
+        return "cpu"
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        labels = self.corpus.labels[rows.train]
+        train, heldout, test = self.fold_features(rows)
+        weights, bias = self.fit(train, labels)
+        heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
+        score = score_heldout(heldout, self.corpus.labels[rows.heldout], labels.mean(0), self.corpus.task)
+        return FoldPredictions(heldout, test, "logits", score, self.device())
+
+    def to_logits(self, margins: np.ndarray) -> np.ndarray:
+        """float32 logits (n, L) of what weights and bias give."""
+        return margins.astype(np.float32)
+
+
+def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:
+    """One multinomial logistic regression.
+
+    Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row.
+    Returns: weights float64 (D, L) and bias (L,); a label that is never there gets its log-odds alone.
+    """
+    weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
+    model = build_model(settings).fit(features, labels.argmax(1))
+    if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes
+        weights[:, model.classes_] = np.stack([-model.coef_[0], model.coef_[0]], 1) / 2
+        bias[model.classes_] = np.array([-1, 1]) * model.intercept_[0] / 2
+    else:
+        weights[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
+    return weights, bias
+
+
+def build_model(settings: LogisticSettings) -> LogisticRegression:
+    """scikit-learn's model by its solver without a random state."""
+    weighing = "balanced" if settings.balanced else None
+    return LogisticRegression(C=settings.inverse_regularization, class_weight=weighing, max_iter=MAX_STEPS)
