@@ -22,9 +22,11 @@ def add_flags(parser) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("make_folds.py", argv, add_flags)
-    for line in ensure_data(job.competition_name, job.competition, job.places):
-        print(line)
-    tables = load_tables(job.competition, job.places.data(job.competition_name))
+    data_dir = job.places.data(job.competition_name)
+    with hold_lock(data_dir.with_name(f".{job.competition_name}.lock")):
+        for line in ensure_data(job.competition_name, job.competition, job.places):
+            print(line)
+    tables = load_tables(job.competition, data_dir)
     folds, verdict = draw_or_keep(job, tables)
     print(f"{job.places.folds(job.competition_name).relative_to(job.places.root)}: {verdict}")
     show(folds, tables)

@@ -2,9 +2,13 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from competition.goemotions import goemotions_files
+from competition.kaggle_download import download_files
 from competition.problems import shown_path
 from competition.sample import sample_files
 from settings.competition import CompetitionSettings, FilesSettings
@@ -30,20 +34,33 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, places:
     absent = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
     if not absent:
         return []
-    if not by_us:
-        where = shown_path(folder)
+    where = shown_path(folder)
+    if files.source == "by_hand":
         raise ValueError(f"{where}: {', '.join(absent)} not there. {how_to_get(competition_name, files)}")
-    contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
-    for name in absent:
-        _write_whole(folder / name, contents[name])
-    return [f"{shown_path(folder)}: {', '.join(absent)} written ({origin})"]
+    if files.source == "kaggle":
+        origin = _fill_from_kaggle(competition_name, files, folder, absent)
+    else:
+        contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
+        for name in absent:
+            with _writing(folder / name) as file:
+                file.write(contents[name])
+    return [f"{where}: {', '.join(absent)} written ({origin})"]
+
+
+def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path, absent: list[str]) -> str:
+    """Where they came from. Raises ValueError with the commands that do the same by hand."""
+    try:
+        return download_files(files.kaggle or competition_name, folder, absent, _writing)
+    except ValueError as error:
+        where = f"{shown_path(folder)}: {', '.join(absent)} not there, and not fetched: {error}"
+        raise ValueError(f"{where}. By hand: {how_to_get(competition_name, files)}") from error
 
 
 def how_to_get(competition_name: str, files: FilesSettings) -> str:
     """What fills data/<competition>/, as a sentence."""
     folder = f"data/{competition_name}"
     if files.source == "kaggle" or files.kaggle:
-        slug = files.kaggle or "<slug>"
+        slug = files.kaggle or competition_name
         return (
             f"Run: kaggle competitions download -c {slug} -p {folder} && unzip {folder}/{slug}.zip -d {folder} "
             f"(accept the rules on https://www.kaggle.com/competitions/{slug}/rules first)"
@@ -53,13 +70,14 @@ def how_to_get(competition_name: str, files: FilesSettings) -> str:
     return f"Run: python src/make_folds.py --competition {competition_name} (files.source {files.source} fills it)"
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a kill leaves it whole or absent."""
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name when the block ends, so that a kill leaves it whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(handle, "wb") as file:
-            file.write(data)
+            yield file
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:

@@ -29,6 +29,11 @@ class Places:
     def submissions(self, competition: str) -> Path:
         return self.root / "submissions" / competition
 
+    @property
+    def submissions_log(self) -> Path:
+        """One row a submission that was handed in, of all competitions."""
+        return self.root / "submissions" / "log.csv"
+
     def checkpoints(self, competition: str, run: str) -> Path:
         return self.root / "checkpoints" / competition / run
 

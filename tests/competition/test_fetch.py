@@ -146,7 +146,7 @@ def test_no_network_says_what_to_do(here, public, monkeypatch):
         ({}, "train.csv, test.csv, sample_submission.csv not there. Put it into data/mine/"),
         ({"train": "my.tsv"}, "my.tsv, test.csv"),
         (
-            {"source": "kaggle", "kaggle": "emo-2024"},
+            {"kaggle": "emo-2024"},
             r"kaggle competitions download -c emo-2024 -p data/mine && unzip data/mine/emo-2024.zip -d data/mine",
         ),
         ({"source": "sample", "train": "my.csv"}, "files.source sample fills train.csv, test.csv"),

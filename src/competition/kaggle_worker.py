@@ -1,0 +1,143 @@
+"""competition/: the process in which the kaggle client runs, apart from ours.
+
+Importing the client authenticates, prints, makes folders and may end the process; a call of it may wait for ever. Here
+it can do all that: one JSON request a line comes in, one JSON reply a line goes out, and what the client printed goes
+along. Started by competition/kaggle_client.py as `python -P -m competition.kaggle_worker TIMEOUT_SECONDS`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+
+PAGE_SIZE = 100
+SMALLEST_PAGE = 20
+"""What the server shows where it knows better than PAGE_SIZE; a page shorter than this is the last."""
+MOST_PAGES = 100
+LAST = {"asked": ""}
+"""The last thing that Kaggle was asked, as `CreateSubmission`."""
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # nothing but replies goes out there
+    api = None
+    for line in sys.stdin:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                api = api or _sign_in(float(sys.argv[1]))
+                request = json.loads(line)
+                reply = {"value": CALLS[request.pop("call")](api, **request)}
+            except SystemExit:
+                reply = {"error": {"kind": "credentials", "status": None, "message": "", "asked": ""}}
+            except Exception as error:  # whatever the client raises becomes a reply; nothing is lost
+                reply = {"error": _describe(error)}
+        replies.write(json.dumps({**reply, "said": said.getvalue()}) + "\n")
+        replies.flush()
+
+
+def _sign_in(timeout_seconds: float):
+    """The client, ready to be called. Raises SystemExit where it finds no credentials."""
+    import requests
+
+    send = requests.Session.send
+
+    def send_with_limit(session, request, **options):  # the client sets none, and would wait for ever
+        LAST["asked"] = request.url.rsplit("/", 1)[-1]
+        return send(session, request, **{**options, "timeout": options.get("timeout") or timeout_seconds})
+
+    requests.Session.send = send_with_limit
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+    api = KaggleApi()
+    api.authenticate()
+    return api
+
+
+def _describe(error: Exception) -> dict:
+    import requests
+
+    response = getattr(error, "response", None)
+    status = response.status_code if response is not None else None
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, requests.HTTPError):
+        kind, message = "http", f"{status}: {error}"
+    elif isinstance(error, requests.Timeout | TimeoutError):
+        kind = "timeout"
+    elif isinstance(error, requests.RequestException | ConnectionError):
+        kind, message = "network", _innermost(error)
+    elif isinstance(error, json.JSONDecodeError):
+        kind, message = "network", "the answer is no JSON; does a proxy or a login page stand between?"
+    else:
+        kind = "client"
+    return {"kind": kind, "status": status, "message": message, "asked": LAST["asked"]}
+
+
+def _innermost(error: BaseException) -> str:
+    """The cause below all wrapping, as `ConnectionRefusedError: [Errno 111] Connection refused`."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return f"{type(error).__name__}: {error}"
+
+
+def _limits(api, slug: str) -> dict:
+    limits = api.competition_get_submission_limits(slug)
+    names = ("num_today", "num_total", "num_allowed_now", "limited_by_total")
+    return {name: getattr(limits, name) for name in names}
+
+
+def _submit(api, slug: str, path: str, message: str) -> dict:
+    answer = api.competition_submit(path, message, slug, quiet=True)
+    failed = answer.message == api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE
+    return {"message": answer.message, "ref": answer.ref, "uploaded": not failed}
+
+
+def _list(api, slug: str) -> list[dict]:
+    """All pages; the listing does not say how many there are, so a short one or one without anything new ends it."""
+    found = {}
+    for page in range(1, MOST_PAGES + 1):
+        listed = [_plain(one) for one in api.competition_submissions(slug, page_number=page, page_size=PAGE_SIZE) or []]
+        fresh = {one["ref"]: one for one in listed if one["ref"] not in found}
+        found |= fresh
+        if len(fresh) < SMALLEST_PAGE:
+            break
+    return list(found.values())
+
+
+def _get(api, slug: str, ref: int) -> dict:
+    from kagglesdk.competitions.types.competition_api_service import ApiGetSubmissionRequest
+
+    request = ApiGetSubmissionRequest()
+    request.ref = ref
+    with api.build_kaggle_client() as client:
+        return _plain(client.competitions.competition_api_client.get_submission(request))
+
+
+def _download(api, slug: str, folder: str) -> list[str]:
+    api.competition_download_files(slug, path=folder, force=True, quiet=True)
+    return sorted(os.listdir(folder))
+
+
+def _plain(one) -> dict:
+    """One submission as JSON can hold it."""
+    return {
+        "ref": one.ref,
+        "date": one.date.strftime("%Y-%m-%dT%H:%M:%SZ") if one.date else "",
+        "file_name": one.file_name or "",
+        "description": one.description or "",
+        "status": one.status.name.lower(),
+        "public_score": one.public_score or "",
+        "private_score": one.private_score or "",
+        "error_description": one.error_description or "",
+        "total_bytes": one.total_bytes or 0,
+    }
+
+
+CALLS = {"limits": _limits, "submit": _submit, "list": _list, "get": _get, "download": _download}
+
+if __name__ == "__main__":
+    main()
