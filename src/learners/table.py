@@ -7,7 +7,11 @@ from settings.run import RunSettings
 
 LEARNERS = {
     "tfidf": "learners.tfidf:TfidfLearner",
+    "nbsvm": "learners.nbsvm:NbsvmLearner",
+    "embeddings": "learners.embeddings:EmbeddingsLearner",
     "encoder": "learners.encoder:EncoderLearner",
+    "decoder": "learners.decoder:DecoderLearner",
+    "generator": "learners.generator:GeneratorLearner",
 }
 
 
