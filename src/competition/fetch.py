@@ -40,7 +40,8 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, places:
     if files.source == "kaggle":
         origin = _fill_from_kaggle(competition_name, files, folder, absent)
     else:
-        contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root)
+        groups = tuple(competition.labels.groups)
+        contents, origin = sample_files() if files.source == "sample" else goemotions_files(places.root, groups)
         for name in absent:
             with _writing(folder / name) as file:
                 file.write(contents[name])
@@ -59,6 +60,8 @@ def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path,
 def how_to_get(competition_name: str, files: FilesSettings) -> str:
     """What fills data/<competition>/, as a sentence."""
     folder = f"data/{competition_name}"
+    if files.instructions:
+        return f"{files.instructions} (into {folder}/)"
     if files.source == "kaggle" or files.kaggle:
         slug = files.kaggle or competition_name
         return (

@@ -22,8 +22,10 @@ PUBLIC_NAMES = {"labels.txt": "emotions.txt"}
 TIMEOUT_SECONDS = 60
 
 
-def goemotions_files(root: Path) -> tuple[dict[str, bytes], str]:
+def goemotions_files(root: Path, answered: tuple[str, ...] = ()) -> tuple[dict[str, bytes], str]:
     """The four files by name, and where the rows came from; texts stay as they are, exact duplicates included.
+
+    `answered` are the label columns of the sample submission where they are groups; empty takes the 28 labels.
 
     Raises: ValueError: a file is not the official one, or it is not at hand and cannot be downloaded.
     """
@@ -37,13 +39,13 @@ def goemotions_files(root: Path) -> tuple[dict[str, bytes], str]:
                 f"{origin}: {name} is not the official file: {len(data)} bytes, sha256 {found}, "
                 f"expected {SHA256[name]}. Remove it, or unset FOLDBLEND_SHARED to download it"
             )
-    return _converted(raw), f"from {origin}, checked by sha256"
+    return _converted(raw, answered), f"from {origin}, checked by sha256"
 
 
-def _converted(raw: dict[str, bytes]) -> dict[str, bytes]:
+def _converted(raw: dict[str, bytes], answered: tuple[str, ...]) -> dict[str, bytes]:
     train = [_fields(line) for line in _lines(raw["train.tsv"])]
     heldout = [(part, *_fields(line)) for part in ("dev", "test") for line in _lines(raw[f"{part}.tsv"])]
-    names = _lines(raw["labels.txt"])
+    names = answered or tuple(_lines(raw["labels.txt"]))
     return {
         "train.csv": table_bytes(("id", "text", "labels"), [(row, text, labels) for text, labels, row in train]),
         "test.csv": table_bytes(("id", "text"), [(row, text) for _, text, _, row in heldout]),

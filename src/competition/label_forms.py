@@ -25,6 +25,8 @@ class LabelForm:
     delimiter: str = ","
     values: str = "names"
     one_a_row: bool = False
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Labels that are read as one, in the order of the columns of `read_labels`; empty leaves each to itself."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -39,14 +41,20 @@ class LabelForm:
 
 
 def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
-    """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label."""
+    """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label.
+
+    L is the number of names, or of groups where there are any: a row has a group when it has one of its labels.
+    """
     if form.form == "columns":
         labels = _from_columns(table, form.names, problems)
     else:
         labels = _from_cells(table.column(form.column), form, problems)
     if form.one_a_row and not problems:
         _check_one_a_row(labels, form, problems)
-    return labels
+    if not form.groups:
+        return labels
+    position = {name: k for k, name in enumerate(form.names)}
+    return np.stack([labels[:, [position[name] for name in group]].any(axis=1) for group in form.groups], axis=1)
 
 
 def _from_columns(table: TextTable, names: Sequence[str], problems: Problems) -> np.ndarray:

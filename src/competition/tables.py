@@ -83,9 +83,11 @@ def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm
 
 
 def train_label_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
-    """How train.csv writes labels."""
+    """How train.csv writes labels; `label_names` are those that are handed in."""
     labels, one_a_row = competition.labels, competition.task == "multiclass"
-    return LabelForm(labels.form, tuple(label_names), labels.column, labels.delimiter, labels.values, one_a_row)
+    names = labels.names if labels.groups else tuple(label_names)
+    groups = tuple(labels.groups.values())
+    return LabelForm(labels.form, names, labels.column, labels.delimiter, labels.values, one_a_row, groups)
 
 
 def build_texts(table: TextTable, text: TextSettings) -> list[str]:
@@ -129,7 +131,7 @@ def _check_train(
 
 def _check_sample(competition: CompetitionSettings, table: TextTable | None, report: Problems) -> tuple[str, ...]:
     """The label names, given or taken from the sample submission; empty where neither can be had."""
-    names, answer, id_column = competition.labels.names, competition.submission, competition.id_column
+    names, answer, id_column = competition.labels.answered, competition.submission, competition.id_column
     if table is None:
         return names
     in_columns = answer.form in ("columns", "probabilities")

@@ -25,6 +25,8 @@ class FilesSettings:
     """`none`: in train and test, quote characters are ordinary text and a field cannot hold the separator."""
     source: Literal["by_hand", "sample", "goemotions", "kaggle"] = "by_hand"
     """How data/<competition>/ is filled where it is empty."""
+    instructions: str = ""
+    """With `by_hand`: where the files come from and how they get their form; said where they are absent."""
     kaggle: str = ""
     """The competition's slug on Kaggle; empty where it has none."""
 
@@ -53,6 +55,13 @@ class LabelsSettings:
     """What `delimited` and `class` cells hold; number k is the k-th of `names`, from 0."""
     names: tuple[str, ...] = ()
     """Label names in submission order; empty takes them from the sample submission's columns after the id."""
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of a group -> labels of `names`. Rows are read as their groups, which are then the labels, in this order."""
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """The labels that are learned and handed in; empty where the sample submission must say."""
+        return tuple(self.groups) or self.names
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ def _conflicts(settings: CompetitionSettings):
     if submission.form in ("delimited", "class") and not labels.names:
         yield "labels.names is needed: the sample submission has no label columns to take them from"
     yield from _name_conflicts(settings)
+    yield from _group_conflicts(labels)
     if (settings.metric == "accuracy") and settings.task != "multiclass":
         yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
     if settings.metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
@@ -134,12 +144,14 @@ def _conflicts(settings: CompetitionSettings):
 
 
 def _file_conflicts(settings: CompetitionSettings):
+    if settings.files.instructions and settings.files.source != "by_hand":
+        yield f"files.instructions are of files had by_hand; files.source is {settings.files.source}"
     for name, separator in (
         ("files.separator", settings.files.separator),
         ("submission.separator", settings.submission.separator),
     ):
-        if len(separator) != 1 or separator in "\"\r\n":
-            yield f"{name} is {separator!r}; expected one character, a tab as \"\\t\""
+        if len(separator) != 1 or separator in '"\r\n':
+            yield f'{name} is {separator!r}; expected one character, a tab as "\\t"'
     try:
         "a".encode(settings.files.encoding)
     except LookupError:
@@ -147,18 +159,36 @@ def _file_conflicts(settings: CompetitionSettings):
 
 
 def _name_conflicts(settings: CompetitionSettings):
-    labels, submission = settings.labels, settings.submission
-    if len(set(labels.names)) != len(labels.names):
+    if len(set(settings.labels.names)) != len(settings.labels.names):
         yield "labels.names holds a name twice"
-    for name in labels.names:
+    written = (("labels", settings.labels, settings.labels.names),)
+    written += (("submission", settings.submission, settings.labels.answered),)
+    for name in dict.fromkeys((*settings.labels.names, *settings.labels.groups)):
         if not name or name != name.strip():
             yield f"labels.names holds {name!r}; expected a name without spaces around it"
         if name == settings.id_column:
             yield f"labels.names holds the id column {name!r}"
-        for group, part in (("labels", labels), ("submission", submission)):
-            in_words = part.form == "delimited" and part.values == "names"
+        for group, part, names in written:
+            in_words = part.form == "delimited" and part.values == "names" and name in names
             if in_words and part.delimiter and part.delimiter in name:
                 yield f"label {name!r} holds {group}.delimiter {part.delimiter!r}, so a cell could be read two ways"
+
+
+def _group_conflicts(labels: LabelsSettings):
+    """Every label is in one group: in none, its rows would silently lose it."""
+    if not labels.groups:
+        return
+    members = [name for group in labels.groups.values() for name in group]
+    for name in sorted({name for name in members if members.count(name) > 1}):
+        yield f"labels.groups holds {name!r} twice"
+    for name in sorted(set(members) - set(labels.names)):
+        yield f"labels.groups holds {name!r}, which is not in labels.names"
+    for name in sorted(set(labels.names) - set(members)):
+        yield f"label {name!r} of labels.names is in no group of labels.groups"
+    for name in (name for name, group in labels.groups.items() if not group):
+        yield f"labels.groups: group {name!r} is empty"
+    if len(labels.groups) < 2:
+        yield "labels.groups holds one group; expected at least two labels to tell apart"
 
 
 def _template_conflicts(text: TextSettings):

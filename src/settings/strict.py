@@ -42,7 +42,8 @@ class _StrictLoader(yaml.SafeLoader):
 
 def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
     """Raise ValueError for every dotted key of `values` that is not in `known`."""
-    unknown = [f"unknown setting {key!r}{nearest(key, known)}" for key in _dotted(values) if key not in known]
+    leaves = {key for key in known if not any(name.startswith(f"{key}.") for name in known)}
+    unknown = [f"unknown setting {key!r}{nearest(key, known)}" for key in _dotted(values, leaves) if key not in known]
     if unknown:
         raise ValueError(f"{path}: " + "; ".join(unknown))
 
@@ -57,10 +58,12 @@ def nearest(name: str, known) -> str:
     return f"; did you mean {best!r}?" if best else ""
 
 
-def _dotted(values: dict, prefix: str = "") -> list[str]:
+def _dotted(values: dict, leaves: set[str], prefix: str = "") -> list[str]:
+    """Dotted keys; a setting in `leaves` may hold a mapping, whose keys are the user's own."""
     keys = []
     for key, value in values.items():
-        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+        goes_on = isinstance(value, dict) and value and f"{prefix}{key}" not in leaves
+        keys += _dotted(value, leaves, f"{prefix}{key}.") if goes_on else [f"{prefix}{key}"]
     return keys
 
 
