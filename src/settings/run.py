@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from settings.adapter import AdapterSettings, adapter_conflicts
+from settings.answer import AnswerSettings, answer_conflicts, generator_conflicts
 from settings.augmentation import AugmentationSettings, augmentation_conflicts
 from settings.cleaning import CleaningSettings, cleaning_conflicts
 from settings.loss import LossSettings, loss_conflicts
@@ -82,7 +83,7 @@ class LogisticSettings:
 class RunSettings:
     """One run: a learner and the groups of settings that it reads."""
 
-    learner: Literal["tfidf", "nbsvm", "embeddings", "encoder", "decoder"]
+    learner: Literal["tfidf", "nbsvm", "embeddings", "encoder", "decoder", "generator"]
     """Which entry of the table of learners trains this run."""
     seed: int = 42
     """Seed of everything drawn in training: order, dropout, head."""
@@ -94,6 +95,7 @@ class RunSettings:
     cleaning: CleaningSettings = field(default_factory=CleaningSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
+    answer: AnswerSettings = field(default_factory=AnswerSettings)
     adapter: AdapterSettings = field(default_factory=AdapterSettings)
     tfidf: TfidfSettings = field(default_factory=TfidfSettings)
     nbsvm: NbsvmSettings = field(default_factory=NbsvmSettings)
@@ -112,6 +114,9 @@ READ_BY = {
     "embeddings": {"learner", "cleaning", "embeddings", "logistic"},
     "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss", "cleaning", "augmentation"},
     "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "adapter"},
+    "generator": {
+        *("learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "answer", "adapter"),
+    },
 }
 """The groups each learner reads; naming another one in YAML or by flag is refused as a setting without effect."""
 
@@ -155,5 +160,8 @@ def _conflicts(settings: RunSettings):
     yield from cleaning_conflicts(settings.cleaning, has_tokenizer="model" in READ_BY[settings.learner])
     yield from augmentation_conflicts(settings.augmentation)
     yield from prompt_conflicts(settings.prompt)
+    yield from answer_conflicts(settings.answer)
     yield from reader_conflicts(settings.learner, settings.model)
     yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing)
+    if settings.learner == "generator":
+        yield from generator_conflicts(settings)

@@ -1,0 +1,92 @@
+"""A causal language model fine-tuned to answer with a row's labels in text, on one fold.
+
+accelerate launch src/train.py --run qwen2.5-1.5b-sft --fold 3
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from learners.adapters import SharedBase, merged
+from learners.answer_scoring import AnswerModel
+from learners.answers import ListAnswers, YesNoAnswers, answer_lead
+from learners.interface import FoldRows
+from learners.neural import NeuralLearner
+from learners.predicting import predict_logits
+from learners.prompts import build_prompts
+from learners.tokens import Tokens
+
+
+class SumOfAnswers(nn.Module):
+    """What a list is trained by: the negative log-likelihood of the answers' tokens, in nats, summed."""
+
+    def forward(self, log_likelihoods: torch.Tensor) -> torch.Tensor:
+        return -log_likelihoods.sum()
+
+
+class GeneratorLearner(NeuralLearner):
+    """Adapters on a frozen base, which all folds share."""
+
+    def __init__(self, run, corpus):
+        super().__init__(run, corpus)
+        self.is_list = run.answer.form == "list"
+        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, self.accelerator.device, self.precision)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        run = self.run
+        names, length = self.corpus.label_names, run.model.max_length_tokens
+        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length)
+
+    @cached_property
+    def answers(self) -> ListAnswers | YesNoAnswers:
+        run, names = self.run, self.corpus.label_names
+        lead = answer_lead(self.tokenizer, run.prompt, names)
+        if self.is_list:
+            return ListAnswers(self.tokenizer, run.answer, names, lead, self.corpus.task == "multiclass")
+        return YesNoAnswers(self.tokenizer, run.answer, names, lead)
+
+    def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
+        answers = self.answers  # refused before the base is loaded
+        lm = self.base.adapt(seed, self.run.training.gradient_checkpointing)
+        return AnswerModel(lm, answers, self.run.answer.histories, self.corpus.task == "multiclass").train()
+
+    def build_fold_loss(self, rows: FoldRows) -> nn.Module:
+        return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
+
+    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
+        """For lists, the entropy of a row's labels drawn each by its own rate: no blind answer of independent labels
+        has a lower loss, and the training's is in the same unit, nats a row."""
+        if not self.is_list:
+            return super().prior_loss(loss, rows)
+        return label_entropy(self.corpus.labels[rows.train], self.corpus.task)
+
+    def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        if not self.is_list:
+            return super().summed_loss(fold, rows, rng)
+        inputs = {**self.tokens.batch(rows), **self.answer_batch(rows)}
+        with self.accelerator.autocast():
+            likelihoods = fold.model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
+        return fold.loss(likelihoods)
+
+    def answer_batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """`answers`, int64 (B, A), and `answer_mask`, bool: what training rows `rows` should be answered."""
+        written = [self.answers.whole(labels) for labels in self.corpus.labels[rows]]
+        lengths = np.array([len(ids) for ids in written])
+        padded = [ids + [0] * (lengths.max() - len(ids)) for ids in written]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        return {"answers": torch.tensor(padded), "answer_mask": torch.from_numpy(mask)}
+
+    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        with merged(model):
+            return predict_logits(self.accelerator, model, self.tokens, rows, len(self.corpus.label_names))
+
+
+def label_entropy(labels: np.ndarray, task: str) -> float:
+    """Nats a row of labels, bool (n, L), when each is drawn by its rate; of the one label, where a row has one."""
+    rates = labels.mean(0)
+    shares = rates if task == "multiclass" else np.stack([rates, 1 - rates])
+    return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
