@@ -57,3 +57,9 @@ def test_a_matrix_with_room_to_spare_is_left_alone(tmp_path):
     add_placeholders(tokenizer, THREE)
     assert fit_embeddings(model, tokenizer) == 0
     assert model.get_input_embeddings().num_embeddings == len(tokenizer) + 5
+
+
+def test_another_spelling_is_no_placeholder(tmp_path):
+    tokenizer = bert(tmp_path)
+    add_placeholders(tokenizer, THREE)
+    assert set(tokenizer.convert_tokens_to_ids(THREE)).isdisjoint(tokenizer("<url> <User>")["input_ids"])

@@ -1,5 +1,7 @@
 """What a model that ignores its input reaches: the baseline of the collapse guard."""
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
@@ -15,7 +17,7 @@ LARGEST_LOGIT = 30.0
 def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> float:
     """Mean loss a row of the best constant logits, minimised in float64.
 
-    Args:   loss: what `build_loss` returned, on the CPU.
+    Args:   loss: what `build_loss` returned, on any device; the search runs on the CPU.
             labels: (n, L), the fold's training rows: bool, or float targets in [0, 1].
             rows_in_batch: rows of a micro-batch; read by soft macro-F1 alone, which depends on it.
     Raises: ValueError: fractional targets that the loss does not take.
@@ -23,6 +25,7 @@ def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> 
     if isinstance(loss, SoftMacroF1Loss):
         refuse_soft_targets(type(loss).__name__, torch.from_numpy(labels))
         return _soft_f1_prior(labels.mean(0), rows_in_batch, loss.smoothing)
+    loss = deepcopy(loss).cpu()
     targets, shares = _gather_alike(loss, labels)
     rates = np.clip(labels.mean(0, dtype=np.float64), 1e-6, 1 - 1e-6)
     return _minimise(loss, targets, shares, np.log(rates / (1 - rates)))
