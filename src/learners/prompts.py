@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 import numpy as np
 from jinja2 import TemplateError
 
-from learners.tokens import CHUNK_TEXTS, Tokens
+from learners.tokens import CHUNK_TEXTS, Tokens, cut_text
 from settings.prompt import PromptSettings
 
 MARK = "\ue000text\ue001"
@@ -30,12 +30,12 @@ def build_prompts(
     texts: tuple[str, ...],
     label_names: tuple[str, ...],
     max_length_tokens: int,
-    keep: str = "head",
+    tail_share: float = 0.0,
 ) -> Tokens:
     """Token ids of the prompt of every text, at most `max_length_tokens` long; what stands around a text is whole.
 
-    Args:   texts: n texts.   label_names: L names, for `{labels}`.   keep: `head`, or `head_tail` to cut a long text
-            in its middle.
+    Args:   texts: n texts.   label_names: L names, for `{labels}`.   tail_share: of a text that is too long, the share
+            of the kept tokens that comes from its end.
     Raises: ValueError: the words around the text leave it no room; the chat template is missing or refuses.
     """
     before, after = split_prompt(tokenizer, prompt, label_names)
@@ -48,12 +48,14 @@ def build_prompts(
             f"the prompt without its text has {len(head) + len(tail)} tokens; model.max_length_tokens "
             f"{max_length_tokens} leaves no room for a text"
         )
-    rows = []
+    flat, lengths = [], []
     for start in range(0, len(texts), CHUNK_TEXTS):
         pieces = encode_data(tokenizer, [spaces + text for text in texts[start : start + CHUNK_TEXTS]])
-        rows += [np.array(head + cut(ids, room, keep) + tail, dtype=np.int32) for ids in pieces]
-    starts = np.cumsum([0, *map(len, rows)])
-    return Tokens(np.concatenate(rows), starts, pad_id(tokenizer))
+        rows = [[*head, *cut_text(ids, room, tail_share), *tail] for ids in pieces]
+        flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
+        lengths += map(len, rows)
+    starts, frame = np.cumsum([0, *lengths]), (len(head), len(tail))
+    return Tokens(np.concatenate(flat), starts, pad_id(tokenizer), frame, room, tokenizer.mask_token_id)
 
 
 def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]) -> tuple[str, str]:
@@ -88,14 +90,6 @@ def encode_data(tokenizer, pieces: list[str]) -> list[list[int]]:
         if not forbidden.isdisjoint(row):
             raise ValueError(f"{tokenizer.name_or_path}: {piece[:80]!r} became a special token; use its fast tokenizer")
     return rows
-
-
-def cut(ids: list[int], room: int, keep: str) -> list[int]:
-    """At most `room` of the ids: the first ones, or as many from both ends (`head_tail`)."""
-    if len(ids) <= room or keep == "head":
-        return ids[:room]
-    n_tail = room // 2
-    return ids[: room - n_tail] + ids[len(ids) - n_tail :]
 
 
 def pad_id(tokenizer) -> int:

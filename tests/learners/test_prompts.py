@@ -7,7 +7,7 @@ from tiny_chat import DATED_TEMPLATE, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from learners.prompts import build_prompts, cut
+from learners.prompts import build_prompts
 from settings.prompt import PromptSettings, prompt_conflicts
 
 NAMES = ("joy", "sadness", "anger")
@@ -19,8 +19,8 @@ def rows_of(tokens):
     return [tokens.ids[start:end].tolist() for start, end in zip(tokens.starts, tokens.starts[1:])]
 
 
-def prompts(tokenizer, prompt, *texts, length=500, keep="head"):
-    return rows_of(build_prompts(tokenizer, prompt, texts, NAMES, length, keep))
+def prompts(tokenizer, prompt, *texts, length=500, tail_share=0.0):
+    return rows_of(build_prompts(tokenizer, prompt, texts, NAMES, length, tail_share))
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,10 @@ def test_bracketed_tokens_of_the_chat_template_are_letters_in_a_text():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.text(max_size=60), st.integers(46, 90), st.sampled_from(["head", "head_tail"]), st.sampled_from([PLAIN, CHAT])
-)
-def test_the_words_around_a_text_stay_whole(text, length, keep, prompt):
+@given(st.text(max_size=60), st.integers(46, 90), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([PLAIN, CHAT]))
+def test_the_words_around_a_text_stay_whole(text, length, tail_share, prompt):
     tokenizer = TOKENIZER
-    (row,) = prompts(tokenizer, prompt, text, length=length, keep=keep)
+    (row,) = prompts(tokenizer, prompt, text, length=length, tail_share=tail_share)
     (whole,), (empty,) = prompts(tokenizer, prompt, text), prompts(tokenizer, prompt, "")
     assert len(row) == min(length, len(whole))
     before, after = tokenizer.decode(empty).split("Text:")
@@ -89,10 +87,19 @@ def test_the_words_around_a_text_stay_whole(text, length, keep, prompt):
 TOKENIZER = make_tokenizer()
 
 
-def test_cutting_keeps_the_asked_ends():
-    ids = list(range(10))
-    assert cut(ids, 4, "head") == [0, 1, 2, 3] and cut(ids, 5, "head_tail") == [0, 1, 2, 8, 9]
-    assert cut(ids, 1, "head_tail") == [0] and cut(ids, 10, "head_tail") == ids
+def test_a_long_text_keeps_the_asked_ends(tokenizer):
+    text = " ".join(f"happy{i}" for i in range(50))
+    head, both = (prompts(tokenizer, PLAIN, text, length=60, tail_share=share)[0] for share in (0.0, 0.5))
+    assert len(head) == len(both) == 60
+    assert "happy0 " in tokenizer.decode(head) and "happy49" not in tokenizer.decode(head)
+    assert "happy0 " in tokenizer.decode(both) and "happy49\nLabels: joy" in tokenizer.decode(both)
+
+
+def test_tokens_know_which_of_them_are_text(tokenizer):
+    tokens = build_prompts(tokenizer, CHAT, ("happy sad", "mad " * 99), NAMES, 64)
+    before, after = tokens.frame
+    texts = [tokenizer.decode(row[before : len(row) - after]) for row in rows_of(tokens)]
+    assert texts[0] == " happy sad" and " mad mad".startswith(texts[1][:8]) and tokens.room == 64 - before - after
 
 
 def test_the_date_of_a_chat_template_stands_still():
