@@ -27,6 +27,16 @@ def test_any_text_goes_through_a_template_unchanged(rows):
     assert build_texts(table, TextSettings(("a", "b"), "{b}/{a}")) == [f"{b}/{a}" for a, b in rows]
 
 
+def test_title_and_body_of_both_files_become_one_text(files):
+    for table in (files.train, files.test):
+        table[0].insert(1, "title")
+        for k, row in enumerate(table[1:]):
+            row.insert(1, f"title {{{k}}}")
+    tables = files.load(settings(text={"columns": ("title", "text"), "template": "{title} | {text}"}))
+    assert tables.train_texts == [f"title {{{k}}} | text {k}" for k in range(12)]
+    assert tables.test_texts == [f"title {{{k}}} | other {k}" for k in range(4)]
+
+
 def test_a_template_that_formats_is_refused():
     for template in ("{text!r}", "{text:>10}", "{text.__class__}", "{text[0]}", "{}"):
         with pytest.raises(ValueError, match=r"text\.template"):
