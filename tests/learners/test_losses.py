@@ -232,3 +232,28 @@ def test_pos_weight_is_capped_and_1_without_positives():
     assert got.tolist() == [50.0, 4.0, 1.0, 1.0]
     assert build_pos_weight(labels, LossSettings(pos_weight_power=0.5)).tolist()[1] == 2.0
     assert build_pos_weight(labels, LossSettings()).tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("name, task", EVERY)
+def test_a_linear_model_learns_by_it(name, task):
+    """Label j is there where word j stands among five noise words; rows without labels and rare labels included."""
+    rng = np.random.default_rng(0)
+    targets = (
+        np.eye(5)[rng.integers(0, 5, 400)]
+        if task == "multiclass"
+        else rng.random((400, 5)) < [0.5, 0.3, 0.2, 0.1, 0.04]
+    )
+    features = torch.from_numpy(np.hstack([targets, rng.random((400, 5)) < 0.5]).astype(np.float32))
+    targets = torch.from_numpy(targets.astype(np.float32))
+    torch.manual_seed(0)
+    model = torch.nn.Linear(10, 5)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    loss = of(name, task, labels=targets.numpy().astype(bool))
+    for step in range(300):
+        rows = torch.from_numpy(rng.choice(400, 32))
+        optimizer.zero_grad()
+        (loss(model(features[rows]), targets[rows]) / 32).backward()
+        optimizer.step()
+    logits = model(features).detach()
+    decided = torch.nn.functional.one_hot(logits.argmax(1), 5) if task == "multiclass" else logits > 0
+    assert (decided == targets).float().mean() > 0.99
