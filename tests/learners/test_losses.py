@@ -249,7 +249,7 @@ def test_a_linear_model_learns_by_it(name, task):
     model = torch.nn.Linear(10, 5)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     loss = of(name, task, labels=targets.numpy().astype(bool))
-    for step in range(300):
+    for _ in range(300):
         rows = torch.from_numpy(rng.choice(400, 32))
         optimizer.zero_grad()
         (loss(model(features[rows]), targets[rows]) / 32).backward()
