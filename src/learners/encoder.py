@@ -6,7 +6,7 @@ accelerate launch src/train.py --run minilm --fold 3
 from torch import nn
 
 from learners.interface import FoldRows
-from learners.model import build_model, check_positions
+from learners.model import build_model, check_positions, checkpoint_layers
 from learners.neural import NeuralLearner
 
 
@@ -17,6 +17,6 @@ class EncoderLearner(NeuralLearner):
         n_labels = len(self.corpus.label_names)
         model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
         check_positions(model.encoder, int(self.tokens.lengths.max()))
-        if self.run.training.gradient_checkpointing:  # without reentry: the other way loses DDP's hooks
-            model.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.run.training.gradient_checkpointing:
+            checkpoint_layers(model.encoder)
         return model

@@ -78,6 +78,14 @@ def _check_fit(folder, encoder, settings, missing_keys):
         raise ValueError(f"{folder}: {n_layers} layers, model.concat_layers is {settings.concat_layers}")
 
 
+def checkpoint_layers(pretrained: nn.Module) -> None:
+    """Let a transformers model forget its layers' states and compute them again in the backward pass."""
+    pretrained.config.use_cache = False
+    # the name since transformers 5.2x, and the one before it; with reentry DDP would lose its hooks
+    enable = getattr(pretrained, "activation_checkpointing_enable", None) or pretrained.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def check_positions(encoder: nn.Module, longest: int) -> None:
     """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
