@@ -12,7 +12,8 @@ class LossSettings:
     name: Literal[
         "auto", "bce", "cross_entropy", "focal", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"
     ] = "auto"
-    """`auto`: bce for multilabel, cross_entropy for multiclass. focal is for both, all others for multilabel."""
+    """`auto`: bce for multilabel, cross_entropy for multiclass. focal is for both, all others for multilabel.
+    soft_macro_f1 is that of each micro-batch, so training.micro_batch_size and the number of devices change it."""
     label_smoothing: float = 0.0
     """Share of a target that goes to 0.5 (multilabel) or evenly to all labels (multiclass)."""
     focal_gamma: float = 2.0
