@@ -87,6 +87,18 @@ def lint_submission_file(
     return _lint(path.read_bytes(), path, competition, tables, oof_answers, earlier or {})
 
 
+def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:
+    """The answers of a submission, rows in the sample submission's order: bool decisions or float64 probs (n_test, L).
+
+    Raises: ValueError: as `lint_submission_file`.
+    """
+    report = Problems(path)
+    table = parse_table(path.read_bytes(), submission_form(competition, "utf-8"), report)
+    answers = _check(table, competition, tables, report) if table else None
+    raise_if_any([report])
+    return answers
+
+
 def _lint(
     data: bytes,
     path: Path,

@@ -29,3 +29,21 @@ def earlier_submissions(places: Places, competition_name: str) -> dict[str, Path
     """sha256 -> path of every CSV in submissions/<competition>/; of two equal ones, the first by name."""
     paths = sorted(places.submissions(competition_name).glob("*.csv"), reverse=True)
     return {sha256_file(path): path for path in paths}
+
+
+def find_submission(places: Places, competition_name: str, named: str) -> Path:
+    """The CSV of that path or of that name in submissions/<competition>/; without a name the newest there.
+
+    Raises: ValueError: it is not there.
+    """
+    folder = places.submissions(competition_name)
+    where = f"{folder.relative_to(places.root)}/"
+    if named:
+        for path in (Path(named).resolve(), folder / named):
+            if path.is_file():
+                return path
+        raise ValueError(f"{named} is not there, nor in {where}")
+    paths = sorted(folder.glob("*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    if not paths:
+        raise ValueError(f"no CSV in {where} Run: python src/blend.py --competition {competition_name}")
+    return paths[-1]

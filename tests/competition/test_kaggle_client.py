@@ -162,9 +162,17 @@ def test_a_kaggle_json(kaggle, tmp_path, monkeypatch):
         assert client.limits().num_today == 0
 
 
+def test_the_clients_own_tracing_is_off(kaggle, csv_file, monkeypatch):
+    """It prints every header, and would make an error a page long."""
+    monkeypatch.setenv("VERBOSE", "1")
+    kaggle.fault("PUT", (400, "no"))
+    with KaggleClient(SLUG, 5) as client, pytest.raises(KaggleError, match="no reason given") as raised:
+        client.submit(csv_file, "m")
+    assert len(str(raised.value)) < 120
+
+
 @pytest.mark.parametrize("fault", [(400, f"your key {KEY} is odd"), (401, KEY), (500, f"Basic dTp{KEY}")])
 def test_a_planted_key_is_in_no_error(kaggle, monkeypatch, fault):
-    monkeypatch.setenv("VERBOSE", "1")  # the client then prints its headers
     kaggle.fault("GetSubmissionLimits", fault)
     with KaggleClient(SLUG, 5) as client:
         with pytest.raises(KaggleError) as raised:

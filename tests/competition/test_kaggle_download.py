@@ -88,6 +88,12 @@ def test_what_kaggle_refuses_is_told_with_the_command_for_doing_it_by_hand(kaggl
     assert not here.data("mine").exists() and not list(here.data("mine").parent.iterdir())
 
 
+def test_a_download_that_is_cut_off_goes_on_by_itself(kaggle, here):
+    kaggle.fault("GET", "cut")
+    ensure_data("mine", MINE, here)
+    assert (here.data("mine") / "train.csv").read_bytes() == tables()[0][1]
+
+
 def test_what_is_no_archive_is_refused(kaggle, here):
     kaggle.archive = b"<html>please log in</html>"
     with pytest.raises(ValueError, match="the download emo-2024.zip is no whole .zip"):

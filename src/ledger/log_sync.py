@@ -1,0 +1,212 @@
+"""Ledger room: what Kaggle lists and what the log says become one: by number, by the mark in the message, by name."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from ledger.files import sha256_file
+from ledger.log import LogEntry, as_one_line, change_log, utc_now
+from ledger.records import read_record
+from settings.places import Places
+
+MARK = re.compile(r"\[sha256 ([0-9a-f]{12})\]")
+"""What `marked` appends to a message: enough of the hash to know the file again, wherever the log was lost."""
+ARRIVES_WITHIN_SECONDS = 300
+"""An upload that Kaggle does not list after this time never arrived."""
+
+
+class Listed(Protocol):
+    """One submission as Kaggle lists it."""
+
+    ref: int
+    date: str
+    file_name: str
+    description: str
+    status: str
+    public_score: float | None
+    private_score: float | None
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A CSV in submissions/<competition>/ with what its record expects of it; None where it has none."""
+
+    path: Path
+    shown: str
+    sha256: str
+    account: dict | None
+
+    def scores(self) -> dict[str, float | None]:
+        """in_sample, cross_fitted and expected, as the log has them."""
+        account = self.account or {}
+        expected = account.get("expected_fold_mean", {})
+        return {
+            **{name: account.get(name) for name in ("in_sample", "cross_fitted")},
+            "expected": expected.get("score"),
+        }
+
+
+def marked(message: str, sha256: str) -> str:
+    """The message with the file's mark at its end."""
+    return f"{as_one_line(message)} [sha256 {sha256[:12]}]".strip()
+
+
+def describe_file(places: Places, path: Path) -> LocalFile:
+    """A CSV and its record.
+
+    Raises: ValueError: the record is damaged, of another competition, or of other bytes than the CSV now has.
+    """
+    digest, source = sha256_file(path), path.with_suffix(".json")
+    shown = str(path.relative_to(places.root)) if path.is_relative_to(places.root) else str(path)
+    if not source.is_file():
+        return LocalFile(path, shown, digest, None)
+    record = read_record(source)
+    if record.get("csv_sha256") != digest:
+        raise ValueError(
+            f"{shown} has changed since it was written: sha256 {digest[:12]}, {source.name} says "
+            f"{str(record.get('csv_sha256'))[:12]}. Run: python src/blend.py --from {source}; or move {source.name} "
+            "away to hand the file in as it is"
+        )
+    return LocalFile(path, shown, digest, record.get("account"))
+
+
+def local_files(places: Places, competition_name: str) -> list[LocalFile]:
+    """Every CSV in submissions/<competition>/ whose record fits it or that has none, by name."""
+    files = []
+    for path in sorted(places.submissions(competition_name).glob("*.csv")):
+        try:
+            files.append(describe_file(places, path))
+        except ValueError:  # the record is not of these bytes, so it says nothing about them
+            files.append(LocalFile(path, str(path.relative_to(places.root)), sha256_file(path), None))
+    return files
+
+
+def bring_in(places: Places, competition_name: str, listed: Sequence[Listed]) -> tuple[list[LogEntry], list[str]]:
+    """Bring the log up to date with what Kaggle lists; its entries, and what changed, as sentences."""
+    files, said = local_files(places, competition_name), []
+
+    def change(entries):
+        after, lines = reconcile(entries, listed, files, competition_name, utc_now())
+        said.extend(lines)
+        return after
+
+    return change_log(places, change), said
+
+
+def refuse_second_time(entries: Sequence[LogEntry], file: LocalFile, competition_name: str) -> None:
+    """Raises ValueError where the bytes of a file were handed in before, or may have been just now."""
+    for entry in entries:
+        if (entry.competition, entry.sha256) != (competition_name, file.sha256):
+            continue
+        if not entry.ref:
+            raise ValueError(
+                f"{file.shown}: an upload of it was cut off at {entry.time} and may still arrive. Run the same command "
+                f"{ARRIVES_WITHIN_SECONDS // 60} minutes after that"
+            )
+        score = "without a score" if entry.public_score is None else f"public score {entry.public_score:g}"
+        raise ValueError(
+            f"{file.shown}: handed in before, as {entry.file} on {entry.time} (ref {entry.ref}), {score}. Kaggle would "
+            "score it the same; name another file"
+        )
+
+
+def reconcile(
+    entries: Sequence[LogEntry], listed: Sequence[Listed], files: Sequence[LocalFile], competition_name: str, now: str
+) -> tuple[list[LogEntry], list[str]]:
+    """The log with everything that Kaggle lists of one competition, and what was changed, as sentences.
+
+    Args: listed: all of it, in any order.   files: candidates for what was handed in by hand.   now: as `utc_now`.
+    """
+    log, said = list(entries), []
+    for one in sorted(listed, key=lambda one: (one.date, one.ref)):
+        at = _find(log, one, competition_name)
+        before = log[at] if at is not None else None
+        after = _updated(before or _from_outside(one, files, competition_name), one)
+        if before is None:
+            log.append(after)
+        else:
+            log[at] = after
+        if after != before:
+            said.append(_change(before, after))
+    return _drop_lost(log, competition_name, now, said), said
+
+
+def _find(log: list[LogEntry], one: Listed, competition_name: str) -> int | None:
+    """The entry of a listed submission: by number, else one without a number whose mark or whose name it bears."""
+    ours = [(at, entry) for at, entry in enumerate(log) if entry.competition == competition_name]
+    by_ref = [at for at, entry in ours if entry.ref == one.ref]
+    if by_ref:
+        return by_ref[0]
+    mark = MARK.search(one.description)
+    for at, entry in ours:
+        same_name = Path(entry.file).name == one.file_name and entry.message == as_one_line(one.description)
+        if not entry.ref and (entry.sha256.startswith(mark[1]) if mark else same_name):
+            return at
+    return None
+
+
+def _from_outside(one: Listed, files: Sequence[LocalFile], competition_name: str) -> LogEntry:
+    """An entry of what the log has never seen; with the local file's scores where that is here."""
+    file = _recognise(one, files)
+    return LogEntry(
+        time=one.date,
+        competition=competition_name,
+        file=file.shown if file else as_one_line(one.file_name) or "unknown",
+        sha256=file.sha256 if file else "",
+        ref=one.ref,
+        status="pending",
+        **(file.scores() if file else dict.fromkeys(("in_sample", "cross_fitted", "expected"))),
+        public_score=None,
+        private_score=None,
+        message="",
+    )
+
+
+def _recognise(one: Listed, files: Sequence[LocalFile]) -> LocalFile | None:
+    """The local file by its mark, or by its name as file or message where the size is the same."""
+    mark = MARK.search(one.description)
+    if mark:
+        return next((file for file in files if file.sha256.startswith(mark[1])), None)
+    names = {one.file_name, f"{as_one_line(one.description)}.csv"}
+    fits = [file for file in files if file.path.name in names and one.total_bytes in (0, file.path.stat().st_size)]
+    return fits[0] if len(fits) == 1 else None
+
+
+def _updated(entry: LogEntry, one: Listed) -> LogEntry:
+    return replace(
+        entry,
+        ref=one.ref,
+        status=one.status,
+        public_score=one.public_score,
+        private_score=one.private_score,
+        message=as_one_line(one.description),
+    )
+
+
+def _change(before: LogEntry | None, after: LogEntry) -> str:
+    score = "not scored yet" if after.public_score is None else f"public {after.public_score:g}"
+    state = "Kaggle could not score it" if after.status == "error" else score
+    news = "handed in elsewhere, now in the log" if before is None else "had arrived" if not before.ref else "updated"
+    return f"{after.file} (ref {after.ref}): {news}, {state}"
+
+
+def _drop_lost(log: list[LogEntry], competition_name: str, now: str, said: list[str]) -> list[LogEntry]:
+    """The log without uploads that were cut off and never arrived."""
+    kept = []
+    for entry in log:
+        if entry.ref or entry.competition != competition_name:
+            kept.append(entry)
+        elif abs((_moment(now) - _moment(entry.time)).total_seconds()) < ARRIVES_WITHIN_SECONDS:
+            kept.append(entry)
+            said.append(f"{entry.file}: its upload was cut off at {entry.time}; Kaggle does not list it (yet)")
+        else:
+            said.append(f"{entry.file}: its upload of {entry.time} never arrived; it can be handed in again")
+    return kept
+
+
+def _moment(time: str) -> datetime:
+    return datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
