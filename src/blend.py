@@ -157,6 +157,8 @@ def show_end(job: Job, path: Path) -> None:
     shown = path.relative_to(job.places.root)
     slug = job.competition.files.kaggle or job.competition_name
     print(f"\n{shown}")
+    if job.competition.files.source not in ("sample", "goemotions"):
+        print(f"python src/submit.py {shown}  # hands it in, waits for its score and logs both; or by hand:")
     print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
 
 
