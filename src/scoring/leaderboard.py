@@ -126,9 +126,8 @@ def finals_lines(finals: Sequence[Final], good: Sequence[Candidate], n_candidate
     for number, final in enumerate(finals, 1):
         one = final.candidate
         lines.append(f"{number}. {one.name}: expected {one.expected:.4f} +- {one.standard_error:.4f}")
-        lines.append(
-            f"   the {'best expected score' if number == 1 else f'most different good one: {_difference(final)}'}"
-        )
+        why = "best expected score" if number == 1 else f"most different good one: {_difference(final)}"
+        lines.append(f"   the {why}")
     return lines
 
 
