@@ -1,0 +1,183 @@
+"""Every architecture of configs/runs/, tiny, through the code that loads the real one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoders import ARCHITECTURES, save_encoder
+from toy_corpus import fold_rows, make_corpus
+from transformers import AutoModel, AutoTokenizer
+
+from learners.checkpoints import WEIGHTS, load_checkpoint, restore_model
+from learners.encoder import EncoderLearner
+from learners.fold_training import FoldTraining
+from learners.model import build_model
+from learners.optimizer import layer_shares
+from settings.loading import load_run
+from settings.places import Places
+from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+ARCHITECTURE_OF = {
+    "dair-distilbert": "distilbert",
+    "deberta-v3-base": "deberta-v2",
+    "deberta-v3-large": "deberta-v2",
+    "distilbert-a2": "distilbert",
+    "distilroberta-a3": "roberta",
+    "emit-umberto": "camembert",
+    "goemotions-distilbert": "distilbert",
+    "minilm": "bert",
+    "modernbert-base": "modernbert",
+    "modernbert-large": "modernbert",
+    "movie-tones-roberta": "roberta",
+    "roberta-base": "roberta",
+    "roberta-base-a1": "roberta",
+    "twitter-roberta-base": "roberta",
+    "xlm-roberta-base": "xlm-roberta",
+}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """architecture -> its folder, made once."""
+    folders = {}
+
+    def get(architecture):
+        if architecture not in folders:
+            folders[architecture] = save_encoder(architecture, tmp_path_factory.mktemp(architecture))
+        return folders[architecture]
+
+    return get
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_learns_predicts_alike_alone_and_comes_back_from_its_file(tiny, tmp_path, architecture):
+    corpus = make_corpus(n=400)
+    run = RunSettings(
+        "encoder",
+        model=ModelSettings(name=str(tiny(architecture))),
+        training=TrainingSettings(epochs=10, global_batch_size=16, micro_batch_size=16, precision="fp32"),
+        optimizer=OptimizerSettings(lr=2e-3, head_lr=2e-2),
+    )
+    learner, rows = EncoderLearner(run, corpus), fold_rows(corpus, tmp_path, 80)
+    got = learner.train_fold(rows)
+    assert got.score["macro_f1"] > 0.9
+    stored, _ = load_checkpoint(rows.checkpoint_dir / WEIGHTS, learner.identity(rows))
+    model = learner.build_fold_model(rows, seed=99)
+    restore_model(model, stored)
+    assert np.array_equal(learner.predict(model, rows.heldout), got.heldout)
+    shortest, longest = np.argsort(learner.tokens.lengths[:80])[[0, -1]]
+    assert learner.tokens.lengths[longest] > learner.tokens.lengths[shortest]
+    with torch.inference_mode():
+        alone = model.eval()(**learner.tokens.batch(np.array([shortest])))
+        together = model(**learner.tokens.batch(np.array([longest, shortest])))[1:]
+    assert torch.allclose(alone, together, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("pooling", ["concat_last", "attention"])
+def test_checkpointed_gradients_are_the_same_and_reach_every_parameter(tiny, tmp_path, architecture, pooling):
+    """Dropout included: what it drew is drawn again in the backward pass."""
+    corpus, gradients = make_corpus(), []
+    for checkpointed in (False, True):
+        run = RunSettings(
+            "encoder",
+            model=ModelSettings(
+                str(tiny(architecture)), pooling=pooling, concat_layers=2 if "concat" in pooling else 4
+            ),
+            training=TrainingSettings(global_batch_size=8, gradient_checkpointing=checkpointed, precision="fp32"),
+        )
+        fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+        fold.optimizer.step = fold.optimizer.zero_grad = lambda *_, **__: None
+        assert any(getattr(m, "gradient_checkpointing", False) for m in fold.model.modules()) == checkpointed
+        fold._take_step(fold.rows.train[:8])
+        gradients.append({name: parameter.grad for name, parameter in fold.model.named_parameters()})
+    plain, again = gradients
+    assert [name for name, gradient in plain.items() if gradient is None] == []
+    assert all(torch.equal(gradient, again[name]) for name, gradient in plain.items())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_layers_are_found_and_embeddings_learn_slowest(tiny, architecture):
+    model = build_model(tiny(architecture), ModelSettings(), None, 3, seed=0)
+    shares = layer_shares(model, 0.5)
+    known = {name: shares.get(name, 1.0) for name, _ in model.named_parameters()}
+    assert known[next(name for name in known if "word_embed" in name or "tok_embed" in name)] == 0.25
+    assert {share for name, share in known.items() if "embed" in name} == {0.25}
+    by_layer = {i: {s for n, s in known.items() if f"layer.{i}." in n or f"layers.{i}." in n} for i in (0, 1)}
+    assert by_layer == {0: {0.5}, 1: {1.0}}
+    assert {known["head.weight"], known["head.bias"]} == {1.0}
+
+
+def test_deberta_attends_eagerly_and_stays_out_of_fp16(tiny, monkeypatch):
+    """On a GPU that computes no bf16 `auto` would mean fp16; fp16 by name is refused."""
+    from learners import devices
+
+    assert AutoModel.from_pretrained(tiny("deberta-v2")).config._attn_implementation == "eager"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    gpu = torch.device("cuda")
+    assert (
+        devices.choose_precision("auto", gpu, "deberta-v2") == "no" and devices.choose_precision("auto", gpu) == "fp16"
+    )
+    with pytest.raises(ValueError, match="fp16: deberta-v2 overflows in it; use auto, bf16 or fp32"):
+        devices.choose_precision("fp16", gpu, "deberta-v2")
+    monkeypatch.setattr(devices.PartialState, "device", gpu, raising=False)
+    run = RunSettings(
+        "encoder", model=ModelSettings(str(tiny("deberta-v2"))), training=TrainingSettings(precision="fp16")
+    )
+    with pytest.raises(ValueError, match="fp16: deberta-v2 overflows"):
+        EncoderLearner(run, make_corpus())
+
+
+def test_every_encoder_run_is_tried_here(places):
+    names = {path.stem for path in (places.configs / "runs").glob("*.yaml")}
+    assert {name for name in names if load_run(places, name).learner == "encoder"} == set(ARCHITECTURE_OF)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURE_OF))
+def test_each_run_takes_two_steps_and_predicts(places: Places, tiny, tmp_path, name):
+    task = "multiclass" if name == "dair-distilbert" else "multilabel"
+    corpus = make_corpus(n=24 + 16, task=task)
+    run = load_run(places, name)
+    run = replace(
+        run,
+        model=replace(run.model, name=str(tiny(ARCHITECTURE_OF[name])), max_length_tokens=64),
+        training=replace(run.training, epochs=1, global_batch_size=12, micro_batch_size=6),
+        optimizer=replace(run.optimizer, warmup_steps=min(run.optimizer.warmup_steps, 1)),
+        augmentation=replace(run.augmentation, oversample_k_rarest=min(run.augmentation.oversample_k_rarest, 1)),
+    )
+    learner, rows = EncoderLearner(run, corpus), fold_rows(corpus, tmp_path, 16)
+    fold = FoldTraining(learner, rows)
+    before = {key: value.clone() for key, value in fold.model.state_dict().items()}
+    fold.train()
+    assert fold.place.epoch == 1
+    still = [key for key, value in fold.model.state_dict().items() if torch.equal(value, before[key])]
+    assert [key for key in still if key in dict(fold.model.named_parameters())] == []
+    logits = learner.predict(fold.model, rows.heldout)
+    assert logits.shape == (16, 3) and np.isfinite(logits).all()
+
+
+def test_the_run_that_collapses_is_stopped_inside_its_own_length(places, tiny, tmp_path):
+    """2,000 rows are 200 steps; the weights here are smaller than roberta-base's by more than the rate is larger."""
+    run = load_run(places, "roberta-base-a1")
+    steps = run.training.epochs * 2000 * 4 // 5 // run.training.global_batch_size
+    assert run.training.collapse_check_after_steps < steps == 200
+    corpus = make_corpus(n=400)
+    run = replace(
+        run,
+        model=replace(run.model, name=str(tiny("roberta"))),
+        training=replace(run.training, epochs=8, precision="fp32"),
+        optimizer=replace(run.optimizer, lr=0.5, head_lr=0.5),
+    )
+    with pytest.raises(ValueError, match=r"collapsed to a constant. Try a lower --optimizer.lr"):
+        EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path, 80))
+
+
+@pytest.mark.parametrize("architecture", ["deberta-v2", "xlm-roberta", "camembert"])
+def test_a_tokenizer_that_is_a_sentencepiece_file_alone_is_read(tiny, architecture):
+    assert not (tiny(architecture) / "tokenizer.json").exists()
+    tokenizer = AutoTokenizer.from_pretrained(tiny(architecture))
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer("it was happy")["input_ids"])
+    assert pieces[1:-1] == ["▁it", "▁was", "▁happy"] and pieces[0] == tokenizer.cls_token
