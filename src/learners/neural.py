@@ -35,6 +35,7 @@ class NeuralLearner:
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()  # weights that are missing are refused by name
         use_cores()
         self.run, self.corpus = run, corpus
         self.targets = torch.from_numpy(corpus.labels.astype(np.float32))  # (N, L)
