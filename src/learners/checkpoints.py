@@ -99,8 +99,9 @@ def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _frozen(model: nn.Module) -> tuple[str, ...]:
-    """Names of frozen parameters; a quantised one's scales begin with its name."""
-    return tuple(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
+    """All names of frozen parameters, also of one that stands in two places; a quantised one's scales begin with it."""
+    named = model.named_parameters(remove_duplicate=False)
+    return tuple(name for name, parameter in named if not parameter.requires_grad)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

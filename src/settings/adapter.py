@@ -17,7 +17,7 @@ class AdapterSettings:
     """Small trained parts on a frozen base model; `kind: none` trains the base itself, in float32."""
 
     kind: Literal["lora", "prefix_tuning", "prompt_tuning", "none"] = "lora"
-    """`prefix_tuning` learns keys and values that every layer attends to, `prompt_tuning` embeddings before the text."""
+    """`prefix_tuning` learns keys and values that all layers attend to, `prompt_tuning` embeddings before the text."""
     rank: int = 16
     """Rank of LoRA's update of a matrix."""
     alpha: float = 32.0
@@ -27,7 +27,7 @@ class AdapterSettings:
     dora: bool = False
     """Learn the length of each weight row apart from its direction."""
     start: Literal["zero", "pissa"] = "zero"
-    """`pissa` starts from the strongest singular directions of each matrix and freezes the rest; `zero` from no change."""
+    """`zero` starts from no change, `pissa` from each matrix's strongest singular directions, freezing the rest."""
     dropout: float = 0.05
     """Dropout before LoRA's update."""
     targets: tuple[str, ...] = ("all-linear",)
@@ -38,6 +38,14 @@ class AdapterSettings:
     """Learned positions of prefix and prompt tuning."""
     quantization: Literal["none", "nf4"] = "none"
     """`nf4` holds the frozen base in 4 bits, its scales quantised again: a fourth of the memory, somewhat slower."""
+
+
+def decoder_conflicts(run) -> Iterator[str]:
+    """What of a decoder's run cannot work, as sentences. `run`: RunSettings."""
+    if run.model.pooling in ("cls", "pooler", "concat_last"):
+        yield f"model.pooling is {run.model.pooling}; a decoder's states are pooled by last, mean, max or attention"
+    if run.cleaning.placeholder_tokens:
+        yield "cleaning.placeholder_tokens is set; a decoder's base is frozen, and new tokens would stay untaught"
 
 
 def adapter_conflicts(adapter: AdapterSettings, gradient_checkpointing: bool) -> Iterator[str]:

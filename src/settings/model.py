@@ -53,7 +53,5 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
 
 def reader_conflicts(learner: str, model: ModelSettings) -> Iterator[str]:
     """What a learner that has no use for it was told, as sentences."""
-    if learner == "encoder" and model.pad_token:
-        yield "model.pad_token is set, but learner is encoder, whose tokenizers have one"
-    if learner == "decoder" and model.pooling in ("cls", "pooler", "concat_last"):
-        yield f"model.pooling is {model.pooling}; a decoder's states are pooled by last, mean, max or attention"
+    if model.pad_token and learner != "decoder":
+        yield f"model.pad_token is set, but learner is {learner}, which does not read it"

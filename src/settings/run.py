@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from settings.adapter import AdapterSettings, adapter_conflicts
+from settings.adapter import AdapterSettings, adapter_conflicts, decoder_conflicts
 from settings.answer import AnswerSettings, answer_conflicts, generator_conflicts
 from settings.augmentation import AugmentationSettings, augmentation_conflicts
 from settings.cleaning import CleaningSettings, cleaning_conflicts
@@ -163,5 +163,7 @@ def _conflicts(settings: RunSettings):
     yield from answer_conflicts(settings.answer)
     yield from reader_conflicts(settings.learner, settings.model)
     yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing)
+    if settings.learner == "decoder":
+        yield from decoder_conflicts(settings)
     if settings.learner == "generator":
         yield from generator_conflicts(settings)

@@ -1,0 +1,198 @@
+"""A frozen base model, loaded once a process, on which every fold trains adapters of its own."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModel, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from settings.adapter import AdapterSettings
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
+
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model  # noqa: E402
+from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
+
+NF4_BLOCK = 64
+"""Weights that share a scale."""
+
+COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+
+
+class SharedBase:
+    """The base model of a process. A fold borrows it with its adapters on, and the next one finds it as it was loaded.
+
+    Args:   folder: a pretrained model's folder.   model_class: AutoModel for states, AutoModelForCausalLM for tokens.
+            device: where it lives from the start.   precision: `bf16`, `fp16` or `no`, what is computed in.
+    """
+
+    def __init__(
+        self, folder: Path, model_class: type, settings: AdapterSettings, device: torch.device, precision: str
+    ):
+        self.folder, self.model_class, self.settings = folder, model_class, settings
+        self.device, self.precision = device, precision
+        self.task = TaskType.FEATURE_EXTRACTION if model_class is AutoModel else TaskType.CAUSAL_LM
+        self.base = self.adapted = None
+        self.originals: dict[str, torch.Tensor] = {}
+
+    def adapt(self, seed: int, gradient_checkpointing: bool) -> nn.Module:
+        """The base under fresh adapters drawn from `seed`, in training mode; what a fold before it had is gone.
+
+        Everything trained is float32. With `kind: none` it is the base itself, loaded anew.
+        """
+        if self.settings.kind == "none":
+            self.base = self._load()
+            model = self.base.requires_grad_(True)
+        else:
+            self._restore()
+            self.originals = self._copy_what_adapters_change()
+            torch.manual_seed(seed)
+            model = self.adapted = get_peft_model(self.base, build_config(self.settings, self.task))
+        if gradient_checkpointing:
+            self.base.gradient_checkpointing_enable({"use_reentrant": False})
+            self.base.enable_input_require_grads()
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        return model.train()
+
+    def _load(self) -> nn.Module:
+        return load_base(self.folder, self.model_class, self.settings, self.device, self.precision)
+
+    def _restore(self) -> None:
+        """Load the base, or take the last fold's adapters off it."""
+        if self.base is None:
+            self.base = self._load()
+            return
+        if self.settings.kind == "lora":
+            self.base = self.adapted.unload()
+        parameters = dict(self.base.named_parameters())
+        for name, original in self.originals.items():
+            parameters[name].data = original.to(self.device, copy=True)
+
+    def _copy_what_adapters_change(self) -> dict[str, torch.Tensor]:
+        """On the CPU: trained biases, and the matrices that PiSSA splits."""
+        if self.originals or self.settings.kind != "lora":
+            return self.originals
+        names = [n for n, _ in self.base.named_parameters() if self.settings.bias != "none" and n.endswith("bias")]
+        if self.settings.start == "pissa":
+            names += [f"{name}.weight" for name, module in self.base.named_modules() if self._is_target(name, module)]
+        parameters = dict(self.base.named_parameters())
+        return {name: parameters[name].detach().to("cpu", copy=True) for name in names}
+
+    def _is_target(self, name: str, module: nn.Module) -> bool:
+        named = self.settings.targets == ("all-linear",) or name.rsplit(".", 1)[-1] in self.settings.targets
+        return named and isinstance(module, nn.Linear)
+
+
+def build_config(settings: AdapterSettings, task: TaskType):
+    """peft's configuration of these settings."""
+    if settings.kind == "prefix_tuning":
+        return PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.virtual_tokens)
+    if settings.kind == "prompt_tuning":
+        from_vocabulary = {"prompt_tuning_init": "SAMPLE_VOCAB"}  # Lester et al. 2021: words start better than noise
+        return PromptTuningConfig(task_type=task, num_virtual_tokens=settings.virtual_tokens, **from_vocabulary)
+    return LoraConfig(
+        task_type=task,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear" if settings.targets == ("all-linear",) else list(settings.targets),
+        bias=settings.bias,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        init_lora_weights="pissa" if settings.start == "pissa" else True,
+    )
+
+
+def load_base(
+    folder: Path, model_class: type, settings: AdapterSettings, device: torch.device, precision: str
+) -> nn.Module:
+    """A pretrained model on `device`; of one that reads images too, the part that reads text.
+
+    No code of the repository is run: its weights load into the architecture that config.json names.
+
+    Raises: ValueError: weights are missing from the folder, or bitsandbytes is for `nf4`.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # weights of another head are left out on purpose
+    model, info = model_class.from_pretrained(
+        folder,
+        dtype=choose_base_dtype(settings.kind, precision, device),
+        quantization_config=_nf4(precision) if settings.quantization == "nf4" else None,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    transformers_logging.set_verbosity(verbosity)
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
+    if model_class is AutoModel:
+        model = model.get_decoder()
+    if settings.quantization == "nf4":
+        _prepare_four_bits(model, device)
+    return model
+
+
+def choose_base_dtype(kind: str, precision: str, device: torch.device) -> torch.dtype:
+    """bf16 for a frozen base on a GPU that computes in it; else float32, as many models overflow fp16."""
+    in_bf16 = kind != "none" and precision == "bf16" and device.type == "cuda"
+    return torch.bfloat16 if in_bf16 else torch.float32
+
+
+def _nf4(precision: str) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("adapter.quantization nf4 needs the package bitsandbytes. Run: pip install bitsandbytes")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=COMPUTE_DTYPES[precision],
+    )
+
+
+def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
+    """Keep bitsandbytes from what it does to 4-bit layers on a CPU; it is imported by now.
+
+    Raises: ValueError: it would read the weights wrongly (seen with 0.50: a third of their size off).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    widths = [layer.in_features for layer in layers if layer.in_features % NF4_BLOCK]
+    if widths and device.type == "cpu":
+        raise ValueError(
+            f"a layer has {widths[0]} columns; on a CPU bitsandbytes reads nf4 rightly for multiples of {NF4_BLOCK} "
+            "alone; set adapter.quantization none"
+        )
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False  # it would repack the weights at the first prediction
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """LoRA's updates added into the matrices they adapt, for faster inference; then those are bit for bit as before.
+
+    Adapters stay apart where the sum cannot be held exactly enough: on 4-bit or sharded matrices.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if not all(weight.is_floating_point() and type(weight.data) is torch.Tensor for weight in weights):
+        layers, weights = [], []
+    kept = [weight.detach().to("cpu", copy=True) for weight in weights]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer, weight, values in zip(layers, weights, kept):
+            layer.unmerge()
+            weight.data.copy_(values)

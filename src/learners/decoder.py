@@ -1,0 +1,86 @@
+"""A causal decoder under a classification head: adapters and head are trained, the base is shared by all folds.
+
+accelerate launch src/train.py --run llama-3.2-1b --fold all
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModel, AutoTokenizer
+from transformers.modeling_outputs import BaseModelOutput
+
+from learners.adapters import SharedBase, merged
+from learners.interface import FoldRows
+from learners.model import TextClassifier
+from learners.neural import NeuralLearner
+from learners.prompts import build_prompts
+from learners.tokens import Tokens
+
+
+class DecoderClassifier(TextClassifier):
+    """The head of an encoder on a decoder's states, computed in float32 whatever the base computes in."""
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """input_ids, attention_mask: int64 (B, T), padded on the right. Returns float32 logits (B, L)."""
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+        states = states[:, -input_ids.shape[1] :].float()  # (B, T, H), without what was learned before the text
+        with torch.autocast(states.device.type, enabled=False):
+            return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask)
+
+
+class DecoderLearner(NeuralLearner):
+    """One base model for all folds of the process; each fold has adapters and a head of its own."""
+
+    @cached_property
+    def tokenizer(self):
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        set_pad_token(tokenizer, self.run.model.pad_token)
+        return tokenizer
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens of every text in its prompt, made at the first fold."""
+        texts, names, model = self.corpus.texts, self.corpus.label_names, self.run.model
+        return build_prompts(self.tokenizer, self.run.prompt, texts, names, model.max_length_tokens, model.tail_share)
+
+    @cached_property
+    def shared_base(self) -> SharedBase:
+        return SharedBase(self.folder, AutoModel, self.run.adapter, self.accelerator.device, self.precision)
+
+    def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
+        """The shared base under adapters and a head drawn from `seed`.
+
+        Raises: ValueError: the tokenizer makes tokens that the base has no embedding for.
+        """
+        base = self.shared_base.adapt(seed, self.run.training.gradient_checkpointing)
+        n_embeddings = base.get_input_embeddings().num_embeddings
+        highest = max(self.tokens.ids.max(), self.tokens.pad_id)
+        if highest >= n_embeddings:
+            raise ValueError(f"{self.folder}: its tokenizer makes token {highest}, the model knows {n_embeddings}")
+        torch.manual_seed(seed)
+        model = DecoderClassifier(base, len(self.corpus.label_names), self.run.model)
+        bias = self.head_bias(rows)
+        if bias is not None:
+            model.head.bias.data.copy_(torch.from_numpy(bias))
+        return model.train()
+
+    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        with merged(model):
+            return super().predict(model, rows)
+
+
+def set_pad_token(tokenizer, name: str) -> None:
+    """Choose what fills short rows: token `name`, or where it is empty the tokenizer's own, else its end-of-text.
+
+    Raises: ValueError: the tokenizer does not know the token; adding it would need an embedding that nobody trained.
+    """
+    if name and name not in tokenizer.get_vocab():
+        raise ValueError(
+            f"model.pad_token: {tokenizer.name_or_path} has no token {name!r}; name one, or leave it empty"
+        )
+    if name:
+        tokenizer.pad_token = name
+    elif tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token

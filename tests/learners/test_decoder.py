@@ -1,0 +1,261 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_encoder import die, stop_after, with_training
+from tiny_chat import make_tokenizer
+from tiny_decoders import KINDS, save_tiny_decoder
+from toy_corpus import fold_rows, make_corpus
+
+import train
+from learners.adapters import SharedBase
+from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
+from learners.decoder import DecoderLearner, set_pad_token
+from learners.fold_training import FoldTraining
+from learners.interface import FoldRows
+from settings.adapter import AdapterSettings
+from settings.model import ModelSettings
+from settings.prompt import PromptSettings
+from settings.run import LossSettings, OptimizerSettings, RunSettings, TrainingSettings
+
+ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
+PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+ADAPTERS = {
+    "lora": AdapterSettings(rank=4),
+    "dora": AdapterSettings(rank=4, dora=True, rslora=True),
+    "pissa": AdapterSettings(rank=4, start="pissa", bias="all"),
+    "prefix": AdapterSettings("prefix_tuning", virtual_tokens=4),
+    "prompt": AdapterSettings("prompt_tuning", virtual_tokens=4),
+    "nf4": AdapterSettings(rank=4, quantization="nf4"),
+    "full": AdapterSettings("none"),
+}
+
+
+@pytest.fixture
+def run(tiny_decoder):
+    return RunSettings(
+        "decoder",
+        model=ModelSettings(name=str(tiny_decoder("qwen2")), pooling="last"),
+        training=TrainingSettings(epochs=2, global_batch_size=16, micro_batch_size=16, precision="fp32"),
+        optimizer=OptimizerSettings(lr=5e-3, head_lr=1e-2),
+    )
+
+
+def with_model(run, **changes):
+    return replace(run, model=replace(run.model, **changes))
+
+
+def two_folds(corpus, folder):
+    rows = np.arange(len(corpus.labels))
+    return [FoldRows(k, rows[rows % 2 != k], rows[rows % 2 == k], folder / f"fold{k}") for k in range(2)]
+
+
+def logits_of(learner, model, rows):
+    model.eval()
+    with torch.inference_mode():
+        return model(**learner.tokens.batch(rows))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_and_predicts_in_order(run, tiny_decoder, tmp_path, kind):
+    corpus = make_corpus(n=320)
+    run = with_training(with_model(run, name=str(tiny_decoder(kind))), epochs=6, global_batch_size=8)
+    rows = fold_rows(corpus, tmp_path, 80)
+    got = DecoderLearner(run, corpus).train_fold(rows)
+    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
+    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
+    assert got.score["macro_f1"] > 0.9
+    assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder, tmp_path, kind, adapter, pooling):
+    corpus = make_corpus(n=80)
+    run = replace(with_model(run, name=str(tiny_decoder(kind)), pooling=pooling), adapter=ADAPTERS[adapter])
+    learner = DecoderLearner(run, corpus)
+    model = learner.build_fold_model(fold_rows(corpus, tmp_path, 20), 0)
+    rows = np.argsort(learner.tokens.lengths)[[0, -1]]
+    assert np.ptp(learner.tokens.lengths[rows]) >= 2
+    together = logits_of(learner, model, rows)
+    alone = torch.cat([logits_of(learner, model, rows[i : i + 1]) for i in range(2)])
+    assert torch.allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_two_steps_move_what_is_trained_and_only_that_is_saved(run, tmp_path, adapter):
+    corpus = make_corpus()
+    learner = DecoderLearner(replace(run, adapter=ADAPTERS[adapter]), corpus)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    trained = {name for name, p in fold.model.named_parameters() if p.requires_grad}
+    before = {name: value.clone() for name, value in fold.model.state_dict().items()}
+    for step in range(2):
+        fold.place.step = step
+        fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
+    moved = {name for name, value in fold.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == trained and {"head.weight", "head.bias"} < trained
+    fold._save(CHECKPOINT)
+    tensors, _ = load_checkpoint(fold.rows.checkpoint_dir / CHECKPOINT, fold.identity)
+    assert {name.removeprefix("model.") for name in tensors if name.startswith("model.")} == trained
+
+
+def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkeypatch):
+    loads = []
+    load = SharedBase._load
+    monkeypatch.setattr("learners.adapters.SharedBase._load", lambda self: loads.append(1) or load(self))
+    corpus = make_corpus(n=120)
+    for adapter in ("lora", "pissa"):
+        settings = replace(run, adapter=ADAPTERS[adapter])
+        learner = DecoderLearner(settings, corpus)
+        folds = two_folds(corpus, tmp_path / adapter / "both")
+        both = [learner.train_fold(rows) for rows in folds]
+        alone = DecoderLearner(settings, corpus).train_fold(two_folds(corpus, tmp_path / adapter / "alone")[1])
+        assert np.array_equal(both[1].heldout, alone.heldout) and np.array_equal(both[1].test, alone.test)
+        assert not np.array_equal(both[0].test, both[1].test)
+    assert len(loads) == 4
+
+
+@pytest.mark.parametrize("adapter", ["lora", "pissa", "nf4", "prefix"])
+def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, adapter):
+    corpus = make_corpus(n=120)
+    run = replace(with_training(run, checkpoint_every_minutes=1e-9), adapter=ADAPTERS[adapter])
+    whole = DecoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
+    rows = fold_rows(corpus, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5, die)
+        with pytest.raises(RuntimeError, match="killed"):
+            DecoderLearner(run, corpus).train_fold(rows)
+    assert os.listdir(rows.checkpoint_dir) == [CHECKPOINT]
+    again = DecoderLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_saved_weights_give_the_same_predictions(run, tmp_path, monkeypatch, adapter):
+    corpus = make_corpus(n=120)
+    run = replace(with_training(run, epochs=1), adapter=ADAPTERS[adapter])
+    rows = fold_rows(corpus, tmp_path)
+    first = DecoderLearner(run, corpus).train_fold(rows)
+    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
+    again = DecoderLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+
+
+def test_class_weights_reach_the_loss(run, tmp_path):
+    """One step on one row: its positives pull the head's bias harder, its negatives as before."""
+    corpus = make_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    row = rows.train[corpus.labels[rows.train].sum(1) == 1][:1]
+    gradients = []
+    for power in (0.0, 1.0):
+        learner = DecoderLearner(replace(run, loss=LossSettings(pos_weight_power=power)), corpus)
+        fold = FoldTraining(learner, rows)
+        fold.model.eval()
+        learner.summed_loss(fold, row, np.random.default_rng(0)).backward()
+        gradients.append(fold.model.head.bias.grad)
+    counts = corpus.labels[rows.train].sum(0)
+    weights = torch.tensor((len(rows.train) - counts) / counts, dtype=torch.float32)
+    positive = torch.from_numpy(corpus.labels[row[0]])
+    assert torch.allclose(gradients[1], torch.where(positive, weights, 1.0) * gradients[0], rtol=1e-4)
+
+
+def test_the_heads_bias_starts_at_the_labels_log_odds_and_it_is_float32(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("learners.adapters.choose_base_dtype", lambda *_: torch.bfloat16)
+    corpus = make_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    learner = DecoderLearner(run, corpus)
+    model = learner.build_fold_model(rows, 0)
+    assert torch.sigmoid(model.head.bias).detach().numpy() == pytest.approx(corpus.labels[rows.train].mean(0), abs=0.01)
+    assert model.head.weight.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = logits_of(learner, model, rows.train[:4])
+    assert logits.dtype == torch.float32 and not torch.equal(logits, logits.bfloat16().float())
+
+
+def test_a_text_that_ends_with_the_token_that_pads_is_pooled_at_its_end(run, tmp_path):
+    """Where the end-of-text token pads, only the mask tells the two apart."""
+    tokenizer = make_tokenizer()
+    tokenizer.pad_token = None
+    save_tiny_decoder(tmp_path, "llama", tokenizer=tokenizer)
+    run = replace(with_model(run, name=str(tmp_path)), prompt=PromptSettings(template="{text}<|im_end|>"))
+    learner = DecoderLearner(run, make_corpus(n=80))
+    tokens = learner.tokens
+    assert tokens.pad_id == learner.tokenizer.eos_token_id == tokens.ids[tokens.starts[1] - 1]
+    model = learner.build_fold_model(fold_rows(learner.corpus, tmp_path, 20), 0)
+    shifted = tokens.batch(np.array([0]))
+    logits = logits_of(learner, model, np.array([0]))
+    shifted["input_ids"][0, -1] = tokens.ids[0]
+    with torch.inference_mode():
+        assert not torch.allclose(model(**shifted), logits, atol=1e-3)
+
+
+def test_the_pad_token_is_the_one_named_or_the_tokenizers_or_its_end_of_text():
+    tokenizer = make_tokenizer()
+    set_pad_token(tokenizer, "")
+    assert tokenizer.pad_token == "<|endoftext|>"
+    set_pad_token(tokenizer, "<|im_start|>")
+    assert tokenizer.pad_token == "<|im_start|>"
+    tokenizer.pad_token = None
+    set_pad_token(tokenizer, "")
+    assert tokenizer.pad_token == tokenizer.eos_token == "<|im_end|>"
+    size = len(tokenizer)
+    with pytest.raises(ValueError, match=r"has no token '<pad>'"):
+        set_pad_token(tokenizer, "<pad>")
+    assert len(tokenizer) == size
+
+
+def test_long_texts_are_cut_and_the_prompt_stays_whole(run):
+    corpus = make_corpus(n=80)
+    prompt = PromptSettings(template="Tweet: {text}\nMood:")
+    learner = DecoderLearner(replace(with_model(run, max_length_tokens=16), prompt=prompt), corpus)
+    assert learner.tokens.lengths.max() == 16
+    for start, end in zip(learner.tokens.starts, learner.tokens.starts[1:]):
+        words = learner.tokenizer.decode(learner.tokens.ids[start:end])
+        assert words.startswith("Tweet: today it was") and words.endswith("\nMood:")
+
+
+def test_tokens_beyond_the_models_embeddings_are_refused(run, tmp_path):
+    save_tiny_decoder(tmp_path, "qwen2", vocab_size=200)
+    corpus = make_corpus(n=80)
+    with pytest.raises(ValueError, match=r"its tokenizer makes token \d+, the model knows 200"):
+        DecoderLearner(with_model(run, name=str(tmp_path)), corpus).train_fold(fold_rows(corpus, tmp_path, 20))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "pooler", "concat_last"])
+def test_poolings_of_encoders_are_refused(pooling):
+    with pytest.raises(ValueError, match=f"model.pooling is {pooling}; a decoder's states"):
+        RunSettings("decoder", model=ModelSettings(pooling=pooling))
+    with pytest.raises(ValueError, match="model.pad_token is set, but learner is encoder"):
+        RunSettings("encoder", model=ModelSettings(pad_token="<pad>"))
+
+
+@pytest.fixture
+def decoder_run(places, toy_competition, tiny_decoder):
+    """Run `adapted` of competition `toy`; without dropout, so that any number of processes takes the same steps."""
+    (places.configs / "runs" / "adapted.yaml").write_text(
+        f"learner: decoder\nmodel: {{name: {tiny_decoder('llama')}, pooling: last, head_dropout: 0.0}}\n"
+        "optimizer: {lr: 5e-3, head_lr: 1e-2}\nadapter: {dropout: 0.0, rank: 8}\n"
+        "training: {epochs: 4, global_batch_size: 6, precision: fp32, collapse_check_after_steps: 0}\n"
+    )
+    return ["--competition", "toy", "--run", "adapted", "--fold", "1"]
+
+
+def test_two_processes_make_the_same_fold(places, decoder_run):
+    train.main([*decoder_run, "--name", "one"])
+    command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
+    command += ["src/train.py", *decoder_run, "--name", "two", "--training.micro_batch_size", "2"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in ("one", "two"))
+    assert np.array_equal(one["rows"], two["rows"]) and np.array_equal(one["ids"], two["ids"])
+    assert np.allclose(one["oof"], two["oof"], atol=1e-3) and np.allclose(one["test"], two["test"], atol=1e-3)
+    assert '"device": "2 x' in (places.oof("toy") / "two" / "fold1.json").read_text()
