@@ -1,6 +1,7 @@
 """Every architecture of configs/runs/, tiny, through the code that loads the real one."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny_encoders import ARCHITECTURES, save_encoder
 from toy_corpus import fold_rows, make_corpus
 from transformers import AutoModel, AutoTokenizer
 
+from learners import devices, neural
 from learners.checkpoints import WEIGHTS, load_checkpoint, restore_model
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
@@ -81,14 +83,12 @@ def test_learns_predicts_alike_alone_and_comes_back_from_its_file(tiny, tmp_path
 def test_checkpointed_gradients_are_the_same_and_reach_every_parameter(tiny, tmp_path, architecture, pooling):
     """Dropout included: what it drew is drawn again in the backward pass."""
     corpus, gradients = make_corpus(), []
+    model = ModelSettings(str(tiny(architecture)), pooling=pooling)
+    if pooling == "concat_last":
+        model = replace(model, concat_layers=2)
     for checkpointed in (False, True):
-        run = RunSettings(
-            "encoder",
-            model=ModelSettings(
-                str(tiny(architecture)), pooling=pooling, concat_layers=2 if "concat" in pooling else 4
-            ),
-            training=TrainingSettings(global_batch_size=8, gradient_checkpointing=checkpointed, precision="fp32"),
-        )
+        training = TrainingSettings(global_batch_size=8, gradient_checkpointing=checkpointed, precision="fp32")
+        run = RunSettings("encoder", model=model, training=training)
         fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
         fold.optimizer.step = fold.optimizer.zero_grad = lambda *_, **__: None
         assert any(getattr(m, "gradient_checkpointing", False) for m in fold.model.modules()) == checkpointed
@@ -113,22 +113,14 @@ def test_layers_are_found_and_embeddings_learn_slowest(tiny, architecture):
 
 def test_deberta_attends_eagerly_and_stays_out_of_fp16(tiny, monkeypatch):
     """On a GPU that computes no bf16 `auto` would mean fp16; fp16 by name is refused."""
-    from learners import devices
-
     assert AutoModel.from_pretrained(tiny("deberta-v2")).config._attn_implementation == "eager"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     gpu = torch.device("cuda")
-    assert (
-        devices.choose_precision("auto", gpu, "deberta-v2") == "no" and devices.choose_precision("auto", gpu) == "fp16"
-    )
+    assert [devices.choose_precision("auto", gpu, name) for name in ("deberta-v2", "roberta")] == ["no", "fp16"]
+    monkeypatch.setattr(neural, "join_processes", lambda: SimpleNamespace(device=gpu))
+    model, training = ModelSettings(str(tiny("deberta-v2"))), TrainingSettings(precision="fp16")
     with pytest.raises(ValueError, match="fp16: deberta-v2 overflows in it; use auto, bf16 or fp32"):
-        devices.choose_precision("fp16", gpu, "deberta-v2")
-    monkeypatch.setattr(devices.PartialState, "device", gpu, raising=False)
-    run = RunSettings(
-        "encoder", model=ModelSettings(str(tiny("deberta-v2"))), training=TrainingSettings(precision="fp16")
-    )
-    with pytest.raises(ValueError, match="fp16: deberta-v2 overflows"):
-        EncoderLearner(run, make_corpus())
+        EncoderLearner(RunSettings("encoder", model=model, training=training), make_corpus())
 
 
 def test_every_encoder_run_is_tried_here(places):
