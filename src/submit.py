@@ -50,6 +50,8 @@ def add_flags(parser) -> None:
 def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("submit.py", name_competition(argv), add_flags)
+    if job.own.choose < 0 or job.own.wait < 0:
+        raise ValueError(f"--choose is {job.own.choose}, --wait is {job.own.wait:g}; expected 0 or more")
     if job.own.choose:
         propose_finals(job)
         return
@@ -87,11 +89,12 @@ def find_slug(job: Job) -> str:
 
 def submit(job: Job, client: KaggleClient) -> None:
     """Lint, hand in once, log, wait."""
-    file = describe_file(job.places, find_submission(job.places, job.competition_name, job.own.file))
+    name = job.competition_name
+    file = describe_file(job.places, find_submission(job.places, name, job.own.file), name)
     lint(job, file)
     message = marked(job.own.message or file.path.stem, file.sha256)
     with handing_in(job.places):
-        refuse_second_time(sync(job, client), file, job.competition_name)
+        refuse_second_time(sync(job, client), file, name)
         print(describe_limits(client.limits()))
         if job.own.dry_run:
             print(f"dry run, not uploaded: {file.shown} with the message {message!r}\n")
@@ -136,7 +139,10 @@ def hand_in(job: Job, client: KaggleClient, file: LocalFile, message: str) -> in
             change_log(job.places, lambda entries: [one for one in entries if one != entry])
             raise
         ref = look_for(job, client, file, str(error))
-    ref = ref or look_for(job, client, file, "Kaggle's answer holds no number")
+    except KeyboardInterrupt:
+        ref = 0
+        print()
+    ref = ref or look_for(job, client, file, "there was no answer")
 
     def with_ref(entries):
         return [replace(entry, ref=ref, status="pending") if one == entry else one for one in entries]

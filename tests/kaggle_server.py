@@ -19,7 +19,9 @@ class Kaggle:
         self.truth = truth
         self.submissions, self.uploads, self.asked, self.archive = [], {}, [], b""
         self.faults = {}
-        """Method -> what its next calls meet: "cut", "cut after", ("slow", seconds), (status, message), "html", None."""
+        """Method -> what its next calls meet: "cut", "cut after", "hold", "html", ("slow", seconds), (status, message)."""
+        self.gate = threading.Event()
+        """Calls that are held go on when it is set."""
         self.polls_until_scored = 1
         self.daily = 5
         self.authorizations = set()
@@ -124,6 +126,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.cut()
         if fault == "html":
             return self.reply(200, b"<html>log in</html>", "text/html")
+        if fault == "hold":
+            kaggle.gate.wait(60)
         if fault and isinstance(fault[0], int):
             return self.reply(fault[0], json.dumps({"code": fault[0], "message": fault[1]}).encode())
         if fault and fault[0] == "slow":

@@ -191,13 +191,14 @@ def test_where_nobody_knows_the_row_stays_until_it_is_known(places, kaggle, caps
 def test_a_kill_between_upload_and_log_loses_nothing(places, kaggle, capsys, everything):
     """kill -9 while Kaggle takes the submission; the client's process may live a little longer, or not."""
     write(places)
-    kaggle.fault("CreateSubmission", ("slow", 0.5))
+    kaggle.fault("CreateSubmission", "hold")
     command = [sys.executable, str(PROJECT / "src" / "submit.py"), "--competition", "emo"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     wait_until(lambda: "CreateSubmission" in kaggle.asked)
     (os.killpg if everything else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     assert [(entry.ref, entry.status) for entry in read_log(places)] == [(0, "uploading")]
+    kaggle.gate.set()
     wait_until(lambda: kaggle.submissions)
     kaggle.polls_until_scored = 0
     assert run("--sync") == 0
@@ -205,6 +206,20 @@ def test_a_kill_between_upload_and_log_loses_nothing(places, kaggle, capsys, eve
     (entry,) = read_log(places)
     assert (entry.ref, entry.status, entry.cross_fitted) == (1000, "complete", 0.8)
     assert run() == 2 and len(kaggle.submissions) == 1
+
+
+def test_ctrl_c_while_uploading_says_how_to_find_out(places, kaggle, capsys):
+    write(places)
+    kaggle.fault("CreateSubmission", "hold")
+    command = [sys.executable, str(PROJECT / "src" / "submit.py"), "--competition", "emo"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: "CreateSubmission" in kaggle.asked)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate()[1]
+    assert process.returncode == 2 and error.count("\n") == 1 and "--sync in 5 minutes" in error
+    kaggle.gate.set()
+    wait_until(lambda: kaggle.submissions)
+    assert run("--sync") == 0 and "had arrived" in capsys.readouterr().out
 
 
 def wait_until(is_so, seconds=60):
@@ -271,6 +286,13 @@ def test_the_folder_of_a_named_csv_names_the_competition(places, kaggle, capsys)
     path = write(places)
     assert guard(lambda: submit.main([str(path), "--dry-run"])) == 0
     assert "submissions/emo/blend-1.csv" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flags", [("--choose", "-1"), ("--wait", "-1"), ("--timeout", "0"), ("--files.kaggle", "a/b")])
+def test_flags_that_cannot_be(places, kaggle, capsys, flags):
+    write(places)
+    assert run(*flags) == 2
+    assert "expected" in capsys.readouterr().err and kaggle.asked == []
 
 
 def test_a_competition_that_is_not_on_kaggle(places, kaggle, capsys):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import select
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from competition.kaggle_errors import HANDING_IN, KaggleError, explain
 from competition.kaggle_secrets import hide_secrets
 
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""The client makes a file name of it."""
 UPLOAD_BYTES_PER_SECOND = 20_000
 """The slowest upload that is waited for."""
 PATIENCE = 3
@@ -51,9 +54,18 @@ class KaggleSubmission:
 
 
 class KaggleClient:
-    """One competition at Kaggle. `with KaggleClient(slug) as client:`; every call raises KaggleError where it fails."""
+    """One competition at Kaggle. `with KaggleClient(slug) as client:`; every call raises KaggleError where it fails.
+
+    Args:   slug: the last part of the competition's address.   timeout_seconds: for one answer.
+    Raises: ValueError: what cannot be a slug, or a limit that is none.
+    """
 
     def __init__(self, slug: str, timeout_seconds: float = 60.0):
+        if not SLUG.fullmatch(slug):
+            address = "https://www.kaggle.com/competitions/SLUG"
+            raise ValueError(f"files.kaggle is {slug!r}; expected the last part of the address {address}")
+        if not timeout_seconds > 0:
+            raise ValueError(f"the time limit of an answer is {timeout_seconds:g} s; expected more than 0")
         self.slug = slug
         self.timeout_seconds = timeout_seconds
         self._worker: subprocess.Popen | None = None
@@ -96,7 +108,11 @@ class KaggleClient:
         if self._worker is None:
             self._worker = self._start()
         line = (json.dumps({"call": name, "slug": self.slug, **values}) + "\n").encode()
-        reply = self._exchange(line, seconds)
+        try:
+            reply = self._exchange(line, seconds)
+        except KeyboardInterrupt:  # its reply, still to come, would be taken for the next call's
+            self._stop()
+            raise
         said = hide_secrets(" ".join(str(reply.get("said", "")).split()))
         if "error" in reply:
             error = reply["error"]

@@ -45,7 +45,7 @@ def _explain_no_answer(kind: str, message: str) -> str:
         return f"Kaggle did not answer in time ({message}). Run the same command again, or allow more: --timeout 300"
     if kind == "network":
         return f"Kaggle cannot be reached: {message}. Check the network and the proxy, then run the same command again"
-    return f"the kaggle client failed: {message}. Run: kaggle --version (expected 2.2.4 or later)"
+    return f"the kaggle client failed: {message}. Run: pip install -U 'kaggle>=2.2.4' six, then the same command again"
 
 
 def _explain_answer(slug: str, status: int, message: str) -> tuple[str, str]:

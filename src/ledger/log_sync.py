@@ -55,8 +55,8 @@ def marked(message: str, sha256: str) -> str:
     return f"{as_one_line(message)} [sha256 {sha256[:12]}]".strip()
 
 
-def describe_file(places: Places, path: Path) -> LocalFile:
-    """A CSV and its record.
+def describe_file(places: Places, path: Path, competition_name: str) -> LocalFile:
+    """A CSV of a competition and its record.
 
     Raises: ValueError: the record is damaged, of another competition, or of other bytes than the CSV now has.
     """
@@ -71,6 +71,11 @@ def describe_file(places: Places, path: Path) -> LocalFile:
             f"{str(record.get('csv_sha256'))[:12]}. Run: python src/blend.py --from {source}; or move {source.name} "
             "away to hand the file in as it is"
         )
+    if record.get("competition", competition_name) != competition_name:
+        raise ValueError(
+            f"{shown} was made for {record['competition']}, not for {competition_name}. "
+            f"Run: python src/submit.py --competition {record['competition']} {shown}"
+        )
     return LocalFile(path, shown, digest, record.get("account"))
 
 
@@ -79,8 +84,8 @@ def local_files(places: Places, competition_name: str) -> list[LocalFile]:
     files = []
     for path in sorted(places.submissions(competition_name).glob("*.csv")):
         try:
-            files.append(describe_file(places, path))
-        except ValueError:  # the record is not of these bytes, so it says nothing about them
+            files.append(describe_file(places, path, competition_name))
+        except ValueError:  # the record is not of these bytes, so it says nothing of them
             files.append(LocalFile(path, str(path.relative_to(places.root)), sha256_file(path), None))
     return files
 

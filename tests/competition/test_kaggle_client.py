@@ -131,6 +131,12 @@ def test_a_wrong_slug(kaggle):
         client.limits()
 
 
+@pytest.mark.parametrize("slug", ["../../evil", "https://www.kaggle.com/competitions/emo", "", "a b", "-x"])
+def test_what_cannot_be_a_slug(slug):
+    with pytest.raises(ValueError, match="expected the last part of the address"):
+        KaggleClient(slug)
+
+
 def test_no_credentials(kaggle, monkeypatch):
     monkeypatch.delenv("KAGGLE_KEY")
     with KaggleClient(SLUG, 5) as client, pytest.raises(KaggleError, match="no valid Kaggle credentials.*auth login"):

@@ -35,7 +35,7 @@ def test_what_kaggle_answers(status, said, kind, cure):
         ("network", "Check the network", True),
         ("timeout", "--timeout", True),
         ("upload", "nothing was handed in", False),
-        ("client", "kaggle --version", True),
+        ("client", "kaggle>=2.2.4", True),
     ],
 )
 def test_no_answer(kind, cure, open_):

@@ -79,7 +79,7 @@ def test_whatever_part_of_the_log_is_lost_the_list_restores_it(listed, kept):
 
 
 def test_the_same_bytes_are_refused_a_second_time(places):
-    file = describe_file(places, submission(places))
+    file = describe_file(places, submission(places), "toy")
     entry = replace(ENTRY, sha256=file.sha256)
     with pytest.raises(
         ValueError, match=r"handed in before, as submissions/toy/a.csv on .* \(ref 7\), public score 0.605"
@@ -95,9 +95,15 @@ def test_a_file_that_changed_since_it_was_written_is_refused(places):
     path = submission(places)
     path.write_bytes(b"id,joy\nt0,0\n")
     with pytest.raises(ValueError, match="has changed since it was written.*blend.py --from"):
-        describe_file(places, path)
+        describe_file(places, path, "toy")
     path.with_suffix(".json").unlink()
-    assert describe_file(places, path).account is None
+    assert describe_file(places, path, "toy").account is None
+
+
+def test_a_file_of_another_competition_is_refused(places):
+    path = write_submission(places, "toy", "a", b"id,joy\n", {"competition": "other"})
+    with pytest.raises(ValueError, match="made for other, not for toy. Run: .* --competition other submissions/toy"):
+        describe_file(places, path, "toy")
 
 
 def test_the_newest_is_found_and_what_is_not_there_is_named(places):
