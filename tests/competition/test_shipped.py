@@ -1,5 +1,6 @@
 """Every competition in configs/competitions/ goes from its files to a linted CSV, on made-up rows of its form."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_from_its_files_to_a_linted_csv(places, name, capsys):
     assert table.column(competition.id_column) == tables.test_ids.tolist()
     score = macro_auc if competition.submission.form == "probabilities" else macro_f1
     assert score(grouped(truth, competition), answers) > 0.9
+
+
+@pytest.mark.parametrize("run", ["tfidf", "nbsvm"])
+def test_both_ngram_runs_learn_a_toy_competition(places, toy_competition, run):
+    """Out of fold, on 90 texts that say their labels."""
+    train.main(["--competition", "toy", "--run", run])
+    records = [json.loads(path.read_text()) for path in (places.oof("toy") / run).glob("fold*.json")]
+    assert len(records) == 3 and np.mean([record["score"]["macro_f1"] for record in records]) > 0.9
 
 
 def grouped(labels, competition):

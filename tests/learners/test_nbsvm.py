@@ -43,6 +43,7 @@ def test_it_is_the_papers_model(tmp_path, monkeypatch):
     rows = fold_rows(corpus, tmp_path)
     learner = NbsvmLearner(replace(RUN, tfidf=words, nbsvm=NbsvmSettings(0.5)), corpus)
     train, heldout, _ = (part.toarray().astype(float) for part in learner.fold_features(rows))
+    assert set(train.ravel()) == {0.0, 1.0}  # presence: words that repeat count once, and no row is scaled
     got = learner.train_fold(rows)
     for k in range(3):
         there = corpus.labels[rows.train, k]
