@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
-from transformers.utils import logging as transformers_logging
 
 from settings.adapter import AdapterSettings
 
@@ -119,8 +118,6 @@ def load_base(
 
     Raises: ValueError: weights are missing from the folder, or bitsandbytes is for `nf4`.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # weights of another head are left out on purpose
     model, info = model_class.from_pretrained(
         folder,
         dtype=choose_base_dtype(settings.kind, precision, device),
@@ -131,7 +128,6 @@ def load_base(
         local_files_only=True,
         output_loading_info=True,
     )
-    transformers_logging.set_verbosity(verbosity)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")

@@ -22,8 +22,8 @@ def join_processes() -> PartialState:
     return state
 
 
-NOT_IN_FP16 = ("deberta", "deberta-v2")
-"""Architectures whose attention overflows in fp16; DeBERTa-v3 calls itself deberta-v2."""
+NOT_IN_FP16 = ("deberta", "deberta-v2", "gemma3", "gemma3_text")
+"""Architectures whose states overflow fp16; DeBERTa-v3 calls itself deberta-v2."""
 
 
 def choose_precision(wanted: str, device: torch.device, model_type: str = "") -> str:

@@ -229,14 +229,15 @@ def test_weights_that_are_missing_are_named(tiny_decoder, tmp_path):
 
 def test_code_of_a_repository_is_not_run(tiny_decoder, tmp_path):
     """As stella_en_1.5B_v5 comes: config.json names classes of its own, the weights are Qwen2's."""
-    folder = shutil.copytree(tiny_decoder("qwen2"), tmp_path / "custom")
+    folder = tmp_path / "custom"
+    plain = load_base(tiny_decoder("qwen2"), AutoModel, AdapterSettings(), CPU, "no")
+    plain.save_pretrained(folder)  # an embedding model's weights are named without `model.`
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {"AutoModel": "modeling_qwen.Qwen2Model", "AutoConfig": "modeling_qwen.Qwen2Config"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "modeling_qwen.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     model = load_base(folder, AutoModel, AdapterSettings(), CPU, "no")
     assert type(model).__module__ == "transformers.models.qwen2.modeling_qwen2" and not (tmp_path / "ran").exists()
-    plain = load_base(tiny_decoder("qwen2"), AutoModel, AdapterSettings(), CPU, "no")
     assert same(contents(model), contents(plain))
 
 

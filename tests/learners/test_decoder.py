@@ -19,7 +19,9 @@ from learners.decoder import DecoderLearner, set_pad_token
 from learners.fold_training import FoldTraining
 from learners.interface import FoldRows
 from settings.adapter import AdapterSettings
+from settings.loading import load_run
 from settings.model import ModelSettings
+from settings.places import Places
 from settings.prompt import PromptSettings
 from settings.run import LossSettings, OptimizerSettings, RunSettings, TrainingSettings
 
@@ -235,6 +237,37 @@ def test_poolings_of_encoders_are_refused(pooling):
         RunSettings("decoder", model=ModelSettings(pooling=pooling))
     with pytest.raises(ValueError, match="model.pad_token is set, but learner is encoder"):
         RunSettings("encoder", model=ModelSettings(pad_token="<pad>"))
+
+
+ARCHITECTURES = {
+    "google/gemma-2-2b": "gemma2",
+    "meta-llama/Llama-3.2-1B": "llama",
+    "dunzhang/stella_en_1.5B_v5": "qwen2",
+    "intfloat/e5-mistral-7b-instruct": "mistral",
+    "google/gemma-3-1b-pt": "gemma3_text",
+    "google/gemma-3-4b-pt": "gemma3",
+    **{f"Qwen/Qwen3-{size}-Base": "qwen3" for size in ("0.6B", "1.7B", "8B", "14B")},
+}
+RUNS = [path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml") if "learner: decoder" in path.read_text()]
+
+
+def test_every_architecture_has_a_run():
+    assert {load_run(Places(PROJECT), name).model.name for name in RUNS} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name):
+    """On a tiny model of the same architecture; all else is the run's own."""
+    run = load_run(Places(PROJECT), name)
+    model = replace(run.model, name=str(tiny_decoder(ARCHITECTURES[run.model.name])))
+    training = replace(run.training, epochs=1, precision="fp32", collapse_check_after_steps=0)
+    run = replace(run, model=model, training=training, optimizer=replace(run.optimizer, warmup_steps=0))
+    corpus = make_corpus(n=20 + 2 * training.global_batch_size)
+    learner = DecoderLearner(run, corpus)
+    got = learner.train_fold(fold_rows(corpus, tmp_path, 20))
+    assert got.heldout.shape == (20, 3) and np.isfinite(got.heldout).all()
+    if run.model.pad_token:
+        assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(run.model.pad_token)
 
 
 @pytest.fixture

@@ -24,6 +24,15 @@ def test_fp16_on_a_cpu_is_refused():
         choose_precision("fp16", CPU)
 
 
+@pytest.mark.parametrize("model_type", ["deberta-v2", "gemma3", "gemma3_text"])
+def test_architectures_that_overflow_fp16_are_kept_out_of_it(monkeypatch, model_type):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    gpu = torch.device("cuda")
+    assert choose_precision("auto", gpu, model_type) == "no" and choose_precision("auto", gpu, "qwen3") == "fp16"
+    with pytest.raises(ValueError, match=f"fp16: {model_type} overflows"):
+        choose_precision("fp16", gpu, model_type)
+
+
 def test_the_device_says_how_many_and_how():
     assert describe_device(CPU, 2, "no").startswith("2 x ") and describe_device(CPU, 2, "no").endswith("cpu, fp32")
 

@@ -35,11 +35,13 @@ CONFIGS = {
 }
 KINDS = [*CONFIGS, "gemma3"]
 WITHOUT_PAD_TOKEN = {"llama", "mistral"}
+EXTRA_TOKENS = {"llama": ["<|finetune_right_pad_id|>"], "mistral": ["</s>"]}
 
 
 def save_tiny_decoder(folder, kind, tokenizer=None, **changes):
     """A random model of `kind` of 2 layers x 64; `gemma3` reads images too, as Gemma 3 from 4B on does."""
     tokenizer = tokenizer or make_tokenizer()
+    tokenizer.add_tokens(EXTRA_TOKENS.get(kind, []), special_tokens=True)
     if kind in WITHOUT_PAD_TOKEN:
         tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
