@@ -246,3 +246,18 @@ def test_two_processes_take_the_same_steps(places, toy_competition, tiny_bert, t
     one, two = (np.load(folder / "fold1.npz", allow_pickle=False) for folder in folders)
     assert np.array_equal(one["rows"], two["rows"]) and one["oof"].std() > 0.1
     assert np.abs(one["oof"] - two["oof"]).max() < 1e-3 and np.abs(one["test"] - two["test"]).max() < 1e-3
+
+
+@pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])
+def test_a_scaled_loss_makes_the_same_attack(bag, settings):
+    """fp16's loss is scaled by a power of two, and so are its gradients."""
+    moved = []
+    for scale in (1.0, 2.0**16):
+        for parameter in bag.parameters():
+            parameter.grad *= scale
+        gradients = {name: parameter.grad.clone() for name, parameter in bag.named_parameters()}
+        with build_adversary(bag, settings).attack():
+            moved.append(weights_of(bag))
+        for name, parameter in bag.named_parameters():
+            parameter.grad = gradients[name]
+    assert all(torch.allclose(moved[0][name], moved[1][name], atol=1e-6) for name in moved[0])
