@@ -13,7 +13,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 from competition.tables import load_tables  # noqa: E402
 from ledger.folds import write_folds  # noqa: E402
 from ledger.oof import FoldFile, write_fold  # noqa: E402
-from scoring.probs import to_scores  # noqa: E402
+from scoring.decoders import Task  # noqa: E402
 from settings.loading import load_competition  # noqa: E402
 from settings.places import Places  # noqa: E402
 
@@ -63,7 +63,7 @@ def load_bench() -> Bench:
 
 
 def _scores(probs: np.ndarray) -> np.ndarray:
-    return to_scores(probs.astype(np.float32), "probs", "multilabel")
+    return Task("macro_f1").to_scores(probs.astype(np.float32), "probs")
 
 
 def write_project(bench: Bench, root: Path) -> Places:

@@ -20,6 +20,7 @@ from scoring.crossfit import predict_outer
 from scoring.decoders import Rule, Task, decide, tune_rule
 from scoring.expected import forecast
 from scoring.metrics import macro_f1
+from scoring.outcome import soften_answers
 from scoring.parallel import single_threaded_products
 from scoring.predictor import mix
 from scoring.probs import sigmoid
@@ -112,7 +113,7 @@ def play(bench: Bench, n_rows: int, seed: int) -> dict:
     blend = make_blend(TASK, draw.runs, seed=seed)
     buckets = Buckets(draw.runs.fold, seed)
     honest = [make_additive(TASK, draw.runs.labels, answer, buckets) for answer in blend.honest]
-    said = forecast(honest, N_TRUTH, draw.runs.labels, TASK.metric, seed)
+    said = forecast(honest, soften_answers(TASK, blend, buckets), n_rows, N_TRUTH, seed)
     truths = score_truths(draw, lambda scores: blend.predictor.predict(Scores(scores)), blend.rule)
     headline = float(np.mean([macro_f1(draw.runs.labels, answer) for answer in blend.honest]))
     default = {"in": blend.candidates[blend.chosen].in_sample, "cf": headline, **truths}

@@ -24,9 +24,9 @@ from scoring.account import account_of
 from scoring.blending import make_blend
 from scoring.decoders import Task
 from scoring.outcome import describe_blend
-from scoring.probs import to_scores
+from scoring.parallel import give_back_freed_memory
 from scoring.recipe import Recipe, recipe_from_record
-from scoring.runs import Runs
+from scoring.runs import Runs, TestScores
 from scoring.scores import Scores
 from scoring.summary import outcome_lines, shift_lines, table_lines
 from settings.loading import Job, guard, open_job
@@ -41,6 +41,7 @@ def add_flags(parser) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    give_back_freed_memory()
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("blend.py", name_competition(argv), add_flags)
     source = getattr(job.own, "from")
@@ -48,8 +49,9 @@ def main(argv: list[str] | None = None) -> None:
     tables = load_tables(job.competition, job.places.data(job.competition_name))
     folds = load_folds(job.places, job.competition_name, tables, job.competition)
     predictions = load_runs(job.places, job.competition_name, record.get("runs", job.own.runs), folds, tables)
+    tables = tables.without_texts()
     task = Task(job.competition.metric, job.competition.task)
-    test_folds = [to_scores(run.test_folds, run.kind, task.kind) for run in predictions]
+    test_folds = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     if source:
         path = repeat(job, tables, predictions, folds, test_folds, record, Path(source))
     else:
@@ -67,7 +69,7 @@ def name_competition(argv: list[str]) -> list[str]:
     return [*argv, "--competition", read_record(Path(source))["competition"]] if Path(source).is_file() else argv
 
 
-def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list[np.ndarray], task: Task) -> Path:
+def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list[TestScores], task: Task) -> Path:
     """Choose, show and write a blend."""
     runs = gather_runs(predictions, folds, tables, task)
     blend = make_blend(task, runs, job.own.strategy, job.own.seed)
@@ -93,7 +95,7 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
 
 def gather_runs(predictions: list[RunPredictions], folds: Folds, tables: Tables, task: Task) -> Runs:
     """The runs' held-out scores side by side."""
-    scores = Scores([to_scores(run.oof, run.kind, task.kind) for run in predictions])
+    scores = Scores([task.to_scores(run.oof, run.kind) for run in predictions])
     return Runs(tuple(run.name for run in predictions), scores, tables.labels, folds.fold, folds.group)
 
 

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,10 @@ class Tables:
     """(n_test,) str: the test ids in the order of the sample submission."""
     sample_rows: tuple[tuple[str, ...], ...] = ()
     """n_test rows of the sample submission as written, whose number format a submission copies."""
+
+    def without_texts(self) -> "Tables":
+        """The same for whoever needs the memory more than the texts."""
+        return replace(self, train_texts=[], test_texts=[])
 
 
 def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:

@@ -32,15 +32,16 @@ def write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
                 np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
 
 
-def load_npz(path: Path, expected: Expected) -> dict[str, np.ndarray]:
-    """Read exactly the expected arrays.
+def load_npz(path: Path, expected: Expected, others: bool = False) -> dict[str, np.ndarray]:
+    """Read exactly the expected arrays; with `others` there may be more, which stay unread.
 
     Raises: ValueError: no zip (cut off?), missing or unknown members, a compressed or oversized member, another
             type or shape, an object array (pickle), or a member whose checksum does not fit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_members(path, archive.infolist(), expected)
+            members = [each for each in archive.infolist() if not others or Path(each.filename).stem in expected]
+            _check_members(path, members, expected)
             return {name: _read_member(path, archive, name, *expected[name]) for name in expected}
     except DAMAGE as error:
         raise ValueError(f"{path}: not a whole .npz ({error}); cut off or damaged") from None

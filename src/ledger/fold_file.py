@@ -131,3 +131,8 @@ def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldFile:
     if problems:
         raise ValueError(f"{path}: {'; '.join(problems)}")
     return fold_file
+
+
+def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The test predictions float32 (n_test, L) of a fold that `load_fold` has proven."""
+    return load_npz(path, {"test": ("f", shape)}, others=True)["test"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ledger.dropped import load_dropped
 from ledger.files import sha256_file
-from ledger.fold_file import check_record, describe_origin, load_fold
+from ledger.fold_file import check_record, describe_origin, load_fold, load_test
 from ledger.folds import Folds
 from ledger.oof import DROPPED_IN, recorded_folds, run_folder
 from ledger.records import read_record
@@ -23,14 +23,30 @@ class RunPredictions:
     name: str
     oof: np.ndarray
     """(N, L) float32, in the order of the training file; each row from the one model that did not see it."""
-    test_folds: np.ndarray
-    """(K, n_test, L) float32, in the order of the test file."""
+    test_folds: Sequence[np.ndarray]
+    """K tables (n_test, L) float32, in the order of the test file; K = 1 for a run that was made elsewhere. A fold's
+    table is read from disk each time it is asked for: there are K times as many as anything needs at once."""
     kind: str
     """`logits` or `probs`."""
     records: list[dict]
     """One a fold; empty for a run made elsewhere."""
     files: dict[str, str]
     """Path relative to the root -> sha256."""
+
+
+@dataclass(frozen=True)
+class StoredTestFolds(Sequence):
+    """The test predictions in the files of a run's folds."""
+
+    paths: list[Path]
+    shape: tuple[int, int]
+    """(n_test, L)."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, fold: int) -> np.ndarray:
+        return load_test(self.paths[fold], self.shape)
 
 
 def load_run(places: Places, competition_name: str, run_name: str, folds: Folds, tables) -> RunPredictions:
@@ -110,10 +126,10 @@ def _load_trained(places: Places, folder: Path, folds: Folds, tables, origin: di
     _check_agreement(folder, records)
     n_labels = len(tables.label_names)
     oof = np.empty((len(folds.ids), n_labels), dtype=np.float32)
-    test_folds = np.empty((folds.n_folds, len(tables.test_ids), n_labels), dtype=np.float32)
-    for k, (path, record) in enumerate(zip(paths, records, strict=True)):
+    for path, record in zip(paths, records, strict=True):
         fold_file = load_fold(path, record, folds, tables)
-        oof[fold_file.rows], test_folds[k] = fold_file.oof, fold_file.test
+        oof[fold_file.rows] = fold_file.oof
+    test_folds = StoredTestFolds(paths, (len(tables.test_ids), n_labels))
     files = {**_relative(places, paths, records), **_hash_files(places, folder, [f"{p.stem}.json" for p in paths])}
     return RunPredictions(folder.name, oof, test_folds, records[0]["kind"], records, files)
 

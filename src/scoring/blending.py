@@ -35,6 +35,8 @@ class Blend:
     """Answers (n, L) of the rows in `fitted`, each by what was fitted and chosen on other parts; one a repeat."""
     fitted: Runs
     """The rows that everything was compared on."""
+    fitted_probs: np.ndarray
+    """float32 (n, L): cross-fitted probabilities of these rows by the chosen strategy."""
     oof_probs: np.ndarray
     """float32 (N, L): cross-fitted probabilities of all rows by the chosen strategy."""
     rule: Rule
@@ -74,7 +76,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     rule = replace(tune_rule(task, fit.cutoffs, probs, runs.labels), **fields)
     return Blend(
         candidates, chosen, draw_scores(candidates, everything, seed).std(axis=0),
-        [with_row_rule] if row_rule else honest, few, probs, rule, row_rule,
+        [with_row_rule] if row_rule else honest, few, few_probs, probs, rule, row_rule,
         strategy.predictor(partition.n_parts, partition.fit_without()), strategies,
     )  # fmt: skip
 

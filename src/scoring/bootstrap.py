@@ -44,10 +44,10 @@ class Buckets:
         """The part of each bucket, int64 (G,)."""
         return self.part[self.order][self.starts]
 
-    def add_up(self, pieces: np.ndarray) -> np.ndarray:
-        """Sums of (N, S) numbers in every bucket, float32 (G, S + 1); the last column counts rows."""
-        sums = np.add.reduceat(pieces[self.order], self.starts, axis=0, dtype=np.float32)
-        return np.column_stack([sums, np.diff(self.starts, append=len(self.part)).astype(np.float32)])
+    def add_up(self, *pieces: np.ndarray) -> np.ndarray:
+        """Sums of several (N, S) tables in every bucket, float32 (G, sum of S + 1); the last column counts rows."""
+        sums = [np.add.reduceat(piece[self.order], self.starts, axis=0, dtype=np.float32) for piece in pieces]
+        return np.column_stack([*sums, np.diff(self.starts, append=len(self.part)).astype(np.float32)])
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,13 @@ def resample(
 
 
 def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Additive:
-    """The task's metric on one candidate's answer, as sums over buckets of rows."""
+    """The task's metric on one candidate's answer, as sums over buckets of rows.
+
+    Args: labels: bool (N, L); metrics of `FROM_COUNTS` take float32 chances too.
+    """
     metric = METRICS[task.metric]
     if task.metric in FROM_COUNTS:
-        pieces = np.concatenate([labels & answer, labels, answer], axis=1)
-        return Additive(buckets.add_up(pieces), FROM_COUNTS[task.metric])
+        return Additive(buckets.add_up(labels * answer, labels, answer), FROM_COUNTS[task.metric])
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
         finish = lambda sums: value + sums[:, 0] / np.maximum(sums[:, 1], 1)  # noqa: E731

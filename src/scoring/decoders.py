@@ -8,7 +8,7 @@ import numpy as np
 from scoring.joint import tune_micro_thresholds, tune_row_thresholds
 from scoring.metrics import METRICS, class_log_loss
 from scoring.offsets import CLASS_SCORES, tune_offsets
-from scoring.probs import SMALLEST, logit
+from scoring.probs import SMALLEST, SMALLEST_CHANCE, logit, to_scores
 from scoring.robust import tune_robust_joint, tune_robust_thresholds
 from scoring.thresholds import tune_thresholds
 
@@ -92,6 +92,10 @@ class Task:
         if self.takes_probs:
             return ("none",)
         return ("offsets", "argmax") if self.kind == "multiclass" else ("robust", "exact")
+
+    def to_scores(self, values: np.ndarray, kind: str) -> np.ndarray:
+        """A run's logits or probabilities, whichever `kind` says, on the scale that blends add up: float32 (..., L)."""
+        return to_scores(values, kind, self.kind, SMALLEST if self.takes_probs else SMALLEST_CHANCE)
 
     def score(self, labels: np.ndarray, answer: np.ndarray) -> float:
         """The metric, negated for a loss, so that more is better."""

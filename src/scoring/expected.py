@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.bootstrap import Additive, resample
+from scoring.calibration import count_scores, fit_calibration
 from scoring.decoders import Rule, Task, decide
 from scoring.probs import logit, sigmoid
 
@@ -18,6 +19,8 @@ N_RESAMPLES = 1_000
 """Bootstrap resamples."""
 LEVEL = 0.9
 """Share of cases in which the interval should hold the hidden score."""
+PRIOR_POSITIVES = 10.0
+"""A label's calibrated probabilities weigh as much as this many of its positive rows in the forecast."""
 N_DRAWS = 8
 """Sets of labels drawn to weigh one model against the average."""
 
@@ -31,22 +34,46 @@ class Forecast:
     high: float
 
 
-def forecast(honest: list[Additive], n_test: int, labels: np.ndarray, metric: str, seed: int) -> Forecast:
+def forecast(counted: list[Additive], softened: list[Additive], n_rows: int, n_test: int, seed: int) -> Forecast:
     """What one fold's model should score on a test set of `n_test` rows, from the answers of each repeat.
 
-    Two things are uncertain: the cross-fitted score, known from N rows, and the test rows, of which there are n_test.
-    Each is one bootstrap; their errors add up. A small test set also moves the mean of a ratio such as F1, by as much
-    as the two bootstraps' means differ.
+    Two things are uncertain: the cross-fitted score, known from `n_rows` rows, and the test rows, of which there are
+    n_test. Each is one bootstrap; their errors add up. A small set of rows also moves the mean of a ratio such as F1,
+    by as much as the means of the bootstraps of both sizes differ.
+
+    Args: counted: the metric of each repeat's answer.   softened: the same against `soften`ed labels: it says where the
+          score lies, and the counts how sure that is.
     """
-    n_rows, everything = len(labels), np.ones(len(honest[0].sums), bool)
-    ours = resample(honest, everything, 1.0, N_RESAMPLES, seed).mean(axis=1)
-    theirs = resample(honest, everything, n_test / n_rows, N_RESAMPLES, seed + 1).mean(axis=1)
-    score = np.mean([each.score(everything) for each in honest])
-    scored = labels.any(axis=0).mean() if metric == "macro_f1" else 1.0  # labels without a positive count as 0 here
-    expected = (score + theirs.mean() - ours.mean()) / scored
+    everything = np.ones(len(counted[0].sums), bool)
+    ours, theirs = _resample_both(counted, everything, n_rows, n_test, seed)
     error = (theirs - theirs.mean()) - (ours - ours.mean())
+    ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
+    expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
     return Forecast(float(expected), float(low), float(high))
+
+
+def _resample_both(honest: list[Additive], everything: np.ndarray, n_rows: int, n_test: int, seed: int):
+    """Scores on resamples as large as our rows, and as large as the test rows: float64 (B,) each."""
+    ours = resample(honest, everything, 1.0, N_RESAMPLES, seed)
+    theirs = resample(honest, everything, n_test / n_rows, N_RESAMPLES, seed + 1)
+    return ours.mean(axis=1), theirs.mean(axis=1)
+
+
+def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The labels, mixed with their calibrated probabilities the more, the fewer positives a label has: float32 (N, L).
+
+    Whether a blend finds two of three rows or none says little of a label's F1 on the hidden rows; what its calibrated
+    probabilities say of all rows is a guess that varies less. A label without positives has nothing else.
+
+    Args: labels: bool (N, L).   probs: float32 (N, L), cross-fitted.
+    """
+    counted = count_scores(probs, labels)
+    slope, shift = fit_calibration(counted)
+    positives = labels.sum(axis=0)
+    trust = (positives / (positives + PRIOR_POSITIVES)).astype(np.float32)
+    soft = sigmoid(logit(probs) * slope.astype(np.float32) + shift.astype(np.float32))
+    return trust * labels + (1 - trust) * soft
 
 
 def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:

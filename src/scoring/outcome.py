@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scoring.blending import Blend
-from scoring.bootstrap import Buckets, make_additive
+from scoring.bootstrap import Additive, Buckets, make_additive
 from scoring.contributions import Difference, compare, measure_contributions
 from scoring.decoders import Task
-from scoring.expected import Forecast, forecast, gain_of_averaging
+from scoring.expected import Forecast, forecast, gain_of_averaging, soften
 from scoring.parallel import single_threaded_products
 from scoring.shift import compare_means, find_shifted
 from scoring.strategies import Given
@@ -52,7 +52,7 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
     shift = compare_means(blend.oof_probs, fold_probs)
     return Outcome(
         float(np.mean([task.score(labels, answer) for answer in blend.honest])),
-        forecast(honest, fold_probs.shape[1], labels, task.metric, seed),
+        forecast(honest, soften_answers(task, blend, buckets), len(labels), fold_probs.shape[1], seed),
         gain_of_averaging(task, blend.rule, fold_probs, seed),
         best.name,
         compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
@@ -60,6 +60,13 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
         shift,
         find_shifted(shift, blend.oof_probs, fold_probs),
     )
+
+
+def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]:
+    """The metric of each repeat's answer, against softened labels where rare labels weigh as much as others."""
+    labels = blend.fitted.labels
+    truth = soften(labels, blend.fitted_probs) if task.metric == "macro_f1" else labels
+    return [make_additive(task, truth, answer, buckets) for answer in blend.honest]
 
 
 def _contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:

@@ -4,7 +4,9 @@ Small matrix products lose more to the hand-over between BLAS threads than they 
 how many there are. numpy leaves the interpreter lock while it works, so labels run side by side instead.
 """
 
+import ctypes
 import os
+import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ContextDecorator
@@ -14,6 +16,11 @@ from threadpoolctl import threadpool_limits
 
 MIN_ROWS = 5_000
 """Fewer rows than this a label, and handing out the work costs more than it saves."""
+
+M_MMAP_THRESHOLD = -3
+"""glibc's number of the setting, from malloc.h."""
+LARGE_BYTES = 2**18
+"""From this size on an allocation gets pages of its own."""
 
 
 def over_labels(one: Callable, n_labels: int, n_rows: int) -> list:
@@ -37,3 +44,9 @@ class single_threaded_products(ContextDecorator):
 
     def __exit__(self, *error):
         self.limits.restore_original_limits()
+
+
+def give_back_freed_memory() -> None:
+    """Have glibc return a freed table to the system at once; it would keep it and take another for the next."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -3,6 +3,7 @@
 Plain numbers, so that a submission's record can hold it and make the same submission again.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,9 +29,9 @@ class Predictor:
         if self.form in ("stack", "wide"):
             return self._predict_stack(scores, rows)
         used = np.flatnonzero(self.coefs)
-        runs, weights = [scores.runs[run][rows] for run in used], self.coefs[used]
+        runs, weights = (scores.runs[run][rows] for run in used), self.coefs[used]
         if self.form == "probs":
-            return mix([to_probs(run, self.kind) for run in runs], weights)
+            return mix((to_probs(run, self.kind) for run in runs), weights)
         return to_probs(mix(runs, weights), self.kind)
 
     def _predict_stack(self, scores: Scores, rows) -> np.ndarray:
@@ -77,19 +78,16 @@ def predictor_from_record(record: dict) -> Predictor | Average:
     return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
 
 
-def mix(runs: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Weighted sum of the runs' tables, float32 (n, L)."""
-    total = np.zeros(runs[0].shape, np.float32)
-    for run, weight in zip(runs, weights, strict=True):
-        total += np.float32(weight) * run
-    return total
+def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted sum of the runs' tables, float32 (n, L), taken one by one."""
+    return sum(np.float32(weight) * run for run, weight in zip(runs, weights, strict=True))
 
 
 @single_threaded_products()
-def predict_folds(predictor: Predictor | Average, test_folds: list[np.ndarray]) -> np.ndarray:
+def predict_folds(predictor: Predictor | Average, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Probabilities of the test rows by each fold's models, float32 (K, n, L).
 
-    Args: test_folds: M arrays of scores (K, n, L), or (1, n, L) for a run that has no fold models.
+    Args: test_folds: for each of M runs, K tables of scores (n, L), or one for a run that has no fold models.
     """
     n_folds = max(len(run) for run in test_folds)
     return np.stack(

@@ -5,6 +5,9 @@ import numpy as np
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1 before a logarithm, so that a run's hard 0 or 1 stays finite."""
 
+SMALLEST_CHANCE = 3e-4
+"""The same where a blend makes decisions: a run's hard 0 must not outweigh what all others say."""
+
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-logits)), without overflow: numpy's tanh saturates where exp would not."""
@@ -18,8 +21,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def logit(probs: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)), with p kept `SMALLEST` away from 0 and 1.
+def logit(probs: np.ndarray, smallest: float = SMALLEST) -> np.ndarray:
+    """log(p / (1 - p)), with p kept `smallest` away from 0 and 1.
 
     Raises: ValueError: a value outside [0, 1] (are these logits?).
     """
@@ -27,14 +30,15 @@ def logit(probs: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"probabilities span {probs.min():.4g} to {probs.max():.4g}; expected [0, 1]. Are these logits?"
         )
-    kept = np.clip(probs, SMALLEST, 1 - SMALLEST)
+    kept = np.clip(probs, smallest, 1 - smallest)
     return np.log(kept) - np.log1p(-kept)
 
 
-def to_scores(values: np.ndarray, kind: str, task: str) -> np.ndarray:
+def to_scores(values: np.ndarray, kind: str, task: str, smallest: float = SMALLEST) -> np.ndarray:
     """A run's predictions on the scale that blends add up: log-odds, or log-probabilities for one label a row.
 
     Args:    values: float32 (..., L).   kind: "logits" or "probs".   task: "multilabel" or "multiclass".
+             smallest: how far a label's probability is kept from 0 and 1.
     Returns: float32 (..., L); multiclass rows satisfy sum(exp(scores)) = 1.
     Raises:  ValueError: probabilities outside [0, 1], or an unknown kind.
     """
@@ -42,7 +46,7 @@ def to_scores(values: np.ndarray, kind: str, task: str) -> np.ndarray:
         raise ValueError(f"predictions are of kind {kind!r}; expected 'logits' or 'probs'")
     values = np.asarray(values, np.float32)
     if task == "multilabel":
-        return values if kind == "logits" else logit(values)
+        return values if kind == "logits" else logit(values, smallest)
     probs = softmax(values) if kind == "logits" else values / np.maximum(values.sum(axis=-1, keepdims=True), SMALLEST)
     return np.log(np.clip(probs, SMALLEST, 1))
 

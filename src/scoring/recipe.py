@@ -5,6 +5,7 @@ label's mean, so about as many rows pass a cut-off tuned on single models' OOF r
 log-odds would pull rare labels below it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,8 @@ class Recipe:
     shifted: tuple[int, ...] = ()
     """The labels whose rates are re-estimated."""
 
-    def fold_probs(self, test_folds: list[np.ndarray]) -> np.ndarray:
-        """Each fold's probabilities of the test rows, float32 (K, n, L), from M arrays of scores (K or 1, n, L)."""
+    def fold_probs(self, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """Each fold's probabilities of the test rows, float32 (K, n, L), from K or 1 tables of scores of each run."""
         return predict_folds(self.predictor, test_folds)
 
     def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

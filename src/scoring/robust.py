@@ -23,7 +23,7 @@ FARTHEST_CUT = 4.6
 """A cut of all or nothing counts as this log-odds (0.01 or 0.99): one resample must not carry the mean away."""
 MAX_CUTS = 128
 """Cuts looked at a label and resample: every one for rare labels, evenly spaced ones for frequent labels."""
-PRIOR_POSITIVES = 20.0
+PRIOR_POSITIVES = 40.0
 """What all labels say weighs as much as this many positive rows of the label itself."""
 
 

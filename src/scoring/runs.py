@@ -1,14 +1,33 @@
 """The scoring room's input: the runs' held-out scores beside the truth, and the rows that fits look at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from scoring.decoders import Task
 from scoring.scores import Scores
 from scoring.subsets import Partition
 
 MAX_FIT_ROWS = 50_000
 """Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
+
+
+@dataclass(frozen=True)
+class TestScores(Sequence):
+    """A run's scores of the test rows, one fold's model at a time."""
+
+    folds: Sequence[np.ndarray]
+    """K tables float32 (n, L), logits or probabilities."""
+    kind: str
+    """`logits` or `probs`."""
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, fold: int) -> np.ndarray:
+        return self.task.to_scores(self.folds[fold], self.kind)
 
 
 @dataclass(frozen=True)

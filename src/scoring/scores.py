@@ -37,15 +37,20 @@ class Scores:
         score of another label (which may exclude this one), and the other labels' mean scores one by one.
         """
         columns = [run[:, label] for run in self.runs]  # a column first: four times as fast as run[rows, label]
-        own = np.stack([column[rows] if isinstance(rows, slice) else column.take(rows) for column in columns], axis=1)
-        parts = [own, np.ones((len(own), 1), np.float32)]
+        own = [column[rows] if isinstance(rows, slice) else column.take(rows) for column in columns]
+        n_runs, n_labels = len(own), self.runs[0].shape[1]
+        features = np.empty((len(own[0]), 2 * n_runs + n_labels + 2 if wide else n_runs + 1), np.float32)
+        np.stack(own, axis=1, out=features[:, :n_runs])
+        features[:, n_runs] = 1
         if wide:
-            expected, highest = (values[rows] for values in self.summary)
-            is_highest = self.mean[rows, label] >= highest[:, 1]
-            rival = np.where(is_highest, highest[:, 0], highest[:, 1])
-            parts += [own**2 / np.float32(10), np.column_stack([expected, rival])]
-            parts.append(np.delete(self.mean[rows], label, axis=1))
-        return np.concatenate(parts, axis=1)
+            squares, rest = features[:, n_runs + 1 : 2 * n_runs + 1], features[:, 2 * n_runs + 1 :]
+            np.multiply(features[:, :n_runs], features[:, :n_runs], out=squares)
+            squares /= np.float32(10)
+            (expected, highest), mean = (values[rows] for values in self.summary), self.mean[rows]
+            rest[:, 0] = expected
+            rest[:, 1] = np.where(mean[:, label] >= highest[:, 1], highest[:, 0], highest[:, 1])
+            rest[:, 2 : 2 + label], rest[:, 2 + label :] = mean[:, :label], mean[:, label + 1 :]
+        return features
 
     def without(self, run: int) -> "Scores":
         """The same rows without one run."""

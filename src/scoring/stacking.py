@@ -5,6 +5,7 @@ which robust cut-offs need. A label's weights are shrunk towards weights that al
 by the log loss of parts left out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ WIDE_STRENGTHS = (10.0, 100.0)
 """Ridge penalties on the squares and the row's summary ..."""
 OTHERS_PENALTY = 100.0
 """... and this many times as much on the other labels' scores one by one."""
+CONTEXTS_AT_ONCE = 2
+"""Tables of probabilities that cross-fitting holds at a time: more would be faster and take the memory."""
 FIRST_PENALTY = 1.0
 """Ridge on the separate fits that the shared weights are averaged from."""
 
@@ -47,20 +50,25 @@ class Stack:
         """The formula of one fit at the strength of `context`."""
         return Predictor(self.form, self.kind, self.coefs[self.chosen[context], fit])
 
-    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
-        """What cross-fitting for each part k looks at: probabilities float32 (P, N, L).
+    def predict_contexts(self, scores: Scores, partition: Partition) -> Iterator[np.ndarray]:
+        """What cross-fitting for each part k looks at: probabilities float32 (N, L), one table a part.
 
-        Entry k holds, for rows of part j, what the fit without k and j says at the strength that k takes; for part k's
-        own rows, the fit without k. Each label's features are built once for all of it.
+        Table k holds, for rows of part j, what the fit without k and j says at the strength that k takes; for part k's
+        own rows, the fit without k. Each label's features are built once for several tables.
         """
-        contexts, coefs = np.arange(partition.n_parts), self.coefs.astype(np.float32)
+        for start in range(0, partition.n_parts, CONTEXTS_AT_ONCE):
+            contexts = np.arange(start, min(start + CONTEXTS_AT_ONCE, partition.n_parts))
+            yield from self._predict_some(scores, partition, contexts)
+
+    def _predict_some(self, scores: Scores, partition: Partition, contexts: np.ndarray) -> np.ndarray:
+        coefs = self.coefs.astype(np.float32)
         probs = np.empty((len(contexts), *scores.runs[0].shape), np.float32)
 
         def one(label):
             features = scores.features(label, partition.order, self.form == "wide")
             for part, (rows, where) in enumerate(zip(partition.rows, partition.slices, strict=True)):
                 fits = [partition.fit_without(part, context) for context in contexts]
-                chosen = coefs[self.chosen[contexts], fits, label]  # (P, F)
+                chosen = coefs[self.chosen[contexts], fits, label]  # (C, F)
                 probs[:, rows, label] = sigmoid(chosen @ features[where].T)
 
         over_labels(one, probs.shape[2], probs.shape[1])

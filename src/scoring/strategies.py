@@ -5,7 +5,7 @@ A strategy is fitted once on a partition and then gives the formula that left ou
 in `Partition.left_out`; or, in one pass, all the predictions that cross-fitting needs: `predict_contexts`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,13 +46,13 @@ class Mixture:
         """The formula for the rows of `context`; `fit` changes nothing."""
         return Predictor(self.form, self.kind, self.weights[context])
 
-    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
+    def predict_contexts(self, scores: Scores, partition: Partition) -> Iterator[np.ndarray]:
         """See `Stack.predict_contexts`."""
-        contexts = range(partition.n_parts)
-        if (self.weights == self.weights[0]).all():
-            once = self.predictor(0, 0).predict(scores)
-            return np.broadcast_to(once, (partition.n_parts, *once.shape))
-        return np.stack([self.predictor(context, 0).predict(scores) for context in contexts])
+        probs = self.predictor(0, 0).predict(scores)
+        for context in range(partition.n_parts):
+            if (self.weights[context] != self.weights[max(context - 1, 0)]).any():
+                probs = self.predictor(context, 0).predict(scores)
+            yield probs
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,11 @@ class Steadied:
         """The mean of both formulas, each with its share."""
         return Average(self.plain.predictor(context, fit), self.flexible.predictor(context, fit), self.share[context])
 
-    def predict_contexts(self, scores: Scores, partition: Partition) -> np.ndarray:
+    def predict_contexts(self, scores: Scores, partition: Partition) -> Iterator[np.ndarray]:
         """See `Stack.predict_contexts`."""
-        probs = self.flexible.predict_contexts(scores, partition)
-        plain = self.plain.predict_contexts(scores, partition)
-        for context, share in enumerate(self.share[: partition.n_parts].astype(np.float32)):
-            probs[context] += share * (plain[context] - probs[context])
-        return probs
+        both = zip(self.flexible.predict_contexts(scores, partition), self.plain.predict_contexts(scores, partition))
+        for (probs, plain), share in zip(both, self.share.astype(np.float32), strict=False):
+            yield probs + share * (plain - probs)
 
 
 @dataclass(frozen=True)
@@ -140,13 +138,12 @@ def _constant(given: Given, weights: np.ndarray, form: str) -> Mixture:
 
 def _search(given: Given, name: str) -> Mixture:
     """Weights by direct search, once without each part and once on all rows."""
-    probs = [to_probs(run, given.task.kind) for run in given.scores.runs]
     weights = []
     for part in range(given.partition.n_parts + 1):
-        rows = np.flatnonzero(given.partition.part != part)
         rng = np.random.default_rng([given.seed, part])
-        rows = rng.permutation(rows)[:MAX_ROWS]
-        weights.append(SEARCHES[name](given.task, [run[rows] for run in probs], given.labels[rows], rng))
+        rows = rng.permutation(np.flatnonzero(given.partition.part != part))[:MAX_ROWS]
+        probs = [to_probs(run[rows], given.task.kind) for run in given.scores.runs]
+        weights.append(SEARCHES[name](given.task, probs, given.labels[rows], rng))
     return Mixture(np.array(weights), "probs", given.task.kind)
 
 
@@ -164,7 +161,7 @@ STRATEGIES: dict[str, Callable] = {
     "mean_probs": lambda given, stacks: _equal(given, "probs"),
     "mean_logits": lambda given, stacks: _equal(given, "scores"),
     "shared": lambda given, stacks: stacks.shared,
-    "steady": lambda given, stacks: _steady(given, stacks.label),
+    "steady": lambda given, stacks: _steady(given, stacks.wide),
     "label": lambda given, stacks: stacks.label,
     "wide": lambda given, stacks: stacks.wide,
     "greedy": lambda given, stacks: _search(given, "greedy"),

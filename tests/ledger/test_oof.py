@@ -135,7 +135,7 @@ def killed_before(step, work) -> bool:
 
 def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(places, folds, tables, fold_file, run):
     """Killed before each call that touches the disk; nothing half-written is ever taken for a fold."""
-    old, new = load_run(places, "toy", "r", folds, tables), replace(fold_file(1), test=fold_file(1).test + 5)
+    before, new = fold_file(1).test, replace(fold_file(1), test=fold_file(1).test + 5)
     write = lambda file, age: write_fold(  # noqa: E731
         places, "toy", "r", folds, tables, file, {"settings": SETTINGS, "age": age}
     )
@@ -148,7 +148,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
         if finished_folds(places, "toy", "r", folds, tables) == [0, 1, 2]:
             loaded = load_run(places, "toy", "r", folds, tables)
             age = loaded.records[1]["age"]
-            np.testing.assert_array_equal(loaded.test_folds[1], old.test_folds[1] + (5 if age == "new" else 0))
+            np.testing.assert_array_equal(loaded.test_folds[1], before + (5 if age == "new" else 0))
         else:
             assert finished_folds(places, "toy", "r", folds, tables) == [0, 2]
             age = "none"

@@ -18,7 +18,7 @@ def test_a_run_comes_back_in_the_order_of_the_tables(places, folds, tables, run)
     loaded = load_run(places, "toy", "r", folds, tables)
     np.testing.assert_array_equal(loaded.oof, np.float32(np.arange(12)[:, None] + np.arange(3) / 10))
     np.testing.assert_array_equal(loaded.test_folds, np.ones((3, 4, 3)) * np.arange(3)[:, None, None])
-    assert loaded.oof.dtype == loaded.test_folds.dtype == np.float32
+    assert loaded.oof.dtype == loaded.test_folds[0].dtype == np.float32
     assert (loaded.name, loaded.kind) == ("r", "logits")
     assert [record["fold"] for record in loaded.records] == [0, 1, 2]
     assert loaded.records[0]["score"] == {"macro_f1": 0.5}

@@ -22,7 +22,7 @@ def test_the_interval_holds_the_score_of_new_rows_about_nine_times_in_ten():
         answer = sigmoid(runs.scores.runs[0]) >= thresholds
         ours, theirs = slice(0, 400), slice(400, 1000)
         honest = make_additive(TASK, runs.labels[ours], answer[ours], Buckets(runs.fold[ours], 0))
-        said = forecast([honest], 600, runs.labels[ours], "macro_f1", seed)
+        said = forecast([honest], [honest], 400, 600, seed)
         held += said.low < macro_f1(runs.labels[theirs], answer[theirs]) < said.high
     assert 31 <= held <= 40  # 36 expected
 
@@ -30,7 +30,7 @@ def test_the_interval_holds_the_score_of_new_rows_about_nine_times_in_ten():
 def test_a_smaller_test_set_is_less_sure():
     runs = make_runs(n_rows=1000, noise=(1.0,))
     honest = [make_additive(TASK, runs.labels, sigmoid(runs.scores.runs[0]) >= 0.4, Buckets(runs.fold, 0))]
-    wide, narrow = (forecast(honest, n_test, runs.labels, "macro_f1", 0) for n_test in (100, 10_000))
+    wide, narrow = (forecast(honest, honest, 1000, n_test, 0) for n_test in (100, 10_000))
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
