@@ -48,8 +48,14 @@ def build_menu(pieces: list[list[int]], ends: tuple[int, ...], end: int | None =
 
 
 def answer_lead(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]) -> str:
-    """What stands between prompt and answer: a space, unless the prompt ends with one or with a new line."""
+    """What stands between prompt and answer: a space, unless the prompt ends with one or with a new line.
+
+    Raises: ValueError: nothing stands behind the text, so that nothing asks for the answer.
+    """
     after = split_prompt(tokenizer, prompt, label_names)[1]
+    if not after.strip():
+        cure = 'such as --prompt.template "{text}\\nLabels:"'
+        raise ValueError(f"prompt.template ends with the text; a generator needs words behind it, {cure}")
     return "" if after[-1:].isspace() else " "
 
 
@@ -97,6 +103,11 @@ class ListAnswers:
         """The labels behind label `last`, which is not the last one of all, or the end."""
         return build_menu(self.later[last + 1 :], self.follow, end=self.eos)
 
+    def count_tokens(self, n_histories: int) -> int:
+        """Branch tokens of a row at most, unless a list so far has more than four labels."""
+        longest = max(map(len, self.later))
+        return n_histories * (4 * longest + sum(len(piece) - 1 for piece in self.later))
+
 
 class YesNoAnswers:
     """A question for every label and one menu for all of them: entry 0 is yes, entry 1 is no."""
@@ -106,6 +117,10 @@ class YesNoAnswers:
         self.questions = encode_data(tokenizer, asked)
         words = [answer.yes, answer.no] if asked[0][-1:].isspace() else [f" {answer.yes}", f" {answer.no}"]
         self.menu = build_menu(encode_data(tokenizer, words), (end_token(tokenizer),))
+
+    def count_tokens(self, n_histories: int) -> int:
+        """Branch tokens of a row."""
+        return len(self.questions) * (max(map(len, self.questions)) + sum(map(len, self.menu.entries)))
 
 
 def _count_shared(pieces: list[list[int]]) -> int:

@@ -7,7 +7,9 @@ import numpy as np
 CURE = "Try a lower --optimizer.lr, a longer --optimizer.warmup_fraction, or --training.precision fp32"
 LEAST_SPREAD = 1e-3
 """Logits of a model that tells texts apart spread by far more than this between rows."""
-MEAN_OVER_STEPS = 100
+MEAN_OVER_READS = 10
+"""The loss is read every ten steps. A generator starts far above the prior, having no idea of the answer's form; a mean
+that remembered that for long would stop it."""
 
 
 class CollapseGuard:
@@ -27,9 +29,9 @@ class CollapseGuard:
             )
 
 
-def update_mean(mean_loss: float, loss: float, step: int) -> float:
-    """Running mean over about the last MEAN_OVER_STEPS steps; the plain mean before that. `step` counts from 0."""
-    return mean_loss + (loss - mean_loss) / min(step + 1, MEAN_OVER_STEPS)
+def update_mean(mean_loss: float, loss: float, read: int) -> float:
+    """Running mean over about the last MEAN_OVER_READS losses; the plain mean before that. `read` counts from 0."""
+    return mean_loss + (loss - mean_loss) / min(read + 1, MEAN_OVER_READS)
 
 
 def check_logits(logits: np.ndarray, what: str) -> None:

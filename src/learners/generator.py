@@ -19,6 +19,9 @@ from learners.predicting import predict_logits
 from learners.prompts import build_prompts
 from learners.tokens import Tokens
 
+VOCABULARY_AS_A_TOKEN = 8192
+"""Logits over this many tokens hold about as much memory as a prompt token's states."""
+
 
 class SumOfAnswers(nn.Module):
     """What a list is trained by: the negative log-likelihood of the answers' tokens, in nats, summed."""
@@ -39,7 +42,7 @@ class GeneratorLearner(NeuralLearner):
     def tokens(self) -> Tokens:
         run = self.run
         names, length = self.corpus.label_names, run.model.max_length_tokens
-        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length)
+        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_share)
 
     @cached_property
     def answers(self) -> ListAnswers | YesNoAnswers:
@@ -81,8 +84,15 @@ class GeneratorLearner(NeuralLearner):
         return {"answers": torch.tensor(padded), "answer_mask": torch.from_numpy(mask)}
 
     def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+        n_labels = len(self.corpus.label_names)
         with merged(model):
-            return predict_logits(self.accelerator, model, self.tokens, rows, len(self.corpus.label_names))
+            return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, self.tokens_beside_prompt)
+
+    @cached_property
+    def tokens_beside_prompt(self) -> int:
+        """What a row's answers cost in prediction, in prompt tokens; most of it is logits over the vocabulary."""
+        n_branch = self.answers.count_tokens(self.run.answer.histories)
+        return n_branch * (1 + len(self.tokenizer) // VOCABULARY_AS_A_TOKEN)
 
 
 def label_entropy(labels: np.ndarray, task: str) -> float:

@@ -9,10 +9,12 @@ from learners.tokens import Tokens
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
-def predict_logits(accelerator, model, tokens: Tokens, rows: np.ndarray, n_labels: int) -> np.ndarray:
+def predict_logits(
+    accelerator, model, tokens: Tokens, rows: np.ndarray, n_labels: int, n_beside: int = 0
+) -> np.ndarray:
     """Predict `rows` with the model as it stands.
 
-    Args:    rows: int64 (n,), positions in the corpus.
+    Args:    rows: int64 (n,), positions in the corpus.   n_beside: tokens that a row costs beside its own.
     Returns: float32 (n, L) on every process, in the order of `rows`.
     Raises:  RuntimeError: the processes' parts do not make up `rows` (an error of ours).
     """
@@ -20,7 +22,7 @@ def predict_logits(accelerator, model, tokens: Tokens, rows: np.ndarray, n_label
     budget = TOKENS_PER_BATCH.get(accelerator.device.type, 16384)
     seen, parts = [], []
     with torch.inference_mode():
-        for batch in plan_prediction(rows, tokens.lengths, budget, accelerator.num_processes):
+        for batch in plan_prediction(rows, tokens.lengths + n_beside, budget, accelerator.num_processes):
             mine = batch[accelerator.process_index]
             inputs = tokens.batch(np.where(mine == NO_ROW, rows[0], mine))
             with accelerator.autocast():

@@ -53,10 +53,10 @@ def answer_conflicts(answer: AnswerSettings) -> Iterator[str]:
 
 def generator_conflicts(run) -> Iterator[str]:
     """What of a generator's run cannot work or would not be read, as sentences. `run`: RunSettings."""
-    if run.prompt.form == "plain" and not run.prompt.template.split("{text}")[-1].strip():
-        yield "prompt.template ends with the text; a generator needs words behind it that ask for the answer"
     if run.adapter.kind in ("prefix_tuning", "prompt_tuning"):
         yield f"adapter.kind is {run.adapter.kind}; a generator is trained by lora or none"
+    if run.cleaning.placeholder_tokens:
+        yield "cleaning.placeholder_tokens is set; a generator's base is frozen, and new tokens would stay untaught"
     if run.answer.form == "list" and run.loss != type(run.loss)():
         yield "loss is set, but answer.form list is trained by its text's likelihood; use answer.form yes_no"
     for group, names in HEAD_SETTINGS.items():

@@ -25,12 +25,13 @@ def tokenizer():
 
 @pytest.fixture(scope="module", params=["qwen2", "llama"])
 def lm(request, tmp_path_factory):
-    """A random model made bold: what it says next hangs on everything before."""
+    """A random model that is likely to write labels and commas, whatever it has read."""
     folder = save_tiny_chat(tmp_path_factory.mktemp("tiny"), request.param)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model.lm_head.bias = torch.nn.Parameter(torch.zeros(model.config.vocab_size))
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.mul_(1 if "norm" in name else 6)
+        model.lm_head.bias[make_tokenizer()(", joy, sad, anger, mad, joyful, none, day<|im_end|>")["input_ids"]] += 5
+        model.lm_head.weight.mul_(0.4)
     return model
 
 
@@ -88,7 +89,9 @@ def step(lm, context, allowed, chosen, ends):
     return scores[-1 if chosen is None else chosen] - np.logaddexp.reduce(scores)
 
 
-@pytest.mark.parametrize("names, histories", [(NAMES[:2], 1), (NAMES[:3], 2), (("anger", "joy", "joy day"), 2), (NAMES, 4)])
+@pytest.mark.parametrize(
+    "names, histories", [(NAMES[:2], 1), (NAMES[:3], 2), (("anger", "joy", "joy day"), 2), (NAMES, 4)]
+)
 def test_labels_of_lists_have_the_probabilities_of_all_lists_together(lm, tokenizer, names, histories):
     rows, batch = batch_of(tokenizer)
     answers = ListAnswers(tokenizer, AnswerSettings(), names, " ", one_label=False)
@@ -104,11 +107,11 @@ def test_labels_of_lists_have_the_probabilities_of_all_lists_together(lm, tokeni
 
 def test_fewer_histories_are_near_and_not_the_same(lm, tokenizer):
     _, batch = batch_of(tokenizer)
-    answers = ListAnswers(tokenizer, AnswerSettings(), NAMES, " ", one_label=False)
+    answers = ListAnswers(tokenizer, AnswerSettings(), ("joy", "sad", "anger", "mad"), " ", one_label=False)
     with torch.inference_mode():
         exact, near = (AnswerModel(lm, answers, k, multiclass=False)(**batch).sigmoid() for k in (4, 1))
-    assert torch.allclose(exact[:, :2], near[:, :2]) and not torch.equal(exact[:, 3], near[:, 3])
-    assert (exact - near).abs().max() < 0.3
+    assert torch.allclose(exact[:, :2], near[:, :2]) and not torch.allclose(exact[:, 3], near[:, 3], rtol=1e-4)
+    assert (exact - near).abs().max() < 0.1
 
 
 def test_one_label_is_a_softmax_over_what_is_written(lm, tokenizer):
@@ -220,6 +223,8 @@ def test_an_answer_stands_off_its_prompt(tokenizer):
     for template, lead in (("{text}\nLabels:", " "), ("{text}\nLabels:\n", "")):
         assert answer_lead(tokenizer, PromptSettings(template=template), NAMES) == lead
     assert answer_lead(tokenizer, PromptSettings("chat"), NAMES) == ""
+    with pytest.raises(ValueError, match="ends with the text"):
+        answer_lead(tokenizer, PromptSettings(template="Labels: {labels} {text}"), NAMES)
 
 
 def test_menus_tell_their_entries_apart():

@@ -29,6 +29,14 @@ def test_running_mean_is_the_plain_mean_at_first():
     assert mean == pytest.approx(3.0)
 
 
+def test_a_bad_start_is_forgotten_by_the_first_check():
+    """A generator's first losses are many times the prior's; 300 steps are 30 reads."""
+    mean = 0.0
+    for read in range(30):
+        mean = update_mean(mean, 20.0 if read < 3 else 1.0, read)
+    assert mean < 2.0
+
+
 def test_constant_and_infinite_logits_are_refused():
     varied = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     check_logits(varied, "held-out rows")

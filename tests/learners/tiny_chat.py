@@ -14,6 +14,7 @@ CORPUS = [
     "joy, sadness, anger, joyful, none, yes, no\nLabels: joy Text: user system assistant",
 ] * 5
 SIZES = {
+    "initializer_range": 0.3,
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
@@ -45,7 +46,7 @@ def make_tokenizer(template=TEMPLATE, **special):
 
 
 def save_tiny_chat(folder, kind="qwen2"):
-    """A random Qwen2 or Llama of 2 layers x 32 and its tokenizer."""
+    """A random Qwen2 or Llama of 2 layers x 32 and its tokenizer; wide enough for adapters on frozen weights to learn."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     config_class, model_class = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[

@@ -1,0 +1,259 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_encoder import die, stop_after, with_training
+from tiny_chat import save_tiny_chat
+from toy_corpus import fold_rows, make_corpus
+
+import train
+from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
+from learners.collapse import CollapseGuard
+from learners.fold_training import FoldTraining
+from learners.generator import GeneratorLearner, label_entropy
+from learners.interface import Corpus
+from scoring.metrics import macro_f1
+from settings.adapter import AdapterSettings
+from settings.answer import AnswerSettings
+from settings.loading import load_run
+from settings.places import Places
+from settings.prompt import PromptSettings
+from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+
+PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+CHAT = PromptSettings("chat", "Labels: {labels}\nText: {text}", "user")
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory):
+    """kind -> folder of a tiny chat model."""
+    root = tmp_path_factory.mktemp("tiny_chat")
+    folders = {}
+    return lambda kind: folders.setdefault(kind, save_tiny_chat(root / kind, kind))
+
+
+@pytest.fixture
+def run(tiny_chat):
+    return RunSettings(
+        "generator",
+        model=ModelSettings(name=str(tiny_chat("qwen2"))),
+        training=TrainingSettings(epochs=2, global_batch_size=16, micro_batch_size=16, precision="fp32"),
+        optimizer=OptimizerSettings(lr=1e-2),
+        prompt=PromptSettings(template="Text: {text}\nLabels:"),
+        adapter=AdapterSettings(rank=8),
+    )
+
+
+def predict(learner, fold, rows):
+    return learner.predict(fold.model, np.asarray(rows))
+
+
+@pytest.mark.parametrize(
+    "kind, form, task, prompt",
+    [
+        ("qwen2", "list", "multilabel", None),
+        ("llama", "list", "multilabel", CHAT),
+        ("qwen2", "yes_no", "multilabel", None),
+        ("llama", "list", "multiclass", CHAT),
+        ("llama", "yes_no", "multiclass", None),
+    ],
+)
+def test_learns_and_predicts_in_order(run, tiny_chat, tmp_path, kind, form, task, prompt):
+    corpus = make_corpus(n=400, task=task)
+    run = replace(
+        run,
+        optimizer=OptimizerSettings(lr=5e-3),
+        model=replace(run.model, name=str(tiny_chat(kind))),
+        answer=AnswerSettings(form),
+    )
+    run = with_training(
+        replace(run, prompt=prompt or run.prompt), epochs=8 if task == "multilabel" else 4, global_batch_size=8
+    )
+    rows = fold_rows(corpus, tmp_path, 80)
+    got = GeneratorLearner(run, corpus).train_fold(rows)
+    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
+    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
+    if task == "multilabel":
+        assert macro_f1(corpus.labels[:80], got.heldout > 0) > 0.9
+        assert ((got.test > 0) == [[True, False, False], [False, True, True]]).all()
+    else:
+        assert (got.heldout.argmax(1) == corpus.labels[:80].argmax(1)).mean() > 0.9
+        assert np.exp(got.heldout).sum(1) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["list", "yes_no"])
+def test_two_steps_move_adapters_and_nothing_else(run, tmp_path, form):
+    corpus = make_corpus(n=120)
+    learner = GeneratorLearner(replace(run, answer=AnswerSettings(form)), corpus)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    before = {name: value.detach().clone() for name, value in fold.model.named_parameters()}
+    for step in range(2):
+        fold.place.step = step
+        fold._take_step(fold.rows.train[step * 16 : step * 16 + 16])
+    moved = {name for name, value in fold.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if "lora_" in name} and len(moved) > 0
+
+
+@pytest.mark.parametrize("form", ["list", "yes_no"])
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, form, n_steps):
+    corpus = make_corpus(n=120)
+    run = with_training(replace(run, answer=AnswerSettings(form)), checkpoint_every_minutes=1e-9)
+    whole = GeneratorLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
+    rows = fold_rows(corpus, tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        stop_after(patch, n_steps, die)
+        with pytest.raises(RuntimeError, match="killed"):
+            GeneratorLearner(run, corpus).train_fold(rows)
+    again = GeneratorLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+
+
+def test_finished_weights_say_the_same_and_hold_no_base(run, tmp_path, monkeypatch):
+    corpus = make_corpus(n=120)
+    rows = fold_rows(corpus, tmp_path)
+    learner = GeneratorLearner(run, corpus)
+    first = learner.train_fold(rows)
+    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS] and not (rows.checkpoint_dir / CHECKPOINT).exists()
+    tensors, _ = load_checkpoint(rows.checkpoint_dir / WEIGHTS, learner.identity(rows))
+    assert all("lora_" in name for name in tensors)
+    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
+    again = GeneratorLearner(run, corpus).train_fold(rows)
+    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+
+
+def test_a_second_fold_is_as_if_it_were_the_first(run, tmp_path):
+    corpus = make_corpus(n=120)
+    rows = [fold_rows(corpus, tmp_path / name) for name in ("a", "b", "c")]
+    learner = GeneratorLearner(run, corpus)
+    learner.train_fold(rows[0])
+    second, alone = learner.train_fold(rows[1]), GeneratorLearner(run, corpus).train_fold(rows[2])
+    assert np.array_equal(second.heldout, alone.heldout)
+
+
+@pytest.mark.parametrize("form", ["list", "yes_no"])
+def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path, form):
+    corpus = make_corpus(n=120)
+    learner = GeneratorLearner(replace(run, answer=AnswerSettings(form)), corpus)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    rows = np.argsort(learner.tokens.lengths)[[0, 60, -1]]
+    together = predict(learner, fold, rows)
+    assert together == pytest.approx(np.concatenate([predict(learner, fold, [row]) for row in rows]), abs=1e-3)
+
+
+def test_micro_batches_and_checkpointed_gradients_make_the_same_step(run, tmp_path):
+    corpus = make_corpus(n=120)
+    gradients = []
+    for changes in ({}, {"micro_batch_size": 4}, {"gradient_checkpointing": True}):
+        plain = replace(run, adapter=AdapterSettings(rank=8, dropout=0.0))
+        learner = GeneratorLearner(with_training(plain, **changes), corpus)
+        fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+        fold.optimizer.zero_grad = lambda *_, **__: None
+        fold._take_step(fold.rows.train[:15])
+        gradients.append([p.grad.clone() for p in fold.model.parameters() if p.grad is not None])
+    for whole, parts, checkpointed in zip(*gradients, strict=True):
+        assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
+        assert torch.allclose(whole, checkpointed, rtol=1e-3, atol=1e-6)
+
+
+def test_heldout_rows_teach_nothing(run, tmp_path):
+    corpus = make_corpus(n=120)
+    labels = np.concatenate([~corpus.labels[:60], corpus.labels[60:]])
+    flipped = Corpus(corpus.texts, labels, corpus.label_names, "multilabel")
+    run = with_training(run, epochs=1)
+    before = GeneratorLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
+    after = GeneratorLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+
+
+def test_the_prior_is_the_entropy_of_independent_labels(run, tmp_path):
+    """No table of 2 ** 3 lists drawn label by label costs fewer nats than the one of the labels' own rates."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((500, 3)) < [0.1, 0.4, 0.0]
+    expected = -sum(np.log(np.prod(np.where(row, labels.mean(0), 1 - labels.mean(0)))) for row in labels) / len(labels)
+    assert label_entropy(labels, "multilabel") == pytest.approx(expected)
+    assert label_entropy(np.eye(4, dtype=bool), "multiclass") == pytest.approx(np.log(4))
+    corpus = make_corpus(n=120)
+    fold = FoldTraining(GeneratorLearner(run, corpus), fold_rows(corpus, tmp_path))
+    assert isinstance(fold.guard, CollapseGuard)
+    assert fold.guard.prior_loss == pytest.approx(label_entropy(corpus.labels[60:], "multilabel"))
+
+
+def test_a_generator_that_learns_nothing_is_stopped(run, tmp_path):
+    corpus = make_corpus(n=120)
+    noise = np.random.default_rng(1).random((120, 3)) < 0.3
+    same = Corpus(("the same",) * len(corpus.texts), noise, corpus.label_names, "multilabel")
+    run = with_training(run, epochs=8, collapse_check_after_steps=20)
+    with pytest.raises(ValueError, match="collapsed to a constant"):
+        GeneratorLearner(run, same).train_fold(fold_rows(same, tmp_path))
+
+
+def test_losses_work_on_the_odds_of_yes(run, tmp_path):
+    corpus = make_corpus(n=120)
+    run = replace(run, answer=AnswerSettings("yes_no"), loss=LossSettings("asymmetric", r_drop_alpha=0.5))
+    got = GeneratorLearner(with_training(run, epochs=1), corpus).train_fold(fold_rows(corpus, tmp_path))
+    assert np.isfinite(got.heldout).all()
+
+
+def test_automatic_precision_trains(run, tmp_path):
+    corpus = make_corpus(n=120)
+    got = GeneratorLearner(with_training(run, precision="auto", epochs=1), corpus).train_fold(
+        fold_rows(corpus, tmp_path)
+    )
+    assert np.isfinite(got.heldout).all()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"adapter": AdapterSettings("prefix_tuning")}, "trained by lora or none"),
+        ({"loss": LossSettings("zlpr")}, "use answer.form yes_no"),
+        ({"model": ModelSettings(head="mlp")}, "model.head is set, but a generator has no head"),
+        ({"optimizer": OptimizerSettings(head_lr=1.0)}, "optimizer.head_lr is set, but a generator has no head"),
+        ({"answer": AnswerSettings("yes_no", histories=3)}, "answer.histories is set, but answer.form is yes_no"),
+        ({"answer": AnswerSettings("yes_no", question="?")}, "expected {label} in it, once"),
+        ({"answer": AnswerSettings(separator=" ")}, "expected something to be written"),
+    ],
+)
+def test_settings_that_cannot_work(run, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(run, **changes)
+
+
+def test_published_runs_load_and_fill_a_chat():
+    places = Places(PROJECT)
+    for name in ("qwen2.5-1.5b-sft", "llama-3.2-3b-instruct-sft", "qwen2.5-coder-14b-instruct-sft"):
+        run = load_run(places, name)
+        assert run.learner == "generator" and "{labels}" in run.prompt.system + run.prompt.template
+        assert run.adapter.rank == 128 and (run.prompt.form == "chat") == ("instruct" in name)
+
+
+def start_two(places, *arguments):
+    """train.py in two CPU processes."""
+    accelerate = os.path.join(os.path.dirname(sys.executable), "accelerate")
+    launch = [accelerate, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
+    env = {**os.environ, "FOLDBLEND_ROOT": str(places.root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [*launch, "src/train.py", *arguments]
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_processes_say_what_one_says(places, toy_competition, tiny_chat):
+    (places.configs / "runs" / "tiny_sft.yaml").write_text(
+        f"learner: generator\nmodel: {{name: {tiny_chat('qwen2')}}}\noptimizer: {{lr: 5e-3}}\n"
+        "prompt: {form: chat, template: 'Text: {text}'}\nadapter: {rank: 4, dropout: 0.0}\n"
+        "training: {epochs: 1, global_batch_size: 7, precision: fp32}\n"
+    )
+    arguments = ["--competition", "toy", "--run", "tiny_sft", "--fold", "1", "--name"]
+    train.main([*arguments, "one"])
+    start_two(places, *arguments, "two")
+    one, two = (np.load(places.oof("toy") / name / "fold1.npz") for name in ("one", "two"))
+    assert np.array_equal(one["rows"], two["rows"])
+    for key in ("oof", "test"):
+        assert one[key] == pytest.approx(two[key], abs=1e-2) and one[key].std() > 0.1
