@@ -1,8 +1,5 @@
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,21 +9,16 @@ from tiny_chat import make_tokenizer
 from tiny_decoders import KINDS, save_tiny_decoder
 from toy_corpus import fold_rows, make_corpus
 
-import train
 from learners.adapters import SharedBase
 from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
 from learners.decoder import DecoderLearner, set_pad_token
 from learners.fold_training import FoldTraining
 from learners.interface import FoldRows
 from settings.adapter import AdapterSettings
-from settings.loading import load_run
 from settings.model import ModelSettings
-from settings.places import Places
 from settings.prompt import PromptSettings
 from settings.run import LossSettings, OptimizerSettings, RunSettings, TrainingSettings
 
-ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
-PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ADAPTERS = {
     "lora": AdapterSettings(rank=4),
@@ -66,19 +58,18 @@ def logits_of(learner, model, rows):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_learns_and_predicts_in_order(run, tiny_decoder, tmp_path, kind):
-    corpus = make_corpus(n=320)
-    run = with_training(with_model(run, name=str(tiny_decoder(kind))), epochs=6, global_batch_size=8)
-    rows = fold_rows(corpus, tmp_path, 80)
+    corpus = make_corpus(n=240)
+    run = with_training(with_model(run, name=str(tiny_decoder(kind))), epochs=5, global_batch_size=8)
+    rows = fold_rows(corpus, tmp_path, 60)
     got = DecoderLearner(run, corpus).train_fold(rows)
     assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
+    assert got.heldout.shape == (60, 3) and got.test.shape == (2, 3)
     assert got.score["macro_f1"] > 0.9
     assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.9
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapter", ADAPTERS)
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("adapter, pooling", [*((name, "last") for name in ADAPTERS), ("prefix", "mean")])
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder, tmp_path, kind, adapter, pooling):
     corpus = make_corpus(n=80)
     run = replace(with_model(run, name=str(tiny_decoder(kind)), pooling=pooling), adapter=ADAPTERS[adapter])
@@ -112,7 +103,7 @@ def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkey
     loads = []
     load = SharedBase._load
     monkeypatch.setattr("learners.adapters.SharedBase._load", lambda self: loads.append(1) or load(self))
-    corpus = make_corpus(n=120)
+    corpus = make_corpus(n=80)
     for adapter in ("lora", "pissa"):
         settings = replace(run, adapter=ADAPTERS[adapter])
         learner = DecoderLearner(settings, corpus)
@@ -124,7 +115,7 @@ def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkey
     assert len(loads) == 4
 
 
-@pytest.mark.parametrize("adapter", ["lora", "pissa", "nf4", "prefix"])
+@pytest.mark.parametrize("adapter", ["pissa", "nf4", "prefix"])
 def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, adapter):
     corpus = make_corpus(n=120)
     run = replace(with_training(run, checkpoint_every_minutes=1e-9), adapter=ADAPTERS[adapter])
@@ -142,7 +133,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_saved_weights_give_the_same_predictions(run, tmp_path, monkeypatch, adapter):
     corpus = make_corpus(n=120)
-    run = replace(with_training(run, epochs=1), adapter=ADAPTERS[adapter])
+    run = replace(with_training(run, epochs=1, global_batch_size=32), adapter=ADAPTERS[adapter])
     rows = fold_rows(corpus, tmp_path)
     first = DecoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
@@ -237,58 +228,3 @@ def test_poolings_of_encoders_are_refused(pooling):
         RunSettings("decoder", model=ModelSettings(pooling=pooling))
     with pytest.raises(ValueError, match="model.pad_token is set, but learner is encoder"):
         RunSettings("encoder", model=ModelSettings(pad_token="<pad>"))
-
-
-ARCHITECTURES = {
-    "google/gemma-2-2b": "gemma2",
-    "meta-llama/Llama-3.2-1B": "llama",
-    "dunzhang/stella_en_1.5B_v5": "qwen2",
-    "intfloat/e5-mistral-7b-instruct": "mistral",
-    "google/gemma-3-1b-pt": "gemma3_text",
-    "google/gemma-3-4b-pt": "gemma3",
-    **{f"Qwen/Qwen3-{size}-Base": "qwen3" for size in ("0.6B", "1.7B", "8B", "14B")},
-}
-RUNS = [path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml") if "learner: decoder" in path.read_text()]
-
-
-def test_every_architecture_has_a_run():
-    assert {load_run(Places(PROJECT), name).model.name for name in RUNS} == set(ARCHITECTURES)
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name):
-    """On a tiny model of the same architecture; all else is the run's own."""
-    run = load_run(Places(PROJECT), name)
-    model = replace(run.model, name=str(tiny_decoder(ARCHITECTURES[run.model.name])))
-    training = replace(run.training, epochs=1, precision="fp32", collapse_check_after_steps=0)
-    run = replace(run, model=model, training=training, optimizer=replace(run.optimizer, warmup_steps=0))
-    corpus = make_corpus(n=20 + 2 * training.global_batch_size)
-    learner = DecoderLearner(run, corpus)
-    got = learner.train_fold(fold_rows(corpus, tmp_path, 20))
-    assert got.heldout.shape == (20, 3) and np.isfinite(got.heldout).all()
-    if run.model.pad_token:
-        assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(run.model.pad_token)
-
-
-@pytest.fixture
-def decoder_run(places, toy_competition, tiny_decoder):
-    """Run `adapted` of competition `toy`; without dropout, so that any number of processes takes the same steps."""
-    (places.configs / "runs" / "adapted.yaml").write_text(
-        f"learner: decoder\nmodel: {{name: {tiny_decoder('llama')}, pooling: last, head_dropout: 0.0}}\n"
-        "optimizer: {lr: 5e-3, head_lr: 1e-2}\nadapter: {dropout: 0.0, rank: 8}\n"
-        "training: {epochs: 4, global_batch_size: 6, precision: fp32, collapse_check_after_steps: 0}\n"
-    )
-    return ["--competition", "toy", "--run", "adapted", "--fold", "1"]
-
-
-def test_two_processes_make_the_same_fold(places, decoder_run):
-    train.main([*decoder_run, "--name", "one"])
-    command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
-    command += ["src/train.py", *decoder_run, "--name", "two", "--training.micro_batch_size", "2"]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one, two = (np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in ("one", "two"))
-    assert np.array_equal(one["rows"], two["rows"]) and np.array_equal(one["ids"], two["ids"])
-    assert np.allclose(one["oof"], two["oof"], atol=1e-3) and np.allclose(one["test"], two["test"], atol=1e-3)
-    assert '"device": "2 x' in (places.oof("toy") / "two" / "fold1.json").read_text()

@@ -1,0 +1,79 @@
+"""Decoders as they are run: by the name of a YAML, by train.py, by two processes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_corpus import fold_rows, make_corpus
+
+import train
+from learners.decoder import DecoderLearner
+from settings.loading import load_run
+from settings.places import Places
+
+ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
+PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+ARCHITECTURES = {
+    "google/gemma-2-2b": "gemma2",
+    "meta-llama/Llama-3.2-1B": "llama",
+    "dunzhang/stella_en_1.5B_v5": "qwen2",
+    "intfloat/e5-mistral-7b-instruct": "mistral",
+    "google/gemma-3-1b-pt": "gemma3_text",
+    "google/gemma-3-4b-pt": "gemma3",
+    **{f"Qwen/Qwen3-{size}-Base": "qwen3" for size in ("0.6B", "1.7B", "8B", "14B")},
+}
+RUNS = [path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml") if "learner: decoder" in path.read_text()]
+
+
+@cache
+def load_shipped(name):
+    return load_run(Places(PROJECT), name)
+
+
+def test_every_architecture_has_a_run():
+    assert {load_shipped(name).model.name for name in RUNS} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name):
+    """On a tiny model of the same architecture; all else is the run's own."""
+    run = load_shipped(name)
+    model = replace(run.model, name=str(tiny_decoder(ARCHITECTURES[run.model.name])))
+    training = replace(run.training, epochs=1, precision="fp32", collapse_check_after_steps=0)
+    run = replace(run, model=model, training=training, optimizer=replace(run.optimizer, warmup_steps=0))
+    corpus = make_corpus(n=20 + 2 * training.global_batch_size)
+    learner = DecoderLearner(run, corpus)
+    got = learner.train_fold(fold_rows(corpus, tmp_path, 20))
+    assert got.heldout.shape == (20, 3) and np.isfinite(got.heldout).all()
+    if run.model.pad_token:
+        assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(run.model.pad_token)
+
+
+@pytest.fixture
+def decoder_run(places, toy_competition, tiny_decoder):
+    """Run `adapted` of competition `toy`; without dropout, so that any number of processes takes the same steps."""
+    (places.configs / "runs" / "adapted.yaml").write_text(
+        f"learner: decoder\nmodel: {{name: {tiny_decoder('llama')}, pooling: last, head_dropout: 0.0}}\n"
+        "optimizer: {lr: 5e-3, head_lr: 1e-2}\nadapter: {dropout: 0.0, rank: 8}\n"
+        "training: {epochs: 2, global_batch_size: 6, precision: fp32, collapse_check_after_steps: 0}\n"
+    )
+    return ["--competition", "toy", "--run", "adapted", "--fold", "1"]
+
+
+def test_two_processes_make_the_same_fold(places, decoder_run):
+    train.main([*decoder_run, "--name", "one"])
+    command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
+    command += ["src/train.py", *decoder_run, "--name", "two", "--training.micro_batch_size", "2"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in ("one", "two"))
+    assert np.array_equal(one["rows"], two["rows"]) and np.array_equal(one["ids"], two["ids"])
+    assert np.allclose(one["oof"], two["oof"], atol=1e-3) and np.allclose(one["test"], two["test"], atol=1e-3)
+    assert '"device": "2 x' in (places.oof("toy") / "two" / "fold1.json").read_text()
