@@ -1,4 +1,4 @@
-"""Kills submit.py around every request that it makes, then runs it again: every file must be on Kaggle once and in the log once.
+"""Kills submit.py around every request that it makes and runs it again: each file is on Kaggle once, in the log once.
 
     python bench/submit_kills.py --kills 60
 

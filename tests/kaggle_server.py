@@ -19,7 +19,7 @@ class Kaggle:
         self.truth = truth
         self.submissions, self.uploads, self.asked, self.archive = [], {}, [], b""
         self.faults = {}
-        """Method -> what its next calls meet: "cut", "cut after", "hold", "html", ("slow", seconds), (status, message)."""
+        """Method -> what its next calls meet: "cut", "cut after", "hold", "html", ("slow", s), (status, message)."""
         self.gate = threading.Event()
         """Calls that are held go on when it is set."""
         self.polls_until_scored = 1
@@ -145,10 +145,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.kaggle.asked.append("PUT")
         fault = self.next_fault("PUT")
         if fault == "cut":
             return self.cut()
-        if fault:
+        if fault and fault[0] == "slow":
+            time.sleep(fault[1])
+        elif fault:
             return self.reply(fault[0], fault[1].encode(), "text/plain")
         self.server.kaggle.uploads[self.path.rsplit("/", 1)[-1]]["content"] = content
         return self.reply(200, b"")

@@ -34,7 +34,7 @@ def csv_file(tmp_path):
 def test_a_submission_from_upload_to_score(kaggle, client, csv_file):
     assert client.limits().num_allowed_now == 5
     ref = client.submit(csv_file, "first, with ü")
-    assert kaggle.asked[-2:] == ["StartSubmissionUpload", "CreateSubmission"]
+    assert kaggle.asked[-3:] == ["StartSubmissionUpload", "PUT", "CreateSubmission"]
     assert kaggle.submissions[0]["content"] == csv_file.read_bytes()
     first, one = client.submission(ref), client.submission(ref)
     assert (first.status, first.public_score) == ("pending", None)
