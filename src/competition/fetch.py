@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from competition.goemotions import goemotions_files
 from competition.kaggle_download import download_files
+from competition.kaggle_secrets import find_wide_permissions
 from competition.problems import shown_path
 from competition.sample import sample_files
 from settings.competition import CompetitionSettings, FilesSettings
@@ -45,7 +46,8 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, places:
         for name in absent:
             with _writing(folder / name) as file:
                 file.write(contents[name])
-    return [f"{where}: {', '.join(absent)} written ({origin})"]
+    looks = [f"look: {finding}" for finding in find_wide_permissions()] if files.source == "kaggle" else []
+    return [*looks, f"{where}: {', '.join(absent)} written ({origin})"]
 
 
 def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path, absent: list[str]) -> str:

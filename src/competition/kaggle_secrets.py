@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import stat
 import urllib.parse
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 HIDDEN = "<hidden>"
 SHORTEST = 8
 """Characters; a shorter value is no key, and hiding it would garble the text."""
+QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\")]+")
+"""An address with a query: the places where Kaggle keeps files are signed there."""
 NAMES = ("KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_IAP_TOKEN")
 FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
 
@@ -18,7 +21,7 @@ def hide_secrets(text: str) -> str:
     """The text without any key or token that this process or the client can know, in any form it is sent in."""
     for secret in sorted(_forms(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return text
+    return QUERY.sub(rf"\1?{HIDDEN}", text)
 
 
 def find_wide_permissions() -> list[str]:

@@ -60,6 +60,14 @@ def test_absent_files_are_fetched_and_load(kaggle, here):
     assert kaggle.asked == ["DownloadDataFiles"]
 
 
+def test_a_key_that_others_can_read_is_named(kaggle, here, tmp_path):
+    path = tmp_path / "home" / ".kaggle" / "kaggle.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"username": "u", "key": "0123456789"}')
+    path.chmod(0o644)
+    assert ensure_data("mine", MINE, here)[0].startswith(f"look: {path} can be read by others")
+
+
 def test_a_file_that_is_there_is_left_as_it_is(kaggle, here):
     here.data("mine").mkdir(parents=True)
     (here.data("mine") / "train.csv").write_text("mine")

@@ -56,6 +56,11 @@ def test_a_token_named_by_path_and_a_folder_of_its_own(home, monkeypatch):
     assert hide_secrets("another-0123456789") == HIDDEN
 
 
+def test_signed_addresses_lose_their_signature():
+    said = "403 Client Error for url: https://storage.example/a/b.zip?X-Signature=abc&Expires=1 (try again?)"
+    assert hide_secrets(said) == f"403 Client Error for url: https://storage.example/a/b.zip?{HIDDEN} (try again?)"
+
+
 def test_without_keys_nothing_changes(home, monkeypatch):
     (home / ".kaggle").mkdir()
     (home / ".kaggle" / "kaggle.json").write_text('["key"]')
