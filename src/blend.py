@@ -160,7 +160,7 @@ def show_end(job: Job, path: Path) -> None:
     slug = job.competition.files.kaggle or job.competition_name
     print(f"\n{shown}")
     if job.competition.files.source not in ("sample", "goemotions"):
-        print(f"python src/submit.py {shown}  # hands it in, waits for its score and logs both; or by hand:")
+        print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
     print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
 
 
