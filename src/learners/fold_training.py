@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from learners.adversarial import build_adversary
+from learners.augment import Augmentation
 from learners.batches import plan_epoch, split_step
 from learners.checkpoints import (
     CHECKPOINT,
@@ -27,6 +28,7 @@ from learners.interface import FoldRows
 from learners.interruption import Interruption
 from learners.optimizer import build_optimizer, lr_factor, set_lr
 from learners.progress import Progress
+from learners.sampling import oversample
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -47,7 +49,10 @@ class FoldTraining:
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
-        self.steps_per_epoch = -(-len(rows.train) // self.training.global_batch_size)
+        settings = learner.run.augmentation
+        self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
+        self.rows_per_epoch = len(self._draw_rows(0))
+        self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         self.identity = learner.identity(rows)
         self.place = self._restore()
         self.saved_at = time.monotonic()
@@ -57,8 +62,8 @@ class FoldTraining:
         """Train to the end from wherever the fold stands. Raises SystemExit after a signal, once saved."""
         if self.place.epoch == self.training.epochs:
             return
-        done = self.place.epoch * len(self.rows.train) + self.place.step * self.training.global_batch_size
-        total = self.training.epochs * len(self.rows.train)
+        done = self.place.epoch * self.rows_per_epoch + self.place.step * self.training.global_batch_size
+        total = self.training.epochs * self.rows_per_epoch
         self.progress = Progress(f"fold {self.rows.fold}", total, done, self.accelerator.is_main_process)
         if done:
             self.progress.say(f"goes on from epoch {self.place.epoch + 1}, step {self.place.step}")
@@ -75,9 +80,14 @@ class FoldTraining:
         rates = labels[self.rows.train].mean(0)
         return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task)
 
+    def _draw_rows(self, epoch: int) -> np.ndarray:
+        """The training rows of an epoch, int64 (rows_per_epoch,), those with rare labels more than once if so set."""
+        rng = np.random.default_rng([self.learner.run.seed, self.rows.fold, epoch, 1])
+        return oversample(self.rows.train, self.corpus.labels, self.learner.run.augmentation, rng)
+
     def _train_epoch(self, interruption) -> None:
         steps = plan_epoch(
-            self.rows.train,
+            self._draw_rows(self.place.epoch),
             self.learner.tokens.lengths,
             self.training.global_batch_size,
             [self.learner.run.seed, self.rows.fold, self.place.epoch],

@@ -20,6 +20,7 @@ from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
 from learners.interface import Corpus, FoldPredictions, FoldRows
 from learners.losses import build_loss, prior_loss
+from learners.placeholders import add_placeholders
 from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
 from learners.r_drop import repeat_inputs, sum_r_drop
@@ -48,12 +49,16 @@ class NeuralLearner:
 
     @cached_property
     def tokenizer(self):
-        return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        if self.run.cleaning.placeholder_tokens:
+            add_placeholders(tokenizer, self.run.cleaning.placeholders)
+        return tokenizer
 
     @cached_property
     def tokens(self) -> Tokens:
         """Tokens of every text, made at the first fold."""
-        return tokenize(self.tokenizer, self.corpus.texts, self.run.model.max_length_tokens)
+        model = self.run.model
+        return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_share)
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         """The model this fold starts from, its fresh parts drawn from `seed`; on the CPU, in training mode."""
@@ -65,12 +70,13 @@ class NeuralLearner:
 
     def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
         """Mean loss a row of the best answer that ignores the text: what a training must get below."""
-        return prior_loss(loss, self.corpus.labels[rows.train])
+        return prior_loss(loss, self.corpus.labels[rows.train], self.run.training.micro_batch_size)
 
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
-        inputs = {name: tensor.to(self.accelerator.device) for name, tensor in self.tokens.batch(rows).items()}
-        targets, alpha = self.targets[rows].to(self.accelerator.device), self.run.loss.r_drop_alpha
+        inputs, targets = fold.augmentation.batch(rows, rng)
+        inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
+        targets, alpha = targets.to(self.accelerator.device), self.run.loss.r_drop_alpha
         with self.accelerator.autocast():
             logits = fold.model(**(repeat_inputs(inputs) if alpha else inputs))  # (B, L); twice B with R-Drop
         if alpha:

@@ -14,6 +14,8 @@ from functools import cache
 
 from threadpoolctl import threadpool_limits
 
+TASKS_A_CORE = 4
+"""Handing out a label costs as much as sorting a column, so each task is several labels; more tasks share evenly."""
 MIN_ROWS = 5_000
 """Fewer rows than this a label, and handing out the work costs more than it saves."""
 
@@ -27,7 +29,9 @@ def over_labels(one: Callable, n_labels: int, n_rows: int) -> list:
     """[one(0), one(1), ...], computed on all cores where each looks at many rows."""
     if n_rows < MIN_ROWS:
         return [one(label) for label in range(n_labels)]
-    return list(_threads().map(one, range(n_labels)))
+    size = max(1, n_labels // (TASKS_A_CORE * (os.cpu_count() or 1)))
+    blocks = [range(start, min(start + size, n_labels)) for start in range(0, n_labels, size)]
+    return [value for values in _threads().map(lambda block: [one(k) for k in block], blocks) for value in values]
 
 
 @cache

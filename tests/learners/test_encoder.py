@@ -15,6 +15,8 @@ from learners.fold_training import FoldTraining
 from learners.interface import Corpus
 from learners.model import TextClassifier
 from learners.progress import Progress
+from settings.augmentation import AugmentationSettings
+from settings.cleaning import CleaningSettings
 from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -227,3 +229,39 @@ def test_fp16_is_refused_on_a_cpu(run):
 def test_a_model_that_is_nowhere_is_named(run):
     with pytest.raises(ValueError, match=r"no such folder, and the hub did not give it .*--model.name FOLDER"):
         EncoderLearner(replace(run, model=ModelSettings(name="nobody/nothing")), make_corpus())
+
+
+def test_rare_rows_come_more_often_and_batches_are_augmented(run, tmp_path, monkeypatch):
+    corpus = make_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    rare = replace(run, augmentation=AugmentationSettings(oversample_factor=2.0, oversample_k_rarest=1))
+    fold = FoldTraining(EncoderLearner(rare, corpus), rows)
+    carriers = rows.train[corpus.labels[rows.train][:, corpus.labels[rows.train].sum(0).argmin()]]
+    seen, take_step = [], fold._take_step
+    monkeypatch.setattr(fold, "_take_step", lambda step_rows: (seen.append(step_rows), take_step(step_rows)))
+    fold.train()
+    times = np.bincount(np.concatenate(seen), minlength=len(corpus.labels))
+    assert times.sum() == 2 * (len(rows.train) + 2 * len(carriers)) == 2 * fold.rows_per_epoch
+    assert set(np.flatnonzero(times)) == set(rows.train)
+    assert times[carriers].mean() == 6.0 and (times[np.setdiff1d(rows.train, carriers)] == 2).all()
+
+
+def test_token_dropout_reaches_the_model(run, tmp_path):
+    corpus = make_corpus()
+    masked = replace(run, augmentation=AugmentationSettings(token_dropout=0.5))
+    fold = FoldTraining(EncoderLearner(masked, corpus), fold_rows(corpus, tmp_path))
+    seen = []
+    fold.model.register_forward_pre_hook(lambda _model, _args, inputs: seen.append(inputs["input_ids"]), with_kwargs=True)
+    fold._take_step(fold.rows.train[:32])
+    share = (torch.cat([ids.flatten() for ids in seen]) == fold.learner.tokens.mask_id).float().mean()
+    assert 0.2 < share < 0.6
+
+
+def test_placeholders_get_an_embedding_of_their_own(run, tmp_path):
+    corpus = make_corpus()
+    named = replace(run, cleaning=CleaningSettings(urls=True, placeholder_tokens=True))
+    learner = EncoderLearner(named, replace(corpus, texts=tuple(f"{text} <URL>" for text in corpus.texts)))
+    model = learner.build_fold_model(fold_rows(corpus, tmp_path), seed=0)
+    placeholder = learner.tokenizer.convert_tokens_to_ids("<URL>")
+    assert (learner.tokens.ids == placeholder).sum() == len(corpus.texts)
+    assert model.encoder.get_input_embeddings().num_embeddings > placeholder
