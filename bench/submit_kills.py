@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import pytest  # noqa: E402
+from emo_competition import TRUTH, answer, tables  # noqa: E402
 from kaggle_server import SLUG, serving  # noqa: E402
-from test_submit import TRUTH, answer, tables  # noqa: E402
 
 from ledger.files import sha256_bytes  # noqa: E402
 from ledger.log import read_log  # noqa: E402
