@@ -1,7 +1,8 @@
 """Likelihoods of continuations of one prompt, many at a time: the prompt is read once, each branch sees it and itself.
 
 A branch is a stem (a question, or a list so far) and, behind it, the entries of a menu side by side. Positions and the
-attention mask make each entry stand directly behind its stem, as if nothing else were there.
+attention mask make each entry stand directly behind its stem, as if nothing else were there. Sliding windows, which
+some models have in some layers, are left open: prompts are far shorter than they are.
 """
 
 from dataclasses import dataclass, replace

@@ -70,14 +70,15 @@ class GeneratorLearner(NeuralLearner):
     def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if not self.is_list:
             return super().summed_loss(fold, rows, rng)
-        inputs = {**self.tokens.batch(rows), **self.answer_batch(rows)}
+        inputs, targets = fold.augmentation.batch(rows, rng)
+        inputs |= self.answer_batch(targets.numpy() > 0)
         with self.accelerator.autocast():
             likelihoods = fold.model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
         return fold.loss(likelihoods)
 
-    def answer_batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """`answers`, int64 (B, A), and `answer_mask`, bool: what training rows `rows` should be answered."""
-        written = [self.answers.whole(labels) for labels in self.corpus.labels[rows]]
+    def answer_batch(self, labels: np.ndarray) -> dict[str, torch.Tensor]:
+        """`answers`, int64 (B, A), and `answer_mask`, bool: what rows of these labels, bool (B, L), should answer."""
+        written = [self.answers.whole(row) for row in labels]
         lengths = np.array([len(ids) for ids in written])
         padded = [ids + [0] * (lengths.max() - len(ids)) for ids in written]
         mask = np.arange(lengths.max()) < lengths[:, None]

@@ -115,7 +115,8 @@ READ_BY = {
     "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss", "cleaning", "augmentation"},
     "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "adapter"},
     "generator": {
-        *("learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "answer", "adapter"),
+        *("learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation"),
+        *("prompt", "answer", "adapter"),
     },
 }
 """The groups each learner reads; naming another one in YAML or by flag is refused as a setting without effect."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_chat import make_tokenizer, save_tiny_chat
+from tiny_decoders import save_tiny_decoder
 from transformers import AutoModelForCausalLM
 
 from learners.answer_scoring import AnswerModel, list_log_odds, log_odds
@@ -112,6 +113,21 @@ def test_fewer_histories_are_near_and_not_the_same(lm, tokenizer):
         exact, near = (AnswerModel(lm, answers, k, multiclass=False)(**batch).sigmoid() for k in (4, 1))
     assert torch.allclose(exact[:, :2], near[:, :2]) and not torch.allclose(exact[:, 3], near[:, 3], rtol=1e-4)
     assert (exact - near).abs().max() < 0.005
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "mistral", "gemma2", "gemma3"])
+def test_other_families_are_read_alike(tokenizer, tmp_path, kind):
+    """Among them attention written out, caps on logits, sliding windows, and a model that reads images too."""
+    lm = AutoModelForCausalLM.from_pretrained(save_tiny_decoder(tmp_path, kind), dtype=torch.float32).eval()
+    rows, batch = batch_of(tokenizer, PROMPTS[:2])
+    answers = ListAnswers(tokenizer, AnswerSettings(), NAMES[:2], " ", one_label=False)
+    with torch.inference_mode():
+        got = AnswerModel(lm, answers, 1, multiclass=False)(**batch).sigmoid().numpy()
+    for row, prompt in enumerate(rows):
+        lists = all_lists(lm, tokenizer, prompt, NAMES[:2])
+        assert got[row] == pytest.approx(
+            [sum(p for labels, p in lists.items() if j in labels) for j in (0, 1)], abs=1e-5
+        )
 
 
 def test_one_label_is_a_softmax_over_what_is_written(lm, tokenizer):

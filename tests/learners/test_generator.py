@@ -9,7 +9,7 @@ import pytest
 import torch
 from test_encoder import die, stop_after, with_training
 from tiny_chat import save_tiny_chat
-from toy_corpus import fold_rows, make_corpus
+from toy_corpus import MOODS, fold_rows, make_corpus
 
 import train
 from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
@@ -20,6 +20,7 @@ from learners.interface import Corpus
 from scoring.metrics import macro_f1
 from settings.adapter import AdapterSettings
 from settings.answer import AnswerSettings
+from settings.augmentation import AugmentationSettings
 from settings.loading import load_run
 from settings.places import Places
 from settings.prompt import PromptSettings
@@ -199,6 +200,21 @@ def test_losses_work_on_the_odds_of_yes(run, tmp_path):
     run = replace(run, answer=AnswerSettings("yes_no"), loss=LossSettings("asymmetric", r_drop_alpha=0.5))
     got = GeneratorLearner(with_training(run, epochs=1), corpus).train_fold(fold_rows(corpus, tmp_path))
     assert np.isfinite(got.heldout).all()
+
+
+def test_mixed_texts_are_answered_with_the_labels_of_both(run, tmp_path):
+    corpus = make_corpus(n=120)
+    run = replace(run, augmentation=AugmentationSettings(mix_probability=1.0))
+    learner = GeneratorLearner(run, corpus)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    asked = []
+    fold.model.forward = lambda **inputs: asked.append(inputs) or torch.zeros(len(inputs["input_ids"]))
+    learner.summed_loss(fold, fold.rows.train[:8], np.random.default_rng(0))
+    for i in range(8):
+        text = learner.tokenizer.decode(asked[0]["input_ids"][i])
+        answer = learner.tokenizer.decode(asked[0]["answers"][i][asked[0]["answer_mask"][i]])
+        said = [name for name, words in MOODS.items() if any(f" {word}" in text for word in words.split())]
+        assert text.count("today") == 2 and answer == f" {', '.join(said) or 'none'}<|im_end|>"
 
 
 def test_automatic_precision_trains(run, tmp_path):
