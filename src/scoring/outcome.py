@@ -63,10 +63,16 @@ def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) 
 
 
 def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]:
-    """The metric of each repeat's answer, against softened labels where rare labels weigh as much as others."""
-    labels = blend.fitted.labels
+    """The metric of the answers that say where the score lies, against softened labels for macro-F1.
+
+    The stitched answers are a little worse than the truth: what is lucky on the other parts is unlucky on this one. The
+    chosen strategy's own are a little better, for it was chosen by them. Half of each.
+    """
+    labels, answers = blend.fitted.labels, blend.honest
+    if not blend.row_rule:
+        answers = [*answers, *(fit.answer for fit in blend.candidates[blend.chosen].fits[: len(answers)])]
     truth = soften(labels, blend.fitted_probs) if task.metric == "macro_f1" else labels
-    return [make_additive(task, truth, answer, buckets) for answer in blend.honest]
+    return [make_additive(task, truth, answer, buckets) for answer in answers]
 
 
 def _contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
