@@ -80,6 +80,10 @@ def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder,
     together = logits_of(learner, model, rows)
     alone = torch.cat([logits_of(learner, model, rows[i : i + 1]) for i in range(2)])
     assert torch.allclose(together, alone, atol=1e-4)
+    inputs = learner.tokens.batch(rows)
+    inputs["input_ids"][0, learner.tokens.lengths[rows[0]] - 1] = inputs["input_ids"][0, 0]
+    with torch.inference_mode():
+        assert not torch.allclose(model(**inputs)[0], together[0], atol=1e-3)  # its last token counts
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
