@@ -45,6 +45,7 @@ class SharedBase:
         Everything trained is float32. With `kind: none` it is the base itself, loaded anew.
         """
         if self.settings.kind == "none":
+            self.base = None  # two of them may not fit
             self.base = self._load()
             model = self.base.requires_grad_(True)
         else:
@@ -54,6 +55,7 @@ class SharedBase:
             model = self.adapted = get_peft_model(self.base, build_config(self.settings, self.task))
         if gradient_checkpointing:
             self.base.gradient_checkpointing_enable({"use_reentrant": False})
+            self.base.disable_input_require_grads()  # some versions of transformers have just enabled them
             self.base.enable_input_require_grads()
         for parameter in model.parameters():
             if parameter.requires_grad:
@@ -68,6 +70,8 @@ class SharedBase:
         if self.base is None:
             self.base = self._load()
             return
+        self.base.gradient_checkpointing_disable()
+        self.base.disable_input_require_grads()
         if self.settings.kind == "lora":
             self.base = self.adapted.unload()
         parameters = dict(self.base.named_parameters())
@@ -177,7 +181,8 @@ def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
 def merged(model: nn.Module) -> Iterator[None]:
     """LoRA's updates added into the matrices they adapt, for faster inference; then those are bit for bit as before.
 
-    Adapters stay apart where the sum cannot be held exactly enough: on 4-bit or sharded matrices.
+    Until then the CPU's memory holds what they were. On 4-bit or sharded matrices adapters stay apart: a sum in 4 bits
+    is another model.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]

@@ -212,6 +212,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_decoder, name):
         states_of(model).square().mean().backward()
         handle.remove()
         gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad})
+        assert len(shared.base.get_input_embeddings()._forward_hooks) == checkpointing
     assert len(calls) == 1 + 2 + 2
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][name], atol=1e-6)
@@ -258,6 +259,11 @@ def test_adapters_go_on_a_model_of_tokens_too(tiny_decoder, name):
     loss = model(**inputs(), labels=inputs()["input_ids"]).loss
     loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters() if p.requires_grad)
+
+
+def test_layers_that_are_not_there_are_named(tiny_decoder):
+    with pytest.raises(ValueError, match="query"):
+        share(tiny_decoder("qwen2"), AdapterSettings(targets=("query",))).adapt(0, False)
 
 
 @pytest.mark.parametrize(
