@@ -32,7 +32,7 @@ class Outcome:
     lead: Difference
     """Of the headline's answers over the best single run's."""
     contributions: dict[str, Difference]
-    """What is lost without each run; empty where a single run is handed in, or there are two."""
+    """What is lost without each run; empty where a single run is handed in."""
     shift: np.ndarray
     """float64 (L,): p-values of no label shift."""
     shifted: np.ndarray
@@ -77,7 +77,7 @@ def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]
 
 def _contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
     chosen = blend.candidates[blend.chosen]
-    if chosen.is_single or len(blend.fitted.names) < 3:
+    if chosen.is_single:
         return {}
     few = blend.fitted.sample(CONTRIBUTION_ROWS, seed)
     given = Given(task, few.scores, few.labels, Partition(few.fold), seed)

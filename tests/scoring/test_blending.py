@@ -56,6 +56,14 @@ def test_every_metric_walks_through(metric, monkeypatch):
     assert task.score(new.labels, answer) > task.score(new.labels, np.roll(answer, 1, axis=0))
 
 
+def test_of_two_runs_each_contribution_is_measured_as_well():
+    runs, task = make_runs(n_rows=400, noise=(0.5, 3.0)), Task("macro_f1")
+    blend = make_blend(task, runs, "steady")
+    fold_probs = np.stack([blend.predictor.predict(runs.scores)] * 2)
+    lost = describe_blend(task, blend, fold_probs, 0).contributions
+    assert lost["run0"].gain > 0.05 > abs(lost["run1"].gain)
+
+
 def test_a_forced_strategy_is_handed_in_and_an_unknown_one_refused():
     runs, task = make_runs(n_rows=100, n_labels=3), Task("macro_f1")
     assert make_blend(task, runs, "mean_logits").name == "mean_logits + robust"
