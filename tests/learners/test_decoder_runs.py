@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy_corpus import fold_rows, make_corpus
 
+import blend
 import train
 from learners.decoder import DecoderLearner
 from settings.loading import load_run
@@ -77,3 +78,11 @@ def test_two_processes_make_the_same_fold(places, decoder_run):
     assert np.array_equal(one["rows"], two["rows"]) and np.array_equal(one["ids"], two["ids"])
     assert np.allclose(one["oof"], two["oof"], atol=1e-3) and np.allclose(one["test"], two["test"], atol=1e-3)
     assert '"device": "2 x' in (places.oof("toy") / "two" / "fold1.json").read_text()
+
+
+def test_all_folds_of_one_base_then_the_blend(places, decoder_run, capsys):
+    train.main([*decoder_run[:-1], "all", "--training.epochs", "4"])
+    blend.main(["--competition", "toy", "--runs", "adapted"])
+    assert "adapted" in capsys.readouterr().out
+    (csv,) = places.submissions("toy").glob("*.csv")
+    assert len(csv.read_text().splitlines()) == 22
