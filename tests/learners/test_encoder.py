@@ -251,7 +251,9 @@ def test_token_dropout_reaches_the_model(run, tmp_path):
     masked = replace(run, augmentation=AugmentationSettings(token_dropout=0.5))
     fold = FoldTraining(EncoderLearner(masked, corpus), fold_rows(corpus, tmp_path))
     seen = []
-    fold.model.register_forward_pre_hook(lambda _model, _args, inputs: seen.append(inputs["input_ids"]), with_kwargs=True)
+    fold.model.register_forward_pre_hook(
+        lambda _model, _args, inputs: seen.append(inputs["input_ids"]), with_kwargs=True
+    )
     fold._take_step(fold.rows.train[:32])
     share = (torch.cat([ids.flatten() for ids in seen]) == fold.learner.tokens.mask_id).float().mean()
     assert 0.2 < share < 0.6
