@@ -113,7 +113,10 @@ READ_BY = {
     "nbsvm": {"learner", "seed", "cleaning", "tfidf", "nbsvm", "logistic"},
     "embeddings": {"learner", "cleaning", "embeddings", "logistic"},
     "encoder": {"learner", "seed", "model", "training", "optimizer", "adversarial", "loss", "cleaning", "augmentation"},
-    "decoder": {"learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "prompt", "adapter"},
+    "decoder": {
+        *("learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation"),
+        *("prompt", "adapter"),
+    },
     "generator": {
         *("learner", "seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation"),
         *("prompt", "answer", "adapter"),

@@ -15,6 +15,7 @@ from learners.decoder import DecoderLearner, set_pad_token
 from learners.fold_training import FoldTraining
 from learners.interface import FoldRows
 from settings.adapter import AdapterSettings
+from settings.augmentation import AugmentationSettings
 from settings.model import ModelSettings
 from settings.prompt import PromptSettings
 from settings.run import LossSettings, OptimizerSettings, RunSettings, TrainingSettings
@@ -217,6 +218,21 @@ def test_long_texts_are_cut_and_the_prompt_stays_whole(run):
     for start, end in zip(learner.tokens.starts, learner.tokens.starts[1:]):
         words = learner.tokenizer.decode(learner.tokens.ids[start:end])
         assert words.startswith("Tweet: today it was") and words.endswith("\nMood:")
+
+
+def test_rows_are_mixed_and_masked_inside_their_prompt(run, tmp_path):
+    """As an encoder's are; what stands around the text is never touched."""
+    corpus = make_corpus(n=80)
+    augmentation = AugmentationSettings(2.0, 0.0, 1, mix_probability=1.0, token_dropout=0.3)
+    prompt = PromptSettings(template="Tweet: {text}\nMood:")
+    learner = DecoderLearner(replace(run, prompt=prompt, augmentation=augmentation), corpus)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path, 20))
+    inputs, targets = fold.augmentation.batch(fold.rows.train[:8], np.random.default_rng(0))
+    assert (targets.numpy() >= corpus.labels[fold.rows.train[:8]]).all()
+    for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"]):
+        words = learner.tokenizer.decode(ids[mask.bool()])
+        assert words.startswith("Tweet: ") and words.endswith("\nMood:")
+    assert learner.train_fold(fold_rows(corpus, tmp_path / "all", 20)).heldout.shape == (20, 3)
 
 
 def test_tokens_beyond_the_models_embeddings_are_refused(run, tmp_path):
