@@ -12,7 +12,6 @@ from transformers import AutoModel, AutoModelForCausalLM
 from learners import adapters
 from learners.adapters import SharedBase, choose_base_dtype, load_base, merged
 from settings.adapter import AdapterSettings
-from settings.run import RunSettings, TrainingSettings
 
 CPU = torch.device("cpu")
 LORAS = {
@@ -264,28 +263,3 @@ def test_adapters_go_on_a_model_of_tokens_too(tiny_decoder, name):
 def test_layers_that_are_not_there_are_named(tiny_decoder):
     with pytest.raises(ValueError, match="query"):
         share(tiny_decoder("qwen2"), AdapterSettings(targets=("query",))).adapt(0, False)
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"rank": 0}, "adapter.rank is 0; expected 1"),
-        ({"alpha": 0.0}, "adapter.alpha is 0.0; expected more than 0"),
-        ({"dropout": 1.0}, "adapter.dropout is 1.0"),
-        ({"targets": ()}, "adapter.targets is"),
-        ({"targets": ("all-linear", "q_proj")}, "all-linear alone"),
-        ({"quantization": "nf4", "start": "pissa"}, "use one of the two"),
-        ({"quantization": "nf4", "bias": "all"}, "too coarse to train"),
-        ({"kind": "prompt_tuning", "rank": 8}, "adapter.rank is set, but adapter.kind is prompt_tuning"),
-        ({"virtual_tokens": 3}, "adapter.virtual_tokens is set, but adapter.kind is lora"),
-        ({"kind": "none", "quantization": "nf4"}, "adapter.quantization is set, but adapter.kind is none"),
-    ],
-)
-def test_values_that_cannot_work_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        RunSettings("decoder", adapter=AdapterSettings(**changes))
-
-
-def test_prefixes_and_gradient_checkpointing_are_refused_together():
-    with pytest.raises(ValueError, match="gradient_checkpointing"):
-        RunSettings("decoder", training=TrainingSettings(gradient_checkpointing=True), adapter=OTHERS["prefix"])

@@ -1,0 +1,37 @@
+import pytest
+
+from settings.adapter import AdapterSettings
+from settings.cleaning import CleaningSettings
+from settings.run import RunSettings, TrainingSettings
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"rank": 0}, "adapter.rank is 0; expected 1"),
+        ({"alpha": 0.0}, "adapter.alpha is 0.0; expected more than 0"),
+        ({"dropout": 1.0}, "adapter.dropout is 1.0"),
+        ({"targets": ()}, "adapter.targets is"),
+        ({"targets": ("all-linear", "q_proj")}, "all-linear alone"),
+        ({"quantization": "nf4", "start": "pissa"}, "use one of the two"),
+        ({"quantization": "nf4", "bias": "all"}, "too coarse to train"),
+        ({"kind": "prompt_tuning", "rank": 8}, "adapter.rank is set, but adapter.kind is prompt_tuning"),
+        ({"virtual_tokens": 3}, "adapter.virtual_tokens is set, but adapter.kind is lora"),
+        ({"kind": "none", "quantization": "nf4"}, "adapter.quantization is set, but adapter.kind is none"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        RunSettings("decoder", adapter=AdapterSettings(**changes))
+
+
+def test_prefixes_and_gradient_checkpointing_are_refused_together():
+    with pytest.raises(ValueError, match="gradient_checkpointing"):
+        RunSettings(
+            "decoder", training=TrainingSettings(gradient_checkpointing=True), adapter=AdapterSettings("prefix_tuning")
+        )
+
+
+def test_tokens_that_nobody_would_teach_are_refused():
+    with pytest.raises(ValueError, match="new tokens would stay untaught"):
+        RunSettings("decoder", cleaning=CleaningSettings(urls=True, placeholder_tokens=True))
