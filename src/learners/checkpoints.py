@@ -5,8 +5,6 @@ While it trains, `checkpoint.safetensors` holds weights, AdamW's moments and the
 """
 
 import json
-import os
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from learners.whole_files import WEIGHTS, checksum, cure, write_whole
 from settings.strict import describe_differences
 
-CHECKPOINT, WEIGHTS = "checkpoint.safetensors", "weights.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass
@@ -42,20 +41,9 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], place: Place, 
 
     Raises: OSError: the disk refused; the file of before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"place": json.dumps(vars(place)), "identity": json.dumps(identity), "crc32": _crc32(tensors)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, temporary, metadata)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        cure = "Free space or choose another disk; what was saved before is whole"
-        raise OSError(f"{path}: cannot be saved ({error}). {cure}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
 def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor], Place] | None:
@@ -65,15 +53,7 @@ def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor]
     """
     if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        place, stored = Place(**json.loads(metadata["place"])), json.loads(metadata["identity"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}). {_cure(path)}") from error
-    if metadata["crc32"] != _crc32(tensors):
-        raise ValueError(f"{path} is damaged (its checksum does not match). {_cure(path)}")
+    tensors, place, stored = read_checkpoint(path)
     differences = describe_differences(stored, json.loads(json.dumps(identity)))
     if differences:
         raise ValueError(
@@ -81,6 +61,32 @@ def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor]
             "Start over with --overwrite, or keep both with --name NEW"
         )
     return tensors, place
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], Place, dict]:
+    """Tensors, place and identity of a file of `save_checkpoint`, whatever it is of.
+
+    Raises: ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        place, stored = Place(**json.loads(metadata["place"])), json.loads(metadata["identity"])
+        stated = metadata["crc32"]
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}). {cure(path)}") from error
+    if stated != _crc32(tensors):
+        raise ValueError(f"{path} is damaged (its checksum does not match). {cure(path)}")
+    return tensors, place, stored
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """What a finished fold left in its folder. Raises ValueError: it is not there, or damaged."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ValueError(f"{path} is missing: the fold was not trained here, or not to its end")
+    return read_checkpoint(path)[0]
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -92,7 +98,10 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """The reverse of `model_tensors`. Raises ValueError when names are missing or unknown."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    missing, unknown = model.load_state_dict(state, strict=False)
+    try:
+        missing, unknown = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a tensor of another shape
+        raise ValueError(f"saved weights do not fit the model: {error}") from error
     missing = [name for name in missing if not name.startswith(_frozen(model))]
     if missing or unknown:
         raise ValueError(f"saved weights do not fit the model: missing {missing[:3]}, unknown {unknown[:3]}")
@@ -121,11 +130,4 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
 
 
 def _crc32(tensors: dict[str, torch.Tensor]) -> str:
-    total = 0
-    for name in sorted(tensors):
-        total = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy(), zlib.crc32(name.encode(), total))
-    return f"{total:08x}"
-
-
-def _cure(path: Path) -> str:
-    return f"Train the fold anew: rm '{path}' and run the same command again"
+    return checksum({name: tensor.reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()})

@@ -38,11 +38,20 @@ class EmbeddingsLearner(LinearLearner):
         return embed_texts(folder, self.corpus.texts, settings.max_length_tokens)
 
     def fold_features(self, rows: FoldRows):
+        fitted = self.fitted_arrays(rows)
+        return [self._standardised(part, fitted) for part in (rows.train, rows.heldout, self.corpus.test_rows)]
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
         taught = self.embeddings[rows.train].astype(np.float64)
         mean, spread = taught.mean(0), taught.std(0)
         spread[spread < DEAD * spread.max()] = np.inf
-        parts = (rows.train, rows.heldout, self.corpus.test_rows)
-        return [((self.embeddings[part] - mean) / spread).astype(np.float32) for part in parts]
+        return {"mean": mean, "spread": spread}
+
+    def new_features(self, fitted: dict[str, np.ndarray]) -> np.ndarray:
+        return self._standardised(self.corpus.test_rows, fitted)
+
+    def _standardised(self, part: np.ndarray, fitted: dict[str, np.ndarray]) -> np.ndarray:
+        return ((self.embeddings[part] - fitted["mean"]) / fitted["spread"]).astype(np.float32)
 
     def fit(self, features, labels: np.ndarray):
         if self.corpus.task == "multiclass":

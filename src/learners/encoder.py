@@ -6,7 +6,7 @@ accelerate launch src/train.py --run minilm --fold 3
 from torch import nn
 
 from learners.interface import FoldRows
-from learners.model import build_model, check_positions, checkpoint_layers
+from learners.model import build_bare_model, build_model, check_positions, checkpoint_layers
 from learners.neural import NeuralLearner
 from learners.placeholders import fit_embeddings
 
@@ -14,11 +14,23 @@ from learners.placeholders import fit_embeddings
 class EncoderLearner(NeuralLearner):
     """All weights are trained, under a fresh head."""
 
+    builds_anew = True
+
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         n_labels = len(self.corpus.label_names)
         model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
-        fit_embeddings(model.encoder, self.tokenizer)
-        check_positions(model.encoder, int(self.tokens.lengths.max()))
+        self._fit_texts(model)
         if self.run.training.gradient_checkpointing:
             checkpoint_layers(model.encoder)
         return model
+
+    def build_trained_model(self) -> nn.Module:
+        """All weights come from the fold, so the pretrained ones are not asked for."""
+        model = build_bare_model(self.folder, self.run.model, len(self.corpus.label_names))
+        self._fit_texts(model)
+        return model
+
+    def _fit_texts(self, model: nn.Module) -> None:
+        """Embeddings for every token. Raises ValueError where a text is longer than the model has positions for."""
+        fit_embeddings(model.encoder, self.tokenizer)
+        check_positions(model.encoder, int(self.tokens.lengths.max()))

@@ -62,4 +62,13 @@ class Learner(Protocol):
     """Whether every process of a launch takes part; otherwise only the first one trains."""
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
-        """Train on rows.train, predict rows.heldout and the test rows. Goes on from a checkpoint where there is one."""
+        """Train on rows.train, predict rows.heldout and the test rows. Goes on from a checkpoint where there is one.
+
+        What predicts new texts stays in rows.checkpoint_dir, as `whole_files.WEIGHTS`.
+        """
+
+    def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
+        """The corpus's test rows as a fold that was trained earlier sees them: float32 (n_test, L), of the same kind.
+
+        The corpus may hold no training rows: labels (0, L). Raises ValueError: the weights are missing or damaged.
+        """

@@ -1,10 +1,14 @@
 """What the linear learners share: a fold's features, weights fitted on its training rows, logits of the others."""
 
+from pathlib import Path
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from learners.heldout import label_log_odds, score_heldout
+from learners.identity import describe_training
 from learners.interface import Corpus, FoldPredictions, FoldRows
+from learners.linear_weights import load_linear, save_linear
 from settings.run import LogisticSettings, RunSettings
 
 MAX_STEPS = 2000
@@ -22,6 +26,14 @@ class LinearLearner:
         """Matrices (n, D) of the fold's training rows, its held-out rows and the test rows; fitted on the first."""
         raise NotImplementedError
 
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        """What `fold_features` fitted on the fold's training rows, by name: all that new texts' features need."""
+        raise NotImplementedError
+
+    def new_features(self, fitted: dict[str, np.ndarray]):
+        """Matrix (n_test, D) of the test rows from what `fitted_arrays` gave: the same as `fold_features` gives."""
+        raise NotImplementedError
+
     def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weights (D, L) and bias (L,) for training rows' features (n, D) and labels, bool (n, L)."""
         raise NotImplementedError
@@ -34,9 +46,15 @@ class LinearLearner:
         labels = self.corpus.labels[rows.train]
         train, heldout, test = self.fold_features(rows)
         weights, bias = self.fit(train, labels)
+        arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
+        save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
         score = score_heldout(heldout, self.corpus.labels[rows.heldout], labels.mean(0), self.corpus.task)
         return FoldPredictions(heldout, test, "logits", score, self.device())
+
+    def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
+        arrays = load_linear(checkpoint_dir)
+        return self.to_logits(self.new_features(arrays) @ arrays["weights"] + arrays["bias"])
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:
         """float32 logits (n, L) of what weights and bias give."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from learners.heads import Pooling, sample_dropout
 from settings.run import ModelSettings
@@ -58,12 +58,23 @@ def build_model(
     if missing:
         raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
     _check_fit(folder, encoder, settings, info["missing_keys"])
-    if settings.pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # its output is not read; unused parameters would stall DDP
-    model = TextClassifier(encoder, n_labels, settings)
+    model = _add_head(encoder, n_labels, settings)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
     return model.train()  # from_pretrained hands the encoder over without dropout
+
+
+def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
+    """A model of that architecture whose numbers mean nothing yet; of the folder, config.json alone is read."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    encoder = AutoModel.from_config(config, dtype=torch.float32)
+    return _add_head(encoder, n_labels, settings)
+
+
+def _add_head(encoder: nn.Module, n_labels: int, settings: ModelSettings) -> TextClassifier:
+    if settings.pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # its output is not read; unused parameters would stall DDP
+    return TextClassifier(encoder, n_labels, settings)
 
 
 def _check_fit(folder, encoder, settings, missing_keys):

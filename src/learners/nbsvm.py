@@ -18,6 +18,9 @@ class NbsvmLearner(TfidfLearner):
     def fold_features(self, rows: FoldRows):
         return self.ngrams.presence(rows.train, rows.heldout, self.corpus.test_rows)
 
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        return self.ngrams.fitted(rows.train, weighed=False)
+
     def fit(self, features, labels: np.ndarray):
         ratios = log_count_ratios(features, labels, self.run.nbsvm.smoothing)
         return fit_labels(features, labels, self.run.logistic, self.run.seed, ratios)

@@ -4,8 +4,8 @@ A kind of model (encoder.py, decoder.py, generator.py) adds how it is built, and
 token ids, how it is trained on a batch and how it predicts.
 """
 
-import hashlib
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +14,12 @@ from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from learners.checkpoints import load_weights, restore_model
 from learners.collapse import check_logits
 from learners.devices import choose_precision, describe_device, join_processes, use_cores
 from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
+from learners.identity import describe_training
 from learners.interface import Corpus, FoldPredictions, FoldRows
 from learners.losses import build_loss, prior_loss
 from learners.placeholders import add_placeholders
@@ -25,7 +27,6 @@ from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
 from learners.r_drop import repeat_inputs, sum_r_drop
 from learners.tokens import Tokens, tokenize
-from settings.loading import settings_of
 from settings.run import RunSettings
 
 
@@ -64,6 +65,11 @@ class NeuralLearner:
         """The model this fold starts from, its fresh parts drawn from `seed`; on the CPU, in training mode."""
         raise NotImplementedError
 
+    def build_trained_model(self) -> nn.Module:
+        """A model that a finished fold's weights fit, whatever it holds now; on the CPU."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return self.build_fold_model(FoldRows(0, nothing, nothing, Path()), seed=0)
+
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         """The loss, with what it needs to know of the fold's training labels."""
         return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
@@ -89,7 +95,7 @@ class NeuralLearner:
 
     def head_bias(self, rows: FoldRows) -> np.ndarray | None:
         """float32 (L,) that a fresh head starts from, where the settings ask for it."""
-        if not self.run.loss.bias_from_prior:
+        if not self.run.loss.bias_from_prior or not len(rows.train):
             return None
         return prior_logits(self.corpus.labels[rows.train], self.corpus.task)
 
@@ -105,12 +111,19 @@ class NeuralLearner:
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
         return FoldPredictions(heldout, test, "logits", score, device)
 
+    def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
+        model = self.build_trained_model()
+        restore_model(model, load_weights(checkpoint_dir))
+        try:
+            model = self.accelerator.prepare_model(model, evaluation_mode=True)
+            logits = self.predict(model, self.corpus.test_rows)
+        finally:
+            self.accelerator.free_memory()
+        bad = int((~np.isfinite(logits)).any(1).sum())
+        if bad:
+            raise ValueError(f"{checkpoint_dir}: {bad} of {len(logits)} texts have logits that are not finite")
+        return logits
+
     def identity(self, rows: FoldRows) -> dict:
-        """What a checkpoint must agree with: settings, texts, labels and the fold's rows."""
-        data = hashlib.sha256()
-        for text in self.corpus.texts:
-            data.update(text.encode("utf-8", "surrogatepass") + b"\0")
-        data.update(np.packbits(self.corpus.labels).tobytes())
-        data.update("\0".join(self.corpus.label_names).encode())
-        taught = hashlib.sha256(rows.train.tobytes() + b"|" + rows.heldout.tobytes()).hexdigest()
-        return {**settings_of(self.run), "data_sha256": data.hexdigest(), "fold_rows_sha256": taught}
+        """What a checkpoint must agree with."""
+        return describe_training(self.run, self.corpus, rows)

@@ -1,5 +1,6 @@
 """Word and character n-grams: counted once for all folds, chosen and weighed on each fold's training rows."""
 
+import json
 from functools import cached_property
 
 import numpy as np
@@ -16,9 +17,16 @@ class Ngrams:
         self.texts, self.settings = texts, settings
 
     @cached_property
+    def counted(self) -> list[tuple[np.ndarray, sp.csr_matrix]]:
+        """Names (n-grams,) and counts float32 (n_texts, n-grams), for each kind that `build_counters` has."""
+        counters = build_counters(self.settings)
+        counts = [counter.fit_transform(self.texts) for counter in counters]
+        return [(counter.get_feature_names_out(), part) for counter, part in zip(counters, counts, strict=True)]
+
+    @property
     def counts(self) -> list[sp.csr_matrix]:
         """float32 (n_texts, n-grams) for words and for character pieces inside words, less the one that is off."""
-        return [vectorizer.fit_transform(self.texts) for vectorizer in build_counters(self.settings)]
+        return [counts for _, counts in self.counted]
 
     def tfidf(self, train: np.ndarray, *others: np.ndarray) -> list[sp.csr_matrix]:
         """TF-IDF of the training rows and of each of `others`, float32 (n, D).
@@ -29,7 +37,7 @@ class Ngrams:
         """
         blocks = []
         for taught, *rest in self._kept(train, others):
-            weigh = TfidfTransformer(sublinear_tf=True).fit(taught)
+            weigh = _weigher(taught)
             blocks.append([weigh.transform(part) for part in (taught, *rest)])
         return [sp.hstack(part, format="csr") for part in zip(*blocks, strict=True)]
 
@@ -39,6 +47,20 @@ class Ngrams:
         for part in parts:
             part.data[:] = 1
         return parts
+
+    def fitted(self, train: np.ndarray, weighed: bool) -> dict[str, np.ndarray]:
+        """What `tfidf`, or unweighed `presence`, fits on the training rows; `features_of` reads it.
+
+        Returns: `names.<i>`: a JSON list of the n-grams of counter i as bytes, uint8; `idf.<i>`: float32, one a name.
+        """
+        arrays = {}
+        for i, (names, counts) in enumerate(self.counted):
+            columns = choose_columns(counts[train], self.settings)
+            if len(columns):
+                arrays[f"names.{i}"] = np.frombuffer(json.dumps(names[columns].tolist()).encode(), np.uint8)
+                if weighed:
+                    arrays[f"idf.{i}"] = _weigher(_take(counts, train, columns)).idf_
+        return arrays
 
     def _kept(self, train: np.ndarray, others: tuple[np.ndarray, ...]) -> list[list[sp.csr_matrix]]:
         """[kind of n-gram][part of the rows] -> counts of those n-grams that the training rows keep."""
@@ -50,6 +72,31 @@ class Ngrams:
             )
         pairs = [(counts, columns) for counts, columns in zip(self.counts, kept, strict=True) if len(columns)]
         return [[_take(counts, rows, columns) for rows in (train, *others)] for counts, columns in pairs]
+
+
+def features_of(texts: tuple[str, ...], fitted: dict[str, np.ndarray], settings: TfidfSettings) -> sp.csr_matrix:
+    """Features float32 (n, D) of texts from what `Ngrams.fitted` gave, as `tfidf` or `presence` give them."""
+    blocks = []
+    for i, counter in enumerate(build_counters(settings)):
+        if f"names.{i}" in fitted:
+            counts = counter.set_params(vocabulary=json.loads(fitted[f"names.{i}"].tobytes())).transform(texts)
+            counts.sort_indices()
+            blocks.append(_weigh(counts, fitted.get(f"idf.{i}")))
+    return sp.hstack(blocks, format="csr")
+
+
+def _weigh(counts: sp.csr_matrix, idf: np.ndarray | None) -> sp.csr_matrix:
+    """TF-IDF of counts; without idf, 1 where there is a count."""
+    if idf is None:
+        counts.data[:] = 1
+        return counts
+    weigher = _weigher(sp.csr_matrix((1, len(idf)), dtype=np.float32))
+    weigher.idf_ = idf
+    return weigher.transform(counts)
+
+
+def _weigher(taught: sp.csr_matrix) -> TfidfTransformer:
+    return TfidfTransformer(sublinear_tf=True).fit(taught)
 
 
 def _take(counts: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.csr_matrix:

@@ -8,7 +8,7 @@ import numpy as np
 from learners.interface import Corpus, FoldRows
 from learners.linear import LinearLearner, fit_multiclass
 from learners.logistic import fit_labels
-from learners.ngrams import Ngrams
+from learners.ngrams import Ngrams, features_of
 from settings.run import RunSettings
 
 
@@ -21,6 +21,13 @@ class TfidfLearner(LinearLearner):
 
     def fold_features(self, rows: FoldRows):
         return self.ngrams.tfidf(rows.train, rows.heldout, self.corpus.test_rows)
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        return self.ngrams.fitted(rows.train, weighed=True)
+
+    def new_features(self, fitted: dict[str, np.ndarray]):
+        texts = tuple(self.corpus.texts[row] for row in self.corpus.test_rows)
+        return features_of(texts, fitted, self.run.tfidf)
 
     def fit(self, features, labels: np.ndarray):
         if self.corpus.task == "multiclass":

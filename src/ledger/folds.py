@@ -108,6 +108,19 @@ def load_folds(places: Places, competition_name: str, tables, competition: Compe
     return Folds(tables.train_ids, fold, group, n_folds, record["csv_sha256"])
 
 
+def load_fold_numbers(places: Places, competition_name: str, sha256: str) -> np.ndarray:
+    """Which fold holds out which training row, int64 (N,), of the folds with this hash; without the training file.
+
+    Raises: ValueError: missing, or other folds by now.
+    """
+    path = places.folds(competition_name)
+    data = path.read_bytes() if path.exists() else b""
+    if sha256_bytes(data) != sha256:
+        found = "other folds than the blend was made on" if data else "missing"
+        raise ValueError(f"{path}: {found}. Restore it, or train and blend anew")
+    return _parse_folds(path, data)[1]
+
+
 def _draw_settings(competition: CompetitionSettings) -> dict:
     return {
         "n_folds": competition.n_folds,

@@ -4,7 +4,7 @@ Plain numbers, so that a submission's record can hold it and make the same submi
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -76,6 +76,22 @@ def predictor_from_record(record: dict) -> Predictor | Average:
         first, second = predictor_from_record(record["first"]), predictor_from_record(record["second"])
         return Average(first, second, np.array(record["share"], np.float64))
     return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
+
+
+def used_runs(predictor: Predictor | Average, n_runs: int) -> list[int]:
+    """The runs that a predictor looks at, rising; a stack looks at all of them."""
+    if isinstance(predictor, Average):
+        return sorted({*used_runs(predictor.first, n_runs), *used_runs(predictor.second, n_runs)})
+    if predictor.form in ("stack", "wide"):
+        return list(range(n_runs))
+    return np.flatnonzero(predictor.coefs).tolist()
+
+
+def keep_runs(predictor: Predictor | Average, kept: list[int]) -> Predictor | Average:
+    """The same predictor for a table of the `kept` runs alone, which must be all that it looks at."""
+    if isinstance(predictor, Average):
+        return replace(predictor, first=keep_runs(predictor.first, kept), second=keep_runs(predictor.second, kept))
+    return predictor if predictor.form in ("stack", "wide") else replace(predictor, coefs=predictor.coefs[kept])
 
 
 def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:

@@ -6,12 +6,12 @@ log-odds would pull rare labels below it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scoring.decoders import Rule, decide, rule_from_record
-from scoring.predictor import Average, Predictor, predict_folds, predictor_from_record
+from scoring.predictor import Average, Predictor, keep_runs, predict_folds, predictor_from_record, used_runs
 from scoring.shift import reestimate_priors
 
 
@@ -27,6 +27,14 @@ class Recipe:
     """float64 (L,): label rates of training, where they are re-estimated on the test rows."""
     shifted: tuple[int, ...] = ()
     """The labels whose rates are re-estimated."""
+
+    def used_runs(self, n_runs: int) -> list[int]:
+        """The runs that the probabilities hang on, of the `n_runs` that the recipe was made of; rising."""
+        return used_runs(self.predictor, n_runs)
+
+    def of_used_runs(self, n_runs: int) -> "Recipe":
+        """The recipe for the scores of `used_runs` alone; it gives the same answer."""
+        return replace(self, predictor=keep_runs(self.predictor, self.used_runs(n_runs)))
 
     def fold_probs(self, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """Each fold's probabilities of the test rows, float32 (K, n, L), from K or 1 tables of scores of each run."""

@@ -100,6 +100,15 @@ def load_run(places: Places, name: str) -> RunSettings:
     return run
 
 
+def run_from_settings(settings: dict, where: str) -> RunSettings:
+    """The reverse of `settings_of`, of values that come from a file. Raises ValueError, beginning with `where`."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RunSettings)
+    refuse_unknown_keys(Path(where), settings, _names(RunSettings))
+    return _build(RunSettings, _parse_object(parser, settings, where), where)
+
+
 def default_settings_of(run: RunSettings) -> dict:
     """What `settings_of` gives for a run that sets nothing but its learner: an older record's missing settings."""
     return settings_of(RunSettings(run.learner))

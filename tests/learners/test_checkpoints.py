@@ -64,7 +64,7 @@ def test_a_failed_save_leaves_the_earlier_file(saved, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("learners.checkpoints.os.replace", fail)
+    monkeypatch.setattr("learners.whole_files.os.replace", fail)
     with pytest.raises(OSError, match="No space left.*Free space"):
         save_checkpoint(path, {"model.w": torch.zeros(9)}, Place(), IDENTITY)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
