@@ -26,8 +26,9 @@ from learners.ema import WeightAverage
 from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
-from learners.optimizer import build_optimizer, lr_factor, set_lr
+from learners.optimizer import build_optimizer, clip_gradients, lr_factor, set_lr, settle
 from learners.progress import Progress
+from learners.row_adamw import choose_table
 from learners.sampling import oversample
 
 LOSS_EVERY_STEPS = 10
@@ -42,7 +43,8 @@ class FoldTraining:
         self.training, self.corpus = learner.run.training, learner.corpus
         seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
         model = learner.build_fold_model(rows, seed)
-        optimizer = build_optimizer(model, learner.run.optimizer)
+        table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
+        optimizer = build_optimizer(model, learner.run.optimizer, table)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         bare = self.accelerator.unwrap_model(self.model)
         self.adversary = build_adversary(bare, learner.run.adversarial)
@@ -119,7 +121,7 @@ class FoldTraining:
             self.window_loss = shown
         max_norm = self.learner.run.optimizer.max_grad_norm
         if max_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
+            clip_gradients(self.accelerator, self.optimizer, self.model, max_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
@@ -161,6 +163,7 @@ class FoldTraining:
     def _end_epoch(self) -> None:
         """Show the held-out score (the last epoch's is shown with the predictions) and save."""
         self.place.epoch, self.place.step = self.place.epoch + 1, 0
+        settle(self.optimizer)
         if self.place.epoch < self.training.epochs:
             with self.average.swapped() if self.average is not None else nullcontext():
                 self.place.history.append(self.score(self.learner.predict(self.model, self.rows.heldout)))

@@ -5,11 +5,17 @@ import math
 import torch
 from torch import nn
 
+from learners.row_adamw import RowAdamW, clip_rows
 from settings.run import OptimizerSettings
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group."""
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, table: nn.Embedding | None = None
+) -> torch.optim.AdamW:
+    """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group.
+
+    Args: table: the embeddings whose rows wait until they are read, as `row_adamw.choose_table` chose.
+    """
     shares = layer_shares(model, settings.layer_decay)
     groups: dict[tuple[float, float], list] = {}
     for name, parameter in model.named_parameters():
@@ -17,12 +23,14 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
             peak_lr = settings.head_lr if name.startswith("head") else settings.lr * shares.get(name, 1.0)
             decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((peak_lr, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()],
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.eps,
-        fused=True,
-    )
+    listed = [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+    betas = (settings.beta1, settings.beta2)
+    if table is not None:
+        optimizer = RowAdamW(listed, table, betas, settings.eps)
+    else:
+        optimizer = torch.optim.AdamW(listed, betas=betas, eps=settings.eps, fused=True)
+    optimizer.register_load_state_dict_pre_hook(_check_same_rows)
+    return optimizer
 
 
 def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:
@@ -80,3 +88,29 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group to `factor` times its peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> None:
+    """Scale all gradients down to `max_norm` together; `prepared`: what Accelerate made of `build_optimizer`'s."""
+    if isinstance(prepared.optimizer, RowAdamW):
+        clip_rows(list(model.parameters()), max_norm)
+    else:
+        accelerator.clip_grad_norm_(model.parameters(), max_norm)
+
+
+def settle(prepared) -> None:
+    """Bring every weight up to date, before the model is evaluated or handed on."""
+    if isinstance(prepared.optimizer, RowAdamW):
+        prepared.optimizer.settle()
+
+
+def _check_same_rows(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Raise ValueError where a saved state has rows that wait and this optimiser has none, or the reverse."""
+    there = any("drift" in state for state in saved["state"].values())
+    here = isinstance(optimizer, RowAdamW)
+    if saved["state"] and there != here:
+        kinds = {True: "the touched rows of the embeddings", False: "all rows of the embeddings"}
+        raise ValueError(
+            f"the checkpoint updated {kinds[there]}, this training would update {kinds[here]} (another device or "
+            "number of processes); go on where it began, or start over with --overwrite"
+        )

@@ -31,6 +31,9 @@ class OptimizerSettings:
     """Share of all optimiser steps in which the rate climbs from 0."""
     warmup_steps: int = 0
     """The same as a number of steps; 0 leaves it to warmup_fraction, which must be 0 where this is not."""
+    embedding_rows: Literal["auto", "all", "touched"] = "auto"
+    """`touched`: a word's embedding is moved when a text next reads it, by what all steps since would have moved it:
+    the same result in less time. `auto`: so on one CPU process where the table is a large part of the model."""
 
 
 @dataclass(frozen=True)
