@@ -77,8 +77,13 @@ def how_to_get(competition_name: str, files: FilesSettings) -> str:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block ends, so that a kill leaves it whole or absent."""
+    """Open a file that gets its name when the block ends, so that a kill leaves it whole or absent.
+
+    What a killed one left is removed: a door fills one competition's folder at a time, under its lock.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(f".{path.name}-*"):
+        abandoned.unlink()
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with open(handle, "wb") as file:

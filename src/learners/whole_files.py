@@ -14,11 +14,15 @@ WEIGHTS = "weights.safetensors"
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path` that then takes its place.
+    """Let `write` fill a file beside `path` that then takes its place; what a killed writer left there is removed.
+
+    One process at a time writes into a fold's folder: train.py holds its lock.
 
     Raises: OSError: the disk refused; the file of before is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in path.parent.glob(".*.safetensors.*.tmp"):
+        abandoned.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
