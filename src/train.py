@@ -112,6 +112,7 @@ def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_fir
         record = {
             "settings": settings_of(job.run),
             "score": predictions.score,
+            "selected_on_heldout": predictions.selected_on_heldout,
             "device": predictions.device,
             "seconds": round(time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),

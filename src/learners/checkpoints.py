@@ -1,7 +1,7 @@
 """A fold saves itself in one safetensors file, replaced whole, and refuses one that is damaged or of another training.
 
-While it trains, `checkpoint.safetensors` holds weights, AdamW's moments and the place in the data; when it is done,
-`weights.safetensors` holds the weights alone.
+While it trains, `checkpoint.safetensors` holds weights, AdamW's moments and the place in the data, and
+`candidate-*.safetensors` weights that it may end with; when it is done, `weights.safetensors` holds the weights alone.
 """
 
 import json
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from learners.sharding import like
 from learners.whole_files import WEIGHTS, checksum, cure, write_whole
 from settings.strict import describe_differences
 
@@ -31,7 +32,7 @@ class Place:
     seconds: float = 0.0
     """Time spent, earlier starts included."""
     history: list[dict] = field(default_factory=list)
-    """Scores shown at the end of each epoch."""
+    """Scores and loss of the held-out rows, one dict a look at them."""
     scaler: dict = field(default_factory=dict)
     """State of the fp16 loss scaler."""
 
@@ -98,6 +99,8 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """The reverse of `model_tensors`. Raises ValueError when names are missing or unknown."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    here = model.state_dict()
+    state = {name: like(value, here[name]) if name in here else value for name, value in state.items()}
     try:
         missing, unknown = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # a tensor of another shape
@@ -126,6 +129,10 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         if name.startswith("optimizer."):
             _, i, key = name.split(".", 2)
             state.setdefault(int(i), {})[key] = value
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for i, values in state.items():
+        for key, value in values.items():
+            values[key] = like(value, parameters[i]) if value.shape == parameters[i].shape else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -18,15 +18,32 @@ class CollapseGuard:
     def __init__(self, prior_loss: float, check_after_steps: int):
         self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
 
-    def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
-        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's."""
+    def check_loss(self, step: int, loss: float, mean_loss: float, bad_rows: np.ndarray | None = None) -> None:
+        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's.
+
+        Args: bad_rows: int64 (B,), the rows of the step where it was not finite first, as far as they are known.
+        """
         if not math.isfinite(loss):
-            raise ValueError(f"step {step}: the training loss is {loss}. {CURE}")
+            where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
+            raise ValueError(
+                f"step {step}: the training loss is {loss}{where}. An overflow in fp16, a rate too high, or those "
+                f"texts. {CURE} (bf16 where the hardware has it)"
+            )
         if self.check_after_steps and step >= self.check_after_steps and mean_loss >= self.prior_loss:
             raise ValueError(
                 f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
                 f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
             )
+
+    def check_heldout(self, loss: float) -> None:
+        """Raises ValueError when the held-out rows' loss is not finite: no weights could be chosen by it."""
+        if not math.isfinite(loss):
+            raise ValueError(f"the held-out rows' loss is {loss}. {CURE}")
+
+
+def _name_rows(rows: np.ndarray) -> str:
+    shown = ", ".join(map(str, rows[:32].tolist()))
+    return shown + (f" and {len(rows) - 32} more (counted from 0)" if len(rows) > 32 else " (counted from 0)")
 
 
 def update_mean(mean_loss: float, loss: float, read: int) -> float:

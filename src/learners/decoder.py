@@ -66,9 +66,9 @@ class DecoderLearner(NeuralLearner):
             model.head.bias.data.copy_(torch.from_numpy(bias))
         return model.train()
 
-    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+    def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
         with merged(model):
-            return super().predict(model, rows)
+            return super().predict(model, rows, tokens_in_batch)
 
 
 def set_pad_token(tokenizer, name: str) -> None:

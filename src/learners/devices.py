@@ -44,6 +44,15 @@ def choose_precision(wanted: str, device: torch.device, model_type: str = "") ->
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
 
 
+def agree(accelerator, *values: int) -> list[int]:
+    """The largest of each value over the processes: what one of them knows, all of them act on at the same step."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.int64, device=accelerator.device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return largest.tolist()
+
+
 def use_cores() -> None:
     """Give torch this process's share of the cores; a launcher's own default is one thread."""
     torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from learners.sharding import like
+
 
 class WeightAverage:
     """Exponential moving average of every parameter that is trained, kept in float32.
@@ -52,4 +54,4 @@ class WeightAverage:
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """The reverse of `tensors`."""
         for name, average in zip(self.names, self.averages):
-            average.copy_(tensors[f"ema.{name}"])
+            average.copy_(like(tensors[f"ema.{name}"], average))

@@ -6,30 +6,26 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 
 from learners.adversarial import build_adversary
 from learners.augment import Augmentation
 from learners.batches import plan_epoch, split_step
-from learners.checkpoints import (
-    CHECKPOINT,
-    WEIGHTS,
-    Place,
-    load_checkpoint,
-    model_tensors,
-    optimizer_tensors,
-    restore_model,
-    restore_optimizer,
-    save_checkpoint,
-)
+from learners.checkpoints import restore_model
 from learners.collapse import CollapseGuard, update_mean
+from learners.devices import agree
 from learners.ema import WeightAverage
+from learners.fold_store import FoldStore
+from learners.gates import FrozenWatch, MovementWatch, check_class_weights
 from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
+from learners.loss_window import LossWindow
 from learners.optimizer import build_optimizer, clip_gradients, lr_factor, set_lr, settle
 from learners.progress import Progress
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
+from learners.selection import Selection
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -41,8 +37,8 @@ class FoldTraining:
     def __init__(self, learner, rows: FoldRows):
         self.learner, self.rows, self.accelerator = learner, rows, learner.accelerator
         self.training, self.corpus = learner.run.training, learner.corpus
-        seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
-        model = learner.build_fold_model(rows, seed)
+        self.seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
+        model = learner.build_fold_model(rows, self.seed)
         table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
         optimizer = build_optimizer(model, learner.run.optimizer, table)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -50,15 +46,22 @@ class FoldTraining:
         self.adversary = build_adversary(bare, learner.run.adversarial)
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
+        check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
         self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
         settings = learner.run.augmentation
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
         self.rows_per_epoch = len(self._draw_rows(0))
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
-        self.identity = learner.identity(rows)
-        self.place = self._restore()
+        identity = learner.identity(rows)
+        self.selection = Selection(self.training, rows.checkpoint_dir, identity)
+        at = (self.model, self.optimizer, self.average, rows.checkpoint_dir, identity)
+        self.store = FoldStore(self.accelerator, *at)
+        self.place = self.store.restore(self.selection)
         self.saved_at = time.monotonic()
-        self.window_loss, self.window_rows = torch.zeros((), device=self.accelerator.device), 0
+        self.window, self.step_loss = LossWindow(self.accelerator), torch.zeros((), device=self.accelerator.device)
+        self.frozen = FrozenWatch(bare)
+        starts_anew = self.place.epoch == self.place.step == 0
+        self.movement = MovementWatch(bare) if starts_anew else None
 
     def train(self) -> None:
         """Train to the end from wherever the fold stands. Raises SystemExit after a signal, once saved."""
@@ -94,31 +97,37 @@ class FoldTraining:
             self.training.global_batch_size,
             [self.learner.run.seed, self.rows.fold, self.place.epoch],
         )
+        looks = evaluation_steps(len(steps), self.training.evaluations_per_epoch)
         started = time.monotonic()
         for rows in steps[self.place.step :]:
             self._take_step(rows)
             self.place.step += 1
+            if self.place.step in looks:
+                settle(self.optimizer)
+                self._evaluate(at_epoch_end=False)
             self.place.seconds += time.monotonic() - started
             started = time.monotonic()
             self.progress.advance(len(rows), self._state())
-            if interruption.signal_number:
-                self._stop(interruption.signal_number)
-            if started - self.saved_at > 60 * self.training.checkpoint_every_minutes:
-                self._save(CHECKPOINT)
+            is_due = started - self.saved_at > 60 * self.training.checkpoint_every_minutes
+            signal_number, is_due = agree(self.accelerator, interruption.signal_number, is_due)
+            if signal_number:
+                self._stop(signal_number)
+            if is_due or self.place.step in looks:
+                self._save()
         self._end_epoch()
 
     def _take_step(self, rows: np.ndarray) -> None:
         """One optimiser step on `rows`, shared by the processes; dropout is seeded by the step, for resumed runs."""
         step = self.place.epoch * self.steps_per_epoch + self.place.step
-        set_lr(self.optimizer, lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer))
+        factor = lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer)
+        set_lr(self.optimizer, factor)
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
         torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
         self._gather_gradients(rows, np.random.default_rng(seeds))
+        self.window.add(self.step_loss, rows)
         if self.adversary is not None and self.adversary.acts_in(self.place.epoch):
-            shown = self.window_loss.clone()  # the attacked loss is not the one to show
             with self.adversary.attack():
-                self._gather_gradients(rows, np.random.default_rng(seeds))
-            self.window_loss = shown
+                self._gather_gradients(rows, np.random.default_rng(seeds))  # the attacked loss is not the one to show
         max_norm = self.learner.run.optimizer.max_grad_norm
         if max_norm:
             clip_gradients(self.accelerator, self.optimizer, self.model, max_norm)
@@ -126,12 +135,14 @@ class FoldTraining:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(step)
-        self.window_rows += len(rows)
+        if self.movement is not None:
+            self.movement.after_step(self.accelerator.unwrap_model(self.model), self.optimizer, factor == 1)
         if (step + 1) % LOSS_EVERY_STEPS == 0:
             self._read_loss(step)
 
     def _gather_gradients(self, rows: np.ndarray, rng: np.random.Generator) -> None:
         """Add the gradients of one step's rows, over its micro-batches and all processes."""
+        self.step_loss = torch.zeros((), device=self.accelerator.device)
         micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
         for shares in micro_batches[:-1]:
             with self.accelerator.no_sync(self.model):
@@ -144,15 +155,14 @@ class FoldTraining:
         present = len(mine) > 0
         rows = mine if present else self.rows.train[:1]  # a process without rows still takes part, with weight 0
         summed = self.learner.summed_loss(self, rows, rng) * present
-        self.window_loss += summed.detach()
+        self.step_loss += summed.detach()
         # DDP averages gradients over processes, so the share is scaled back up to a sum
         self.accelerator.backward(summed * (self.accelerator.num_processes / rows_in_step))
 
     def _read_loss(self, step: int) -> None:
-        loss = float(self.accelerator.reduce(self.window_loss, "sum")) / self.window_rows
+        loss, bad_rows = self.window.read()
         self.place.mean_loss = update_mean(self.place.mean_loss, loss, step // LOSS_EVERY_STEPS)
-        self.window_loss, self.window_rows = torch.zeros_like(self.window_loss), 0
-        self.guard.check_loss(step, loss, self.place.mean_loss)
+        self.guard.check_loss(step, loss, self.place.mean_loss, bad_rows)
 
     def _state(self) -> str:
         words = [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
@@ -161,50 +171,62 @@ class FoldTraining:
         return "  ".join(words)
 
     def _end_epoch(self) -> None:
-        """Show the held-out score (the last epoch's is shown with the predictions) and save."""
+        """Look at the held-out rows (what the last epoch ends with is shown with its predictions) and save."""
         self.place.epoch, self.place.step = self.place.epoch + 1, 0
         settle(self.optimizer)
-        if self.place.epoch < self.training.epochs:
-            with self.average.swapped() if self.average is not None else nullcontext():
-                self.place.history.append(self.score(self.learner.predict(self.model, self.rows.heldout)))
-            loss, score = self.place.mean_loss, self.place.history[-1]["macro_f1"]
-            self.progress.say(f"epoch {self.place.epoch} ended, loss {loss:.4f}, held-out macro-F1 {score:.4f}")
-            self._save(CHECKPOINT)
-        else:
-            if self.average is not None:
-                self.average.settle()
-            self._save(WEIGHTS)
+        at_end = self.place.epoch == self.training.epochs
+        self._evaluate(at_epoch_end=True, shown=not at_end or self.selection.looks)
+        if not at_end:
+            self._save()
+            return
+        self._settle()
+        self.store.save_weights(self.place, self.selection)
+
+    def _evaluate(self, at_epoch_end: bool, shown: bool = True) -> None:
+        """Score the held-out rows, and keep the weights where they may be the ones to end with."""
+        with self.average.swapped() if self.average is not None else nullcontext():
+            if shown:
+                self.place.history.append(self._measure())
+                last = self.place.history[-1]
+                at = "ended" if at_epoch_end else f"step {self.place.step}"
+                epoch = self.place.epoch + (not at_epoch_end)
+                words = f"held-out loss {last['loss']:.4f}, held-out macro-F1 {last['macro_f1']:.4f}"
+                self.progress.say(f"epoch {epoch} {at}, loss {self.place.mean_loss:.4f}, {words}")
+            if self.selection.wants(self.place, at_epoch_end):
+                self.store.save_candidate(self.place, self.selection)
+
+    def _measure(self) -> dict:
+        """Scores and loss of the held-out rows; the first process's, as another one's may differ in the last bit."""
+        logits = self.learner.predict(self.model, self.rows.heldout)
+        loss = self.learner.heldout_loss(self.loss, logits, self.rows)
+        measured = broadcast_object_list([{**self.score(logits), "loss": loss}])[0]
+        self.guard.check_heldout(measured["loss"])
+        return measured
+
+    def _settle(self) -> None:
+        """Put the weights to end with into the model."""
+        number = self.selection.final(self.place)
+        if number is not None:
+            restore_model(self.accelerator.unwrap_model(self.model), self.selection.load(number))
+        elif self.average is not None:
+            self.average.settle()
+        if self.selection.looks:
+            words = f"held-out loss {self.place.history[number]['loss']:.4f}"
+            self.progress.say(f"takes evaluation {number + 1} of {len(self.place.history)}, {words}")
 
     def _stop(self, signal_number: int) -> None:
-        self._save(CHECKPOINT)
+        self._save()
         self.progress.say(f"stopped by signal {signal_number}, saved; the same command goes on from here")
         sys.exit(128 + signal_number)
 
-    def _save(self, name: str) -> None:
-        """The first process writes; the finished weights replace the checkpoint."""
-        if self.accelerator.is_main_process:
-            tensors = model_tensors(self.accelerator.unwrap_model(self.model))
-            if name == CHECKPOINT:
-                tensors |= optimizer_tensors(self.optimizer)
-                tensors |= self.average.tensors() if self.average is not None else {}
-                self.place.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-            save_checkpoint(self.rows.checkpoint_dir / name, tensors, self.place, self.identity)
-            if name == WEIGHTS:
-                (self.rows.checkpoint_dir / CHECKPOINT).unlink(missing_ok=True)
+    def _save(self) -> None:
+        self.store.save_checkpoint(self.place, self.selection)
         self.saved_at = time.monotonic()
 
-    def _restore(self) -> Place:
-        """Load the finished weights, else the checkpoint, else stand at the beginning."""
-        for name in (WEIGHTS, CHECKPOINT):
-            found = load_checkpoint(self.rows.checkpoint_dir / name, self.identity)
-            if found is not None:
-                tensors, place = found
-                restore_model(self.accelerator.unwrap_model(self.model), tensors)
-                if name == CHECKPOINT:
-                    restore_optimizer(self.optimizer, tensors)
-                    if self.average is not None:
-                        self.average.restore(tensors)
-                    if self.accelerator.scaler:
-                        self.accelerator.scaler.load_state_dict(place.scaler)
-                return place
-        return Place()
+
+def evaluation_steps(n_steps: int, n_evaluations: int) -> set[int]:
+    """Steps inside an epoch after which the held-out rows are looked at; its end is not among them.
+
+    Example: 10 steps, 4 evaluations -> {3, 5, 8}
+    """
+    return {-(-i * n_steps // n_evaluations) for i in range(1, n_evaluations)} - {n_steps}

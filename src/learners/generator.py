@@ -14,10 +14,12 @@ from learners.adapters import SharedBase, merged
 from learners.answer_scoring import AnswerModel
 from learners.answers import ListAnswers, YesNoAnswers, answer_lead
 from learners.interface import FoldRows
+from learners.losses import build_loss
 from learners.neural import NeuralLearner
 from learners.predicting import predict_logits
 from learners.prompts import build_prompts
 from learners.tokens import Tokens
+from settings.run import LossSettings
 
 VOCABULARY_AS_A_TOKEN = 8192
 """Logits over this many tokens hold about as much memory as a prompt token's states."""
@@ -84,10 +86,16 @@ class GeneratorLearner(NeuralLearner):
         mask = np.arange(lengths.max()) < lengths[:, None]
         return {"answers": torch.tensor(padded), "answer_mask": torch.from_numpy(mask)}
 
-    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-        n_labels = len(self.corpus.label_names)
+    def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
+        """Of lists it is the mean log loss of the labels' probabilities, as their answers are not what is predicted."""
+        if self.is_list:
+            loss = build_loss(LossSettings(), self.corpus.labels[rows.train], self.corpus.task)
+        return super().heldout_loss(loss, logits, rows)
+
+    def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
+        n_labels, beside = len(self.corpus.label_names), self.tokens_beside_prompt
         with merged(model):
-            return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, self.tokens_beside_prompt)
+            return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, beside, tokens_in_batch)
 
     @cached_property
     def tokens_beside_prompt(self) -> int:

@@ -28,7 +28,8 @@ class Corpus:
 
 @dataclass(frozen=True)
 class FoldRows:
-    """One fold: which training rows teach and which are held out. Held-out labels are read for the shown score only."""
+    """One fold: which training rows teach and which are held out. The held-out rows' labels are read for the shown
+    score, and where the settings choose the weights by it or by their loss."""
 
     fold: int
     train: np.ndarray
@@ -50,9 +51,11 @@ class FoldPredictions:
     kind: str
     """`logits` or `probs`."""
     score: dict[str, float]
-    """What the held-out rows say of the fold; nothing was chosen by it."""
+    """What the held-out rows say of the fold."""
     device: str
     """Where it was trained."""
+    selected_on_heldout: bool = False
+    """Whether its weights were chosen by the held-out rows, which makes their score too good."""
 
 
 class Learner(Protocol):

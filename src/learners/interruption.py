@@ -1,6 +1,14 @@
-"""Ctrl-C and SIGTERM ask for a stop; the training loop saves itself at its next step and leaves."""
+"""Ctrl-C, SIGTERM and the launcher's end ask for a stop; the training loop saves itself at its next step and leaves."""
 
+import ctypes
+import os
 import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal this process gets when its parent ends."""
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""`accelerate launch` sets the first in every process it starts, torchrun the second."""
 
 
 class Interruption:
@@ -19,3 +27,17 @@ class Interruption:
         if self.signal_number == signal.SIGINT == signal_number:
             raise KeyboardInterrupt
         self.signal_number = signal_number
+
+
+def follow_launcher() -> None:
+    """From now on the end of the launcher is a SIGTERM to this process; without a launcher nothing changes.
+
+    `accelerate launch` does not pass a SIGTERM on: it ends, and what it started would go on training unseen. Linux
+    alone knows this; elsewhere stop the training process itself.
+    """
+    if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHED):
+        return
+    launcher = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != launcher:  # it ended in between
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from learners.checkpoints import load_weights, restore_model
 from learners.collapse import check_logits
 from learners.devices import choose_precision, describe_device, join_processes, use_cores
+from learners.end_gates import check_end
 from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
 from learners.identity import describe_training
@@ -34,6 +35,8 @@ class NeuralLearner:
     """Finds weights and makes tokens once; every fold starts from the same weights and its own head."""
 
     uses_all_processes = True
+    builds_anew = False
+    """Whether `build_fold_model` makes a model that shares nothing with the one before."""
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         transformers_logging.disable_progress_bar()
@@ -89,9 +92,16 @@ class NeuralLearner:
             return sum_r_drop(fold.loss, logits, targets, alpha, self.corpus.task)
         return fold.loss(logits, targets)
 
-    def predict(self, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-        """float32 logits (n, L) of texts `rows`, on every process."""
-        return predict_logits(self.accelerator, model, self.tokens, rows, len(self.corpus.label_names))
+    def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
+        """Mean loss a row of the held-out rows, from their logits, float32 (n_heldout, L)."""
+        device, targets = self.accelerator.device, self.targets[rows.heldout]
+        with torch.no_grad():
+            return float(loss(torch.from_numpy(logits).to(device), targets.to(device))) / len(targets)
+
+    def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
+        """float32 logits (n, L) of texts `rows`, on every process; by default in batches as the device holds them."""
+        n_labels = len(self.corpus.label_names)
+        return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, tokens_in_batch=tokens_in_batch)
 
     def head_bias(self, rows: FoldRows) -> np.ndarray | None:
         """float32 (L,) that a fresh head starts from, where the settings ask for it."""
@@ -103,13 +113,14 @@ class NeuralLearner:
         fold = FoldTraining(self, rows)
         try:
             fold.train()
+            check_end(self, fold)
             heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
             check_logits(heldout, f"fold {rows.fold}, held-out rows")
             score = fold.score(heldout)
         finally:
             self.accelerator.free_memory()
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
-        return FoldPredictions(heldout, test, "logits", score, device)
+        return FoldPredictions(heldout, test, "logits", score, device, fold.selection.looks)
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         model = self.build_trained_model()

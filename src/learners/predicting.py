@@ -10,16 +10,24 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
 def predict_logits(
-    accelerator, model, tokens: Tokens, rows: np.ndarray, n_labels: int, n_beside: int = 0
+    accelerator,
+    model,
+    tokens: Tokens,
+    rows: np.ndarray,
+    n_labels: int,
+    n_beside: int = 0,
+    tokens_in_batch: int | None = None,
 ) -> np.ndarray:
     """Predict `rows` with the model as it stands.
 
     Args:    rows: int64 (n,), positions in the corpus.   n_beside: tokens that a row costs beside its own.
+             tokens_in_batch: padded tokens of a process's batch; by default what the device holds. With 1 each text
+             is predicted alone.
     Returns: float32 (n, L) on every process, in the order of `rows`.
     Raises:  RuntimeError: the processes' parts do not make up `rows` (an error of ours).
     """
     model.eval()
-    budget = TOKENS_PER_BATCH.get(accelerator.device.type, 16384)
+    budget = tokens_in_batch or TOKENS_PER_BATCH.get(accelerator.device.type, 16384)
     seen, parts = [], []
     with torch.inference_mode():
         for batch in plan_prediction(rows, tokens.lengths + n_beside, budget, accelerator.num_processes):

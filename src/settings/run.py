@@ -31,6 +31,16 @@ class TrainingSettings:
     """Compute the layers' states again in the backward pass instead of keeping them: less memory, a third more time."""
     ema_decay: float = 0.0
     """Evaluate and predict with a running mean of the weights that keeps this share at each step; 0 is off."""
+    selection: Literal["last", "best_score", "lowest_loss", "loss_and_score", "average_last"] = "last"
+    """Which weights a fold ends with: those of its end; of the evaluation with the best held-out score; with the lowest
+    held-out loss; with the best score among those whose loss is near the lowest; or the mean of the last epochs' ends.
+    The three in the middle look at held-out rows, and the fold says so."""
+    evaluations_per_epoch: int = 1
+    """Looks at the held-out rows, evenly spread over an epoch; the last one stands at its end."""
+    near_lowest_loss: float = 0.02
+    """With `loss_and_score`: a held-out loss up to (1 + this) times the lowest one is near it."""
+    average_last_epochs: int = 2
+    """With `average_last`: how many epochs' final weights are averaged."""
     collapse_check_after_steps: int = 300
     """From this optimiser step on, a loss no better than the label rates alone stops the run; 0 is off."""
 
@@ -132,6 +142,8 @@ def _conflicts(settings: RunSettings):
         ("training.epochs", training.epochs, 1),
         ("training.global_batch_size", training.global_batch_size, 1),
         ("training.micro_batch_size", training.micro_batch_size, 1),
+        ("training.evaluations_per_epoch", training.evaluations_per_epoch, 1),
+        ("training.average_last_epochs", training.average_last_epochs, 1),
         ("training.collapse_check_after_steps", training.collapse_check_after_steps, 0),
         ("tfidf.min_rows", settings.tfidf.min_rows, 1),
         ("tfidf.max_features", settings.tfidf.max_features, 1),
@@ -147,6 +159,10 @@ def _conflicts(settings: RunSettings):
     ):
         if not value > 0:
             yield f"{name} is {value}; expected more than 0"
+    if training.near_lowest_loss < 0:
+        yield f"training.near_lowest_loss is {training.near_lowest_loss}; expected 0 or more"
+    if training.selection == "average_last" and training.average_last_epochs > training.epochs:
+        yield f"training.average_last_epochs is {training.average_last_epochs}, training.epochs is {training.epochs}"
     if not 0 <= training.ema_decay < 1:
         yield f"training.ema_decay is {training.ema_decay}; expected 0 up to, but not, 1"
     if settings.tfidf.word_ngrams == (0, 0) and settings.tfidf.char_ngrams == (0, 0):

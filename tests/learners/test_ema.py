@@ -67,9 +67,9 @@ def test_the_average_is_what_is_shown_predicted_with_and_kept(run, tmp_path, mon
     rows, learner = fold_rows(corpus, tmp_path), EncoderLearner(run, corpus)
     seen, predict = [], learner.predict
 
-    def spy(model, part):
+    def spy(model, part, **how):
         seen.append(model.head.weight.detach().clone())
-        return predict(model, part)
+        return predict(model, part, **how)
 
     monkeypatch.setattr(learner, "predict", spy)
     averages, update = [], WeightAverage.update

@@ -1,0 +1,27 @@
+"""Losses of the last few steps, kept on the device until they are read, each with the rows it is of."""
+
+import numpy as np
+import torch
+
+
+class LossWindow:
+    """Summed losses of steps, this process's share of each."""
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        self.losses: list[torch.Tensor] = []
+        self.rows: list[np.ndarray] = []
+
+    def add(self, loss: torch.Tensor, rows: np.ndarray) -> None:
+        """Take in a step's summed loss, a scalar, and its rows, int64 (B,), over all processes."""
+        self.losses.append(loss)
+        self.rows.append(rows)
+
+    def read(self) -> tuple[float, np.ndarray | None]:
+        """Mean loss a row since the last reading; the rows of the first step whose loss is not finite, if any."""
+        losses = self.accelerator.reduce(torch.stack(self.losses), "sum")
+        finite = torch.isfinite(losses).tolist()
+        bad = None if all(finite) else self.rows[finite.index(False)]
+        mean = float(losses.sum()) / sum(map(len, self.rows))
+        self.losses, self.rows = [], []
+        return mean, bad
