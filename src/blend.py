@@ -28,7 +28,7 @@ from scoring.parallel import give_back_freed_memory
 from scoring.recipe import Recipe, recipe_from_record
 from scoring.runs import Runs, TestScores
 from scoring.scores import Scores
-from scoring.summary import outcome_lines, shift_lines, table_lines
+from scoring.summary import outcome_lines, seed_lines, shift_lines, table_lines
 from settings.loading import Job, guard, open_job
 
 
@@ -73,7 +73,8 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
     """Choose, show and write a blend."""
     runs = gather_runs(predictions, folds, tables, task)
     blend = make_blend(task, runs, job.own.strategy, job.own.seed)
-    print("\n".join(table_lines(task, blend, find_notes(predictions))), flush=True)
+    table = table_lines(task, blend, find_notes(predictions)) + seed_lines(task, blend, group_seeds(predictions))
+    print("\n".join(table), flush=True)
     recipe = Recipe(task.kind, blend.predictor, blend.rule)
     fold_probs = recipe.fold_probs(test_folds)
     outcome = describe_blend(task, blend, fold_probs, job.own.seed)
@@ -103,6 +104,16 @@ def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
     """What a reader of the table must know of a run."""
     chosen = [run.name for run in predictions if any(record.get("selected_on_heldout") for record in run.records)]
     return {name: "selected on its held-out rows" for name in chosen}
+
+
+def group_seeds(predictions: list[RunPredictions]) -> list[list[str]]:
+    """Names of runs that differ in their seed alone, the shortest name first; runs on their own are left out."""
+    groups: dict[str, list[str]] = {}
+    for run in predictions:
+        settings = dict(run.records[0]["settings"]) if run.records else {}
+        if settings.pop("seed", None) is not None:
+            groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run.name)
+    return [sorted(names, key=lambda name: (len(name), name)) for names in groups.values() if len(names) > 1]
 
 
 def describe_inputs(predictions: list[RunPredictions], folds: Folds) -> dict[str, str]:

@@ -19,6 +19,7 @@ from competition.fetch import ensure_data
 from competition.tables import Tables, load_tables
 from folding.draw import draw_folds
 from learners.interface import Corpus, FoldRows
+from learners.interruption import follow_launcher
 from learners.table import build_learner
 from ledger.files import hold_lock
 from ledger.folds import Folds, ensure_folds
@@ -33,6 +34,7 @@ def add_flags(parser) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    follow_launcher()
     is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
     job = open_job("train.py", argv, add_flags, with_run=True)
     tables, folds = prepare(job)

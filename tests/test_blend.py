@@ -50,7 +50,8 @@ def write_runs(places, hidden, noise=(0.5, 1.5), record=None):
             seen = (hidden + level * rng.normal(size=hidden.shape)).astype(np.float32)
             rows = np.flatnonzero(folds.fold == fold)
             entry = FoldFile(fold, rows, seen[rows], seen[N_ROWS:], "logits")
-            write_fold(places, "small", f"run{number}", folds, tables, entry, {"settings": {}, **(record or {})})
+            more = record(number) if callable(record) else record or {}
+            write_fold(places, "small", f"run{number}", folds, tables, entry, {"settings": {}, **more})
 
 
 @pytest.fixture
@@ -113,6 +114,32 @@ def test_a_forced_strategy_and_an_unknown_one(small, capsys):
     assert "handed in: mean_logits + robust" in capsys.readouterr().out
     assert run_door("--strategy", "magic") == 2
     assert "--strategy magic: not there. There are: run0 + robust" in capsys.readouterr().err
+
+
+def test_the_spread_over_seeds_is_shown_where_runs_are_compared(places, capsys):
+    write_runs(places, write_competition(places), (0.5, 0.6, 0.7), settings_of_seeds)
+    assert run_door() == 0
+    lines = capsys.readouterr().out.splitlines()
+    for cutoffs in {line.split(" seeds of run0 + ")[1].split(":")[0] for line in lines if " seeds of " in line}:
+        named = [line.split() for line in lines if any(f"run{n} + {cutoffs} " in line for n in range(3))]
+        scores = [float(words[words.index(cutoffs) + 2]) for words in named]
+        line = next(line for line in lines if f"over 3 seeds of run0 + {cutoffs}: " in line)
+        mean, sd = (float(word.rstrip(",")) for word in (line.split()[-3], line.split()[-1]))
+        assert mean == pytest.approx(np.mean(scores), abs=1e-4) and sd == pytest.approx(
+            np.std(scores, ddof=1), abs=2e-4
+        )
+    assert sum(" seeds of " in line for line in lines) >= 1
+
+
+def settings_of_seeds(number):
+    return {"settings": {"learner": "encoder", "seed": number, "training": {"epochs": 2}}}
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_another(places, capsys):
+    record = lambda number: {"settings": {"learner": "encoder", "seed": number, "epochs": number}}  # noqa: E731
+    write_runs(places, write_competition(places), record=record)
+    assert run_door() == 0
+    assert " seeds of " not in capsys.readouterr().out
 
 
 def test_chosen_runs_and_one_that_chose_on_its_held_out_rows(places, capsys):

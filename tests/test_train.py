@@ -11,6 +11,7 @@ import pytest
 import blend
 import train
 from learners.table import build_learner
+from ledger.records import read_record
 
 PROJECT = Path(__file__).resolve().parents[1]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
@@ -146,6 +147,24 @@ def test_two_processes_make_the_same_fold(places, toy_competition):
     assert '"device": "1 x' in records[0] and '"device": "2 x' in records[1]
     spread = np.abs(one["oof"] - both["oof"]).mean() / one["oof"].std()
     assert spread < 0.5 and np.corrcoef(one["oof"].ravel(), both["oof"].ravel())[0, 1] > 0.9
+
+
+def test_weights_chosen_on_held_out_rows_are_marked_up_to_the_blend(places, toy_competition, capsys):
+    few = ["--fold", "all", "--training.epochs", "2"]
+    train.main(arguments(*few, "--training.selection", "best_score"))
+    train.main(arguments(*few, "--seed", "1"))
+    marks = [
+        read_record(fold_file(places, k, run).with_suffix(".json"))["selected_on_heldout"]
+        for run in ("tiny", "tiny-seed1")
+        for k in range(3)
+    ]
+    assert marks == [True] * 3 + [False] * 3
+    assert (places.checkpoints("toy", "tiny-seed1") / "fold0").is_dir()
+    capsys.readouterr()
+    blend.main(["--competition", "toy"])
+    lines = capsys.readouterr().out.splitlines()
+    noted = [line for line in lines if "selected on its held-out rows" in line]
+    assert noted and all("tiny + " in line for line in noted)
 
 
 def test_tfidf_needs_no_torch(places, toy_competition):

@@ -18,8 +18,17 @@ class CollapseGuard:
     def __init__(self, prior_loss: float, check_after_steps: int):
         self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
 
-    def check_loss(self, step: int, loss: float, mean_loss: float, bad_rows: np.ndarray | None = None) -> None:
-        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's.
+    def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
+        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's."""
+        self.check_finite(step, loss)
+        if self.check_after_steps and step >= self.check_after_steps and mean_loss >= self.prior_loss:
+            raise ValueError(
+                f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
+                f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
+            )
+
+    def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
+        """Raises ValueError when the loss is not finite.
 
         Args: bad_rows: int64 (B,), the rows of the step where it was not finite first, as far as they are known.
         """
@@ -28,11 +37,6 @@ class CollapseGuard:
             raise ValueError(
                 f"step {step}: the training loss is {loss}{where}. An overflow in fp16, a rate too high, or those "
                 f"texts. {CURE} (bf16 where the hardware has it)"
-            )
-        if self.check_after_steps and step >= self.check_after_steps and mean_loss >= self.prior_loss:
-            raise ValueError(
-                f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
-                f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
             )
 
     def check_heldout(self, loss: float) -> None:

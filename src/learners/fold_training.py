@@ -161,8 +161,9 @@ class FoldTraining:
 
     def _read_loss(self, step: int) -> None:
         loss, bad_rows = self.window.read()
+        self.guard.check_finite(step, loss, bad_rows)
         self.place.mean_loss = update_mean(self.place.mean_loss, loss, step // LOSS_EVERY_STEPS)
-        self.guard.check_loss(step, loss, self.place.mean_loss, bad_rows)
+        self.guard.check_loss(step, loss, self.place.mean_loss)
 
     def _state(self) -> str:
         words = [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
@@ -184,6 +185,8 @@ class FoldTraining:
 
     def _evaluate(self, at_epoch_end: bool, shown: bool = True) -> None:
         """Score the held-out rows, and keep the weights where they may be the ones to end with."""
+        step = self.place.epoch * self.steps_per_epoch + self.place.step
+        self.guard.check_finite(step, *self.window.peek())
         with self.average.swapped() if self.average is not None else nullcontext():
             if shown:
                 self.place.history.append(self._measure())

@@ -18,10 +18,16 @@ class LossWindow:
         self.rows.append(rows)
 
     def read(self) -> tuple[float, np.ndarray | None]:
+        """What `peek` says; then the window is empty."""
+        seen = self.peek()
+        self.losses, self.rows = [], []
+        return seen
+
+    def peek(self) -> tuple[float, np.ndarray | None]:
         """Mean loss a row since the last reading; the rows of the first step whose loss is not finite, if any."""
+        if not self.losses:
+            return 0.0, None
         losses = self.accelerator.reduce(torch.stack(self.losses), "sum")
         finite = torch.isfinite(losses).tolist()
         bad = None if all(finite) else self.rows[finite.index(False)]
-        mean = float(losses.sum()) / sum(map(len, self.rows))
-        self.losses, self.rows = [], []
-        return mean, bad
+        return float(losses.sum()) / sum(map(len, self.rows)), bad

@@ -30,6 +30,24 @@ def table_lines(task: Task, blend: Blend, notes: dict[str, str]) -> list[str]:
     return lines
 
 
+def seed_lines(task: Task, blend: Blend, groups: list[list[str]]) -> list[str]:
+    """Mean and standard deviation of cross-fitted scores over runs that differ in their seed alone.
+
+    Args: groups: names of such runs, one list a group. A gain of one setting over another counts beyond this spread.
+    """
+    lines, sign = [], _sign(task)
+    for names in groups:
+        scores: dict[str, list[float]] = {}
+        for candidate in blend.candidates:
+            if candidate.fits[0].strategy in names:
+                scores.setdefault(candidate.fits[0].cutoffs, []).append(sign * candidate.score)
+        lines += [
+            f"  over {len(of)} seeds of {names[0]} + {cutoffs}: {np.mean(of):.4f}, sd {np.std(of, ddof=1):.4f}"
+            for cutoffs, of in scores.items()
+        ]
+    return lines
+
+
 def outcome_lines(task: Task, blend: Blend, outcome: Outcome, n_folds: int, n_rows: int) -> list[str]:
     """The chosen blend in words: its honest score, what to expect on the test rows, what each run is worth."""
     sign, fitted = _sign(task), len(blend.fitted.labels)

@@ -74,7 +74,13 @@ def open_job(
         return Job(places, picked["competition"], competition, "", None, own)
     run = _build(RunSettings, flags, f"run {picked['run']}")
     _refuse_unread(run, values, argv, paths[RunSettings])
-    return Job(places, picked["competition"], competition, check_name(own.name or picked["run"], "--name"), run, own)
+    name = own.name or name_sibling(picked["run"], run.seed, values.get("seed", RunSettings.seed))
+    return Job(places, picked["competition"], competition, check_name(name, "--name"), run, own)
+
+
+def name_sibling(run_name: str, seed: int, own_seed: int) -> str:
+    """The name of a run under `seed`: its own with the seed that its YAML has, else `<run>-seed<N>`."""
+    return run_name if seed == own_seed else f"{run_name}-seed{seed}"
 
 
 def load_defaults(places: Places) -> Defaults:

@@ -96,7 +96,8 @@ class RunSettings:
     learner: Literal["tfidf", "nbsvm", "embeddings", "encoder", "decoder", "generator"]
     """Which entry of the table of learners trains this run."""
     seed: int = 42
-    """Seed of everything drawn in training: order, dropout, head."""
+    """Seed of everything drawn in training: order, dropout, head. As a flag, `--seed 1`, it makes a sibling of the run,
+    `<run>-seed1`, to be blended with it."""
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

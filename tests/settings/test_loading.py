@@ -31,6 +31,27 @@ def test_flags_win_over_yaml_and_keep_their_type(places):
     assert job.run.optimizer.head_lr == load_run(places, job.run_name).optimizer.head_lr
 
 
+@pytest.mark.parametrize(
+    "flags, name, seed",
+    [
+        ([], "minilm", 42),
+        (["--seed", "1"], "minilm-seed1", 1),
+        (["--seed=7"], "minilm-seed7", 7),
+        (["--seed", "42"], "minilm", 42),
+        (["--seed", "1", "--name", "other"], "other", 1),
+        (["--seed", "0"], "minilm-seed0", 0),
+    ],
+)
+def test_another_seed_makes_a_sibling_run(places, flags, name, seed):
+    path = places.configs / "runs" / "minilm.yaml"
+    assert "seed:" not in path.read_text()
+    job = open_job("train.py", ["--run", "minilm", *flags], lambda parser: None, with_run=True)
+    assert (job.run_name, job.run.seed) == (name, seed)
+    path.write_text(path.read_text() + "\nseed: 3\n")
+    job = open_job("train.py", ["--run", "minilm", "--seed", "3"], lambda parser: None, with_run=True)
+    assert job.run_name == "minilm"
+
+
 def test_name_makes_a_sibling_run(places):
     assert train_job("--run", "tfidf", "--name", "tfidf-c2").run_name == "tfidf-c2"
 
