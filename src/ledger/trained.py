@@ -4,6 +4,7 @@ Only records are read (submissions/, oof/*.json, folds/), so that predicting new
 nor the stored predictions.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from ledger.folds import load_fold_numbers
 from ledger.oof import DROPPED_IN, run_folder
 from ledger.records import read_record
 from settings.places import Places
+from settings.strict import describe_differences
+
+ASKED = ("id_column", "task", "metric", "text", "labels", "submission")
+"""Settings of a competition on which answers to new texts hang."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,21 @@ def find_blend(places: Places, competition_name: str, named: str) -> Path:
     return max(records, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
+def check_same_questions(path: Path, record: dict, competition_name: str, competition: dict) -> None:
+    """Prove that a blend answers what this competition asks.
+
+    Args:   competition: its settings of now as plain values.
+    Raises: ValueError: another competition, or other settings of texts, labels, metric or answer.
+    """
+    if record.get("competition") != competition_name:
+        raise ValueError(f"{path}: of {record.get('competition')!r}; add --competition {record.get('competition')}")
+    then, now = record["settings"]["competition"], json.loads(json.dumps(competition))
+    then, now = ({key: value[key] for key in ASKED if key in value} for value in (then, now))
+    differences = describe_differences(then, now)
+    if differences:
+        raise ValueError(f"{path}: made under other settings of the competition: {'; '.join(differences)}")
+
+
 def load_trained_runs(places: Places, record: dict, names: list[str], weights_name: str) -> list[TrainedRun]:
     """The named runs of a blend's record, every fold's weights there.
 
@@ -87,7 +107,9 @@ def _load_run(places: Places, record: dict, name: str, weights_name: str, fold: 
             raise ValueError(f"{where}: fold {k} of {n_folds} is gone. Run: {train} {k}, {then}")
         records.append(read_record(path))
         if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/fold{k}.npz"):
-            raise ValueError(f"{where}: fold {k} was trained anew since the blend. Run: {then.removeprefix('and then: ')}")
+            raise ValueError(
+                f"{where}: fold {k} was trained anew since the blend. Run: {then.removeprefix('and then: ')}"
+            )
     checkpoints = [places.checkpoints(competition_name, name) / f"fold{k}" for k in range(n_folds)]
     missing = [str(k) for k, path in enumerate(checkpoints) if not (path / weights_name).is_file()]
     if missing:
