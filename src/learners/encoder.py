@@ -5,6 +5,7 @@ accelerate launch src/train.py --run minilm --fold 3
 
 from torch import nn
 
+from learners.cpu_dropout import use_cpu_dropout
 from learners.interface import FoldRows
 from learners.model import build_bare_model, build_model, check_positions, checkpoint_layers
 from learners.neural import NeuralLearner
@@ -32,5 +33,7 @@ class EncoderLearner(NeuralLearner):
 
     def _fit_texts(self, model: nn.Module) -> None:
         """Embeddings for every token. Raises ValueError where a text is longer than the model has positions for."""
+        if self.accelerator.device.type == "cpu":
+            use_cpu_dropout(model)
         fit_embeddings(model.encoder, self.tokenizer)
         check_positions(model.encoder, int(self.tokens.lengths.max()))
