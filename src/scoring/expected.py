@@ -79,6 +79,8 @@ def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:
     """How much better the mean of the fold models should score than one of them; 0 with one fold model.
 
+    Draws of labels on which the metric is not defined (a label that no row got has no AUC) are left out; 0 without any.
+
     Args:   fold_probs: float32 (K, n, L), the blend of each fold's models on the test rows.
     How:    a fold's log-odds are the average's plus noise of its own. Calibrated singles mean an average that is too
             timid by the share of variance that is noise; undoing that gives each row's chance of each label. Labels are
@@ -93,7 +95,8 @@ def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int)
     for _ in range(N_DRAWS):
         drawn = _draw_labels(chances, task.kind, rng)
         gains.append(task.score(drawn, together) - np.mean([task.score(drawn, answer) for answer in alone]))
-    return float(np.mean(gains))
+    defined = np.isfinite(gains)
+    return float(np.mean(gains, where=defined)) if defined.any() else 0.0
 
 
 def sharpened(fold_probs: np.ndarray) -> np.ndarray:
@@ -110,7 +113,8 @@ def sharpened(fold_probs: np.ndarray) -> np.ndarray:
         own = logit(probs) - centre
         shared = shared + (weight * own * (middle - centre)).sum(axis=0)
         total = total + (weight * own**2).sum(axis=0)
-    scores = (middle - centre) / np.clip(shared / total, 0.3, 1.0) + centre
+    signal = np.divide(shared, total, out=np.ones_like(total), where=total > 0)  # rows that are all alike: no noise
+    scores = (middle - centre) / np.clip(signal, 0.3, 1.0) + centre
     return sigmoid((scores + _shift_to_mean(scores, mean.mean(axis=0))).astype(np.float32))
 
 

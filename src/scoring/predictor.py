@@ -96,7 +96,11 @@ def keep_runs(predictor: Predictor | Average, kept: list[int]) -> Predictor | Av
 
 def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
     """Weighted sum of the runs' tables, float32 (n, L), taken one by one."""
-    return sum(np.float32(weight) * run for run, weight in zip(runs, weights, strict=True))
+    total = np.float32(0)
+    for run, weight in zip(runs, weights, strict=True):
+        part = np.float32(weight) * run
+        total = np.add(total, part, out=part)
+    return total
 
 
 @single_threaded_products()

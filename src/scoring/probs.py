@@ -12,7 +12,11 @@ SMALLEST_CHANCE = 3e-4
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-logits)), without overflow: numpy's tanh saturates where exp would not."""
     half = logits.dtype.type(0.5)
-    return half * np.tanh(half * logits) + half
+    probs = np.atleast_1d(logits * half)
+    np.tanh(probs, out=probs)
+    probs *= half
+    probs += half
+    return probs.reshape(logits.shape)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -65,11 +65,10 @@ class Stack:
         probs = np.empty((len(contexts), *scores.runs[0].shape), np.float32)
 
         def one(label):
-            features = scores.features(label, partition.order, self.form == "wide")
-            for part, (rows, where) in enumerate(zip(partition.rows, partition.slices, strict=True)):
+            for part, rows in enumerate(partition.rows):
                 fits = [partition.fit_without(part, context) for context in contexts]
                 chosen = coefs[self.chosen[contexts], fits, label]  # (C, F)
-                probs[:, rows, label] = sigmoid(chosen @ features[where].T)
+                probs[:, rows, label] = sigmoid(chosen @ scores.features(label, rows, self.form == "wide").T)
 
         over_labels(one, probs.shape[2], probs.shape[1])
         return probs / probs.sum(axis=2, keepdims=True) if self.kind == "multiclass" else probs

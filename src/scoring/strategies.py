@@ -72,7 +72,10 @@ class Steadied:
         """See `Stack.predict_contexts`."""
         both = zip(self.flexible.predict_contexts(scores, partition), self.plain.predict_contexts(scores, partition))
         for (probs, plain), share in zip(both, self.share.astype(np.float32), strict=False):
-            yield probs + share * (plain - probs)
+            mixed = plain - probs
+            mixed *= share
+            mixed += probs
+            yield mixed
 
 
 @dataclass(frozen=True)
