@@ -128,7 +128,7 @@ def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, r
         check_number_format(table, tables, report)
     numeric = competition.submission.form in ("columns", "probabilities")
     if not report and is_sample(table, numeric, tables):
-        report.add("every answer is the sample submission's: nothing was predicted")
+        report.add("every answer is the sample submission's: nothing was predicted; blend other runs, or train longer")
     return answers
 
 

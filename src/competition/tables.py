@@ -10,7 +10,7 @@ import numpy as np
 from competition.checks import check_label_counts, check_rows, check_sample_ids, check_sample_numbers
 from competition.fetch import how_to_get
 from competition.label_forms import LabelForm, read_labels
-from competition.problems import Problems, raise_if_any
+from competition.problems import Problems, quoted, raise_if_any
 from competition.reading import FileForm, TextTable, read_table
 from settings.competition import CompetitionSettings, TextSettings
 
@@ -145,10 +145,10 @@ def _check_sample(competition: CompetitionSettings, table: TextTable | None, rep
             report.add(f"only column {id_column!r}; expected one column a label, or labels.names and submission.column")
     answers = names if in_columns else (answer.column,)
     check_rows(table, id_column, (), answers, report)
-    for name in table.header:
-        if name not in (id_column, *answers):
-            what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"
-            report.add(f"column {name!r} is neither {id_column!r} nor {what}")
+    what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"
+    strange = [name for name in dict.fromkeys(table.header) if name not in (id_column, *answers)]
+    if strange:
+        report.add(f"column {quoted(strange)}: expected only {id_column!r} and {what}")
     if in_columns:
         check_sample_numbers(table, [name for name in answers if name in table.header], answer.form, report)
     return names

@@ -66,15 +66,15 @@ def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: i
     n_groups = positives.shape[0]
     if n_groups < n_folds:
         raise ValueError(
-            f"{n_groups} groups of distinct texts cannot fill {n_folds} folds; lower n_folds, or raise near_duplicates "
-            "if different texts were joined"
+            f"the training file: {n_groups} groups of distinct texts cannot fill {n_folds} folds; lower n_folds, "
+            "or raise near_duplicates if different texts were joined"
         )
     groups = np.bincount(positives.indices, minlength=len(label_names))
     rare = [f"{name} ({count})" for name, count in zip(label_names, groups, strict=True) if count < n_folds]
     if rare:
         raise ValueError(
-            f"labels with positives in fewer distinct texts than the {n_folds} folds: {', '.join(rare)}. Each fold "
-            "needs one to be scored on: lower n_folds, add rows, or take the label out of labels.names"
+            f"the training file: labels with positives in fewer distinct texts than the {n_folds} folds: "
+            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the label out of labels.names"
         )
 
 

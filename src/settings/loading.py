@@ -64,8 +64,9 @@ def open_job(
     values = dict(picked)
     for part, path in paths.items():
         values |= load_part(part, path)
+    given = _parse_object(parser, values, ", ".join(map(str, paths.values())))
     try:
-        flags = parser.parse_args(argv, namespace=parser.parse_object(values, defaults=True), defaults=False)
+        flags = parser.parse_args(argv, namespace=given, defaults=False)
     except ArgumentError as error:
         raise ValueError(f"src/{door}: {error}") from error
     own = Namespace({k: v for k, v in vars(flags).items() if not any(k in _names(part) for part in parts)})

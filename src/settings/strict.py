@@ -22,15 +22,21 @@ def parse_yaml(path: Path) -> dict:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: other bytes, a date that is none
+        raise ValueError(f"{path} is not readable YAML: {error}. Mend it, or set out from one beside it") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected settings as `name: value`, found {type(values).__name__}")
     return values
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys; this one refuses."""
+    """SafeLoader keeps the last of two equal keys; this one refuses, and a few aliases can stand for gigabytes."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "an alias (*name); expected the value itself", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -41,8 +47,14 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
-    """Raise ValueError for every dotted key of `values` that is not in `known`."""
+    """Raise ValueError for every dotted key of `values` that is not in `known`, and a group that is no mapping."""
     leaves = {key for key in known if not any(name.startswith(f"{key}.") for name in known)}
+    for group in sorted((known - leaves) & values.keys()):
+        if not isinstance(values[group], dict):
+            found = type(values[group]).__name__
+            raise ValueError(
+                f"{path}: {group} holds settings of its own; expected `name: value` below it, found {found}"
+            )
     unknown = [f"unknown setting {key!r}{nearest(key, known)}" for key in _dotted(values, leaves) if key not in known]
     if unknown:
         raise ValueError(f"{path}: " + "; ".join(unknown))

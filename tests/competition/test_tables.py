@@ -164,7 +164,7 @@ def test_a_missing_file_says_how_to_get_it(files, name):
 def test_sample_columns_that_are_no_labels(files):
     for row in files.sample:
         row.append("Usage" if row[0] == "id" else "Public")
-    with pytest.raises(ValueError, match=r"column 'Usage' is neither 'id' nor a label of labels.names"):
+    with pytest.raises(ValueError, match=r"column 'Usage': expected only 'id' and a label of labels.names"):
         files.load(settings(labels={"names": ("joy", "fear")}))
 
 
@@ -173,7 +173,7 @@ def test_answer_column_of_a_delimited_submission(files):
     with pytest.raises(ValueError) as error:
         files.load(competition)
     assert "column 'labels' is missing" in str(error.value)
-    assert "column 'joy' is neither 'id' nor the answer column 'labels'" in str(error.value)
+    assert "column 'joy', 'fear': expected only 'id' and the answer column 'labels'" in str(error.value)
     files.sample = [["id", "labels"]] + [[f"t{k}", "joy fear"] for k in range(4)]
     assert files.load(competition).sample_columns == ("id", "labels")
 

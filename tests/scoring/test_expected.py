@@ -55,6 +55,15 @@ def test_one_fold_model_gains_nothing():
     assert gain_of_averaging(TASK, Rule(thresholds=np.float32([0.5])), np.ones((1, 5, 1), np.float32), 0) == 0.0
 
 
+def test_test_rows_on_which_the_metric_is_not_defined_gain_nothing():
+    """One test row has no area under a curve, and rows that are all alike have no noise to tell from signal."""
+    for rows in (1, 4):
+        fold_probs = np.full((2, rows, 1), 0.3, np.float32)
+        assert np.isfinite(sharpened(fold_probs)).all()
+        gain = gain_of_averaging(Task("macro_auc"), Rule(), fold_probs, 0)
+        assert np.isfinite(gain) and abs(gain) < 1e-9
+
+
 def test_softened_labels_trust_frequent_labels_and_guess_rare_ones():
     rng = np.random.default_rng(0)
     probs = sigmoid(rng.normal(size=(4_000, 3)) * 2 + [0, -7, -3]).astype(np.float32)

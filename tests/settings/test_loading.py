@@ -92,6 +92,12 @@ def test_wrong_flags_are_refused(places, argv, message):
         ("- a\n- b\n", "found list"),
         ("learner: [\n", "not readable YAML"),
         ("", "found NoneType"),
+        ("learner: encoder\noptimizer: other.yaml\n", r"mine.yaml: optimizer holds settings of its own.*found str"),
+        ("learner: encoder\noptimizer:\n", "expected `name: value` below it, found NoneType"),
+        ("learner: encoder\nseed: 2026-99-99\n", "mine.yaml is not readable YAML: month must be in 1..12"),
+        ("[" * 5000, "mine.yaml is not readable YAML: maximum recursion depth"),
+        ("seed: &a [1, 1]\nlearner: *a\n", "an alias"),
+        ("learner: encoder\nseed: one\n", r"runs/mine.yaml: .*seed"),
         ("learner: tfidf\nmodel: {name: x}\n", "learner tfidf does not read model"),
     ],
 )
