@@ -11,51 +11,24 @@ import re
 
 import numpy as np
 from blend_data import Bench, load_bench, shared_folder
+from blend_ways import TASK, usual_ways
 
 from scoring.blending import make_blend
 from scoring.bootstrap import Buckets, make_additive, resample
-from scoring.decoders import Task, decide
-from scoring.metrics import label_f1, macro_f1
+from scoring.decoders import decide
+from scoring.metrics import macro_f1
 from scoring.outcome import describe_blend
 from scoring.parallel import single_threaded_products
-from scoring.predictor import mix, predict_folds
+from scoring.predictor import predict_folds
 from scoring.probs import sigmoid
 from scoring.recipe import Recipe
 from scoring.robust import tune_robust_thresholds
 from scoring.runs import Runs
 from scoring.scores import Scores
 from scoring.summary import outcome_lines, table_lines
-from scoring.thresholds import tune_thresholds
-from scoring.weights import greedy_once
-
-TASK = Task("macro_f1")
 
 
-def grid_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The best of 0.01, 0.02, ... a label."""
-    grid = np.arange(0.01, 1.0, 0.01, dtype=np.float32)
-    return grid[np.argmax([label_f1(labels, probs >= cut) for cut in grid], axis=0)]
-
-
-def usual_ways(bench: Bench) -> dict[str, np.ndarray]:
-    """Decisions on dev and test rows together, by the name of the way."""
-    oof, labels = [sigmoid(run) for run in bench.oof], bench.labels
-    hidden = [sigmoid(np.concatenate([d.mean(0), t.mean(0)])) for d, t in zip(bench.dev, bench.test, strict=True)]
-    single = int(np.argmax([macro_f1(labels, run >= tune_thresholds(run, labels)) for run in oof]))
-    equal = np.full(len(oof), 1 / len(oof))
-    greedy = greedy_once(TASK, oof, labels)
-    mean, mixed = mix(oof, equal), mix(oof, greedy)
-    return {
-        "best single at 0.5": hidden[single] >= 0.5,
-        "best single, 0.01 grid": hidden[single] >= grid_thresholds(oof[single], labels),
-        "best single, exact": hidden[single] >= tune_thresholds(oof[single], labels),
-        "equal mean at 0.5": mix(hidden, equal) >= 0.5,
-        "equal mean, exact": mix(hidden, equal) >= tune_thresholds(mean, labels),
-        "Caruana, exact": mix(hidden, greedy) >= tune_thresholds(mixed, labels),
-    }
-
-
-def print_ways(bench: Bench, ours: np.ndarray) -> None:
+def print_ways(bench: Bench, ours: np.ndarray, seed: int) -> None:
     """Dev, test, their mean, and the default's paired lead on the mean."""
     n_dev, truth = len(bench.dev_labels), np.concatenate([bench.dev_labels, bench.test_labels])
     halves = (slice(0, n_dev), slice(n_dev, len(truth)))
@@ -74,7 +47,7 @@ def print_ways(bench: Bench, ours: np.ndarray) -> None:
     base = draws(ours)
     dev, test = scores(ours)
     print(f"{'default blend.py':34} dev {dev:.4f}  test {test:.4f}  mean {(dev + test) / 2:.4f}")
-    for name, answer in usual_ways(bench).items():
+    for name, answer in usual_ways(bench, seed).items():
         lead = base - draws(answer)
         low, high = np.quantile(lead, [0.05, 0.95])
         dev, test = scores(answer)
@@ -152,7 +125,7 @@ def main() -> None:
     lines = [*table_lines(TASK, blend, {}), "", *outcome_lines(TASK, blend, outcome, len(fold_probs), len(runs.labels))]
     print("\n".join(lines))
     print()
-    print_ways(bench, recipe.answer(fold_probs)[1])
+    print_ways(bench, recipe.answer(fold_probs)[1], seed)
     print_quoted()
     print_honesty(bench, seed)
     print_gap(bench)
