@@ -65,7 +65,7 @@ def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | 
         return None
     rows = _full_rows(records, header, problems)
     if not rows and not problems:
-        problems.add("a header and no rows")
+        problems.add("a header and no rows; expected one or more")
     return TextTable(header, rows) if rows else None
 
 

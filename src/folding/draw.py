@@ -118,6 +118,6 @@ def _check_every_fold(labels: np.ndarray, fold: np.ndarray, label_names: tuple[s
         absent = np.flatnonzero(~labels[fold == k].any(axis=0))
         if len(absent):
             raise ValueError(
-                f"fold {k} got no row of label {label_names[absent[0]]}: its rows stand together with those of other "
-                "rare labels. Lower n_folds, or try another fold_seed"
+                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows stand together with "
+                "those of other rare labels. Lower n_folds, or try another fold_seed"
             )

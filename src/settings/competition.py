@@ -112,6 +112,8 @@ def _conflicts(settings: CompetitionSettings):
     labels, submission, text = settings.labels, settings.submission, settings.text
     if settings.n_folds < 2:
         yield f"n_folds is {settings.n_folds}; cross-validation needs at least 2"
+    if settings.fold_seed < 0:
+        yield f"fold_seed is {settings.fold_seed}; expected 0 or more"
     if not 0.5 <= settings.near_duplicates <= 1.0:
         yield f"near_duplicates is {settings.near_duplicates}; expected 0.5 to 1.0 (1.0 is off)"
     yield from _file_conflicts(settings)
@@ -201,4 +203,4 @@ def _template_conflicts(text: TextSettings):
     if any(spec or conversion for _, _, spec, conversion in pieces):
         yield f"text.template {text.template!r} formats a field; expected only names in braces, as {{title}}"
     if text.template and fields != set(text.columns):
-        yield f"text.template uses {sorted(fields)}, text.columns lists {sorted(text.columns)}"
+        yield f"text.template uses {sorted(fields)}, text.columns lists {sorted(text.columns)}; expected the same"

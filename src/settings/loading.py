@@ -183,7 +183,8 @@ def _parse_object(parser, values, path):
     try:
         return parser.parse_object(values)
     except ArgumentError as error:
-        raise ValueError(f"{path}: {error}") from error
+        said = str(error).replace("the following arguments are required:", "must be set, as they have no default:")
+        raise ValueError(f"{path}: {said}") from error
 
 
 def _build(part: type, flags: Namespace, where: str):

@@ -55,7 +55,10 @@ def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
             raise ValueError(
                 f"{path}: {group} holds settings of its own; expected `name: value` below it, found {found}"
             )
-    unknown = [f"unknown setting {key!r}{nearest(key, known)}" for key in _dotted(values, leaves) if key not in known]
+    there = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
+    unknown = [
+        f"unknown setting {key!r}{nearest(key, known) or there}" for key in _dotted(values, leaves) if key not in known
+    ]
     if unknown:
         raise ValueError(f"{path}: " + "; ".join(unknown))
 

@@ -71,6 +71,7 @@ def test_name_makes_a_sibling_run(places):
         (["--tfidf.min_rows", "3"], "learner encoder does not read tfidf"),
         (["--run", "tfidf", "--optimizer.lr", "1e-5"], "learner tfidf does not read optimizer"),
         (["--n_folds", "1"], "n_folds is 1"),
+        (["--fold_seed", "-1"], "fold_seed is -1; expected 0 or more"),
         (["stray"], "stray"),
     ],
 )
@@ -89,6 +90,8 @@ def test_wrong_flags_are_refused(places, argv, message):
         ("learner: encoder\noptimizer: {lr: fast}\n", "optimizer.lr"),
         ("learner: encoder\ntraining: {precision: no}\n", "precision"),
         ("learner: encodr\n", "learner"),
+        ("seed: 3\n", "mine.yaml: must be set, as they have no default: learner"),
+        ("learner: encoder\nzzz: 3\n", r"unknown setting 'zzz'; expected adapter, .*answer"),
         ("- a\n- b\n", "found list"),
         ("learner: [\n", "not readable YAML"),
         ("", "found NoneType"),
