@@ -6,7 +6,7 @@ python src/predict.py --input test.csv --answer submission.csv --from submission
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--output", default="", help="a .csv or .jsonl to write; printed by default")
     parser.add_argument("--answer", default="", help="a .csv to write in the form that the competition wants")
     parser.add_argument("--sample", default="", help="the sample submission; the one in data/ by default")
+    kinds = ["", "auto", "fp32", "bf16", "fp16"]
+    parser.add_argument("--precision", default="", choices=kinds, help="other than trained in: auto on other devices")
     parser.add_argument("--models", default="", help="a folder to search for pretrained models, as /kaggle/input")
 
 
@@ -79,6 +81,8 @@ def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores
     """One run's scores of the texts, a table a fold."""
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
     settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0].parent, job.own.models)
+    if job.own.precision:
+        settings = replace(settings, training=replace(settings.training, precision=job.own.precision))
     nothing = np.zeros((0, len(run.label_names)), dtype=bool)
     corpus = Corpus(tuple(clean_texts(texts, settings.cleaning)), nothing, run.label_names, job.competition.task)
     tables = predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))

@@ -16,6 +16,7 @@ MAY_NOT = {
     "folding": {"torch", "transformers", "accelerate", "competition", "ledger", "learners", "scoring"},
     "competition": {"torch", "transformers", "accelerate", "ledger", "learners", "scoring", "folding"},
     "learners": {"pandas", "competition", "ledger", "folding"},
+    "bundling": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "scoring", "folding"},
     "settings": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "folding"},
 }
 DOORS = sorted(path.stem for path in SRC.glob("*.py"))

@@ -104,6 +104,20 @@ class KaggleClient:
         """Download the competition's archive into a folder that is there; the names that lie in it then."""
         return self._call("download", DOWNLOAD_SECONDS, folder=str(folder))
 
+    def push_dataset(self, folder: Path, note: str) -> dict:
+        """Upload a folder with its dataset-metadata.json; `error`, or `url` and `ref`."""
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        seconds = 10 * PATIENCE * self.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
+        return self._call("push_dataset", seconds, folder=str(folder.resolve()), note=note)
+
+    def dataset_status(self, ref: str) -> str:
+        """`ready` once the dataset can be mounted; empty where Kaggle does not know it yet."""
+        return self._call("dataset_status", PATIENCE * self.timeout_seconds, ref=ref)
+
+    def push_notebook(self, folder: Path) -> dict:
+        """Upload a notebook with its kernel-metadata.json; `error`, or `url`."""
+        return self._call("push_notebook", PATIENCE * self.timeout_seconds, folder=str(folder.resolve()))
+
     def _call(self, name: str, seconds: float, **values):
         if self._worker is None:
             self._worker = self._start()

@@ -122,6 +122,46 @@ def _download(api, slug: str, folder: str) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def _push_dataset(api, slug: str, folder: str, note: str) -> dict:
+    """A new dataset, or a new version of the one that is there, of the folder's metadata."""
+    with open(os.path.join(folder, "dataset-metadata.json"), encoding="utf-8") as file:
+        ref = json.load(file)["id"]
+    options = {"quiet": True, "convert_to_csv": False, "dir_mode": "zip"}
+    if _refusal(lambda: api.dataset_status(ref))[1]:
+        answer, refused = _refusal(lambda: api.dataset_create_new(folder, public=False, **options))
+    else:
+        answer, refused = _refusal(lambda: api.dataset_create_version(folder, note, **options))
+    return {"url": answer.url, "error": answer.error or "", "ref": ref} if answer else {"error": refused}
+
+
+def _dataset_status(api, slug: str, ref: str) -> str:
+    """`ready` once its files can be mounted."""
+    return str(_refusal(lambda: api.dataset_status(ref))[0] or "")
+
+
+def _push_notebook(api, slug: str, folder: str) -> dict:
+    """A new version of the notebook; sources that Kaggle does not know are an error."""
+    answer, refused = _refusal(lambda: api.kernels_push(folder))
+    if not answer:
+        return {"error": refused}
+    kinds = ("dataset", "competition", "kernel", "model")
+    unknown = [each for kind in kinds for each in getattr(answer, f"invalid_{kind}_sources") or []]
+    error = answer.error or (f"it knows no {', '.join(unknown)}" if unknown else "")
+    return {"url": answer.url, "error": error}
+
+
+def _refusal(call) -> tuple:
+    """(answer, "") of a call, or (None, what was said) where Kaggle refuses it; other failures are raised."""
+    import requests
+
+    try:
+        return call(), ""
+    except requests.HTTPError as error:
+        if error.response is None or error.response.status_code not in (400, 403, 404, 409, 422):
+            raise
+        return None, str(error)
+
+
 def _plain(one) -> dict:
     """One submission as JSON can hold it."""
     return {
@@ -137,7 +177,16 @@ def _plain(one) -> dict:
     }
 
 
-CALLS = {"limits": _limits, "submit": _submit, "list": _list, "get": _get, "download": _download}
+CALLS = {
+    "limits": _limits,
+    "submit": _submit,
+    "list": _list,
+    "get": _get,
+    "download": _download,
+    "push_dataset": _push_dataset,
+    "dataset_status": _dataset_status,
+    "push_notebook": _push_notebook,
+}
 
 if __name__ == "__main__":
     main()

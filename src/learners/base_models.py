@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from learners.pretrained import find_weights
 from learners.trained import model_group, with_model_folder
 from settings.run import RunSettings
 
@@ -16,6 +17,18 @@ NEEDED = ("*.json", "*.txt", "*.model", "*.jinja")
 def needs_weights(run: RunSettings) -> bool:
     """Whether a trained fold holds less than the whole model, so that the pretrained weights are read too."""
     return model_group(run) == "embeddings" or run.learner in ("decoder", "generator")
+
+
+def model_name(run: RunSettings) -> str:
+    """The pretrained model as the settings name it; empty for a run that has none."""
+    group = model_group(run)
+    return getattr(run, group).name if group else ""
+
+
+def find_model(run: RunSettings) -> Path:
+    """The folder of the run's pretrained model. Raises ValueError where it is not to be had."""
+    group = getattr(run, model_group(run))
+    return find_weights(group.name, group.revision)[0]
 
 
 def describe_model(folder: Path, with_weights: bool) -> dict[str, str | int]:

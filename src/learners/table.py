@@ -19,3 +19,8 @@ def build_learner(run: RunSettings, corpus: Corpus) -> Learner:
     """The learner that `run.learner` names, imported only now so that TF-IDF never loads torch."""
     module, name = LEARNERS[run.learner].split(":")
     return getattr(import_module(module), name)(run, corpus)
+
+
+def needs_gpu(learner: str) -> bool:
+    """Whether a GPU saves hours."""
+    return learner not in ("tfidf", "nbsvm")

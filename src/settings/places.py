@@ -34,8 +34,16 @@ class Places:
         """One row a submission that was handed in, of all competitions."""
         return self.root / "submissions" / "log.csv"
 
+    def bundle(self, competition: str) -> Path:
+        """One folder a blend below this one: what a notebook elsewhere predicts with."""
+        return self.root / "bundle" / competition
+
     def checkpoints(self, competition: str, run: str) -> Path:
         return self.root / "checkpoints" / competition / run
+
+    def tokens(self, competition: str) -> Path:
+        """Token ids of the competition's texts, kept for the next run; may be deleted at any time."""
+        return self.root / "checkpoints" / competition / ".tokens"
 
 
 def find_places() -> Places:
