@@ -12,8 +12,14 @@ from learners.cores import count_cores
 def join_processes() -> PartialState:
     """Meet the other processes of the launch; without GPUs they meet on the CPU.
 
-    Raises: ValueError: the launcher started more processes than met (each would train alone and overwrite the others).
+    Raises: ValueError: the launcher started more processes than met (each would train alone and overwrite the others),
+            or asks for DeepSpeed.
     """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        raise ValueError(
+            "launched with DeepSpeed, whose engine keeps weights and moments where this project's checkpoints cannot "
+            "reach them. To spread a model over GPUs: accelerate launch --config_file configs/accelerate/fsdp2.yaml ..."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     state = PartialState(cpu=wants_cpu or (launched > 1 and not torch.cuda.is_available()))

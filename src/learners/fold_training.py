@@ -26,6 +26,7 @@ from learners.progress import Progress
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
 from learners.selection import Selection
+from learners.sharding import name_layers
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -41,6 +42,7 @@ class FoldTraining:
         model = learner.build_fold_model(rows, self.seed)
         table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
         optimizer = build_optimizer(model, learner.run.optimizer, table)
+        name_layers(model)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         bare = self.accelerator.unwrap_model(self.model)
         self.adversary = build_adversary(bare, learner.run.adversarial)

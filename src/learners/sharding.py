@@ -27,6 +27,18 @@ def own_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def name_layers(model: torch.nn.Module) -> None:
+    """Tell Accelerate which of the inner pretrained model's modules are gathered one at a time: its layers.
+
+    Without it the whole model would be gathered at once.
+    """
+    for module in model.modules():
+        layers = getattr(module, "_no_split_modules", None)
+        if layers:
+            model._no_split_modules = list(layers)
+            return
+
+
 def is_sharded(model: torch.nn.Module) -> bool:
     """Whether any parameter is spread over the processes."""
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())

@@ -1,0 +1,37 @@
+"""Starts train.py under FSDP2 on CPU processes, which Accelerate itself keeps to GPUs; run by torchrun from a test.
+
+Accelerate chooses FSDP for processes that it counts as MULTI_GPU; here they meet on the CPU and are then called that.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from accelerate import DistributedType, PartialState
+from torch.distributed.fsdp import FSDPModule
+
+import train
+from learners import neural
+from learners.fold_training import FoldTraining
+from settings.loading import guard
+
+
+def join_as_gpus() -> PartialState:
+    state = PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    return state
+
+
+class ShardedTraining(FoldTraining):
+    """Refuses to pass for sharded when it is not."""
+
+    def train(self):
+        shards = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
+        print(f"{len(shards)} sharded modules", flush=True)
+        super().train()
+
+
+if __name__ == "__main__":
+    neural.join_processes, neural.FoldTraining = join_as_gpus, ShardedTraining
+    sys.exit(guard(train.main))
