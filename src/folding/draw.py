@@ -74,7 +74,8 @@ def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: i
     if rare:
         raise ValueError(
             f"the training file: labels with positives in fewer distinct texts than the {n_folds} folds: "
-            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the label out of labels.names"
+            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the label out of "
+            "labels.names"
         )
 
 
@@ -118,6 +119,6 @@ def _check_every_fold(labels: np.ndarray, fold: np.ndarray, label_names: tuple[s
         absent = np.flatnonzero(~labels[fold == k].any(axis=0))
         if len(absent):
             raise ValueError(
-                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows stand together with "
-                "those of other rare labels. Lower n_folds, or try another fold_seed"
+                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows stand together "
+                "with those of other rare labels. Lower n_folds, or try another fold_seed"
             )
