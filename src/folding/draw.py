@@ -74,8 +74,8 @@ def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: i
     if rare:
         raise ValueError(
             f"the training file: labels with positives in fewer distinct texts than the {n_folds} folds: "
-            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the label out of "
-            "labels.names"
+            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the "
+            "label out of labels.names"
         )
 
 
