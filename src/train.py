@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     if not todo:
         return
     texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
-    learner = build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task))
+    cache_dir = job.places.tokens(job.competition_name)
+    corpus = Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir)
+    learner = build_learner(job.run, corpus)
     if is_first or learner.uses_all_processes:
         for fold in todo:
             train_one(job, learner, fold, folds, tables, is_first)

@@ -39,9 +39,8 @@ class DecoderLearner(NeuralLearner):
         set_pad_token(tokenizer, self.run.model.pad_token)
         return tokenizer
 
-    @cached_property
-    def tokens(self) -> Tokens:
-        """Tokens of every text in its prompt, made at the first fold."""
+    def make_tokens(self) -> Tokens:
+        """Tokens of every text in its prompt."""
         texts, names, model = self.corpus.texts, self.corpus.label_names, self.run.model
         return build_prompts(self.tokenizer, self.run.prompt, texts, names, model.max_length_tokens, model.tail_share)
 

@@ -40,8 +40,7 @@ class GeneratorLearner(NeuralLearner):
         self.is_list = run.answer.form == "list"
         self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, self.accelerator.device, self.precision)
 
-    @cached_property
-    def tokens(self) -> Tokens:
+    def make_tokens(self) -> Tokens:
         run = self.run
         names, length = self.corpus.label_names, run.model.max_length_tokens
         return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_share)

@@ -19,6 +19,8 @@ class Corpus:
     """L names in submission order."""
     task: str
     """`multilabel` or `multiclass`."""
+    cache_dir: Path | None = None
+    """Where tokens of the texts may be kept for the next run and process; None is nowhere."""
 
     @property
     def test_rows(self) -> np.ndarray:

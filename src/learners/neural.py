@@ -4,6 +4,7 @@ A kind of model (encoder.py, decoder.py, generator.py) adds how it is built, and
 token ids, how it is trained on a batch and how it predicts.
 """
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from learners.placeholders import add_placeholders
 from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
 from learners.r_drop import repeat_inputs, sum_r_drop
+from learners.token_cache import load_or_make
 from learners.tokens import Tokens, tokenize
 from settings.run import RunSettings
 
@@ -60,7 +62,18 @@ class NeuralLearner:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """Tokens of every text, made at the first fold."""
+        """Tokens of every text, made at the first fold or read from where another process made them."""
+        run, corpus = self.run, self.corpus
+        follow_from = {
+            "learner": run.learner,
+            "label_names": corpus.label_names,
+            **{name: asdict(getattr(run, name)) for name in ("cleaning", "prompt")},
+            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share")},
+        }
+        return load_or_make(corpus.cache_dir, self.folder, corpus.texts, follow_from, self.make_tokens)
+
+    def make_tokens(self) -> Tokens:
+        """Tokens of every text."""
         model = self.run.model
         return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_share)
 

@@ -38,7 +38,11 @@ class Tokens:
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """input_ids and attention_mask, int64 (B, T), padded on the right to the longest of `rows`."""
-        return pad_rows([self.row(row) for row in rows], self.pad_id)
+        starts, ends = self.starts[rows], self.starts[rows + 1]
+        places = starts[:, None] + np.arange((ends - starts).max())  # (B, T)
+        mask = places < ends[:, None]
+        input_ids = np.where(mask, self.ids[np.minimum(places, len(self.ids) - 1)], self.pad_id).astype(np.int64)
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
