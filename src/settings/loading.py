@@ -199,6 +199,8 @@ def _as_dataclass(part: type, flags: Namespace):
     values = {}
     for field in fields(part):
         value = flags[field.name]  # by key: a setting may be called like a method of the namespace
+        if value is None:  # the parser takes an empty value for any type
+            raise ValueError(f"{field.name} is empty; expected a value, or the line taken out for the default")
         values[field.name] = _as_dataclass(field.type, value) if is_dataclass(field.type) else value
     return part(**values)
 
