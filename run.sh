@@ -105,7 +105,7 @@ main_job() {
     .venv/bin/python src/blend.py --competition "$competition" --runs "${runs[@]}"
 }
 
-competition="" runs=""
+competition="" wanted_runs=""
 case "${1:-}" in
 test)
     shift
@@ -121,14 +121,14 @@ while [ $# -gt 0 ]; do
     case "$1" in
     --competition | --runs)
         [ $# -ge 2 ] || die "$1 needs a value"
-        if [ "$1" = --runs ]; then runs=$2; else competition=$2; fi
+        if [ "$1" = --runs ]; then wanted_runs=$2; else competition=$2; fi
         shift 2
         ;;
     --competition=*) competition=${1#*=} && shift ;;
-    --runs=*) runs=${1#*=} && shift ;;
+    --runs=*) wanted_runs=${1#*=} && shift ;;
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit ;;
     *) die "unknown argument '$1'; expected --competition NAME, --runs A,B, test or setup" ;;
     esac
 done
 setup
-main_job "$competition" "$runs"
+main_job "$competition" "$wanted_runs"

@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], Place, dict]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         place, stored = Place(**json.loads(metadata["place"])), json.loads(metadata["identity"])
         stated = metadata["crc32"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). {cure(path)}") from error
     if stated != _crc32(tensors):
         raise ValueError(f"{path} is damaged (its checksum does not match). {cure(path)}")

@@ -83,7 +83,8 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     device = find_device()
     precision = choose_precision("auto", device)
     model = load_encoder(folder).to(device).eval()
-    tokens = tokenize(AutoTokenizer.from_pretrained(folder, local_files_only=True), texts, max_length_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokens = tokenize(tokenizer, texts, max_length_tokens)
     embeddings = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):
@@ -98,7 +99,12 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
 def load_encoder(folder: Path) -> torch.nn.Module:
     """The pretrained encoder in float32. Raises ValueError where weights that the embedding needs are missing."""
     model, info = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:

@@ -33,7 +33,7 @@ def load_linear(folder: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             stated = (file.metadata() or {})["crc32"]
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). {cure(path)}") from error
     if stated != checksum(arrays):
         raise ValueError(f"{path} is damaged (its checksum does not match). {cure(path)}")

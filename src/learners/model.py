@@ -52,7 +52,12 @@ def build_model(
     """
     torch.manual_seed(seed)
     encoder, info = AutoModel.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
     if missing:
@@ -66,7 +71,7 @@ def build_model(
 
 def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
     """A model of that architecture whose numbers mean nothing yet; of the folder, config.json alone is read."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     encoder = AutoModel.from_config(config, dtype=torch.float32)
     return _add_head(encoder, n_labels, settings)
 

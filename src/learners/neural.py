@@ -55,7 +55,7 @@ class NeuralLearner:
 
     @cached_property
     def tokenizer(self):
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         if self.run.cleaning.placeholder_tokens:
             add_placeholders(tokenizer, self.run.cleaning.placeholders)
         return tokenizer

@@ -52,7 +52,7 @@ def read_identity(path: Path) -> dict:
     try:
         with safe_open(path, framework="np") as file:
             return dict(json.loads((file.metadata() or {})["identity"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). {cure(path)}") from error
 
 

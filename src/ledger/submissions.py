@@ -4,12 +4,16 @@ The .json is written first, the .csv last: a .csv that is there is whole and des
 between the two leaves; nothing reads it, and the same command writes it again.
 """
 
+import time
 from pathlib import Path
 
 from ledger.files import sha256_bytes, sha256_file, write_atomically
 from ledger.records import write_record
 from settings.places import Places
 from settings.strict import check_name
+
+CLOCKS_DIFFER_SECONDS = 60
+"""A file server's clock may be ahead of ours by so much."""
 
 
 def write_submission(places: Places, competition_name: str, name: str, csv_bytes: bytes, record: dict) -> Path:
@@ -34,7 +38,7 @@ def earlier_submissions(places: Places, competition_name: str) -> dict[str, Path
 def find_submission(places: Places, competition_name: str, named: str) -> Path:
     """The CSV of that path or of that name in submissions/<competition>/; without a name the newest there.
 
-    Raises: ValueError: it is not there.
+    Raises: ValueError: it is not there, or the clock has been set back, so that nobody knows which one is the newest.
     """
     folder = places.submissions(competition_name)
     where = f"{folder.relative_to(places.root)}/"
@@ -46,4 +50,9 @@ def find_submission(places: Places, competition_name: str, named: str) -> Path:
     paths = sorted(folder.glob("*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     if not paths:
         raise ValueError(f"no CSV in {where} Run: python src/blend.py --competition {competition_name}")
+    if paths[-1].stat().st_mtime > time.time() + CLOCKS_DIFFER_SECONDS:
+        raise ValueError(
+            f"{where}{paths[-1].name} is of a time to come: the clock was set back, and which CSV is the newest cannot "
+            "be told. Name the one that is meant"
+        )
     return paths[-1]

@@ -2,6 +2,7 @@
 
 import string
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from scoring.metrics import METRICS
@@ -148,6 +149,10 @@ def _conflicts(settings: CompetitionSettings):
 def _file_conflicts(settings: CompetitionSettings):
     if settings.files.instructions and settings.files.source != "by_hand":
         yield f"files.instructions are of files had by_hand; files.source is {settings.files.source}"
+    for name in ("train", "test", "sample_submission"):
+        given = getattr(settings.files, name)
+        if not given or "\0" in given or Path(given).is_absolute() or ".." in Path(given).parts:
+            yield f"files.{name} is {given[:80]!r}; expected the name of a file inside data/<competition>/"
     for name, separator in (
         ("files.separator", settings.files.separator),
         ("submission.separator", settings.submission.separator),
