@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bundling.contents import BundledModel, building, copy_blend, copy_model, copy_sources, copy_weights, measure
 from bundling.notebook import as_json, dataset_metadata, kernel_metadata, make_title, notebook
-from bundling.wheels import Wheels, choose_wheels, download_wheels
+from bundling.wheels import Package, choose_packages, choose_required, download_wheel
 from competition.kaggle_push import default_owner, push
 from learners.base_models import MODEL, NEEDED, describe_model, find_model, model_name, needs_weights
 from learners.table import needs_gpu
@@ -48,13 +48,15 @@ def main(argv: list[str] | None = None) -> None:
     runs = load_runs(job, record)
     settings = [run_from_settings(run.settings, f"oof/{job.competition_name}/{run.name}/fold0.json") for run in runs]
     models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
-    wheels = [] if job.own.no_wheels else choose_wheels(read_requirements(), any(map(is_four_bit, settings)))
+    required = choose_required(read_requirements(), any(map(is_four_bit, settings)))
     target = job.places.bundle(job.competition_name) / path.stem
     with building(target) as folder:
-        fill_dataset(job, path, record, runs, [model for model in models if model], wheels, folder / "dataset")
+        fill_dataset(job, path, record, runs, [model for model in models if model], folder / "dataset")
+        packages = {} if job.own.no_wheels else choose_packages(required)
+        missing = fetch(packages, folder / "dataset" / "wheels")
         gpu = job.own.gpu == "yes" or (job.own.gpu == "auto" and any(needs_gpu(each.learner) for each in settings))
-        write_metadata(job, path.stem, owner or OWNER, gpu, wheels, folder)
-    show(job, target, owner, wheels, models)
+        write_metadata(job, path.stem, owner or OWNER, gpu, required, packages, folder)
+    show(job, target, owner, missing, models)
     if job.own.push:
         push(target / "dataset", target / "notebook", path.stem, print)
 
@@ -89,10 +91,9 @@ def read_requirements() -> str:
 
 
 def fill_dataset(
-    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], wheels: list[Wheels],
-    folder: Path,
-) -> None:  # fmt: skip
-    """Everything but the metadata."""
+    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], folder: Path
+) -> None:
+    """Sources, settings, weights and models."""
     copy_sources(Path(__file__).resolve().parent, folder)
     sample = job.places.data(job.competition_name) / job.competition.files.sample_submission
     copy_blend(job.places, path, record, [run.name for run in runs], sample, folder)
@@ -101,12 +102,23 @@ def fill_dataset(
         copy_weights(run.checkpoints, WEIGHTS, inside.checkpoints(job.competition_name, run.name))
     for model in models:
         copy_model(model, inside.checkpoints(job.competition_name, model.run), MODEL, folder)
-    for each in wheels:
-        print(f"fetching {', '.join(each.pins)}", flush=True)
-        download_wheels(each, folder / "wheels")
 
 
-def write_metadata(job: Job, name: str, owner: str, gpu: bool, wheels: list[Wheels], folder: Path) -> None:
+def fetch(packages: dict[str, Package], folder: Path) -> list[str]:
+    """Fetch the wheels; a sentence for each that could not be had, and which is then not listed."""
+    missing = []
+    for number, package in enumerate(list(packages.values()), start=1):
+        print(f"wheel {number} of {len(packages) + len(missing)}: {package.pin}", flush=True)
+        sentence = download_wheel(package, folder)
+        if sentence:
+            missing.append(sentence)
+            del packages[package.name]
+    return missing
+
+
+def write_metadata(
+    job: Job, name: str, owner: str, gpu: bool, required: list[str], packages: dict[str, Package], folder: Path
+) -> None:
     """bundle.json, the notebook, and what Kaggle is told of both."""
     competition, files = job.competition_name, job.competition.files
     title, slug = make_title(competition, name), files.kaggle or competition
@@ -117,7 +129,8 @@ def write_metadata(job: Job, name: str, owner: str, gpu: bool, wheels: list[Whee
         "test": files.test,
         "sample_submission": files.sample_submission,
         "sample": f"data/{competition}/{files.sample_submission}",
-        "wheels": [{"requirement": each.requirement, "files": each.files} for each in wheels],
+        "required": required,
+        "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
     }
     kernel = kernel_metadata(owner, title, slug, gpu, list(job.own.model_sources))
     for part, values in {
@@ -131,7 +144,7 @@ def write_metadata(job: Job, name: str, owner: str, gpu: bool, wheels: list[Whee
         path.write_text(as_json(values), encoding="utf-8")
 
 
-def show(job: Job, target: Path, owner: str, wheels: list[Wheels], models: list[BundledModel | None]) -> None:
+def show(job: Job, target: Path, owner: str, missing: list[str], models: list[BundledModel | None]) -> None:
     """What was made, what is missing, and how it is uploaded by hand."""
     shown = target.relative_to(job.places.root)
     n_files, size = measure(target / "dataset")
@@ -139,7 +152,7 @@ def show(job: Job, target: Path, owner: str, wheels: list[Wheels], models: list[
     for model in filter(None, models):
         where = "from --model_sources" if model.attached else f"copied to models/{model.key}"
         print(f"  {model.run}: {model.name}, {where}")
-    for sentence in (sentence for each in wheels for sentence in each.missing):
+    for sentence in missing:
         print(f"look: missing wheel {sentence}")
     if job.own.no_wheels:
         print("look: no wheels; the notebook runs where the image has every requirement")

@@ -29,8 +29,7 @@ if TEST is None:
     raise FileNotFoundError(f"no {{SLUG}}/**/{{ABOUT['test']}} below {{INPUT}}: attach the competition {{SLUG}}")
 print(BUNDLE, TEST, SAMPLE, sep="\\n")
 '''
-INSTALL = '''def is_met(requirement):
-    """Whether the image has a package in a version that will do."""
+INSTALL = """def is_met(requirement):
     wanted = Requirement(requirement)
     try:
         return wanted.specifier.contains(importlib.metadata.version(wanted.name), prereleases=True)
@@ -38,13 +37,23 @@ INSTALL = '''def is_met(requirement):
         return False
 
 
-unmet = [wheels for wheels in ABOUT["wheels"] if not is_met(wheels["requirement"])]
-files = [str(BUNDLE / "wheels" / name) for wheels in unmet for name in wheels["files"]]
-print("to install:", ", ".join(wheels["requirement"] for wheels in unmet) or "nothing")
+todo, files = list(ABOUT["required"]), {}
+while todo:
+    requirement = todo.pop()
+    name = Requirement(requirement).name.lower().replace("_", "-")
+    if name in files or is_met(requirement):
+        continue
+    package = ABOUT["packages"].get(name)
+    if package is None:
+        print("look: the image lacks", requirement, "and the bundle has no wheel of it")
+        continue
+    files[name] = str(BUNDLE / "wheels" / package["file"])
+    todo += package["requires"]  # what is already there in a version that will do stays as it is
+print("to install:", ", ".join(sorted(files)) or "nothing")
 if files:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files.values()]
     subprocess.run(command, check=True)
-'''
+"""
 PREDICT = """command = [sys.executable, str(BUNDLE / "src" / "predict.py"), "--competition", ABOUT["competition"]]
 command += ["--from", str(BUNDLE / ABOUT["record"]), "--input", str(TEST), "--models", str(INPUT)]
 command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"]), "--precision", "auto"]

@@ -51,9 +51,9 @@ def _accepted(what: str, answer: dict) -> dict:
 
 def _wait_until_ready(client: KaggleClient, ref: str, show: Callable[[str], None], pause: float) -> None:
     started = time.monotonic()
-    while (status := client.dataset_status(ref).rsplit(".", 1)[-1].lower()) != "ready":
+    while (status := client.dataset_status(ref)) != "ready":
         waited = time.monotonic() - started
-        if status == "error" or waited > 60 * READY_MINUTES:
+        if status in ("failed", "deleted") or waited > 60 * READY_MINUTES:
             raise ValueError(
                 f"dataset {ref} is {status or 'unknown'} after {waited:.0f} s; the notebook was not pushed"
             )

@@ -1,0 +1,59 @@
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from bundling.wheels import IN_THE_IMAGE, Package, choose_packages, choose_required, download_wheel
+
+REQUIREMENTS = (Path(__file__).resolve().parents[2] / "requirements.txt").read_text()
+
+
+def test_what_the_image_has_is_not_carried():
+    required = [Requirement(each) for each in choose_required(REQUIREMENTS, needs_bitsandbytes=False)]
+    names = {each.name for each in required}
+    assert {"peft", "iterative-stratification", "jsonargparse", "transformers"} <= names
+    assert not names & {"torch", "numpy", "kaggle", "bitsandbytes"}
+    assert "bitsandbytes" in " ".join(choose_required(REQUIREMENTS, needs_bitsandbytes=True))
+    assert next(each for each in required if each.name == "peft").specifier.contains(version("peft"))
+
+
+def test_packages_are_closed_under_what_they_need():
+    """Everything that a carried package asks for is carried in a version that will do, or is in the image."""
+    packages = choose_packages(choose_required(REQUIREMENTS, needs_bitsandbytes=False))
+    assert packages["peft"].pin == f"peft=={version('peft')}" and "tokenizers" in packages
+    for package in packages.values():
+        for requirement in map(Requirement, package.requires):
+            name = requirement.name.lower().replace("_", "-")
+            assert name not in IN_THE_IMAGE
+            assert requirement.specifier.contains(packages[name].pin.split("==")[1], prereleases=True)
+
+
+def test_a_package_that_is_not_installed_here_is_not_promised():
+    assert choose_packages(["no-such-package-here>=1"]) == {}
+
+
+@pytest.mark.parametrize(
+    "outcome, said",
+    [
+        ("whole", ""),
+        ("refused", "peft==1: No matching distribution found"),
+        ("nothing", "peft==1: pip fetched nothing"),
+        ("late", "peft==1: no answer in 300 s"),
+    ],
+)
+def test_what_pip_does_is_noted(tmp_path, monkeypatch, outcome, said):
+    def pip(command, **_):
+        assert command[-1] == "peft==1" and "--no-deps" in command and "--only-binary=:all:" in command
+        if outcome == "late":
+            raise subprocess.TimeoutExpired(command, 300)
+        if outcome == "whole":
+            (tmp_path / "wheels" / "peft-1-py3-none-any.whl").touch()
+        error = "looking\nNo matching distribution found" if outcome == "refused" else ""
+        return subprocess.CompletedProcess(command, int(outcome == "refused"), "", error)
+
+    monkeypatch.setattr("bundling.wheels.subprocess.run", pip)
+    package = Package("peft", "peft==1", ())
+    assert download_wheel(package, tmp_path / "wheels") == said
+    assert package.file == ("peft-1-py3-none-any.whl" if outcome == "whole" else "")
