@@ -37,6 +37,7 @@ def main() -> None:
     if not source.is_file():
         sys.exit(f"{source} is missing. Run: python bench/blend_small.py")
     results = json.loads(source.read_text(encoding="utf-8"))
+    results = {n_rows: results[n_rows] for n_rows in sorted(results, key=int)}
     size = (max(7.0, 3.6 * len(results)), 3.6)
     figure, axes = plt.subplots(1, len(results), figsize=size, sharey=True, squeeze=False)
     for axis, (n_rows, draws) in zip(axes[0], results.items(), strict=True):
