@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,22 @@ TRAIN = ["src/train.py", "--competition", "toy", "--run", "tiny", "--fold", "0"]
 TWO = ["--multi_gpu", "--num_processes", "2", "--main_process_port"]
 
 
-def launch(*arguments):
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    command = [ACCELERATE, "launch", *arguments]
-    return subprocess.Popen(command, env=env, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def launch():
+    """Starts `accelerate launch`; whatever a failed test leaves running is ended after it."""
+    groups = []
+
+    def start(*arguments):
+        env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+        command, pipes = [ACCELERATE, "launch", *arguments], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=env, cwd=PROJECT, text=True, start_new_session=True, **pipes)
+        groups.append(process.pid)
+        return process
+
+    yield start
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def wait_for_a_save(places, process, name="tiny"):
@@ -35,7 +48,7 @@ def children(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_the_end_of_the_launcher_is_the_trainings_too(places, toy_competition, number):
+def test_the_end_of_the_launcher_is_the_trainings_too(places, toy_competition, launch, number):
     """Its output ends only with the training, which holds the pipe's other end."""
     process = launch(*TRAIN, "--training.epochs", "300")
     wait_for_a_save(places, process)
@@ -44,7 +57,7 @@ def test_the_end_of_the_launcher_is_the_trainings_too(places, toy_competition, n
     assert process.returncode != 0 and "stopped by signal 15, saved; the same command goes on from here" in output
 
 
-def test_two_processes_stop_at_the_same_step(places, toy_competition):
+def test_two_processes_stop_at_the_same_step(places, toy_competition, launch):
     command = [*TWO, "29551", *TRAIN, "--training.epochs", "300"]
     process = launch(*command)
     wait_for_a_save(places, process)
@@ -62,7 +75,7 @@ def test_two_processes_stop_at_the_same_step(places, toy_competition):
     assert "goes on from epoch" in seen[-1], "".join(seen)
 
 
-def test_a_process_that_dies_takes_the_launch_with_it(places, toy_competition):
+def test_a_process_that_dies_takes_the_launch_with_it(places, toy_competition, launch):
     process = launch(*TWO, "29553", *TRAIN, "--training.epochs", "300")
     wait_for_a_save(places, process)
     victim = children(process.pid)[np.random.default_rng().integers(2)]
