@@ -72,7 +72,7 @@ def check_label_counts(labels: np.ndarray, names: Sequence[str], n_folds: int, p
                 f"{fits}merge it into another label in the files and labels.names, or add rows that carry it"
             )
         elif positives == len(labels):
-            problems.add(f"label {name!r} is positive in all {positives} rows: there is nothing to tell apart")
+            problems.add(f"label {name!r} is positive in all {positives} rows: nothing to tell apart, take it out")
 
 
 def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_file: str, problems: Problems) -> None:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from scoring.metrics import METRICS
 
+LONGEST_NAME = 255
+"""Characters that filesystems allow the name of a file."""
+
 
 @dataclass(frozen=True)
 class FilesSettings:
@@ -151,7 +154,13 @@ def _file_conflicts(settings: CompetitionSettings):
         yield f"files.instructions are of files had by_hand; files.source is {settings.files.source}"
     for name in ("train", "test", "sample_submission"):
         given = getattr(settings.files, name)
-        if not given or "\0" in given or Path(given).is_absolute() or ".." in Path(given).parts:
+        if (
+            not given
+            or len(given) > LONGEST_NAME
+            or "\0" in given
+            or Path(given).is_absolute()
+            or ".." in Path(given).parts
+        ):
             yield f"files.{name} is {given[:80]!r}; expected the name of a file inside data/<competition>/"
     for name, separator in (
         ("files.separator", settings.files.separator),
