@@ -110,7 +110,7 @@ case "${1:-}" in
 test)
     shift
     setup
-    exec .venv/bin/python -m pytest "$@"
+    exec .venv/bin/python -m pytest -n auto --dist worksteal "$@"
     ;;
 setup)
     setup
