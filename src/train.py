@@ -31,6 +31,7 @@ from settings.loading import Job, default_settings_of, guard, open_job, settings
 def add_flags(parser) -> None:
     parser.add_argument("--fold", nargs="+", default=["all"], help="one or several of 0..n_folds-1, or `all`")
     parser.add_argument("--overwrite", action="store_true", help="train anew what is there")
+    parser.add_argument("--profile", action="store_true", help="only say where the time of the first fold goes")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,15 +40,15 @@ def main(argv: list[str] | None = None) -> None:
     job = open_job("train.py", argv, add_flags, with_run=True)
     tables, folds = prepare(job)
     wanted = parse_folds(job.own.fold, folds.n_folds)
+    if job.own.profile:
+        profile_one(job, load_learner(job, tables), wanted[0], folds, is_first)
+        return
     todo = choose_folds(job, wanted, folds, tables, is_first)
     if is_first:
         show_plan(job, wanted, todo)
     if not todo:
         return
-    texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
-    cache_dir = job.places.tokens(job.competition_name)
-    corpus = Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir)
-    learner = build_learner(job.run, corpus)
+    learner = load_learner(job, tables)
     if is_first or learner.uses_all_processes:
         for fold in todo:
             train_one(job, learner, fold, folds, tables, is_first)
@@ -61,6 +62,13 @@ def prepare(job: Job) -> tuple[Tables, Folds]:
             print(line)
     tables = load_tables(job.competition, data_dir)
     return tables, ensure_folds(job.places, job.competition_name, job.competition, tables, draw_folds)
+
+
+def load_learner(job: Job, tables: Tables):
+    """The run's learner over the competition's texts, cleaned as the run says."""
+    texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
+    cache_dir = job.places.tokens(job.competition_name)
+    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir))
 
 
 def parse_folds(given: list[str], n_folds: int) -> list[int]:
@@ -101,6 +109,20 @@ def show_plan(job: Job, wanted: list[int], todo: list[int]) -> None:
         print(f"already trained: fold {', '.join(map(str, skipped))} (--overwrite trains anew)")
     if todo:
         print(f"to train: fold {', '.join(map(str, todo))}", flush=True)
+
+
+def profile_one(job: Job, learner, fold: int, folds: Folds, is_first: bool) -> None:
+    """Show where the time of a fold would go. Raises ValueError: the run's learner takes no steps."""
+    if not learner.uses_all_processes:
+        raise ValueError(f"--profile: a {job.run.learner} run takes no training steps; name an encoder or a decoder")
+    from learners.profiling import profile_fold  # imports torch, which other runs do without
+
+    folder = job.places.checkpoints(job.competition_name, job.run_name) / "profile"
+    heldout = np.flatnonzero(folds.fold == fold)
+    shares = profile_fold(learner, FoldRows(fold, np.flatnonzero(folds.fold != fold), heldout, folder), folder)
+    if is_first:
+        print(f"{shares.table()}\nexpected: {shares.fold_seconds / 3600:.2f} h a fold, ", end="")
+        print(f"{folds.n_folds * shares.fold_seconds / 3600:.2f} h for {folds.n_folds} folds; trace: {folder}")
 
 
 def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:

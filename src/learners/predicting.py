@@ -6,7 +6,7 @@ import torch
 from learners.batches import NO_ROW, plan_prediction
 from learners.tokens import Tokens
 
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
 
 
 def predict_logits(

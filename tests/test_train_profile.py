@@ -1,0 +1,21 @@
+import pytest
+
+import train
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+def test_profile_shows_the_shares_and_trains_nothing(places, toy_competition, capsys):
+    small = ["--training.global_batch_size", "2", "--training.micro_batch_size", "2"]
+    train.main(["--competition", "toy", "--run", "tiny", "--profile", *small])
+    shown = capsys.readouterr().out
+    assert "| backward |" in shown and "h for 3 folds" in shown
+    assert not list(places.oof("toy").rglob("*.npz"))
+    assert (places.checkpoints("toy", "tiny") / "profile" / "trace.json.gz").exists()
+    assert len(list(places.tokens("toy").glob("*.npy"))) == 2
+
+
+def test_profile_of_a_learner_without_steps_is_refused(places, toy_competition):
+    (places.configs / "runs" / "words.yaml").write_text("learner: tfidf\n")
+    with pytest.raises(ValueError, match="takes no training steps"):
+        train.main(["--competition", "toy", "--run", "words", "--profile"])
