@@ -99,8 +99,8 @@ def test_two_steps_move_what_is_trained_and_only_that_is_saved(run, tmp_path, ad
         fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
     moved = {name for name, value in fold.model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == trained and {"head.weight", "head.bias"} < trained
-    fold._save(CHECKPOINT)
-    tensors, _ = load_checkpoint(fold.rows.checkpoint_dir / CHECKPOINT, fold.identity)
+    fold._save()
+    tensors, _ = load_checkpoint(fold.rows.checkpoint_dir / CHECKPOINT, learner.identity(fold.rows))
     assert {name.removeprefix("model.") for name in tensors if name.startswith("model.")} == trained
 
 
