@@ -1,0 +1,77 @@
+"""Models for bench/train_speed.py: the real MiniLM, and random weights of the real sizes that need a GPU."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, Qwen2Config, RobertaConfig
+
+from learners.pretrained import find_weights
+from settings.loading import settings_of
+from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+MODELS = {
+    "minilm": ("encoder", None),
+    "roberta-base": (
+        "encoder",
+        lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5),
+    ),
+    "deberta-v3-large": (
+        "encoder",
+        lambda: DebertaV2Config(
+            vocab_size=128100,
+            hidden_size=1024,
+            num_hidden_layers=24,
+            num_attention_heads=16,
+            intermediate_size=4096,
+            type_vocab_size=0,
+            layer_norm_eps=1e-7,
+            relative_attention=True,
+            position_buckets=256,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type=["p2c", "c2p"],
+            position_biased_input=False,
+            max_relative_positions=-1,
+        ),
+    ),
+    "qwen2.5-1.5b": (
+        "decoder",
+        lambda: Qwen2Config(
+            vocab_size=151936,
+            hidden_size=1536,
+            intermediate_size=8960,
+            num_hidden_layers=28,
+            num_attention_heads=12,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            tie_word_embeddings=True,
+        ),
+    ),
+}
+"""Name -> learner, and the configuration its publishers gave it; the words are MiniLM's, so ids stay below 30,522."""
+
+
+def save_model(name: str, folder: Path) -> str:
+    """Save random weights of a real configuration, and MiniLM's tokenizer beside them; returns the folder."""
+    learner, configure = MODELS[name]
+    torch.manual_seed(0)
+    made = (AutoModelForCausalLM if learner == "decoder" else AutoModel).from_config(configure())
+    made.to(torch.bfloat16 if learner == "decoder" else torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(find_weights(MINILM, "main")[0], local_files_only=True).save_pretrained(folder)
+    return str(folder)
+
+
+def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int) -> None:
+    """The run's settings as JSON, for every side alike."""
+    learner, _ = MODELS[name]
+    rates = OptimizerSettings(lr=1.5e-4, head_lr=1e-3) if name == "minilm" else OptimizerSettings(lr=2e-5)
+    run = RunSettings(
+        learner,
+        model=ModelSettings(name=folder or MINILM),
+        training=TrainingSettings(epochs=epochs, global_batch_size=batch, micro_batch_size=batch),
+        optimizer=rates,
+    )
+    path.write_text(json.dumps(settings_of(run)), encoding="utf-8")
