@@ -26,7 +26,7 @@ from scoring.decoders import Task
 from scoring.outcome import describe_blend
 from scoring.parallel import give_back_freed_memory
 from scoring.recipe import Recipe, recipe_from_record
-from scoring.runs import Runs, TestScores
+from scoring.runs import Runs, TestScores, deal_parts
 from scoring.scores import Scores
 from scoring.summary import outcome_lines, seed_lines, shift_lines, table_lines
 from settings.loading import Job, guard, open_job
@@ -97,7 +97,9 @@ def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: 
 def gather_runs(predictions: list[RunPredictions], folds: Folds, tables: Tables, task: Task) -> Runs:
     """The runs' held-out scores side by side."""
     scores = Scores([task.to_scores(run.oof, run.kind) for run in predictions])
-    return Runs(tuple(run.name for run in predictions), scores, tables.labels, folds.fold, folds.group)
+    return Runs(
+        tuple(run.name for run in predictions), scores, tables.labels, deal_parts(folds.fold, folds.group), folds.group
+    )
 
 
 def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:

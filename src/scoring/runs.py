@@ -13,6 +13,26 @@ MAX_FIT_ROWS = 50_000
 """Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
 
 
+def deal_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The parts that cross-fitting leaves out, int64 (N,): the folds, or halves of them where there are only two.
+
+    What is tuned for part k is tuned on parts predicted without k and without themselves, so there must be a third.
+
+    Raises: ValueError: fewer than three groups of rows that may be parted.
+    """
+    if fold.max() > 1:
+        return fold
+    names, member = np.unique(group, return_inverse=True)
+    if len(names) < 3:
+        raise ValueError(f"the training file: {len(names)} distinct texts; a blend needs three or more to be scored on")
+    in_fold = np.zeros(len(names), np.int64)
+    in_fold[member] = fold
+    rank = np.empty(len(names), np.int64)  # a group's number within its fold
+    for k in (0, 1):
+        rank[in_fold == k] = np.arange((in_fold == k).sum())
+    return np.unique(2 * fold + rank[member] % 2, return_inverse=True)[1]
+
+
 @dataclass(frozen=True)
 class TestScores(Sequence):
     """A run's scores of the test rows, one fold's model at a time."""
@@ -39,7 +59,7 @@ class Runs:
     labels: np.ndarray
     """bool (N, L)."""
     fold: np.ndarray
-    """int64 (N,): the folds the runs were trained on."""
+    """int64 (N,): the folds the runs were trained on, or `deal_parts` of them."""
     group: np.ndarray
     """int64 (N,): rows that must not be parted."""
 

@@ -184,6 +184,7 @@ def _parse_object(parser, values, path):
         return parser.parse_object(values)
     except ArgumentError as error:
         said = str(error).replace("the following arguments are required:", "must be set, as they have no default:")
+        said += "" if "xpected" in said or "must be" in said else "; expected a value as src/train.py --help says"
         raise ValueError(f"{path}: {said}") from error
 
 

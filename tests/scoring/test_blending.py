@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_up import make_runs
@@ -9,6 +11,7 @@ from scoring.crossfit import CrossFit, pack_answer
 from scoring.decoders import Task, decide
 from scoring.metrics import METRICS
 from scoring.outcome import describe_blend
+from scoring.runs import deal_parts
 
 
 def candidate(task, name, labels, answer, buckets, is_single=False):
@@ -18,6 +21,25 @@ def candidate(task, name, labels, answer, buckets, is_single=False):
 
 def noisy(labels, share, seed):
     return labels ^ (np.random.default_rng(seed).random(labels.shape) < share)
+
+
+def test_two_folds_are_halved_so_that_something_is_left_to_tune_on():
+    fold, group = np.array([0, 1, 0, 0, 1, 1, 0]), np.array([7, 3, 7, 5, 3, 9, 1])
+    part = deal_parts(fold, group)
+    assert sorted(set(part.tolist())) == [0, 1, 2, 3]
+    assert all(len(set(part[group == name].tolist())) == 1 for name in set(group.tolist()))
+    assert all(len(set(fold[part == k].tolist())) == 1 for k in range(4))
+    assert deal_parts(np.array([0, 1, 2]), np.arange(3)).tolist() == [0, 1, 2]
+    assert sorted(set(deal_parts(np.array([0, 1, 0]), np.arange(3)).tolist())) == [0, 1, 2]
+    with pytest.raises(ValueError, match="2 distinct texts; a blend needs three"):
+        deal_parts(np.array([0, 0, 1]), np.array([4, 4, 2]))
+
+
+def test_runs_of_two_folds_blend():
+    runs = make_runs(n_rows=40)
+    halved = replace(runs, fold=deal_parts(runs.fold % 2, runs.group))
+    blend = make_blend(Task("macro_f1"), halved)
+    assert np.isfinite(blend.oof_probs).all() and all(np.isfinite(each.score) for each in blend.candidates)
 
 
 @pytest.mark.parametrize(
