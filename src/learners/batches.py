@@ -12,9 +12,7 @@ NO_ROW = -1
 """Stands in a prediction batch where a process has fewer rows than another; dropped after gathering."""
 
 
-def plan_epoch(
-    rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, seeds: Sequence[int]
-) -> list[np.ndarray]:
+def plan_epoch(rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, seeds: Sequence[int]) -> list[np.ndarray]:
     """Split an epoch into the rows of its optimiser steps.
 
     Args:   rows: int64 (n,), the fold's training rows.   lengths: int64 (n_texts,), tokens a text.
