@@ -7,6 +7,7 @@ from ledger.files import sha256_bytes, write_atomically
 
 SEAL = "record_sha256"
 """The key of a record that holds the hash of all its other keys."""
+CURE = "Restore it, or make anew what it describes, with --overwrite"
 
 
 def write_record(path: Path, record: dict) -> None:
@@ -31,9 +32,9 @@ def read_record(path: Path) -> dict:
     record = _read_json(path)
     seal = record.pop(SEAL, None)
     if seal is None:
-        raise ValueError(f"{path}: no {SEAL}, so written by another program or an older version")
+        raise ValueError(f"{path}: no {SEAL}, so written by another program or an older version. {CURE}")
     if seal != _seal(record):
-        raise ValueError(f"{path}: changed or damaged since it was written (its {SEAL} is of other contents)")
+        raise ValueError(f"{path}: changed or damaged since it was written (its {SEAL} is of other contents). {CURE}")
     return record
 
 
@@ -46,7 +47,9 @@ def _read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_bytes().decode(), object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}); cut off or not written by this project") from None
+        raise ValueError(
+            f"{path}: not readable as JSON ({error}); cut off or not written by this project. {CURE}"
+        ) from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: holds a JSON {type(value).__name__}; expected an object")
     return value

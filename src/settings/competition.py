@@ -170,7 +170,7 @@ def _file_conflicts(settings: CompetitionSettings):
             yield f'{name} is {separator!r}; expected one character, a tab as "\\t"'
     try:
         "a".encode(settings.files.encoding)
-    except LookupError:
+    except (LookupError, UnicodeError):
         yield f"files.encoding {settings.files.encoding!r} is no text encoding of Python; utf-8, utf-8-sig, utf-16, ..."
 
 

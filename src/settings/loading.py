@@ -10,6 +10,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from settings.competition import CompetitionSettings
+from settings.hiding import hide_keys
 from settings.places import Places, find_places
 from settings.run import READ_BY, RunSettings
 from settings.strict import check_name, nearest, parse_yaml, refuse_unknown_keys
@@ -135,8 +136,8 @@ def guard(main: Callable[[], None]) -> int:
         main()
     except (ValueError, OSError) as error:
         if os.environ.get("FOLDBLEND_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+            print(hide_keys(traceback.format_exc()), file=sys.stderr)
+        print(f"error: {hide_keys(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,0 +1,250 @@
+"""Breaks a competition's files and YAML in ways drawn from a seed: a right submission or a right message, nothing else.
+
+    python bench/fuzz.py --inputs 10000
+
+Each input goes through the doors, in this process: folds, a TF-IDF run or predictions dropped in, the blend. What comes
+out is either a submission, which is compared with the sample submission by other code than the project's, or one error
+message that names the file and says what was expected, with exit status 2. `--only 17` runs one input and shows it.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests" / "faults")]
+os.environ["FOLDBLEND_THREADS"] = "1"
+
+from broken_files import break_files  # noqa: E402
+from broken_settings import break_settings  # noqa: E402
+from made_up_files import make_competition  # noqa: E402
+from yaml import safe_dump  # noqa: E402
+
+import blend  # noqa: E402
+import make_folds  # noqa: E402
+import train  # noqa: E402
+from competition.tables import load_tables  # noqa: E402
+from ledger import provenance  # noqa: E402
+from settings import loading  # noqa: E402
+from settings.loading import guard  # noqa: E402
+
+NAMES_A_FILE = re.compile(
+    r"train\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"
+    r"the training file|the submission, not yet written"
+)
+SAYS_A_CURE = re.compile(
+    r"expected|Expected|[Ss]et |[Rr]un:? |did you mean|merge|must |neede?[ds]?\b|expects|take it out|not there|stands |"
+    r"get it again|is (empty|missing)|blend other runs|are missing|never closes|not in |ower n_folds|the header has|"
+    r"Mend it|is for |is read only|no id has|are of files had|could be read two ways|no text encoding|use accuracy"
+)
+LIMIT_SECONDS = 60
+"""No input may take longer."""
+TFIDF = "learner: tfidf\ntfidf: {word_ngrams: [1, 1], char_ngrams: [0, 0], min_rows: 1}\n"
+
+
+class TooSlow(BaseException):
+    """Not an Exception, so that no door takes it for an error of the files."""
+
+
+@dataclass
+class Outcome:
+    """What became of one input."""
+
+    number: int
+    verdict: str
+    """`submission`, `error`, or what is wrong."""
+    broken: str
+    """What was done to the files."""
+    shown: str
+    """The error message, or the traceback."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, default=None, help="this input alone, shown in full")
+    flags = parser.parse_args()
+    started, verdicts = time.monotonic(), Counter()
+    numbers = range(flags.inputs) if flags.only is None else [flags.only]
+    for outcome in fuzz(flags.seed, numbers):
+        verdicts[outcome.verdict] += 1
+        if outcome.verdict not in ("submission", "error") or flags.only is not None:
+            print(f"input {outcome.number}, {outcome.broken}: {outcome.verdict}\n{outcome.shown}", flush=True)
+    for verdict, count in verdicts.most_common():
+        print(f"{verdict:40} {count:6}")
+    print(f"{verdicts.total()} inputs, {time.monotonic() - started:.0f} s")
+
+
+def fuzz(seed: int, numbers):
+    """Yield the outcome of each input."""
+    save_time()
+    signal.signal(signal.SIGALRM, _too_slow)
+    for number in numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            yield try_one(Path(folder), number, random.Random(f"{seed} {number}"))
+
+
+def save_time() -> None:
+    """What is the same for every input and costs more than the rest: git's answer, parsers of flags, defaults."""
+    for module, name, key in (
+        (provenance, "_commit", lambda code: ""),
+        (loading, "_build_parser", lambda door, *_: door),
+        (loading, "load_defaults", lambda places: ""),
+    ):
+        setattr(module, name, remembering(getattr(module, name), key))
+    make_folds.load_tables = load_and_keep
+
+
+seen = {}
+"""Settings and tables of the input at hand, as make_folds.py read them."""
+
+
+def load_and_keep(competition, data_dir):
+    seen.update(settings=competition, tables=load_tables(competition, data_dir))
+    return seen["tables"]
+
+
+def remembering(function, key):
+    known = {}
+
+    def remembered(*arguments):
+        at = key(*arguments)
+        if at not in known:
+            known[at] = function(*arguments)
+        return known[at]
+
+    return remembered
+
+
+def _too_slow(*_):
+    raise TooSlow
+
+
+def try_one(root: Path, number: int, rng: random.Random) -> Outcome:
+    broken = write_input(root, rng)
+    os.environ["FOLDBLEND_ROOT"] = str(root)
+    drop_in = rng.random() < 0.8
+    out, err = io.StringIO(), io.StringIO()
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = run_doors(root, drop_in)
+        problem = judge(root, status, out.getvalue(), err.getvalue())
+        verdict = problem or ("submission" if status == 0 else "error")
+    except (Exception, TooSlow, SystemExit) as error:
+        verdict = f"traceback: {type(error).__name__}"
+        err.write(traceback.format_exc())
+    finally:
+        signal.alarm(0)
+    return Outcome(number, verdict, broken, err.getvalue()[-3000:])
+
+
+def write_input(root: Path, rng: random.Random) -> str:
+    """Write one broken competition; what was done to it."""
+    made = make_competition(rng)
+    settings, in_settings = safe_dump(made.settings, allow_unicode=True).encode(), ""
+    if rng.random() < 0.35:
+        settings, in_settings = break_settings(rng, made)
+    in_files = break_files(rng, made, rng.choice([0, 1, 1, 1, 2]) if not in_settings else rng.choice([0, 0, 1]))
+    data, configs = root / "data" / "fuzz", root / "configs"
+    for folder in (data, configs / "competitions", configs / "runs"):
+        folder.mkdir(parents=True)
+    for name, content in made.encode().items():
+        if content is not None:
+            (data / name).write_bytes(content)
+    (configs / "competitions" / "fuzz.yaml").write_bytes(settings)
+    (configs / "runs" / "words.yaml").write_text(TFIDF)
+    (configs / "default.yaml").write_text("competition: fuzz\nrun: words\nruns: [words]\n")
+    return ", ".join([*in_files, *([in_settings] if in_settings else [])]) or "nothing"
+
+
+def run_doors(root: Path, drop_in: bool) -> int:
+    """Folds, predictions, blend, as far as they go; the exit status of the last door."""
+    if status := guard(lambda: make_folds.main([])):
+        return status
+    if drop_in:
+        predict(root)
+    elif status := guard(lambda: train.main([])):
+        return status
+    return guard(lambda: blend.main([]))
+
+
+def predict(root: Path) -> None:
+    """Drop one or two runs in that know nothing, for whatever rows and labels the project says there are."""
+    rng = random.Random(len(seen["tables"].train_ids))
+    for run in rng.choice([["elsewhere"], ["elsewhere", "nowhere"]]):
+        drop_run(root / "oof" / "fuzz" / run, seen["tables"], rng)
+
+
+def drop_run(folder: Path, tables, rng: random.Random) -> None:
+    folder.mkdir(parents=True)
+    for name, ids in (("oof.csv", tables.train_ids), ("test.csv", tables.test_ids)):
+        with open(folder / name, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["the id", *tables.label_names])
+            writer.writerows([key, *(f"{rng.random():.4f}" for _ in tables.label_names)] for key in ids.tolist())
+
+
+def judge(root: Path, status: int, out: str, err: str) -> str:
+    """What is wrong with what came out; empty where nothing is."""
+    csvs = sorted((root / "submissions").rglob("*.csv"))
+    if "Traceback" in out + err or (root / "hacked").exists() or Path("hacked").exists():
+        return "traceback printed or code run"
+    if status == 0:
+        if len(csvs) != 1:
+            return f"exit 0 and {len(csvs)} submissions"
+        return compare(csvs[0], root) if not err else "exit 0 and words on stderr"
+    if status != 2 or csvs:
+        return f"exit {status} and {len(csvs)} submissions"
+    if not err.startswith("error: ") or "\nerror: " in err:
+        return "stderr is not one error"
+    if not NAMES_A_FILE.search(err):
+        return "no file is named"
+    return "" if SAYS_A_CURE.search(err) else "no cure is named"
+
+
+def compare(path: Path, root: Path) -> str:
+    """Whether the submission has the sample's ids, columns and order, and legal values; the csv module alone reads."""
+    settings = seen["settings"]
+    separator = settings.submission.separator
+    sample = (root / "data" / "fuzz" / settings.files.sample_submission).read_bytes().decode(settings.files.encoding)
+    wanted, rows = (list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) for text in
+                    (sample, path.read_bytes().decode("utf-8")))  # fmt: skip
+    while wanted and not wanted[-1]:
+        wanted.pop()
+    if rows[:1] != wanted[:1] or any(len(row) != len(rows[0]) for row in rows):
+        return "wrong CSV: other columns than the sample submission"
+    key = rows[0].index(settings.id_column)
+    if [row[key] for row in rows] != [row[key] for row in wanted]:
+        return "wrong CSV: other ids than the sample submission"
+    cells = [cell for row in rows[1:] for k, cell in enumerate(row) if k != key]
+    return "" if all(is_legal(cell, settings) for cell in cells) else "wrong CSV: an illegal value"
+
+
+def is_legal(cell: str, settings) -> bool:
+    form = settings.submission.form
+    if form == "columns":
+        return cell in ("0", "1", "0.0", "1.0")
+    if form == "probabilities":
+        return re.fullmatch(r"[01]?(\.\d+)?(\d\.\d+e-\d+)?", cell) is not None and 0 <= float(cell) <= 1
+    names = settings.labels.answered
+    known = set(names if settings.submission.values == "names" else map(str, range(len(names))))
+    said = [cell] if form == "class" else cell.split(settings.submission.delimiter) if cell else []
+    return set(said) <= known and len(set(said)) == len(said)
+
+
+if __name__ == "__main__":
+    main()

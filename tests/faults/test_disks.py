@@ -1,0 +1,95 @@
+"""Full and read-only disks, real ones where this user may mount: one clear error, and what was there is whole."""
+
+import pytest
+from small_job import snapshot
+
+from learners.checkpoints import CHECKPOINT, read_checkpoint
+from learners.progress import Progress
+
+FULL = "no space is left there. Free some and run the same command again"
+
+
+def test_a_full_disk_while_a_fold_is_written(places, words, door, disk):
+    small = disk(places.oof("toy"))
+    assert door("train", "--run", words, "--fold", "0")[0] == 0
+    before = snapshot(small.folder)
+    small.fill()
+    status, _, error = door("train", "--run", words, "--fold", "1")
+    assert status == 2 and FULL in error and "fold1.npz" in error and error.count("\n") == 1
+    assert snapshot(small.folder) == before and not list(small.folder.rglob("*.tmp"))
+    small.free()
+    assert door("train", "--run", words, "--fold", "all")[0] == 0
+    assert len(snapshot(small.folder)) == 6
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_full_disk_while_a_checkpoint_is_written(places, toy_competition, door, disk, monkeypatch):
+    """The save before is whole; with space again the fold ends as one that was never disturbed."""
+    flags = ["--fold", "0", "--training.epochs", "1"]
+    assert door("train", "--run", "tiny", "--name", "whole", *flags)[0] == 0
+    small = disk(places.checkpoints("toy", "tiny"))
+    steps, advance = [], Progress.advance
+
+    def counted(self, *args):
+        advance(self, *args)
+        steps.append(1)
+        if len(steps) == 4:
+            small.fill()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", counted)
+        status, _, error = door("train", "--run", "tiny", *flags)
+    assert status == 2 and "checkpoint.safetensors: cannot be saved" in error and "Free space" in error
+    folder = small.folder / "fold0"
+    assert read_checkpoint(folder / CHECKPOINT)[1].step == 3
+    assert [path.name for path in folder.iterdir()] == [CHECKPOINT]
+    small.free()
+    assert door("train", "--run", "tiny", *flags)[0] == 0
+    ours, whole = (places.oof("toy") / name / "fold0.npz" for name in ("tiny", "whole"))
+    assert ours.read_bytes() == whole.read_bytes()
+
+
+def test_a_full_disk_while_a_submission_is_written(places, words, door, disk):
+    small = disk(places.submissions("toy"))
+    assert door("train", "--run", words)[0] == 0 and door("blend")[0] == 0
+    before = snapshot(small.folder)
+    small.fill()
+    status, _, error = door("blend", "--seed", "1")
+    assert status == 2 and FULL in error and snapshot(small.folder) == before
+    small.free()
+    assert door("blend", "--seed", "1")[0] == 0 and len(snapshot(small.folder)) == 4
+
+
+@pytest.mark.parametrize(
+    "place, name, flags",
+    [
+        ("folds", "make_folds", []),
+        ("oof", "train", ["--run", "words"]),
+        ("submissions", "blend", []),
+    ],
+)
+def test_read_only_folders(places, words, door, disk, place, name, flags):
+    folder = places.root / place
+    disk(folder)
+    if name == "blend":
+        assert door("train", "--run", words)[0] == 0
+    disk(folder).make_read_only()
+    status, _, error = door(name, *flags)
+    assert status == 2 and str(folder) in error and "Make it writable" in error and error.count("\n") == 1
+    assert snapshot(folder) == {}
+
+
+def test_checkpoints_that_cannot_be_written(places, words, door, disk):
+    disk(places.root / "checkpoints").make_read_only()
+    status, _, error = door("train", "--run", words)
+    assert status == 2 and str(places.root / "checkpoints") in error and snapshot(places.oof("toy")) == {}
+
+
+def test_data_that_can_only_be_read_is_enough(places, words, door, disk):
+    """As a notebook's input folder is."""
+    files = snapshot(places.data("toy"))
+    small = disk(places.data("toy"))
+    for name, content in files.items():
+        (small.folder / name).write_bytes(content)
+    small.make_read_only()
+    assert [door("make_folds")[0], door("train", "--run", words)[0], door("blend")[0]] == [0, 0, 0]
