@@ -128,7 +128,7 @@ def settings_of(run: RunSettings) -> dict:
 
 
 def guard(main: Callable[[], None]) -> int:
-    """Run a door; an error of files or settings becomes one message on stderr and exit status 2.
+    """Run a door; an error of files or settings becomes one message on stderr and exit status 2, Ctrl-C 130.
 
     `FOLDBLEND_TRACEBACK=1` shows where it was raised.
     """
@@ -139,6 +139,9 @@ def guard(main: Callable[[], None]) -> int:
             print(hide_keys(traceback.format_exc()), file=sys.stderr)
         print(f"error: {hide_keys(str(error))}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is whole, and the same command goes on from there", file=sys.stderr)
+        return 130
     return 0
 
 

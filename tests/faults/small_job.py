@@ -165,7 +165,7 @@ def strays(root: Path) -> list[str]:
     """Hidden files and files of unfinished writing, but for the empty file that is a dead holder's lock."""
     everything = (path for folder in ("data", "folds", "oof", "checkpoints", "submissions") for path in
                   (root / folder).rglob("*"))  # fmt: skip
-    hidden = (path for path in everything if path.name[0] == "." or path.suffix == ".tmp")
+    hidden = (path for path in everything if path.is_file() and (path.name[0] == "." or path.suffix == ".tmp"))
     return sorted(str(path.relative_to(root)) for path in hidden if path.suffix != ".lock" or path.stat().st_size)
 
 

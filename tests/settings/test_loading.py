@@ -173,6 +173,14 @@ def test_names_that_leave_their_folder_are_refused(name):
         check_name(name, "the name")
 
 
+def test_ctrl_c_is_no_traceback(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert guard(interrupted) == 130
+    assert capsys.readouterr().err.startswith("stopped; what was finished is whole")
+
+
 def test_guard_prints_one_message_and_returns_2(capsys):
     def fail():
         raise ValueError("found x, expected y")
