@@ -21,7 +21,7 @@ MIN_ROWS = 5_000
 
 M_MMAP_THRESHOLD = -3
 """glibc's number of the setting, from malloc.h."""
-LARGE_BYTES = 2**22
+LARGE_BYTES = 2**21
 """From this size on an allocation gets pages of its own."""
 
 

@@ -7,6 +7,9 @@ import numpy as np
 
 from scoring.probs import sigmoid
 
+CHUNK_ROWS = 8_192
+"""Rows of the other labels' scores that are copied at a time."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -46,11 +49,16 @@ class Scores:
             squares, rest = features[:, n_runs + 1 : 2 * n_runs + 1], features[:, 2 * n_runs + 1 :]
             np.multiply(features[:, :n_runs], features[:, :n_runs], out=squares)
             squares /= np.float32(10)
-            (expected, highest), mean = (values[rows] for values in self.summary), self.mean[rows]
-            rest[:, 0] = expected
-            rest[:, 1] = np.where(mean[:, label] >= highest[:, 1], highest[:, 0], highest[:, 1])
-            rest[:, 2 : 2 + label], rest[:, 2 + label :] = mean[:, :label], mean[:, label + 1 :]
+            rows = np.arange(len(self.mean))[rows]
+            for start in range(0, len(rows), CHUNK_ROWS):
+                self._fill_others(label, rows[start : start + CHUNK_ROWS], rest[start : start + CHUNK_ROWS])
         return features
+
+    def _fill_others(self, label: int, rows: np.ndarray, rest: np.ndarray):
+        (expected, highest), mean = (values[rows] for values in self.summary), self.mean[rows]
+        rest[:, 0] = expected
+        rest[:, 1] = np.where(mean[:, label] >= highest[:, 1], highest[:, 0], highest[:, 1])
+        rest[:, 2 : 2 + label], rest[:, 2 + label :] = mean[:, :label], mean[:, label + 1 :]
 
     def without(self, run: int) -> "Scores":
         """The same rows without one run."""

@@ -30,7 +30,7 @@ def fit_logistic(
     Returns: float64 (F, S).
     Source:  Newton-Raphson (IRLS), each subset's step halved until its own loss does not rise.
     """
-    member = np.empty((len(labels), len(subsets)), np.float32)
+    member = np.empty((len(labels), len(subsets)), bool)
     for part, rows in enumerate(parts):
         member[rows] = subsets[:, part]
     if start is None and len(subsets) > 1:  # the fit on all rows is cheap alone and lies near all the others
@@ -42,7 +42,7 @@ def fit_logistic(
     coefs = prior.copy() if start is None else start.copy()
     probs, loss = sigmoid(features @ coefs.astype(np.float32)), None
     for _ in range(SHARED_STEPS if len(subsets) > 1 else MAX_STEPS):
-        slope = features.T @ ((probs - target) * member) + penalty * (coefs - prior)  # (F, S)
+        slope = _slope(features, probs - target, member) + penalty * (coefs - prior)  # (F, S)
         step = _newton_step(features, probs, parts, subsets, slope, penalty)
         gain = (slope * step).sum(axis=0)
         if gain.max() < TOLERANCE:
@@ -64,10 +64,17 @@ def _columns(values: np.ndarray, n_subsets: int) -> np.ndarray:
     return np.repeat(values[:, None], n_subsets, axis=1) if values.ndim == 1 else values
 
 
+def _slope(features, error, member):
+    """Gradient of each subset's log loss (F, S); uses up `error`."""
+    error *= member
+    return features.T @ error
+
+
 def _loss(probs, target, member, coefs, prior, penalty):
     """Each subset's penalised loss (S,)."""
-    right = np.maximum(np.abs(target - np.float32(1) + probs), np.float32(1e-12))  # of what did happen
-    loss = -np.einsum("ns,ns->s", np.log(right), member, dtype=np.float64)
+    right = probs + (target - np.float32(1))
+    np.maximum(np.abs(right, out=right), np.float32(1e-12), out=right)  # the probability of what did happen
+    loss = -np.einsum("ns,ns->s", np.log(right, out=right), member, dtype=np.float64)
     return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
 

@@ -74,7 +74,8 @@ def test_first_a_dataset_then_the_notebook_that_reads_it(kaggle, folders):
     push(*folders, "blend-1", shown.append, pause=0)
     assert sorted(one["fileName"] for one in kaggle.uploads.values()) == ["bundle.json", "src.zip"]
     assert kaggle.datasets[0]["slug"] == "toy-blend-1" and kaggle.datasets[0]["isPrivate"] is True
-    assert kaggle.asked.index("SaveKernel") > len(kaggle.asked) - 2 and "waiting for the dataset: not_yet_persisted" in shown
+    assert kaggle.asked.index("SaveKernel") > len(kaggle.asked) - 2
+    assert "waiting for the dataset: not_yet_persisted" in shown
     sent = kaggle.notebooks[0]
     assert sent["enableInternet"] is False and sent["datasetDataSources"] == ["u/toy-blend-1"]
     assert not any(KEY in line for line in shown)

@@ -46,7 +46,7 @@ def make_tokenizer(template=TEMPLATE, **special):
 
 
 def save_tiny_chat(folder, kind="qwen2"):
-    """A random Qwen2 or Llama of 2 layers x 32 and its tokenizer; wide enough for adapters on frozen weights to learn."""
+    """A random Qwen2 or Llama of 2 layers x 32 and its tokenizer; wide enough for adapters to learn on it."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     config_class, model_class = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}[

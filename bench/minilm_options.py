@@ -1,0 +1,139 @@
+"""bench/: which training options pay for MiniLM on GoEmotions, judged on held-out training rows over several seeds.
+
+    python bench/minilm_options.py --rows 8000 --heldout 4000 --epochs 2 --seeds 1 2 3 --options base ema fgm
+
+Only training rows are read: `--rows` of those outside fold 0 teach, `--heldout` of fold 0 judge. Macro-F1 has cut-offs
+tuned on one half of the judging rows and used on the other, both ways round; macro average precision has none. Every
+training is kept in bench/figures/minilm_options.json and not repeated.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "src"))
+
+from competition.tables import load_tables  # noqa: E402
+from learners.encoder import EncoderLearner  # noqa: E402
+from learners.interface import Corpus, FoldRows  # noqa: E402
+from ledger.files import write_atomically  # noqa: E402
+from ledger.folds import load_folds  # noqa: E402
+from scoring.metrics import macro_ap, macro_f1  # noqa: E402
+from scoring.probs import sigmoid  # noqa: E402
+from scoring.robust import tune_robust_thresholds  # noqa: E402
+from settings.loading import load_competition, load_run  # noqa: E402
+from settings.places import find_places  # noqa: E402
+
+RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
+OPTIONS = {
+    "base": {},
+    "lr 1e-4": {"optimizer": {"lr": 1e-4}},
+    "lr 2.5e-4": {"optimizer": {"lr": 2.5e-4}},
+    "head lr 3e-3": {"optimizer": {"head_lr": 3e-3}},
+    "3 epochs": {"training": {"epochs": 3}},
+    "4 epochs": {"training": {"epochs": 4}},
+    "batch 16": {"training": {"global_batch_size": 16}},
+    "cosine": {"optimizer": {"schedule": "cosine"}},
+    "layer decay 0.9": {"optimizer": {"layer_decay": 0.9}},
+    "ema 0.99": {"training": {"ema_decay": 0.99}},
+    "pos_weight 0.3": {"loss": {"pos_weight_power": 0.3}},
+    "pos_weight 0.5": {"loss": {"pos_weight_power": 0.5}},
+    "focal": {"loss": {"name": "focal"}},
+    "asymmetric": {"loss": {"name": "asymmetric", "asymmetric_gamma_negative": 2.0}},
+    "zlpr": {"loss": {"name": "zlpr"}},
+    "smoothing 0.02": {"loss": {"label_smoothing": 0.02}},
+    "head dropout 0.3": {"model": {"head_dropout": 0.3}},
+    "5 dropout samples": {"model": {"dropout_samples": 5}},
+    "attention pooling": {"model": {"pooling": "attention"}},
+    "token dropout 0.1": {"augmentation": {"token_dropout": 0.1}},
+    "mixing 0.2": {"augmentation": {"mix_probability": 0.2}},
+    "oversample rare": {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}},
+    "fgm 0.5": {"adversarial": {"name": "fgm", "epsilon": 0.5}},
+    "r-drop 0.5": {"loss": {"r_drop_alpha": 0.5}},
+}
+"""Changes to configs/runs/minilm.yaml by name."""
+
+
+def train(run, corpus: Corpus, rows: FoldRows) -> dict:
+    """Train once, judge on the held-out rows."""
+    started = time.monotonic()
+    logits = EncoderLearner(run, corpus).train_fold(rows).heldout
+    probs, labels = sigmoid(logits), corpus.labels[rows.heldout]
+    decisions, half = np.empty(labels.shape, bool), np.arange(len(labels)) % 2 == 0
+    for judged in (half, ~half):
+        decisions[judged] = probs[judged] >= tune_robust_thresholds(probs[~judged], labels[~judged])
+    scores = {"macro_f1": macro_f1(labels, decisions), "macro_ap": macro_ap(labels, probs)}
+    return {**scores, "seconds": time.monotonic() - started}
+
+
+def with_changes(run, changes: dict):
+    """The run with some settings of some groups changed."""
+    return replace(run, **{group: replace(getattr(run, group), **values) for group, values in changes.items()})
+
+
+def choose_rows(n_rows: int, n_heldout: int) -> tuple[Corpus, np.ndarray, np.ndarray]:
+    """The corpus and the rows that teach and that judge, drawn once; test rows are left out of the corpus."""
+    places = find_places()
+    competition = load_competition(places, "goemotions")
+    tables = load_tables(competition, places.data("goemotions"))
+    fold = load_folds(places, "goemotions", tables, competition).fold
+    rng = np.random.default_rng(0)
+    taught, judged = (rng.permutation(np.flatnonzero(part)) for part in (fold != 0, fold == 0))
+    corpus = Corpus((*tables.train_texts, "no test row"), tables.labels, tables.label_names, competition.task)
+    return corpus, np.sort(taught[:n_rows]), np.sort(judged[:n_heldout])
+
+
+def report(results: dict, prefix: str) -> None:
+    """Mean and standard deviation over seeds of each option, best first."""
+    table = {}
+    for key, value in results.items():
+        if key.startswith(prefix):
+            table.setdefault(key.removeprefix(prefix).rpartition(", seed ")[0], []).append(value)
+    order = sorted(table, key=lambda name: -np.mean([value["macro_f1"] for value in table[name]]))
+    print(f"{prefix}\n{'':20} {'macro-F1':>8} {'sd':>6} {'macro-AP':>9} {'sd':>6} {'seeds':>5} {'seconds':>8}")
+    for name in order:
+        f1, ap, seconds = (
+            np.array([value[key] for value in table[name]]) for key in ("macro_f1", "macro_ap", "seconds")
+        )
+        spread = [f"{part.std(ddof=1):.4f}" if len(part) > 1 else "" for part in (f1, ap)]
+        print(
+            f"{name:20} {f1.mean():8.4f} {spread[0]:>6} {ap.mean():9.4f} {spread[1]:>6}"
+            f" {len(f1):5} {seconds.mean():8.0f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--heldout", type=int, default=4000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--options", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
+    asked = parser.parse_args()
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
+    prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
+    base = load_run(find_places(), "minilm")
+    base = replace(base, training=replace(base.training, epochs=asked.epochs))
+    for seed in asked.seeds:
+        for option in asked.options:
+            key = f"{prefix}{option}, seed {seed}"
+            if key in results:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
+                run = with_changes(replace(base, seed=seed), OPTIONS[option])
+                results[key] = train(run, corpus, FoldRows(0, taught, judged, Path(folder)))
+            write_atomically(RESULTS, json.dumps(results, indent=0).encode())
+            print(key, {name: round(value, 4) for name, value in results[key].items()}, flush=True)
+    report(results, prefix)
+
+
+if __name__ == "__main__":
+    main()
