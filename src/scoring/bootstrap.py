@@ -55,7 +55,7 @@ class Additive:
     """One candidate's metric as sums over buckets of rows."""
 
     sums: np.ndarray
-    """float32 (G, S + 1), the last column the number of rows."""
+    """float32 or uint16 (G, S + 1), the last column the number of rows."""
     finish: Callable[[np.ndarray], np.ndarray]
     """Sums (B, S + 1) -> scores (B,); more is better."""
 
@@ -73,7 +73,8 @@ def resample(
     Source: each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
     """
     counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float32)
-    return np.stack([candidate.finish(counts @ candidate.sums[among]) for candidate in candidates], axis=1)
+    scores = (candidate.finish(counts @ candidate.sums[among].astype(np.float32)) for candidate in candidates)
+    return np.stack(list(scores), axis=1)
 
 
 def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Additive:
@@ -83,7 +84,9 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
     """
     metric = METRICS[task.metric]
     if task.metric in FROM_COUNTS:
-        return Additive(buckets.add_up(labels * answer, labels, answer), FROM_COUNTS[task.metric])
+        sums = buckets.add_up(labels * answer, labels, answer)
+        counts = labels.dtype == bool and len(labels) < 2**16  # then they fit; dozens of candidates are held
+        return Additive(sums.astype(np.uint16) if counts else sums, FROM_COUNTS[task.metric])
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
         finish = lambda sums: value + sums[:, 0] / np.maximum(sums[:, 1], 1)  # noqa: E731
