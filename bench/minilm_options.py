@@ -90,6 +90,10 @@ def choose_rows(n_rows: int, n_heldout: int) -> tuple[Corpus, np.ndarray, np.nda
     return corpus, np.sort(taught[:n_rows]), np.sort(judged[:n_heldout])
 
 
+def read_results() -> dict[str, dict]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+
+
 def report(results: dict, prefix: str) -> None:
     """Mean and standard deviation over seeds of each option, best first."""
     table = {}
@@ -117,7 +121,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--options", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
     asked = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
     prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
     base = load_run(find_places(), "minilm")
@@ -125,14 +128,15 @@ def main() -> None:
     for seed in asked.seeds:
         for option in asked.options:
             key = f"{prefix}{option}, seed {seed}"
-            if key in results:
+            if key in read_results():
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 run = with_changes(replace(base, seed=seed), OPTIONS[option])
-                results[key] = train(run, corpus, FoldRows(0, taught, judged, Path(folder)))
-            write_atomically(RESULTS, json.dumps(results, indent=0).encode())
-            print(key, {name: round(value, 4) for name, value in results[key].items()}, flush=True)
-    report(results, prefix)
+                result = train(run, corpus, FoldRows(0, taught, judged, Path(folder)))
+            # read again: a second process may have added its own
+            write_atomically(RESULTS, json.dumps(read_results() | {key: result}, indent=0).encode())
+            print(key, {name: round(value, 4) for name, value in result.items()}, flush=True)
+    report(read_results(), prefix)
 
 
 if __name__ == "__main__":
