@@ -28,15 +28,28 @@ def plan_epoch(rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, se
     return [steps[i] for i in rng.permutation(len(steps))]
 
 
-def split_step(rows: np.ndarray, n_processes: int, micro_batch_size: int) -> list[list[np.ndarray]]:
+def split_step(
+    rows: np.ndarray, lengths: np.ndarray, n_processes: int, most_rows: int, most_tokens: int | None = None
+) -> list[list[np.ndarray]]:
     """Cut one step's rows into micro-batches, each into one share a process.
 
-    Returns: [micro-batch][process] -> int64 rows, at most `micro_batch_size` each, sizes differing by at most one;
-    a share is empty only where the step has fewer rows than there are shares.
+    Args:    lengths: int64 (n_texts,), tokens a text.   most_rows: rows a share holds.
+             most_tokens: padded tokens a share holds, unless it is a single row; None is any number.
+    Returns: [micro-batch][process] -> int64 rows, sizes differing by at most one; a share is empty only where the step
+             has fewer rows than there are shares.
     """
-    n_micro = -(-len(rows) // (n_processes * micro_batch_size))
-    shares = np.array_split(rows, n_micro * n_processes)
-    return [shares[i * n_processes : (i + 1) * n_processes] for i in range(n_micro)]
+    n_micro = -(-len(rows) // (n_processes * most_rows))
+    while True:
+        shares = np.array_split(rows, n_micro * n_processes)
+        fits = most_tokens is None or max(padded_tokens(share, lengths) for share in shares) <= most_tokens
+        if fits or max(map(len, shares)) == 1:
+            return [shares[i * n_processes : (i + 1) * n_processes] for i in range(n_micro)]
+        n_micro += 1
+
+
+def padded_tokens(rows: np.ndarray, lengths: np.ndarray) -> int:
+    """Tokens of a batch of `rows`, int64 (B,), each as long as the longest of them."""
+    return len(rows) * int(lengths[rows].max()) if len(rows) else 0
 
 
 def plan_prediction(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, n_processes: int) -> list[np.ndarray]:

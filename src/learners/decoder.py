@@ -20,14 +20,13 @@ from learners.tokens import Tokens
 
 
 class DecoderClassifier(TextClassifier):
-    """The head of an encoder on a decoder's states, computed in float32 whatever the base computes in."""
+    """The head of an encoder on a decoder's states."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T), padded on the right. Returns float32 logits (B, L)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        states = states[:, -input_ids.shape[1] :].float()  # (B, T, H), without what was learned before the text
-        with torch.autocast(states.device.type, enabled=False):
-            return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask)
+        states = states[:, -input_ids.shape[1] :]  # (B, T, H), without what was learned before the text
+        return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask)
 
 
 class DecoderLearner(NeuralLearner):
@@ -53,7 +52,7 @@ class DecoderLearner(NeuralLearner):
 
         Raises: ValueError: the tokenizer makes tokens that the base has no embedding for.
         """
-        base = self.shared_base.adapt(seed, self.run.training.gradient_checkpointing)
+        base = self.shared_base.adapt(seed, self.run.training.gradient_checkpointing is True)
         n_embeddings = base.get_input_embeddings().num_embeddings
         highest = max(self.tokens.ids.max(), self.tokens.pad_id)
         if highest >= n_embeddings:

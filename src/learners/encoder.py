@@ -7,7 +7,7 @@ from torch import nn
 
 from learners.cpu_dropout import use_cpu_dropout
 from learners.interface import FoldRows
-from learners.model import build_bare_model, build_model, check_positions, checkpoint_layers
+from learners.model import build_bare_model, build_model, check_positions, recompute_layers
 from learners.neural import NeuralLearner
 from learners.placeholders import fit_embeddings
 
@@ -21,8 +21,8 @@ class EncoderLearner(NeuralLearner):
         n_labels = len(self.corpus.label_names)
         model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
         self._fit_texts(model)
-        if self.run.training.gradient_checkpointing:
-            checkpoint_layers(model.encoder)
+        if self.run.training.gradient_checkpointing is True:
+            recompute_layers(model)
         return model
 
     def build_trained_model(self) -> nn.Module:

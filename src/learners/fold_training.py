@@ -5,18 +5,18 @@ import time
 from contextlib import nullcontext
 
 import numpy as np
-import torch
 from accelerate.utils import broadcast_object_list
 
 from learners.adversarial import build_adversary
 from learners.augment import Augmentation
-from learners.batches import plan_epoch, split_step
+from learners.batches import plan_epoch
 from learners.checkpoints import restore_model
 from learners.collapse import CollapseGuard, update_mean
 from learners.devices import agree
 from learners.ema import WeightAverage
 from learners.fold_store import FoldStore
 from learners.gates import FrozenWatch, MovementWatch, check_class_weights
+from learners.gradients import StepGradients
 from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
@@ -45,7 +45,7 @@ class FoldTraining:
         name_layers(model)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         bare = self.accelerator.unwrap_model(self.model)
-        self.adversary = build_adversary(bare, learner.run.adversarial)
+        self.gradients = StepGradients(self, build_adversary(bare, learner.run.adversarial))
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
@@ -60,7 +60,7 @@ class FoldTraining:
         self.store = FoldStore(self.accelerator, *at)
         self.place = self.store.restore(self.selection)
         self.saved_at = time.monotonic()
-        self.window, self.step_loss = LossWindow(self.accelerator), torch.zeros((), device=self.accelerator.device)
+        self.window = LossWindow(self.accelerator)
         self.frozen = FrozenWatch(bare)
         starts_anew = self.place.epoch == self.place.step == 0
         self.movement = MovementWatch(bare) if starts_anew else None
@@ -124,12 +124,7 @@ class FoldTraining:
         factor = lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer)
         set_lr(self.optimizer, factor)
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
-        self._gather_gradients(rows, np.random.default_rng(seeds))
-        self.window.add(self.step_loss, rows)
-        if self.adversary is not None and self.adversary.acts_in(self.place.epoch):
-            with self.adversary.attack():
-                self._gather_gradients(rows, np.random.default_rng(seeds))  # the attacked loss is not the one to show
+        self.window.add(self.gradients.gather(rows, seeds, self.place.epoch), rows)
         max_norm = self.learner.run.optimizer.max_grad_norm
         if max_norm:
             clip_gradients(self.accelerator, self.optimizer, self.model, max_norm)
@@ -141,25 +136,6 @@ class FoldTraining:
             self.movement.after_step(self.accelerator.unwrap_model(self.model), self.optimizer, factor == 1)
         if (step + 1) % LOSS_EVERY_STEPS == 0:
             self._read_loss(step)
-
-    def _gather_gradients(self, rows: np.ndarray, rng: np.random.Generator) -> None:
-        """Add the gradients of one step's rows, over its micro-batches and all processes."""
-        self.step_loss = torch.zeros((), device=self.accelerator.device)
-        micro_batches = split_step(rows, self.accelerator.num_processes, self.training.micro_batch_size)
-        for shares in micro_batches[:-1]:
-            with self.accelerator.no_sync(self.model):
-                self._backward(shares, len(rows), rng)
-        self._backward(micro_batches[-1], len(rows), rng)
-
-    def _backward(self, shares: list[np.ndarray], rows_in_step: int, rng: np.random.Generator) -> None:
-        """Gradients of this process's share. The sum is divided by all rows of the step, whoever holds them."""
-        mine = shares[self.accelerator.process_index]
-        present = len(mine) > 0
-        rows = mine if present else self.rows.train[:1]  # a process without rows still takes part, with weight 0
-        summed = self.learner.summed_loss(self, rows, rng) * present
-        self.step_loss += summed.detach()
-        # DDP averages gradients over processes, so the share is scaled back up to a sum
-        self.accelerator.backward(summed * (self.accelerator.num_processes / rows_in_step))
 
     def _read_loss(self, step: int) -> None:
         loss, bad_rows = self.window.read()

@@ -55,7 +55,7 @@ class GeneratorLearner(NeuralLearner):
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         answers = self.answers  # refused before the base is loaded
-        lm = self.base.adapt(seed, self.run.training.gradient_checkpointing)
+        lm = self.base.adapt(seed, self.run.training.gradient_checkpointing is True)
         return AnswerModel(lm, answers, self.run.answer.histories, self.corpus.task == "multiclass").train()
 
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:

@@ -57,15 +57,16 @@ class Pooling(nn.Module):
         return self.how == "concat_last"
 
     def forward(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
-        """output: what a transformers encoder returns. Returns (B, width)."""
+        """output: what a transformers encoder returns. Returns float32 (B, width)."""
         if self.how == "pooler":
-            return output.pooler_output
+            return output.pooler_output.float()
         if self.how == "concat_last":
             last = output.hidden_states[-self.layers :]
-            return torch.cat([pool_states(states, attention_mask, self.of_layer) for states in last], dim=-1)
+            return torch.cat([pool_states(states.float(), attention_mask, self.of_layer) for states in last], dim=-1)
+        states = output.last_hidden_state.float()
         if self.attention is not None:
-            return self.attention(output.last_hidden_state, attention_mask)
-        return pool_states(output.last_hidden_state, attention_mask, self.how)
+            return self.attention(states, attention_mask)
+        return pool_states(states, attention_mask, self.how)
 
 
 def sample_dropout(head: nn.Module, dropout: nn.Dropout, pooled: torch.Tensor, n_samples: int) -> torch.Tensor:

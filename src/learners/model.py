@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from learners.heads import Pooling, sample_dropout
 from settings.run import ModelSettings
@@ -35,11 +35,15 @@ class TextClassifier(nn.Module):
         return self.read_labels(output, attention_mask)
 
     def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Float32 logits (B, L) of what the encoder returned."""
-        pooled = self.head_pooling(output, attention_mask)  # (B, width)
-        if self.head_dense is not None:
-            pooled = self.head_dense(pooled)
-        return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples).float()
+        """Float32 logits (B, L) of what the encoder returned, computed in float32 whatever the encoder computes in.
+
+        In bfloat16 a logit near 6 would stand on steps of 1/32: ties where rows are ranked and cut.
+        """
+        with torch.autocast(attention_mask.device.type, enabled=False):
+            pooled = self.head_pooling(output, attention_mask)  # (B, width)
+            if self.head_dense is not None:
+                pooled = self.head_dense(pooled)
+            return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples)
 
 
 def build_model(
@@ -94,12 +98,22 @@ def _check_fit(folder, encoder, settings, missing_keys):
         raise ValueError(f"{folder}: {n_layers} layers, model.concat_layers is {settings.concat_layers}")
 
 
-def checkpoint_layers(pretrained: nn.Module) -> None:
-    """Let a transformers model forget its layers' states and compute them again in the backward pass."""
+def recompute_layers(model: nn.Module) -> None:
+    """Let the transformers model in `model` forget its layers' states and compute them again in the backward pass."""
+    pretrained = _find_pretrained(model)
     pretrained.config.use_cache = False
     # the name since transformers 5.2x, and the one before it; with reentry DDP would lose its hooks
     enable = getattr(pretrained, "activation_checkpointing_enable", None) or pretrained.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def can_recompute(model: nn.Module) -> bool:
+    """Whether `recompute_layers` may be asked of the model."""
+    return _find_pretrained(model).supports_gradient_checkpointing
+
+
+def _find_pretrained(model: nn.Module) -> PreTrainedModel:
+    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
 
 
 def check_positions(encoder: nn.Module, longest: int) -> None:

@@ -92,7 +92,8 @@ class NeuralLearner:
 
     def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
         """Mean loss a row of the best answer that ignores the text: what a training must get below."""
-        return prior_loss(loss, self.corpus.labels[rows.train], self.run.training.micro_batch_size)
+        batch = self.run.training.micro_batch_size or self.run.training.global_batch_size
+        return prior_loss(loss, self.corpus.labels[rows.train], batch)
 
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""

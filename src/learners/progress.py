@@ -33,11 +33,16 @@ class Progress:
     def say(self, text: str) -> None:
         """One lasting line."""
         if self.shown:
-            tqdm.write(f"{self.title}: {text}", file=sys.stderr)
+            announce(self.title, text)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def announce(title: str, text: str) -> None:
+    """One line on stderr that leaves a bar whole."""
+    tqdm.write(f"{title}: {text}", file=sys.stderr)
 
 
 def _clock(seconds: float) -> str:

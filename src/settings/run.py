@@ -21,14 +21,16 @@ class TrainingSettings:
     """Passes over the fold's training rows."""
     global_batch_size: int = 32
     """Rows an optimiser step sees, over all processes and accumulated micro-batches."""
-    micro_batch_size: int = 32
-    """Rows one device holds at once; accumulation is derived from it."""
+    micro_batch_size: int = 0
+    """Most rows one device holds at once; accumulation is derived from it. 0: all of its share, and fewer where they do
+    not fit into memory."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: bf16 where the hardware computes in it, else fp16 on CUDA, else fp32."""
     checkpoint_every_minutes: float = 5.0
     """Time between saves inside an epoch; the end of every epoch is saved as well."""
-    gradient_checkpointing: bool = False
-    """Compute the layers' states again in the backward pass instead of keeping them: less memory, a third more time."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute the layers' states again in the backward pass instead of keeping them: less memory, a third more time.
+    `auto`: only once memory has run out with micro-batches that were small already."""
     ema_decay: float = 0.0
     """Evaluate and predict with a running mean of the weights that keeps this share at each step; 0 is off."""
     selection: Literal["last", "best_score", "lowest_loss", "loss_and_score", "average_last"] = "last"
@@ -142,7 +144,7 @@ def _conflicts(settings: RunSettings):
     for name, value, least in (
         ("training.epochs", training.epochs, 1),
         ("training.global_batch_size", training.global_batch_size, 1),
-        ("training.micro_batch_size", training.micro_batch_size, 1),
+        ("training.micro_batch_size", training.micro_batch_size, 0),
         ("training.evaluations_per_epoch", training.evaluations_per_epoch, 1),
         ("training.average_last_epochs", training.average_last_epochs, 1),
         ("training.collapse_check_after_steps", training.collapse_check_after_steps, 0),
@@ -183,7 +185,7 @@ def _conflicts(settings: RunSettings):
     yield from prompt_conflicts(settings.prompt)
     yield from answer_conflicts(settings.answer)
     yield from reader_conflicts(settings.learner, settings.model)
-    yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing)
+    yield from adapter_conflicts(settings.adapter, training.gradient_checkpointing is True)
     if settings.learner == "decoder":
         yield from decoder_conflicts(settings)
     if settings.learner == "generator":

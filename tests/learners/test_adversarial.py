@@ -157,7 +157,7 @@ def test_a_steps_gradient_is_the_sum_or_the_attacked_one_alone(run, tmp_path, se
     before = weights_of(fold.model)
     with build_adversary(fold.model, settings).attack():
         fold.model.zero_grad()
-        fold._gather_gradients(fold.rows.train[:15], np.random.default_rng(0))
+        fold.gradients._add_gradients(fold.rows.train[:15], np.random.default_rng(0))
     attacked = {name: value.grad.clone() for name, value in fold.model.named_parameters()}
     same, got = gradients_of_one_step(replace(run, adversarial=settings), tmp_path)
     for name, gradient in got.items():

@@ -34,14 +34,23 @@ def test_lengths_do_not_cycle():
     assert np.abs(lagged).max() < 0.3
 
 
-@given(st.integers(1, 100), st.integers(1, 8), st.integers(1, 33))
-def test_a_step_is_shared_out_whole(n_rows, n_processes, micro):
-    rows = np.arange(n_rows) + 5
-    shares = split_step(rows, n_processes, micro)
-    assert np.array_equal(np.concatenate([share for part in shares for share in part]), rows)
-    sizes = [len(share) for part in shares for share in part]
-    assert max(sizes) <= micro and max(sizes) - min(sizes) <= 1
+@given(lengths_of, st.integers(1, 8), st.integers(1, 33), st.none() | st.integers(1, 400))
+def test_a_step_is_shared_out_whole(lengths, n_processes, most_rows, most_tokens):
+    rows = np.random.default_rng(0).permutation(len(lengths))[: 1 + len(lengths) // 2]
+    shares = split_step(rows, lengths, n_processes, most_rows, most_tokens)
+    flat = [share for part in shares for share in part]
+    assert np.array_equal(np.concatenate(flat), rows)
+    sizes = [len(share) for share in flat]
+    assert max(sizes) <= most_rows and max(sizes) - min(sizes) <= 1
     assert all(len(part) == n_processes for part in shares)
+    if most_tokens is not None:
+        assert all(len(share) <= 1 or len(share) * lengths[share].max() <= most_tokens for share in flat)
+
+
+def test_a_step_is_cut_no_further_than_its_tokens_ask():
+    lengths = np.array([10] * 8)
+    parts = [len(split_step(np.arange(8), lengths, 1, 8, tokens)) for tokens in (80, 79, 40, 10, 1)]
+    assert parts == [1, 2, 2, 8, 8]
 
 
 @given(lengths_of, st.integers(1, 500), st.integers(1, 4))

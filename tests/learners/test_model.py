@@ -31,6 +31,14 @@ def test_every_parameter_has_a_gradient_and_padding_changes_nothing(tiny_bert, p
     assert together.dtype == torch.float32 and torch.allclose(together[1:], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_an_encoder_in_bf16_has_logits_in_float32(tiny_bert, pooling):
+    model = build(tiny_bert, pooling=pooling, head="mlp").eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(IDS, MASK)
+    assert logits.dtype == torch.float32 and not torch.equal(logits, logits.bfloat16().float())
+
+
 @pytest.mark.parametrize("settings", [{"head": "mlp"}, {"pooling": "concat_last"}, {"dropout_samples": 3}])
 def test_the_prior_reaches_the_last_layer(tiny_bert, settings):
     bias = np.float32([1, -2, 3])
