@@ -57,6 +57,21 @@ OPTIONS = {
     "oversample rare": {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}},
     "fgm 0.5": {"adversarial": {"name": "fgm", "epsilon": 0.5}},
     "r-drop 0.5": {"loss": {"r_drop_alpha": 0.5}},
+    "attention, 3 epochs": {"model": {"pooling": "attention"}, "training": {"epochs": 3}},
+    "attention, 3 epochs, pos_weight 0.3": {
+        "model": {"pooling": "attention"},
+        "training": {"epochs": 3},
+        "loss": {"pos_weight_power": 0.3},
+    },
+    "attention, 3 epochs, batch 16": {
+        "model": {"pooling": "attention"},
+        "training": {"epochs": 3, "global_batch_size": 16},
+    },
+    "attention, 3 epochs, fgm 0.5": {
+        "model": {"pooling": "attention"},
+        "training": {"epochs": 3},
+        "adversarial": {"name": "fgm", "epsilon": 0.5},
+    },
 }
 """Changes to configs/runs/minilm.yaml by name."""
 
@@ -101,14 +116,14 @@ def report(results: dict, prefix: str) -> None:
         if key.startswith(prefix):
             table.setdefault(key.removeprefix(prefix).rpartition(", seed ")[0], []).append(value)
     order = sorted(table, key=lambda name: -np.mean([value["macro_f1"] for value in table[name]]))
-    print(f"{prefix}\n{'':20} {'macro-F1':>8} {'sd':>6} {'macro-AP':>9} {'sd':>6} {'seeds':>5} {'seconds':>8}")
+    print(f"{prefix}\n{'':36} {'macro-F1':>8} {'sd':>6} {'macro-AP':>9} {'sd':>6} {'seeds':>5} {'seconds':>8}")
     for name in order:
         f1, ap, seconds = (
             np.array([value[key] for value in table[name]]) for key in ("macro_f1", "macro_ap", "seconds")
         )
         spread = [f"{part.std(ddof=1):.4f}" if len(part) > 1 else "" for part in (f1, ap)]
         print(
-            f"{name:20} {f1.mean():8.4f} {spread[0]:>6} {ap.mean():9.4f} {spread[1]:>6}"
+            f"{name:36} {f1.mean():8.4f} {spread[0]:>6} {ap.mean():9.4f} {spread[1]:>6}"
             f" {len(f1):5} {seconds.mean():8.0f}"
         )
 

@@ -32,6 +32,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--fold", nargs="+", default=["all"], help="one or several of 0..n_folds-1, or `all`")
     parser.add_argument("--overwrite", action="store_true", help="train anew what is there")
     parser.add_argument("--profile", action="store_true", help="only say where the time of the first fold goes")
+    parser.add_argument("--plan", action="store_true", help="only say what the folds will take: hours, memory, money")
+    parser.add_argument("--price_per_hour", type=float, default=0.0, help="of this machine, for --plan")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     job = open_job("train.py", argv, add_flags, with_run=True)
     tables, folds = prepare(job)
     wanted = parse_folds(job.own.fold, folds.n_folds)
-    if job.own.profile:
-        profile_one(job, load_learner(job, tables), wanted[0], folds, is_first)
+    if job.own.profile or job.own.plan:
+        foresee(job, wanted, folds, tables, is_first)
         return
     todo = choose_folds(job, wanted, folds, tables, is_first)
     if is_first:
@@ -111,18 +113,25 @@ def show_plan(job: Job, wanted: list[int], todo: list[int]) -> None:
         print(f"to train: fold {', '.join(map(str, todo))}", flush=True)
 
 
-def profile_one(job: Job, learner, fold: int, folds: Folds, is_first: bool) -> None:
-    """Show where the time of a fold would go. Raises ValueError: the run's learner takes no steps."""
+def foresee(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> None:
+    """Time some steps and show what is to come. Raises ValueError: the run's learner takes no steps."""
+    learner, own = load_learner(job, tables), job.own
     if not learner.uses_all_processes:
-        raise ValueError(f"--profile: a {job.run.learner} run takes no training steps; name an encoder or a decoder")
+        raise ValueError(f"--profile, --plan: {job.run.learner} takes no training steps; name an encoder or a decoder")
     from learners.profiling import profile_fold  # imports torch, which other runs do without
 
-    folder = job.places.checkpoints(job.competition_name, job.run_name) / "profile"
-    heldout = np.flatnonzero(folds.fold == fold)
-    shares = profile_fold(learner, FoldRows(fold, np.flatnonzero(folds.fold != fold), heldout, folder), folder)
+    folder = job.places.checkpoints(job.competition_name, job.run_name) / "profile" if own.profile else None
+    shares = profile_fold(learner, rows_of(job, wanted[0], folds), folder)
+    if is_first and own.profile:
+        print(f"{shares.table()}\ntrace: {folder}")
     if is_first:
-        print(f"{shares.table()}\nexpected: {shares.fold_seconds / 3600:.2f} h a fold, ", end="")
-        print(f"{folds.n_folds * shares.fold_seconds / 3600:.2f} h for {folds.n_folds} folds; trace: {folder}")
+        done = finished_folds(job.places, job.competition_name, job.run_name, folds, tables)
+        print(shares.plan(len([fold for fold in wanted if fold not in done]), own.price_per_hour))
+
+
+def rows_of(job: Job, fold: int, folds: Folds) -> FoldRows:
+    heldout = folds.fold == fold
+    return FoldRows(fold, np.flatnonzero(~heldout), np.flatnonzero(heldout), checkpoint_dir(job, fold))
 
 
 def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:
@@ -131,8 +140,8 @@ def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_fir
     busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
     with hold_lock(folder.with_name(f".fold{fold}.lock"), busy) if is_first else nullcontext():
         started = time.monotonic()
-        heldout = np.flatnonzero(folds.fold == fold)
-        predictions = learner.train_fold(FoldRows(fold, np.flatnonzero(folds.fold != fold), heldout, folder))
+        rows = rows_of(job, fold, folds)
+        predictions = learner.train_fold(rows)
         if not is_first:
             return
         record = {
@@ -143,7 +152,7 @@ def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_fir
             "seconds": round(time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
         }
-        fold_file = FoldFile(fold, heldout, predictions.heldout, predictions.test, predictions.kind)
+        fold_file = FoldFile(fold, rows.heldout, predictions.heldout, predictions.test, predictions.kind)
         path = write_fold(job.places, job.competition_name, job.run_name, folds, tables, fold_file, record)
     score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
     print(f"{path.relative_to(job.places.root)}: held-out {score}, {record['seconds']:.0f} s", flush=True)

@@ -1,6 +1,7 @@
 """Where the time of a fold goes: a few steps, predictions and saves are timed, and scaled to the whole fold.
 
 python src/train.py --run minilm --fold 0 --profile
+python src/train.py --run minilm --plan --price_per_hour 2.5
 """
 
 import resource
@@ -73,6 +74,8 @@ class Shares:
     times: dict[str, float]
     """How often each of them comes in one fold."""
     peak_bytes: int
+    memory_bytes: int
+    """What the device has."""
     n_rows: int
     """Training rows that a fold sees, all epochs together."""
 
@@ -91,15 +94,31 @@ class Shares:
         lines.append(f"| all | | | {self.fold_seconds:.1f} | {self.n_rows / self.fold_seconds:.1f} rows/s |")
         return "\n".join([*lines, f"\npeak memory {self.peak_bytes / 1e9:.2f} GB"])
 
+    def plan(self, n_folds: int, price_per_hour: float) -> str:
+        """What `n_folds` folds will take, one after the other, in hours, memory and, at a price, money."""
+        outside = ("start-up", "tokens, weights, model", "evaluation", "prediction", "checkpointing")
+        in_steps = sum(value * self.times[name] for name, value in self.seconds.items() if name not in outside)
+        hours = n_folds * self.fold_seconds / 3600
+        lines = [
+            ("in training", f"{self.n_rows / in_steps:.0f} rows/s"),
+            ("a fold", f"{self.fold_seconds / 60:.1f} min, {in_steps / self.fold_seconds:.0%} of it training steps"),
+            (f"{n_folds} folds", f"{hours:.2f} h one after the other"),
+            ("memory", f"{self.peak_bytes / 1e9:.1f} of {self.memory_bytes / 1e9:.1f} GB, the longest texts included"),
+        ]
+        if price_per_hour:
+            lines.append(("money", f"{hours * price_per_hour:.2f} at {price_per_hour:g} an hour"))
+        return "\n".join(f"{name:12} {words}" for name, words in lines)
 
-def profile_fold(learner, rows: FoldRows, folder: Path) -> Shares:
-    """Time the parts of one fold and write a torch profiler trace into `folder`; nothing else is kept.
+
+def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
+    """Time the parts of one fold and write a torch profiler trace into `folder`, if given; nothing else is kept.
 
     Args:   learner: a NeuralLearner.   rows: the fold; its checkpoint_dir is left alone.
     Raises: ValueError: the fold has too few rows for the steps that are timed.
     """
     started_up = time.time() - psutil.Process().create_time()
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     spans = Spans(torch.cuda.synchronize if learner.accelerator.device.type == "cuda" else lambda: None)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         with spans.span("tokens, weights, model"):
@@ -110,7 +129,8 @@ def profile_fold(learner, rows: FoldRows, folder: Path) -> Shares:
         _time_steps(fold, spans, steps[WARM_STEPS : WARM_STEPS + TIMED_STEPS])
         with spans.span("checkpointing"):
             fold.store.save_checkpoint(fold.place, fold.selection)
-        _trace(fold, steps[WARM_STEPS + TIMED_STEPS :], folder)
+        if folder is not None:
+            _trace(fold, steps[WARM_STEPS + TIMED_STEPS :], folder)
         timed_rows = rows.heldout[:TIMED_ROWS]
         with spans.span("prediction"):
             learner.predict(fold.model, timed_rows)
@@ -119,12 +139,13 @@ def profile_fold(learner, rows: FoldRows, folder: Path) -> Shares:
 
 
 def _steps(fold: FoldTraining, rows: FoldRows) -> list[np.ndarray]:
-    """Rows of as many steps as are taken, drawn as an epoch's are."""
-    batch = fold.training.global_batch_size
-    steps = plan_epoch(fold._draw_rows(0), fold.learner.tokens.lengths, batch, [fold.learner.run.seed, rows.fold, 0])
+    """Rows of as many steps as are taken, drawn as an epoch's are; the first has the longest texts there are."""
+    batch, lengths = fold.training.global_batch_size, fold.learner.tokens.lengths
+    steps = plan_epoch(fold._draw_rows(0), lengths, batch, [fold.learner.run.seed, rows.fold, 0])
+    steps[0] = rows.train[np.argsort(-lengths[rows.train], kind="stable")[:batch]]
     wanted = WARM_STEPS + TIMED_STEPS + TRACED_STEPS
     if len(steps) < wanted:
-        raise ValueError(f"--profile takes {wanted} steps, an epoch of fold {rows.fold} has {len(steps)}")
+        raise ValueError(f"--profile and --plan take {wanted} steps, an epoch of fold {rows.fold} has {len(steps)}")
     return steps[:wanted]
 
 
@@ -184,10 +205,12 @@ def _scale(seconds: dict[str, float], fold: FoldTraining, rows: FoldRows) -> Sha
     times = dict.fromkeys(once, 1.0) | dict.fromkeys(step, float(n_steps))
     times |= {"evaluation": looks * n_heldout, "prediction": n_heldout + len(fold.corpus.test_rows)}
     ordered["checkpointing"], times["checkpointing"] = seconds["checkpointing"], saves
-    return Shares(ordered, times, _peak_bytes(), training.epochs * fold.rows_per_epoch)
+    return Shares(ordered, times, *_memory(fold.accelerator.device), training.epochs * fold.rows_per_epoch)
 
 
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of memory this process took at its peak, and bytes there are."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), torch.cuda.get_device_properties(device).total_memory
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak, psutil.virtual_memory().total

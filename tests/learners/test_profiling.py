@@ -29,9 +29,13 @@ def test_inner_spans_are_not_counted_twice(monkeypatch):
 
 
 def test_shares_add_up():
-    shares = Shares({"start-up": 2.0, "forward": 0.5}, {"start-up": 1.0, "forward": 6.0}, 1_000_000_000, 100)
+    seconds, times = {"start-up": 2.0, "forward": 0.5}, {"start-up": 1.0, "forward": 6.0}
+    shares = Shares(seconds, times, 1_000_000_000, 4_000_000_000, 100)
     assert shares.fold_seconds == 5.0
     assert "| forward | 0.50000 | 6 | 3.0 | 60.0% |" in shares.table() and "20.0 rows/s" in shares.table()
+    plan = shares.plan(n_folds=7200, price_per_hour=2.0)
+    assert "33 rows/s" in plan and "10.00 h" in plan and "1.0 of 4.0 GB" in plan and "20.00 at 2 an hour" in plan
+    assert "money" not in shares.plan(5, price_per_hour=0.0)
 
 
 @pytest.fixture
