@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, DebertaV2Config, Qwen2Config, RobertaConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    DebertaV2Config,
+    Qwen2Config,
+    RobertaConfig,
+)
 
 from learners.pretrained import find_weights
 from settings.loading import settings_of
@@ -14,6 +22,9 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 MODELS = {
     "minilm": ("encoder", None),
+    "bert-3x384": ("encoder", lambda: small_bert(3, 384)),
+    "bert-6x384": ("encoder", lambda: small_bert(6, 384)),
+    "bert-12x768": ("encoder", lambda: small_bert(12, 768)),
     "roberta-base": (
         "encoder",
         lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5),
@@ -50,8 +61,29 @@ MODELS = {
             tie_word_embeddings=True,
         ),
     ),
+    "qwen2.5-14b": (
+        "decoder",
+        lambda: Qwen2Config(
+            vocab_size=152064,
+            hidden_size=5120,
+            intermediate_size=13824,
+            num_hidden_layers=48,
+            num_attention_heads=40,
+            num_key_value_heads=8,
+            max_position_embeddings=32768,
+            tie_word_embeddings=False,
+        ),
+    ),
 }
 """Name -> learner, and the configuration its publishers gave it; the words are MiniLM's, so ids stay below 30,522."""
+
+
+def small_bert(n_layers: int, width: int) -> BertConfig:
+    """MiniLM's shape (6 layers of 384) and its neighbours in size."""
+    heads = width // 32 if width < 512 else width // 64
+    return BertConfig(
+        hidden_size=width, num_hidden_layers=n_layers, num_attention_heads=heads, intermediate_size=4 * width
+    )
 
 
 def save_model(name: str, folder: Path) -> str:
