@@ -25,26 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 LABELS = 28
 WARM_STEPS, TIMED_STEPS = 2, 5
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "was",
-    "he",
-    "for",
-    "it",
-    "with",
-    "as",
-    "his",
-    "on",
-    "be",
-    "at",
-    "by",
-    "had",
-    "not",
-]
+WORDS = ["the", "of", "and", "to", "in", "was", "he", "for", "it", "with", "as", "his", "on", "be", "at", "by", "had"]
 CPU_MODELS = ["bert-3x384", "bert-6x384", "bert-12x768"]
 
 
