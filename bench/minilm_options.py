@@ -73,7 +73,7 @@ OPTIONS = {
         "adversarial": {"name": "fgm", "epsilon": 0.5},
     },
 }
-"""Changes to configs/runs/minilm.yaml by name."""
+"""Changes to the plain run by name: configs/runs/minilm.yaml with mean pooling and --epochs."""
 
 
 def train(run, corpus: Corpus, rows: FoldRows) -> dict:
@@ -138,8 +138,8 @@ def main() -> None:
     asked = parser.parse_args()
     corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
     prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
-    base = load_run(find_places(), "minilm")
-    base = replace(base, training=replace(base.training, epochs=asked.epochs))
+    plain = {"model": {"pooling": "mean"}, "training": {"epochs": asked.epochs}}
+    base = with_changes(load_run(find_places(), "minilm"), plain)
     for seed in asked.seeds:
         for option in asked.options:
             key = f"{prefix}{option}, seed {seed}"
