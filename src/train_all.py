@@ -151,7 +151,7 @@ def train(job: Job, jobs: list[FoldJob], todo: list[FoldJob]) -> tuple[list[Tick
     threads = max(1, cores // len(slots))
     gpus = sorted({slot.gpu for slot in slots if slot.gpu})
     where = f"GPU {', '.join(gpus)}" if gpus else "the CPU"
-    print(f"{len(slots)} side by side on {where}, {threads} threads each", flush=True)
+    print(f"{len(slots)} side by side on {where}, threads each: {threads}", flush=True)
     queue = Queue(todo, slots, threads, job.own.attempts, Screen())
     stopped_by = queue.run()
     return queue.tickets, stopped_by

@@ -58,11 +58,11 @@ def test_a_slurm_task_trains_its_part_and_the_queue_the_rest_killed_or_not(words
         ["bash", str(file)], env={**os.environ, "SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True, check=False
     )
     assert task.returncode == 0 and "1 of 1 folds to train" in task.stdout, task.stdout + task.stderr
-    killer = threading.Thread(target=kill_once, args=[words.checkpoints("toy", "words") / "fold0.log"])
+    killer = threading.Thread(target=kill_once, args=[words.checkpoints("toy", "words") / "fold0.log"], daemon=True)
     killer.start()
     capsys.readouterr()
     train_all.main(["--runs", "words"])
-    killer.join()
+    killer.join(timeout=60)
     shown = capsys.readouterr().out
     assert "already trained: words fold 1\ncompetition toy: 1 of 2 folds to train" in shown
     assert "words fold 0: was killed by SIGKILL" in shown and "words fold 0: started, attempt 2 of 3" in shown
@@ -125,7 +125,7 @@ def test_a_signal_is_passed_on_and_the_way_to_go_on_is_said(words, fake_training
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(SystemExit) as stop:
         train_all.main(["--runs", "other", "--side_by_side", "1"])
     assert stop.value.code == 130 and calls.read_text().count("\n") == 1

@@ -114,7 +114,7 @@ def test_a_signal_lets_the_children_save_and_ends(job, tmp_path, capsys):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=interrupt).start()
+    threading.Thread(target=interrupt, daemon=True).start()
     queue, stopped_by = run(jobs, slots=2)
     assert stopped_by == signal.SIGTERM and states(queue) == ["waiting"] * 3
     assert sorted(notes(tmp_path)) == ["saved", "saved", "up", "up"]
