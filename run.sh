@@ -70,17 +70,6 @@ setup() {
     printf '%s\n' "$wanted" >.venv/installed.txt
 }
 
-launch() {
-    local n
-    export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-2000} # waiting threads soon give their core to whatever else runs here
-    n=$(gpus)
-    if [ "$n" -gt 1 ]; then
-        .venv/bin/accelerate launch --multi_gpu --num_processes "$n" --num_machines 1 --mixed_precision no --dynamo_backend no "$@"
-    else
-        .venv/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no "$@"
-    fi
-}
-
 default() { # one value of configs/default.yaml; a list becomes a,b,c
     PYTHONPATH=src .venv/bin/python -c '
 import sys
@@ -91,16 +80,14 @@ print(value if isinstance(value, str) else ",".join(value))' "$1"
 }
 
 main_job() {
-    local competition run
+    local competition
     local -a runs
     competition=${1:-$(default competition)}
     IFS=, read -r -a runs <<<"${2:-$(default runs)}"
     say "folds of $competition"
     .venv/bin/python src/make_folds.py --competition "$competition"
-    for run in "${runs[@]}"; do
-        say "training run $run"
-        launch src/train.py --competition "$competition" --run "$run" --fold all
-    done
+    say "training ${runs[*]}"
+    .venv/bin/python src/train_all.py --competition "$competition" --runs "${runs[@]}"
     say "blending ${runs[*]}"
     .venv/bin/python src/blend.py --competition "$competition" --runs "${runs[@]}"
 }

@@ -5,7 +5,7 @@
 A small competition, TF-IDF and a tiny encoder, 3 folds: folds, tokenising, training, blend. Every other kill -9 comes
 at a random time, the others at a random moment of writing a file (half of them with half of it on the disk). After
 each, the same commands run to their end. `--stages 1` kills while a file of each kind is written instead;
-`--launched 10` kills the commands of run.sh, each a process of its own, `accelerate launch` among them.
+`--launched 10` kills the commands of run.sh, each a process of its own, the queue of trainings among them.
 """
 
 import argparse

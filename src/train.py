@@ -22,7 +22,7 @@ from learners.interface import Corpus, FoldRows
 from learners.interruption import follow_launcher
 from learners.table import build_learner
 from ledger.files import hold_lock
-from ledger.folds import Folds, ensure_folds
+from ledger.folds import Folds, ensure_folds, parse_fold_numbers
 from ledger.oof import FoldFile, check_same_settings, finished_folds, remove_folds, write_fold
 from ledger.provenance import describe_environment
 from settings.loading import Job, default_settings_of, guard, open_job, settings_of
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
     job = open_job("train.py", argv, add_flags, with_run=True)
     tables, folds = prepare(job)
-    wanted = parse_folds(job.own.fold, folds.n_folds)
+    wanted = parse_fold_numbers(job.own.fold, folds.n_folds)
     if job.own.profile or job.own.plan:
         foresee(job, wanted, folds, tables, is_first)
         return
@@ -71,16 +71,6 @@ def load_learner(job: Job, tables: Tables):
     texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
     cache_dir = job.places.tokens(job.competition_name)
     return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir))
-
-
-def parse_folds(given: list[str], n_folds: int) -> list[int]:
-    """Fold numbers asked for. Raises ValueError naming what is not a fold."""
-    if given == ["all"]:
-        return list(range(n_folds))
-    wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
-    if wrong:
-        raise ValueError(f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`")
-    return sorted({int(name) for name in given})
 
 
 def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:

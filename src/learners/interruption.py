@@ -9,6 +9,8 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent ends."""
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """`accelerate launch` sets the first in every process it starts, torchrun the second."""
+QUEUE = "FOLDBLEND_QUEUE"
+"""train_all.py sets it to its process id in every process it starts."""
 
 
 class Interruption:
@@ -32,12 +34,13 @@ class Interruption:
 def follow_launcher() -> None:
     """From now on the end of the launcher is a SIGTERM to this process; without a launcher nothing changes.
 
-    `accelerate launch` does not pass a SIGTERM on: it ends, and what it started would go on training unseen. Linux
-    alone knows this; elsewhere stop the training process itself.
+    `accelerate launch` does not pass a SIGTERM on: it ends, and what it started would go on training unseen; so would
+    what a queue started that was ended by kill -9. Linux alone knows this; elsewhere stop the training process itself.
     """
-    if sys.platform != "linux" or not any(name in os.environ for name in LAUNCHED):
+    queue = os.environ.pop(QUEUE, "")  # not handed on: to what this process starts, the queue is no parent
+    if sys.platform != "linux" or not (queue or any(name in os.environ for name in LAUNCHED)):
         return
-    launcher = os.getppid()
+    launcher = int(queue) if queue else os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != launcher:  # it ended in between
+    if os.getppid() != launcher:  # it ended before
         os.kill(os.getpid(), signal.SIGTERM)

@@ -103,12 +103,19 @@ def _explained(error: OSError, path: Path) -> OSError:
     return explained
 
 
+class BusyError(ValueError):
+    """Another process holds what this one needs; trying again later is right."""
+
+    exit_status = 75
+    """Of the door that ends with it; EX_TEMPFAIL of sysexits.h."""
+
+
 @contextmanager
 def hold_lock(path: Path, busy: str = "") -> Iterator[None]:
     """Let one process at a time into the block; the lock dies with its process, however that ends.
 
     Args:   path: the lock's file, made here and removed on leaving.   busy: what to say when another holds it.
-    Raises: ValueError: another process holds the lock and `busy` is given; without it, wait.
+    Raises: BusyError: another process holds the lock and `busy` is given; without it, wait.
             OSError: the folder cannot be written.
     """
     descriptor = _open_lock(path, busy)
@@ -136,7 +143,7 @@ def _open_lock(path: Path, busy: str) -> int:
             pass  # its last holder has just removed it
         except BlockingIOError:
             os.close(descriptor)
-            raise ValueError(busy) from None
+            raise BusyError(busy) from None
         except OSError as error:  # a filesystem without locks
             os.close(descriptor)
             raise _explained(error, path) from error

@@ -108,6 +108,16 @@ def load_folds(places: Places, competition_name: str, tables, competition: Compe
     return Folds(tables.train_ids, fold, group, n_folds, record["csv_sha256"])
 
 
+def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
+    """The numbers that a door's --fold asks for, rising. Raises ValueError naming what is not a fold."""
+    if given == ["all"]:
+        return list(range(n_folds))
+    wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
+    if wrong:
+        raise ValueError(f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`")
+    return sorted({int(name) for name in given})
+
+
 def load_fold_numbers(places: Places, competition_name: str, sha256: str) -> np.ndarray:
     """Which fold holds out which training row, int64 (N,), of the folds with this hash; without the training file.
 

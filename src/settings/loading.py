@@ -130,6 +130,7 @@ def settings_of(run: RunSettings) -> dict:
 def guard(main: Callable[[], None]) -> int:
     """Run a door; an error of files or settings becomes one message on stderr and exit status 2, Ctrl-C 130.
 
+    An error with an `exit_status` of its own ends with that one.
     `FOLDBLEND_TRACEBACK=1` shows where it was raised.
     """
     try:
@@ -138,7 +139,7 @@ def guard(main: Callable[[], None]) -> int:
         if os.environ.get("FOLDBLEND_TRACEBACK"):
             print(hide_keys(traceback.format_exc()), file=sys.stderr)
         print(f"error: {hide_keys(str(error))}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print("stopped; what was finished is whole, and the same command goes on from there", file=sys.stderr)
         return 130

@@ -67,7 +67,7 @@ def table_lines(n_train: int, n_test: int, seed: int = 0) -> dict[str, list[str]
 
 
 def run_doors() -> None:
-    """The doors in the order in which run.sh calls them."""
+    """The doors in the order in which run.sh calls them, the trainings in this process."""
     import blend
     import make_folds
     import train
@@ -115,7 +115,10 @@ def start_job(root: Path, prepare: Callable[[], None] = lambda: None) -> int:
 
 
 def start_commands(root: Path) -> int:
-    """The job as run.sh runs it, a process a command, in a process group of its own; returns its process id."""
+    """The job as run.sh runs it, a process a command, in a process group of its own; returns its process id.
+
+    The trainings are in none: what kills the group leaves them to notice that the queue is gone.
+    """
     env = {**os.environ, "FOLDBLEND_ROOT": str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with open(root / "job.log", "ab") as log:
         return subprocess.Popen(
@@ -125,11 +128,7 @@ def start_commands(root: Path) -> int:
 
 COMMANDS = """
 echo "== folds"; python src/make_folds.py --competition small
-for run in words net; do
-    echo "== training $run"
-    accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-        src/train.py --competition small --run "$run" --fold all
-done
+echo "== training"; python src/train_all.py --competition small --runs words net
 echo "== blend"; python src/blend.py --competition small --runs words net
 """
 
