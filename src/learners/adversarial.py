@@ -1,11 +1,12 @@
 """Gradients taken where the loss is worse: weights are moved along their own gradient, and exactly put back."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from learners.row_adamw import sum_rows
 from settings.run import AdversarialSettings
 
 TINY = 1e-6
@@ -37,7 +38,7 @@ class Adversary:
         targets = [weight for weight in self.targets() if weight.grad is not None]
         if not targets:
             raise ValueError(f"adversarial.name {self.settings.name}: no gradient reached the weights it would move")
-        own = [weight.detach().clone() for weight in targets]
+        restores = [_keep(weight) for weight in targets]
         with torch.no_grad():
             for weight in targets:
                 self.move(weight)
@@ -47,8 +48,8 @@ class Adversary:
             yield
         finally:
             with torch.no_grad():
-                for weight, before in zip(targets, own):
-                    weight.copy_(before)
+                for restore in restores:
+                    restore()
 
     def targets(self) -> list[nn.Parameter]:
         """The weights that may be moved."""
@@ -71,7 +72,7 @@ class FastGradientMethod(Adversary):
         return [find_embeddings(self.model)]
 
     def move(self, weight: nn.Parameter) -> None:
-        norm = weight.grad.norm()
+        norm = (weight.grad._values() if weight.grad.is_sparse else weight.grad).norm()
         if torch.isfinite(norm) and norm > 0:  # an overflowed fp16 step is skipped by the loss scaler anyway
             weight.add_(weight.grad * (self.settings.epsilon / norm))
 
@@ -93,6 +94,17 @@ class WeightPerturbation(Adversary):
             moved = weight + weight.grad * (self.settings.awp_lr * (weight.norm() + TINY) / (norm + TINY))
             room = self.settings.epsilon * weight.abs()
             weight.copy_(torch.clamp(moved, weight - room, weight + room))
+
+
+def _keep(weight: nn.Parameter) -> Callable[[], None]:
+    """What puts `weight` back as it is now; of one with a sparse gradient, the rows that have one."""
+    if weight.grad.is_sparse:
+        weight.grad = sum_rows(weight.grad)
+        rows = weight.grad.indices()[0]
+        values = weight.detach()[rows]
+        return lambda: weight.index_copy_(0, rows, values)
+    whole = weight.detach().clone()
+    return lambda: weight.copy_(whole)
 
 
 ADVERSARIES = {"fgm": FastGradientMethod, "awp": WeightPerturbation}

@@ -124,7 +124,7 @@ def choose_table(model: nn.Module, run: RunSettings, device: torch.device, n_pro
         (device.type != "cpu", f"the device is {device.type}"),
         (n_processes > 1, f"{n_processes} processes share the training"),
         (run.training.ema_decay > 0, "training.ema_decay reads every weight at every step"),
-        (run.adversarial.name != "none", f"adversarial.name {run.adversarial.name} reads the dense gradient"),
+        (run.adversarial.name == "awp", "adversarial.name awp reads the dense gradient"),
         (table is None, "the model trains no plain table of word embeddings of its own"),
     ]
     against = [reason for holds, reason in reasons if holds]

@@ -116,7 +116,7 @@ def test_chosen_where_the_table_is_most_of_the_model():
         ({"device": torch.device("meta")}, "device is meta"),
         ({"n_processes": 2}, "2 processes"),
         ({"training": TrainingSettings(ema_decay=0.9)}, "ema_decay"),
-        ({"adversarial": AdversarialSettings("fgm", epsilon=1.0)}, "adversarial.name fgm"),
+        ({"adversarial": AdversarialSettings("awp", epsilon=1.0, awp_lr=0.1)}, "adversarial.name awp"),
         ({"model": nn.Linear(2, 2)}, "no plain table"),
     ],
 )
@@ -178,8 +178,9 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
     assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
 
 
-def test_a_fold_ends_where_the_dense_one_ends(run, tmp_path):
-    corpus = make_corpus()
+@pytest.mark.parametrize("adversary", [AdversarialSettings(), AdversarialSettings("fgm", epsilon=0.5)])
+def test_a_fold_ends_where_the_dense_one_ends(run, tmp_path, adversary):
+    corpus, run = make_corpus(), replace(run, adversarial=adversary)
     dense = replace(run, optimizer=replace(run.optimizer, embedding_rows="all"))
     rows = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "rows"))
     whole = EncoderLearner(dense, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
