@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -208,6 +209,19 @@ def test_the_pad_token_is_the_one_named_or_the_tokenizers_or_its_end_of_text():
     with pytest.raises(ValueError, match=r"has no token '<pad>'"):
         set_pad_token(tokenizer, "<pad>")
     assert len(tokenizer) == size
+
+
+def test_an_edited_chat_template_makes_other_prompts_with_a_warm_cache(run, tmp_path):
+    folder = tmp_path / "edited"
+    shutil.copytree(run.model.name, folder)
+    run = replace(with_model(run, name=str(folder)), prompt=PromptSettings("chat", "{text}"))
+    corpus = replace(make_corpus(n=20), cache_dir=tmp_path / "cache")
+    before = DecoderLearner(run, corpus).tokens
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("Mood? " + template)
+    after = DecoderLearner(run, corpus)
+    assert after.tokens.frame[0] > before.frame[0]
+    assert after.tokenizer.decode(after.tokens.row(0)).startswith("Mood? ")
 
 
 def test_long_texts_are_cut_and_the_prompt_stays_whole(run):
