@@ -68,7 +68,7 @@ class NeuralLearner:
             "learner": run.learner,
             "label_names": corpus.label_names,
             **{name: asdict(getattr(run, name)) for name in ("cleaning", "prompt")},
-            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share")},
+            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share", "pad_token")},
         }
         return load_or_make(corpus.cache_dir, self.folder, corpus.texts, follow_from, self.make_tokens)
 

@@ -224,6 +224,13 @@ def test_an_edited_chat_template_makes_other_prompts_with_a_warm_cache(run, tmp_
     assert after.tokenizer.decode(after.tokens.row(0)).startswith("Mood? ")
 
 
+def test_another_pad_token_is_taken_with_a_warm_cache(run, tmp_path):
+    corpus = replace(make_corpus(n=20), cache_dir=tmp_path)
+    for name in ("", "<|im_start|>", "<|im_end|>", ""):
+        learner = DecoderLearner(with_model(run, pad_token=name), corpus)
+        assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(name or "<|endoftext|>")
+
+
 def test_long_texts_are_cut_and_the_prompt_stays_whole(run):
     corpus = make_corpus(n=80)
     prompt = PromptSettings(template="Tweet: {text}\nMood:")
