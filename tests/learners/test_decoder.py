@@ -121,6 +121,15 @@ def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkey
     assert len(loads) == 4
 
 
+def test_heldout_rows_teach_nothing(run, tmp_path):
+    corpus = make_corpus(n=120)
+    flipped = replace(corpus, labels=np.concatenate([~corpus.labels[:60], corpus.labels[60:]]))
+    run = with_training(run, epochs=1)
+    before = DecoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
+    after = DecoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+
+
 @pytest.mark.parametrize("adapter", ["pissa", "nf4", "prefix"])
 def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, adapter):
     corpus = make_corpus(n=120)
