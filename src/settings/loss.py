@@ -81,6 +81,8 @@ def loss_conflicts(loss: LossSettings) -> Iterator[str]:
     for name in ("balanced_beta", "balanced_lambda"):
         if not getattr(loss, name) > 0:
             yield f"loss.{name} is {getattr(loss, name)}; expected more than 0"
+    if loss.pos_weight_cap != LossSettings.pos_weight_cap and not loss.pos_weight_power:
+        yield "loss.pos_weight_cap is set, but loss.pos_weight_power is 0, so all weights are 1; take it out"
     changed = [field.name for field in fields(loss) if getattr(loss, field.name) != field.default]
     for name in changed:
         owners = [owner for owner, prefix in PREFIX_OF.items() if name.startswith(prefix)]
