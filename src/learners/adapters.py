@@ -135,11 +135,23 @@ def load_base(
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    if model_class is AutoModel:
-        model = model.get_decoder()
+    model = model.get_decoder() if model_class is AutoModel else text_part(model, model_class)
     if settings.quantization == "nf4":
         _prepare_four_bits(model, device)
     return model
+
+
+def text_part(model: nn.Module, model_class: type) -> nn.Module:
+    """A causal language model without what reads images, where adapters would get no gradient."""
+    config = model.config.get_text_config()
+    if config is model.config:
+        return model
+    with torch.device("meta"):
+        text = model_class.from_config(config)
+    setattr(text, text.base_model_prefix, model.get_decoder())
+    text.set_output_embeddings(model.get_output_embeddings())
+    text.is_loaded_in_4bit = getattr(model, "is_loaded_in_4bit", False)  # peft asks for it
+    return text.eval()
 
 
 def choose_base_dtype(kind: str, precision: str, device: torch.device) -> torch.dtype:

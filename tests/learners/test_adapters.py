@@ -246,6 +246,31 @@ def test_a_model_that_reads_images_too_gives_its_text_part(tiny_decoder):
     assert type(model).__name__ == "Gemma3TextModel"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [LORAS["lora"], AdapterSettings(targets=("q_proj",), bias="all"), AdapterSettings("none"), FOUR_BIT["nf4_dora"]],
+    ids=["all-linear", "some", "full", "nf4"],
+)
+def test_of_a_generator_that_reads_images_too_all_that_is_trained_gets_a_gradient(tiny_decoder, settings):
+    folder = tiny_decoder("gemma3")
+    model = share(folder, settings, AutoModelForCausalLM).adapt(0, False)
+    assert not any("vision" in name or "projector" in name for name, _ in model.named_modules())
+    for _ in range(2):  # LoRA's A has no gradient while B is 0
+        model.zero_grad()
+        model(**inputs()).logits.square().mean().backward()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        torch.optim.SGD(trained.values(), lr=1e-3).step()
+    assert trained and not [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
+
+
+def test_a_generator_that_reads_images_too_answers_texts_as_the_whole_model(tiny_decoder):
+    whole = AutoModelForCausalLM.from_pretrained(tiny_decoder("gemma3"), dtype=torch.float32).eval()
+    text = load_base(tiny_decoder("gemma3"), AutoModelForCausalLM, AdapterSettings(), CPU, "no").eval()
+    with torch.inference_mode():
+        assert torch.equal(text(**inputs()).logits, whole(**inputs()).logits)
+    assert text.lm_head.weight is text.get_input_embeddings().weight
+
+
 def test_gemma2_computes_its_attention_eagerly(tiny_decoder):
     """Its logits are capped inside the attention, which torch's fused one leaves out."""
     model = load_base(tiny_decoder("gemma2"), AutoModel, AdapterSettings(), CPU, "no")
