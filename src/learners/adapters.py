@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
 
+from learners.sharding import is_sharded
 from settings.adapter import AdapterSettings
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
@@ -66,8 +67,9 @@ class SharedBase:
         return load_base(self.folder, self.model_class, self.settings, self.device, self.precision)
 
     def _restore(self) -> None:
-        """Load the base, or take the last fold's adapters off it."""
-        if self.base is None:
+        """Load the base, or take the last fold's adapters off it. One that FSDP has wrapped is loaded anew."""
+        if self.base is None or is_sharded(self.base):
+            self.base = self.adapted = None
             self.base = self._load()
             return
         self.base.gradient_checkpointing_disable()

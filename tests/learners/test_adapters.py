@@ -7,6 +7,8 @@ import torch
 from peft.utils.integrations import dequantize_bnb_weight
 from safetensors.torch import load_file, save_file
 from tiny_decoders import save_tiny_decoder
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModel, AutoModelForCausalLM
 
 from learners import adapters
@@ -269,6 +271,25 @@ def test_a_generator_that_reads_images_too_answers_texts_as_the_whole_model(tiny
     with torch.inference_mode():
         assert torch.equal(text(**inputs()).logits, whole(**inputs()).logits)
     assert text.lm_head.weight is text.get_input_embeddings().weight
+
+
+def test_a_base_that_fsdp_has_wrapped_is_loaded_anew(tiny_decoder):
+    """Its layers are wrapped once already, and hold shards."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        shared = share(tiny_decoder("qwen2"), LORAS["lora"])
+        first = shared.adapt(1, False)
+        start, base = contents(first), shared.base
+        for layer in base.layers:
+            fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
+        assert same(start, contents(shared.adapt(1, False))) and shared.base is not base
+        assert not any(isinstance(module, FSDPModule) for module in shared.base.modules())
+        base = shared.base
+        shared.adapt(2, False)
+        assert shared.base is base
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_gemma2_computes_its_attention_eagerly(tiny_decoder):
