@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from ledger.files import hold_lock
 from ledger.folds import Folds, ensure_folds, parse_fold_numbers
 from ledger.oof import FoldFile, check_same_settings, finished_folds, remove_folds, write_fold
 from ledger.provenance import describe_environment
+from ledger.soft_targets import load_soft_targets, with_file_hash
 from settings.loading import Job, default_settings_of, guard, open_job, settings_of
 
 
@@ -41,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
     job = open_job("train.py", argv, add_flags, with_run=True)
     tables, folds = prepare(job)
+    job = replace(job, run=with_file_hash(job.run, job.places.data(job.competition_name)))
     wanted = parse_fold_numbers(job.own.fold, folds.n_folds)
     if job.own.profile or job.own.plan:
         foresee(job, wanted, folds, tables, is_first)
@@ -67,10 +70,14 @@ def prepare(job: Job) -> tuple[Tables, Folds]:
 
 
 def load_learner(job: Job, tables: Tables):
-    """The run's learner over the competition's texts, cleaned as the run says."""
+    """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
     texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
     cache_dir = job.places.tokens(job.competition_name)
-    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir))
+    task, soft = job.competition.task, None
+    if job.run.loss.soft_targets:
+        path = job.places.data(job.competition_name) / job.run.loss.soft_targets
+        soft = load_soft_targets(path, tables, task)
+    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, task, cache_dir, soft))
 
 
 def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:

@@ -20,6 +20,7 @@ from ledger.files import hold_lock, write_atomically
 from ledger.folds import Folds, ensure_folds, parse_fold_numbers
 from ledger.oof import check_same_settings, finished_folds, run_folder
 from ledger.records import read_record
+from ledger.soft_targets import with_file_hash
 from queueing.clusters import skypilot_text, slurm_text
 from queueing.jobs import FoldJob, take_part, without_flags
 from queueing.queue import Queue, Ticket
@@ -129,6 +130,7 @@ def find_finished(job: Job, runs: dict, folds: Folds, tables: Tables) -> set[tup
     done = set()
     for name, (_, run) in runs.items():
         at = (job.places, job.competition_name, name)
+        run = with_file_hash(run, job.places.data(job.competition_name))
         check_same_settings(*at, settings_of(run), default_settings_of(run))
         done |= {(name, fold) for fold in finished_folds(*at, folds, tables)}
     return done

@@ -90,7 +90,7 @@ def copy_model(model: BundledModel, run_folder: Path, note_name: str, target: Pa
     if not model.attached:
         for pattern in model.patterns:
             for path in sorted(model.folder.glob(pattern)):
-                _copy(path, folder / path.name)
+                _copy(path, folder / path.relative_to(model.folder))
     up = "/".join([".."] * len(run_folder.relative_to(target).parts))
     note = {"name": model.name, "folder": "" if model.attached else f"{up}/models/{model.key}", "proof": model.proof}
     run_folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
 
+from learners.sharding import is_sharded
 from settings.adapter import AdapterSettings
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
@@ -66,8 +67,9 @@ class SharedBase:
         return load_base(self.folder, self.model_class, self.settings, self.device, self.precision)
 
     def _restore(self) -> None:
-        """Load the base, or take the last fold's adapters off it."""
-        if self.base is None:
+        """Load the base, or take the last fold's adapters off it. One that FSDP has wrapped is loaded anew."""
+        if self.base is None or is_sharded(self.base):
+            self.base = self.adapted = None
             self.base = self._load()
             return
         self.base.gradient_checkpointing_disable()
@@ -135,11 +137,23 @@ def load_base(
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    if model_class is AutoModel:
-        model = model.get_decoder()
+    model = model.get_decoder() if model_class is AutoModel else text_part(model, model_class)
     if settings.quantization == "nf4":
         _prepare_four_bits(model, device)
     return model
+
+
+def text_part(model: nn.Module, model_class: type) -> nn.Module:
+    """A causal language model without what reads images, where adapters would get no gradient."""
+    config = model.config.get_text_config()
+    if config is model.config:
+        return model
+    with torch.device("meta"):
+        text = model_class.from_config(config)
+    setattr(text, text.base_model_prefix, model.get_decoder())
+    text.set_output_embeddings(model.get_output_embeddings())
+    text.is_loaded_in_4bit = getattr(model, "is_loaded_in_4bit", False)  # peft asks for it
+    return text.eval()
 
 
 def choose_base_dtype(kind: str, precision: str, device: torch.device) -> torch.dtype:

@@ -10,7 +10,7 @@ from settings.run import RunSettings
 
 MODEL = "model.json"
 """Beside a bundled run's folds: which files its pretrained model needs, and where they are."""
-NEEDED = ("*.json", "*.txt", "*.model", "*.jinja")
+NEEDED = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
 """What says of a model how it is built and how it reads texts; its weights are *.safetensors."""
 
 

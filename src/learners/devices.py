@@ -28,8 +28,8 @@ def join_processes() -> PartialState:
     return state
 
 
-NOT_IN_FP16 = ("deberta", "deberta-v2", "gemma3", "gemma3_text")
-"""Architectures whose states overflow fp16; DeBERTa-v3 calls itself deberta-v2."""
+NOT_IN_FP16 = ("deberta", "deberta-v2", "gemma2", "gemma3", "gemma3_text")
+"""Architectures whose states overflow fp16. DeBERTa-v3 calls itself deberta-v2; Gemmas were pretrained in bf16."""
 
 
 def choose_precision(wanted: str, device: torch.device, model_type: str = "") -> str:

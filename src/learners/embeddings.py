@@ -15,7 +15,7 @@ from learners.devices import choose_precision, describe_device, use_cores
 from learners.heldout import label_log_odds
 from learners.interface import FoldRows
 from learners.linear import LinearLearner, build_model, fit_multiclass
-from learners.pretrained import find_weights
+from learners.pretrained import find_weights, read_model_type
 from learners.tokens import tokenize
 
 TOKENS_PER_BATCH = 8192
@@ -27,15 +27,20 @@ class EmbeddingsLearner(LinearLearner):
     """Texts are embedded at the first fold and stay in memory; every fold standardises by its own training rows."""
 
     @cached_property
-    def embeddings(self) -> np.ndarray:
-        """float32 (n_texts, H): no text's depends on another text."""
+    def folder(self) -> Path:
+        """Where the encoder lies."""
         settings = self.run.embeddings
         try:
             folder, where = find_weights(settings.name, settings.revision)
         except ValueError as error:  # it speaks of the setting that other learners take the name from
             raise ValueError(str(error).replace("model.name", "embeddings.name")) from error
         print(where, flush=True)
-        return embed_texts(folder, self.corpus.texts, settings.max_length_tokens)
+        return folder
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 (n_texts, H): no text's depends on another text."""
+        return embed_texts(self.folder, self.corpus.texts, self.run.embeddings.max_length_tokens)
 
     def fold_features(self, rows: FoldRows):
         fitted = self.fitted_arrays(rows)
@@ -64,7 +69,7 @@ class EmbeddingsLearner(LinearLearner):
 
     def device(self) -> str:
         device = find_device()
-        return describe_device(device, 1, choose_precision("auto", device))
+        return describe_device(device, 1, choose_precision("auto", device, read_model_type(self.folder)))
 
 
 def find_device() -> torch.device:
@@ -81,7 +86,7 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     """
     use_cores()
     device = find_device()
-    precision = choose_precision("auto", device)
+    precision = choose_precision("auto", device, read_model_type(folder))
     model = load_encoder(folder).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokens = tokenize(tokenizer, texts, max_length_tokens)

@@ -20,7 +20,10 @@ def score_heldout(logits: np.ndarray, labels: np.ndarray, train_rates: np.ndarra
 
 
 def label_log_odds(labels: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)) of each label's rate, float32 (L,); half a row on each side keeps it finite."""
+    """log(p / (1 - p)) of each label's rate, float32 (L,); half a row on each side keeps it finite.
+
+    labels: (n, L), bool or shares in [0, 1].
+    """
     positives = labels.sum(0)
     return np.log((positives + 0.5) / (len(labels) - positives + 0.5)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What a fold's weights were learned from, written into their file: settings, texts, labels and the fold's rows."""
+"""What a fold's weights were learned from, written into their file: settings, texts, labels or soft targets, rows."""
 
 import hashlib
 from pathlib import Path
@@ -18,6 +18,8 @@ def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
     for text in corpus.texts:
         data.update(text.encode("utf-8", "surrogatepass") + b"\0")
     data.update(np.packbits(corpus.labels).tobytes())
+    if corpus.soft_targets is not None:
+        data.update(corpus.soft_targets.tobytes())
     data.update("\0".join(corpus.label_names).encode())
     return {
         **settings_of(run),

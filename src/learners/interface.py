@@ -21,11 +21,19 @@ class Corpus:
     """`multilabel` or `multiclass`."""
     cache_dir: Path | None = None
     """Where tokens of the texts may be kept for the next run and process; None is nowhere."""
+    soft_targets: np.ndarray | None = None
+    """float32 (n_train, L) in [0, 1]: what the training rows of a fold teach in the place of their labels; None is the
+    labels themselves. Held-out rows are scored by their labels."""
 
     @property
     def test_rows(self) -> np.ndarray:
         """int64 (n_test,): positions of the test rows in `texts`."""
         return np.arange(len(self.labels), len(self.texts))
+
+    @property
+    def taught(self) -> np.ndarray:
+        """(n_train, L): what a row teaches where it is a training row, as bool or float32."""
+        return self.labels if self.soft_targets is None else self.soft_targets
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from learners.tfidf import TfidfLearner
 class NbsvmLearner(TfidfLearner):
     """One label against the rest, also where one label a row is the task."""
 
+    drawn_tasks = ("multilabel", "multiclass")
+
     def fold_features(self, rows: FoldRows):
         return self.ngrams.presence(rows.train, rows.heldout, self.corpus.test_rows)
 

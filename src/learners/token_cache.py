@@ -16,8 +16,11 @@ from learners.whole_files import checksum
 FORMAT = 1
 """Raised when tokens are made in another way."""
 
-TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model", "config.json")
-"""What a tokenizer is read from, in a folder of weights."""
+TOKENIZER_FILES = (
+    *("*token*.json", "vocab*", "merges.txt", "*.model", "config.json"),
+    *("*.jinja", "additional_chat_templates/*.jinja"),
+)
+"""What a tokenizer and its chat templates are read from, in a folder of weights."""
 
 
 def load_or_make(
@@ -46,7 +49,8 @@ def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
     versions = [FORMAT, tokenizers.__version__, transformers.__version__]
     total = hashlib.sha256(json.dumps([versions, settings], sort_keys=True).encode())
     for path in sorted({path for pattern in TOKENIZER_FILES for path in weights.glob(pattern)}):
-        total.update(f"{path.name}:{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+        name = path.relative_to(weights).as_posix()
+        total.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")
         total.update(f"{len(encoded)}:".encode() + encoded)

@@ -44,6 +44,11 @@ def decoder_conflicts(run) -> Iterator[str]:
     """What of a decoder's run cannot work, as sentences. `run`: RunSettings."""
     if run.model.pooling in ("cls", "pooler", "concat_last"):
         yield f"model.pooling is {run.model.pooling}; a decoder's states are pooled by last, mean, max or attention"
+    if run.optimizer.layer_decay != 1 and run.adapter.kind in ("prefix_tuning", "prompt_tuning"):
+        yield (
+            f"optimizer.layer_decay is {run.optimizer.layer_decay}; what adapter.kind {run.adapter.kind} learns "
+            "belongs to no layer; set it to 1"
+        )
     if run.cleaning.placeholder_tokens:
         yield "cleaning.placeholder_tokens is set; a decoder's base is frozen, and new tokens would stay untaught"
 

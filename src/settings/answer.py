@@ -59,6 +59,8 @@ def generator_conflicts(run) -> Iterator[str]:
         yield "cleaning.placeholder_tokens is set; a generator's base is frozen, and new tokens would stay untaught"
     if run.answer.form == "list" and run.loss != type(run.loss)():
         yield "loss is set, but answer.form list is trained by its text's likelihood; use answer.form yes_no"
+    elif not run.loss.bias_from_prior:
+        yield "loss.bias_from_prior is set, but a generator has no head"
     for group, names in HEAD_SETTINGS.items():
         given, plain = getattr(run, group), type(getattr(run, group))()
         for name in names:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 
@@ -44,6 +45,11 @@ class LossSettings:
     """Run each text through dropout twice and add this much of what the two answers disagree; 0 is off."""
     bias_from_prior: bool = True
     """Start the head's bias at the labels' log-odds in the fold's training rows."""
+    soft_targets: str = ""
+    """A CSV in data/<competition>/: an id column, then for each label a column of numbers from 0 to 1. Every training
+    row stands in it and teaches these in the place of 0 and 1; folds, scores and class weights keep train.csv's."""
+    soft_targets_sha256: str = ""
+    """Of that file; read from it when a training starts. Where it is stated, another file is refused."""
 
 
 PREFIX_OF = {
@@ -55,6 +61,8 @@ PREFIX_OF = {
 """How the settings that one loss alone reads begin."""
 WEIGHTED = ("auto", "bce", "cross_entropy", "focal")
 """Losses that read pos_weight_power and label_smoothing."""
+TAKES_FRACTIONS = (*WEIGHTED, "asymmetric")
+"""Losses that know what a target between 0 and 1 is."""
 
 NOT_NEGATIVE = (
     "pos_weight_power",
@@ -81,6 +89,9 @@ def loss_conflicts(loss: LossSettings) -> Iterator[str]:
     for name in ("balanced_beta", "balanced_lambda"):
         if not getattr(loss, name) > 0:
             yield f"loss.{name} is {getattr(loss, name)}; expected more than 0"
+    if loss.pos_weight_cap != LossSettings.pos_weight_cap and not loss.pos_weight_power:
+        yield "loss.pos_weight_cap is set, but loss.pos_weight_power is 0, so all weights are 1; take it out"
+    yield from _soft_conflicts(loss)
     changed = [field.name for field in fields(loss) if getattr(loss, field.name) != field.default]
     for name in changed:
         owners = [owner for owner, prefix in PREFIX_OF.items() if name.startswith(prefix)]
@@ -88,3 +99,13 @@ def loss_conflicts(loss: LossSettings) -> Iterator[str]:
         if owners and loss.name not in owners:
             readers = " or ".join(owners)
             yield f"loss.{name} is set, but loss.name {loss.name} does not read it; take it out, or choose {readers}"
+
+
+def _soft_conflicts(loss: LossSettings) -> Iterator[str]:
+    name = loss.soft_targets
+    if name and loss.name not in TAKES_FRACTIONS:
+        yield f"loss.soft_targets is set, but loss.name {loss.name} takes no fractions; {', '.join(TAKES_FRACTIONS)} do"
+    if name and (Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name):
+        yield f"loss.soft_targets is {name[:80]!r}; expected the name of a file inside data/<competition>/"
+    if loss.soft_targets_sha256 and not name:
+        yield "loss.soft_targets_sha256 is set, but loss.soft_targets names no file"

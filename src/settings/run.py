@@ -164,6 +164,9 @@ def _conflicts(settings: RunSettings):
             yield f"{name} is {value}; expected more than 0"
     if training.near_lowest_loss < 0:
         yield f"training.near_lowest_loss is {training.near_lowest_loss}; expected 0 or more"
+    for name, reader in (("near_lowest_loss", "loss_and_score"), ("average_last_epochs", "average_last")):
+        if training.selection != reader and getattr(training, name) != getattr(TrainingSettings, name):
+            yield f"training.{name} is set, but training.selection is {training.selection}; {reader} alone reads it"
     if training.selection == "average_last" and training.average_last_epochs > training.epochs:
         yield f"training.average_last_epochs is {training.average_last_epochs}, training.epochs is {training.epochs}"
     if not 0 <= training.ema_decay < 1:

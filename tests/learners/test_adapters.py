@@ -7,6 +7,8 @@ import torch
 from peft.utils.integrations import dequantize_bnb_weight
 from safetensors.torch import load_file, save_file
 from tiny_decoders import save_tiny_decoder
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModel, AutoModelForCausalLM
 
 from learners import adapters
@@ -244,6 +246,50 @@ def test_code_of_a_repository_is_not_run(tiny_decoder, tmp_path):
 def test_a_model_that_reads_images_too_gives_its_text_part(tiny_decoder):
     model = load_base(tiny_decoder("gemma3"), AutoModel, AdapterSettings(), CPU, "no")
     assert type(model).__name__ == "Gemma3TextModel"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [LORAS["lora"], AdapterSettings(targets=("q_proj",), bias="all"), AdapterSettings("none"), FOUR_BIT["nf4_dora"]],
+    ids=["all-linear", "some", "full", "nf4"],
+)
+def test_of_a_generator_that_reads_images_too_all_that_is_trained_gets_a_gradient(tiny_decoder, settings):
+    folder = tiny_decoder("gemma3")
+    model = share(folder, settings, AutoModelForCausalLM).adapt(0, False)
+    assert not any("vision" in name or "projector" in name for name, _ in model.named_modules())
+    for _ in range(2):  # LoRA's A has no gradient while B is 0
+        model.zero_grad()
+        model(**inputs()).logits.square().mean().backward()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        torch.optim.SGD(trained.values(), lr=1e-3).step()
+    assert trained and not [name for name, p in trained.items() if p.grad is None or not p.grad.any()]
+
+
+def test_a_generator_that_reads_images_too_answers_texts_as_the_whole_model(tiny_decoder):
+    whole = AutoModelForCausalLM.from_pretrained(tiny_decoder("gemma3"), dtype=torch.float32).eval()
+    text = load_base(tiny_decoder("gemma3"), AutoModelForCausalLM, AdapterSettings(), CPU, "no").eval()
+    with torch.inference_mode():
+        assert torch.equal(text(**inputs()).logits, whole(**inputs()).logits)
+    assert text.lm_head.weight is text.get_input_embeddings().weight
+
+
+def test_a_base_that_fsdp_has_wrapped_is_loaded_anew(tiny_decoder):
+    """Its layers are wrapped once already, and hold shards."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        shared = share(tiny_decoder("qwen2"), LORAS["lora"])
+        first = shared.adapt(1, False)
+        start, base = contents(first), shared.base
+        for layer in base.layers:
+            fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
+        assert same(start, contents(shared.adapt(1, False))) and shared.base is not base
+        assert not any(isinstance(module, FSDPModule) for module in shared.base.modules())
+        base = shared.base
+        shared.adapt(2, False)
+        assert shared.base is base
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_gemma2_computes_its_attention_eagerly(tiny_decoder):

@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -120,6 +121,15 @@ def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkey
     assert len(loads) == 4
 
 
+def test_heldout_rows_teach_nothing(run, tmp_path):
+    corpus = make_corpus(n=120)
+    flipped = replace(corpus, labels=np.concatenate([~corpus.labels[:60], corpus.labels[60:]]))
+    run = with_training(run, epochs=1)
+    before = DecoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
+    after = DecoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+
+
 @pytest.mark.parametrize("adapter", ["pissa", "nf4", "prefix"])
 def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, adapter):
     corpus = make_corpus(n=120)
@@ -208,6 +218,26 @@ def test_the_pad_token_is_the_one_named_or_the_tokenizers_or_its_end_of_text():
     with pytest.raises(ValueError, match=r"has no token '<pad>'"):
         set_pad_token(tokenizer, "<pad>")
     assert len(tokenizer) == size
+
+
+def test_an_edited_chat_template_makes_other_prompts_with_a_warm_cache(run, tmp_path):
+    folder = tmp_path / "edited"
+    shutil.copytree(run.model.name, folder)
+    run = replace(with_model(run, name=str(folder)), prompt=PromptSettings("chat", "{text}"))
+    corpus = replace(make_corpus(n=20), cache_dir=tmp_path / "cache")
+    before = DecoderLearner(run, corpus).tokens
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("Mood? " + template)
+    after = DecoderLearner(run, corpus)
+    assert after.tokens.frame[0] > before.frame[0]
+    assert after.tokenizer.decode(after.tokens.row(0)).startswith("Mood? ")
+
+
+def test_another_pad_token_is_taken_with_a_warm_cache(run, tmp_path):
+    corpus = replace(make_corpus(n=20), cache_dir=tmp_path)
+    for name in ("", "<|im_start|>", "<|im_end|>", ""):
+        learner = DecoderLearner(with_model(run, pad_token=name), corpus)
+        assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(name or "<|endoftext|>")
 
 
 def test_long_texts_are_cut_and_the_prompt_stays_whole(run):

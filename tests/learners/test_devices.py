@@ -24,7 +24,7 @@ def test_fp16_on_a_cpu_is_refused():
         choose_precision("fp16", CPU)
 
 
-@pytest.mark.parametrize("model_type", ["deberta-v2", "gemma3", "gemma3_text"])
+@pytest.mark.parametrize("model_type", ["deberta-v2", "gemma2", "gemma3", "gemma3_text"])
 def test_architectures_that_overflow_fp16_are_kept_out_of_it(monkeypatch, model_type):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     gpu = torch.device("cuda")

@@ -49,6 +49,14 @@ def test_an_embedding_is_the_mean_of_the_last_states(tiny_bert, fp32):
         assert mine == pytest.approx(states[0].mean(0).numpy(), abs=1e-5)
 
 
+def test_the_precision_is_one_that_the_encoder_stands(run, tiny_bert, tmp_path, monkeypatch):
+    """By the architecture that its config names, as a fine-tuning's: DeBERTa overflows fp16."""
+    asked = []
+    monkeypatch.setattr(embeddings, "choose_precision", lambda *given: asked.append(given[2:]) or "no")
+    EmbeddingsLearner(run, make_corpus()).train_fold(fold_rows(make_corpus(), tmp_path))
+    assert asked == [("bert",)] * 2
+
+
 def test_texts_are_embedded_once_for_all_folds(run, tmp_path, monkeypatch):
     calls, original = [], embed_texts
     monkeypatch.setattr(embeddings, "embed_texts", lambda *given: calls.append(given) or original(*given))

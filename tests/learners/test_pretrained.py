@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 
 from learners import pretrained
 from learners.pretrained import find_weights
@@ -68,6 +69,14 @@ def test_pickled_weights_and_code_are_never_fetched(hub, tmp_path):
     fill(tmp_path, "config.json", "model.safetensors")
     find_weights("roberta-base", "main")
     assert not any(name.endswith((".bin", ".py", ".pt", ".h5")) for name in hub[0]["allow_patterns"])
+
+
+def test_chat_templates_are_fetched(hub, tmp_path):
+    """Where save_pretrained keeps them: beside the tokenizer, and further ones in a folder."""
+    fill(tmp_path, "config.json", "model.safetensors")
+    find_weights("roberta-base", "main")
+    names = ["chat_template.jinja", "additional_chat_templates/rag.jinja"]
+    assert list(filter_repo_objects([*names, "model.py"], allow_patterns=hub[0]["allow_patterns"])) == names
 
 
 def test_a_name_nobody_has_says_what_to_do(monkeypatch):

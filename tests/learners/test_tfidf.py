@@ -3,6 +3,7 @@ import pytest
 from toy_corpus import fold_rows, make_corpus
 
 from learners.interface import Corpus
+from learners.nbsvm import NbsvmLearner
 from learners.tfidf import TfidfLearner
 from settings.run import RunSettings, TfidfSettings
 
@@ -20,6 +21,17 @@ def test_learns_and_predicts_in_order(tmp_path, task):
         assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.95
         assert (got.test > 0).tolist() == [[True, False, False], [False, True, True]]
     assert got.score["macro_f1"] > 0.9
+
+
+def test_a_seed_that_draws_nothing_is_refused(tmp_path):
+    """It would make a sibling that is the same to the last bit, and weigh twice in a blend."""
+    corpus = make_corpus(task="multiclass")
+    rows = fold_rows(corpus, tmp_path)
+    with pytest.raises(ValueError, match="seed is 1, but a tfidf run draws nothing where each row has one label"):
+        TfidfLearner(RunSettings("tfidf", seed=1), corpus).train_fold(rows)
+    first, second = (NbsvmLearner(RunSettings("nbsvm", seed=seed), corpus).train_fold(rows) for seed in (1, 2))
+    assert not np.array_equal(first.test, second.test)
+    TfidfLearner(RunSettings("tfidf", seed=1), make_corpus()).train_fold(rows)
 
 
 def test_two_classes_of_one_label_a_row(tmp_path):

@@ -83,6 +83,16 @@ def test_the_name_follows_texts_settings_and_tokenizer(tmp_path):
     assert hash_inputs(tmp_path, TEXTS, SETTINGS) != first
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "additional_chat_templates/rag.jinja"])
+def test_the_name_follows_chat_templates(tmp_path, name):
+    first = hash_inputs(tmp_path, TEXTS, SETTINGS)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("{{ messages }}")
+    written = hash_inputs(tmp_path, TEXTS, SETTINGS)
+    (tmp_path / name).write_text("{{ messages[0] }}")
+    assert len({first, written, hash_inputs(tmp_path, TEXTS, SETTINGS)}) == 3
+
+
 def _make_in_process(folder):
     return load_or_make(folder, folder, TEXTS, SETTINGS, make).ids.sum()
 

@@ -2,7 +2,7 @@ import pytest
 
 from settings.adapter import AdapterSettings
 from settings.cleaning import CleaningSettings
-from settings.run import RunSettings, TrainingSettings
+from settings.run import OptimizerSettings, RunSettings, TrainingSettings
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ def test_prefixes_and_gradient_checkpointing_are_refused_together():
         RunSettings(
             "decoder", training=TrainingSettings(gradient_checkpointing=True), adapter=AdapterSettings("prefix_tuning")
         )
+
+
+@pytest.mark.parametrize("kind", ["prefix_tuning", "prompt_tuning"])
+def test_vectors_of_no_layer_have_no_layers_rate(kind):
+    """Their name, prompt_encoder.default.embedding, would make them the lowest layer and the slowest."""
+    with pytest.raises(ValueError, match=f"layer_decay is 0.9; what adapter.kind {kind} learns belongs to no layer"):
+        RunSettings("decoder", optimizer=OptimizerSettings(layer_decay=0.9), adapter=AdapterSettings(kind))
+    RunSettings("decoder", optimizer=OptimizerSettings(layer_decay=0.9))
 
 
 def test_tokens_that_nobody_would_teach_are_refused():

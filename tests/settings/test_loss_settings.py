@@ -1,5 +1,6 @@
 import pytest
 
+from settings.answer import AnswerSettings
 from settings.loss import LossSettings
 from settings.run import RunSettings
 
@@ -22,12 +23,30 @@ from settings.run import RunSettings
             {"name": "distribution_balanced", "balanced_lambda": 0.0},
             "balanced_lambda is 0.0; expected more than 0",
         ),
+        ({"name": "zlpr", "soft_targets": "a.csv"}, "loss.soft_targets is set, but loss.name zlpr takes no fractions"),
+        ({"name": "soft_macro_f1", "soft_targets": "a.csv"}, "loss.name soft_macro_f1 takes no fractions"),
+        ({"soft_targets": "../a.csv"}, "loss.soft_targets is '../a.csv'; expected the name of a file inside data/"),
+        ({"soft_targets_sha256": "12"}, "loss.soft_targets_sha256 is set, but loss.soft_targets names no file"),
+        ({"pos_weight_cap": 50.0}, "loss.pos_weight_cap is set, but loss.pos_weight_power is 0"),
         ({"pos_weight_cap": 0.0}, "loss.pos_weight_cap is 0.0; expected more than 0"),
     ],
 )
 def test_what_cannot_work_or_would_do_nothing_is_refused(changed, message):
     with pytest.raises(ValueError, match=message):
         RunSettings("encoder", loss=LossSettings(**changed))
+
+
+@pytest.mark.parametrize("form", ["list", "yes_no"])
+def test_a_generator_has_no_bias_to_start(form):
+    with pytest.raises(ValueError, match="loss.* is set, but"):
+        RunSettings("generator", loss=LossSettings(bias_from_prior=False), answer=AnswerSettings(form))
+    RunSettings("generator", loss=LossSettings(bias_from_prior=True), answer=AnswerSettings(form))
+
+
+def test_written_lists_take_no_shares():
+    with pytest.raises(ValueError, match="loss is set, but answer.form list"):
+        RunSettings("generator", loss=LossSettings(soft_targets="a.csv"))
+    RunSettings("generator", loss=LossSettings(soft_targets="a.csv"), answer=AnswerSettings("yes_no"))
 
 
 def test_each_loss_takes_its_own_settings():

@@ -1,0 +1,79 @@
+"""Runs that learn shares in the place of 0 and 1."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from toy_corpus import fold_rows, make_corpus
+
+import train
+from learners.encoder import EncoderLearner
+from learners.interface import Corpus
+from learners.trained import check_folds, predict_folds
+from ledger.records import read_record
+from settings.loading import run_from_settings
+from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+HIGH, LOW = 0.7, 0.2
+
+
+@pytest.fixture
+def run(tiny_bert):
+    return RunSettings(
+        "encoder",
+        model=ModelSettings(name=str(tiny_bert), head_dropout=0.0),
+        training=TrainingSettings(epochs=6, global_batch_size=16, micro_batch_size=16, precision="fp32"),
+        optimizer=OptimizerSettings(lr=5e-3, head_lr=5e-3),
+        loss=LossSettings(soft_targets="shares.csv"),
+    )
+
+
+def soften(corpus):
+    """The held-out rows (the first 60) say the opposite, so whoever learns from them shows it."""
+    soft = np.where(corpus.labels, HIGH, LOW).astype(np.float32)
+    soft[:60] = 1 - soft[:60]
+    return replace(corpus, soft_targets=soft)
+
+
+def test_the_model_learns_the_shares_and_is_scored_by_the_labels(run, tmp_path):
+    corpus = soften(make_corpus(n=400))
+    rows = fold_rows(corpus, tmp_path)
+    learner = EncoderLearner(run, corpus)
+    got = learner.train_fold(rows)
+    probs, labels = 1 / (1 + np.exp(-got.heldout)), corpus.labels[rows.heldout]
+    assert probs[labels].mean() == pytest.approx(HIGH, abs=0.06)
+    assert probs[~labels].mean() == pytest.approx(LOW, abs=0.06)
+    assert got.score["macro_f1"] > 0.9
+    hard = learner.heldout_loss(learner.build_fold_loss(rows), got.heldout, rows)
+    assert hard == pytest.approx(-np.log(np.where(labels, probs, 1 - probs)).mean(), rel=1e-3)
+    with pytest.raises(ValueError, match="data_sha256"):
+        EncoderLearner(run, replace(corpus, soft_targets=corpus.soft_targets / 2)).train_fold(rows)
+
+
+def test_labels_alone_are_no_soft_targets(run):
+    with pytest.raises(ValueError, match="loss.soft_targets is shares.csv, but the corpus holds labels alone"):
+        EncoderLearner(run, make_corpus())
+
+
+def test_a_file_of_shares_from_training_to_prediction(places, toy_competition, capsys):
+    """A changed file is another training; predicting needs none."""
+    path = places.data("toy") / "shares.csv"
+    shares = [f"r{row},0.{row % 9 + 1},0.5,0.25" for row in range(90)]
+    path.write_text("\n".join(["id,joy,sadness,anger", *shares, ""]))
+    given = ["--competition", "toy", "--run", "tiny", "--loss.soft_targets", "shares.csv", "--training.epochs", "1"]
+    given += ["--training.collapse_check_after_steps", "0"]
+    train.main([*given, "--fold", "0"])
+    train.main([*given, "--fold", "0"])
+    assert "already trained: fold 0" in capsys.readouterr().out
+    path.write_text(path.read_text().replace("r3,0.4", "r3,0.9"))
+    with pytest.raises(ValueError, match=r"loss.soft_targets_sha256 was \w+, is now \w+ \(fold0\)"):
+        train.main([*given, "--fold", "1"])
+    path.unlink()
+    settings = read_record(places.oof("toy") / "tiny" / "fold0.json")["settings"]
+    folder = places.checkpoints("toy", "tiny") / "fold0"
+    fold = np.loadtxt(places.folds("toy"), delimiter=",", skiprows=1, usecols=1, dtype=np.int64)
+    check_folds(settings, fold, [folder])
+    new = Corpus(("today it was happy",), np.zeros((0, 3), bool), ("joy", "sadness", "anger"), "multilabel")
+    (logits,) = predict_folds(run_from_settings(settings, "fold0.json"), new, [folder], print)
+    assert logits.shape == (1, 3) and np.isfinite(logits).all()
