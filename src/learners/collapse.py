@@ -28,16 +28,18 @@ class CollapseGuard:
             )
 
     def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
-        """Raises ValueError when the loss is not finite.
+        """Raises ValueError when the loss, or the gradient of some rows, is not finite.
 
-        Args: bad_rows: int64 (B,), the rows of the step where it was not finite first, as far as they are known.
+        Args: bad_rows: int64 (B,), the rows of the first step whose loss or gradient was not finite, if known.
         """
-        if not math.isfinite(loss):
-            where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
-            raise ValueError(
-                f"step {step}: the training loss is {loss}{where}. An overflow in fp16, a rate too high, or those "
-                f"texts. {CURE} (bf16 where the hardware has it)"
-            )
+        if math.isfinite(loss) and bad_rows is None:
+            return
+        what = "the gradient is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
+        raise ValueError(
+            f"step {step}: {what}{where}. An overflow in fp16, a rate too high, or those "
+            f"texts. {CURE} (bf16 where the hardware has it)"
+        )
 
     def check_heldout(self, loss: float) -> None:
         """Raises ValueError when the held-out rows' loss is not finite: no weights could be chosen by it."""

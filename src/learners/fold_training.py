@@ -124,10 +124,9 @@ class FoldTraining:
         factor = lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer)
         set_lr(self.optimizer, factor)
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
-        self.window.add(self.gradients.gather(rows, seeds, self.place.epoch), rows)
-        max_norm = self.learner.run.optimizer.max_grad_norm
-        if max_norm:
-            clip_gradients(self.accelerator, self.optimizer, self.model, max_norm)
+        loss = self.gradients.gather(rows, seeds, self.place.epoch)
+        norm = clip_gradients(self.accelerator, self.optimizer, self.model, self.learner.run.optimizer.max_grad_norm)
+        self.window.add(loss, norm, rows)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
@@ -163,8 +162,7 @@ class FoldTraining:
 
     def _evaluate(self, at_epoch_end: bool, shown: bool = True) -> None:
         """Score the held-out rows, and keep the weights where they may be the ones to end with."""
-        step = self.place.epoch * self.steps_per_epoch + self.place.step
-        self.guard.check_finite(step, *self.window.peek())
+        self._check_finite()
         with self.average.swapped() if self.average is not None else nullcontext():
             if shown:
                 self.place.history.append(self._measure())
@@ -200,7 +198,13 @@ class FoldTraining:
         self.progress.say(f"stopped by signal {signal_number}, saved; the same command goes on from here")
         sys.exit(128 + signal_number)
 
+    def _check_finite(self) -> None:
+        """Before weights are measured or saved: what was not finite since the loss was last read has spoilt them."""
+        step = self.place.epoch * self.steps_per_epoch + self.place.step
+        self.guard.check_finite(step, *self.window.peek())
+
     def _save(self) -> None:
+        self._check_finite()
         self.store.save_checkpoint(self.place, self.selection)
         self.saved_at = time.monotonic()
 

@@ -194,3 +194,48 @@ def test_the_first_bad_step_names_its_rows(run, tmp_path, monkeypatch):
         train(lambda corpus: EncoderLearner(replace(run, training=replace(TRAINING, epochs=4)), corpus), tmp_path)
     named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
     assert [int(row) for row in named.split(", ")] == of_bad[:16] and "77" in named
+
+
+class BadGradient(torch.autograd.Function):
+    """The identity, whose gradient is no number."""
+
+    @staticmethod
+    def forward(context, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+@pytest.mark.parametrize("rows_of", ["touched", "all"])
+def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite(
+    run, tmp_path, monkeypatch, max_grad_norm, rows_of
+):
+    take, of_bad = EncoderLearner.summed_loss, []
+
+    def summed(self, fold, rows, rng):
+        loss = take(self, fold, rows, rng)
+        if 77 in rows:
+            of_bad.append(rows.tolist())
+            return BadGradient.apply(loss)
+        return loss
+
+    monkeypatch.setattr(EncoderLearner, "summed_loss", summed)
+    optimizer = replace(OPTIMIZER, max_grad_norm=max_grad_norm, embedding_rows=rows_of)
+    run = replace(run, optimizer=optimizer, training=replace(TRAINING, epochs=4))
+    with pytest.raises(ValueError, match="first on rows") as error:
+        train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
+    named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
+    assert [int(row) for row in named.split(", ")] == of_bad[0]
+
+
+def test_weights_that_a_bad_gradient_has_spoilt_are_not_saved(run, tmp_path, monkeypatch):
+    take = EncoderLearner.summed_loss
+    spoilt = lambda self, fold, rows, rng: BadGradient.apply(take(self, fold, rows, rng))  # noqa: E731
+    monkeypatch.setattr(EncoderLearner, "summed_loss", spoilt)
+    run = replace(run, training=replace(TRAINING, checkpoint_every_minutes=1e-9))
+    with pytest.raises(ValueError, match="step 1: the gradient is not finite, first on rows .*optimizer.lr"):
+        train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
