@@ -12,8 +12,10 @@ from learners.decoder import DecoderLearner
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
 from learners.gates import FrozenWatch, MovementWatch, check_class_weights, choose_rows, compare_logits
+from learners.generator import GeneratorLearner
 from learners.losses import build_loss
 from learners.losses.binary import BinaryCrossEntropy
+from settings.prompt import PromptSettings
 from settings.run import AdapterSettings, LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -94,7 +96,7 @@ def test_a_head_left_out_of_the_optimiser_is_found_in_two_steps(run, tmp_path, m
     take = FoldTraining._take_step
     monkeypatch.setattr(FoldTraining, "_take_step", lambda *given: steps.append(1) or take(*given))
     monkeypatch.setattr(fold_training, "build_optimizer", without_head)
-    with pytest.raises(ValueError, match=r"2 of 2 parameters of head and adapters have not moved.*first head.weight"):
+    with pytest.raises(ValueError, match=r"2 of 2 parameters watched .*have not moved.*first head.weight"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
     assert len(steps) == 2
 
@@ -111,6 +113,40 @@ def test_an_adapter_that_no_gradient_reaches_is_named(decoder_run, tmp_path, mon
     monkeypatch.setattr(DecoderLearner, "build_fold_model", cut_off)
     with pytest.raises(ValueError, match=r"2 of \d+ parameters .* not moved.*layers.1.mlp.down_proj.lora_A"):
         train(lambda corpus: DecoderLearner(decoder_run, corpus), tmp_path)
+
+
+@pytest.mark.parametrize("left_out", ["nothing", "all", "one layer"])
+def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monkeypatch, left_out):
+    """It has neither a head nor anything frozen."""
+    import learners.fold_training as fold_training
+
+    build = fold_training.build_optimizer
+
+    def without_some(model, settings, *more):
+        optimizer = build(model, replace(settings, weight_decay=0.0), *more)
+        for name, parameter in model.named_parameters():
+            if left_out == "all" or (left_out == "one layer" and "layers.1." in name):
+                parameter.register_hook(lambda gradient: gradient * 0)
+        return optimizer
+
+    monkeypatch.setattr(fold_training, "build_optimizer", without_some)
+    run = RunSettings(
+        "generator",
+        model=replace(decoder_run.model, pooling="mean"),
+        training=TRAINING,
+        optimizer=OptimizerSettings(lr=5e-3),
+        prompt=PromptSettings(template="Text: {text}\nLabels:"),
+        adapter=AdapterSettings(kind="none"),
+    )
+    learner, corpus = GeneratorLearner(run, make_corpus(80)), make_corpus(80)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path, 40))
+    assert 4 < len(fold.movement.still) <= 16
+    fold._take_step(fold.rows.train[:4])
+    if left_out == "nothing":
+        fold._take_step(fold.rows.train[4:8])
+        return
+    with pytest.raises(ValueError, match=r"\d of \d+ parameters watched .*not moved"):
+        fold._take_step(fold.rows.train[4:8])
 
 
 def test_a_long_warm_up_is_waited_for(run, tmp_path):
