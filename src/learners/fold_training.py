@@ -49,10 +49,12 @@ class FoldTraining:
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
-        self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
         settings = learner.run.augmentation
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
-        self.rows_per_epoch = len(self._draw_rows(0))
+        first_epoch = self._draw_rows(0)
+        taught = self.augmentation.sample_labels(first_epoch, np.random.default_rng(self.seed))
+        self.guard = CollapseGuard(learner.prior_loss(self.loss, taught), self.training.collapse_check_after_steps)
+        self.rows_per_epoch = len(first_epoch)
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
         self.selection = Selection(self.training, rows.checkpoint_dir, identity)

@@ -61,12 +61,12 @@ class GeneratorLearner(NeuralLearner):
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
 
-    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
+    def prior_loss(self, loss: nn.Module, labels: np.ndarray) -> float:
         """For lists, the entropy of a row's labels drawn each by its own rate: no blind answer of independent labels
         has a lower loss, and the training's is in the same unit, nats a row."""
         if not self.is_list:
-            return super().prior_loss(loss, rows)
-        return label_entropy(self.corpus.labels[rows.train], self.corpus.task)
+            return super().prior_loss(loss, labels)
+        return label_entropy(labels, self.corpus.task)
 
     def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if not self.is_list:

@@ -14,7 +14,7 @@ class LossWindow:
         self.rows: list[np.ndarray] = []
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, rows: np.ndarray) -> None:
-        """Take in a step's summed loss, its gradients' norm, both scalars, and its rows, int64 (B,), of all processes."""
+        """Take in a step's summed loss and gradients' norm, scalars, and its rows, int64 (B,), over all processes."""
         self.losses.append(loss)
         self.norms.append(norm)
         self.rows.append(rows)
@@ -26,7 +26,7 @@ class LossWindow:
         return seen
 
     def peek(self) -> tuple[float, np.ndarray | None]:
-        """Mean loss a row since the last reading; the rows of the first step with a loss or gradient not finite, if any."""
+        """Mean loss a row since the last reading; rows of the first step with a loss or gradient not finite, if any."""
         if not self.losses:
             return 0.0, None
         seen = torch.stack([torch.stack(self.losses), torch.stack(self.norms)])  # (2, steps)

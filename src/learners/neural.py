@@ -90,13 +90,17 @@ class NeuralLearner:
         """The loss, with what it needs to know of the fold's training labels."""
         return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
 
-    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
-        """Mean loss a row of the best answer that ignores the text: what a training must get below."""
+    def prior_loss(self, loss: nn.Module, labels: np.ndarray) -> float:
+        """Mean loss a row of the best answer that ignores the text, to rows of these labels, bool (n, L), as they are
+        drawn in training: what a training must get below."""
         batch = self.run.training.micro_batch_size or self.run.training.global_batch_size
-        return prior_loss(loss, self.corpus.labels[rows.train], batch)
+        return prior_loss(loss, labels, batch)
 
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
+        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them.
+
+        Its value is the loss that `prior_loss` is compared with; what a run adds to it acts by its gradient alone.
+        """
         inputs, targets = fold.augmentation.batch(rows, rng)
         inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
         targets, alpha = targets.to(self.accelerator.device), self.run.loss.r_drop_alpha

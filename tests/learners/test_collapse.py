@@ -1,7 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+from toy_corpus import fold_rows, make_corpus
 
 from learners.collapse import CollapseGuard, check_logits, update_mean
+from learners.encoder import EncoderLearner
+from learners.fold_training import FoldTraining
+from settings.augmentation import AugmentationSettings
+from settings.run import LossSettings, ModelSettings, RunSettings, TrainingSettings
 
 
 def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():
@@ -46,3 +54,46 @@ def test_constant_and_infinite_logits_are_refused():
     varied[3, 1] = np.nan
     with pytest.raises(ValueError, match="1 of 20 rows have logits that are not finite"):
         check_logits(varied, "held-out rows")
+
+
+@pytest.fixture
+def run(tiny_bert):
+    training = TrainingSettings(global_batch_size=16, micro_batch_size=16, precision="fp32")
+    return RunSettings("encoder", model=ModelSettings(name=str(tiny_bert)), training=training)
+
+
+def rare_corpus(n=300):
+    """Two labels of three are rare; one of them never stands beside the other."""
+    rng, corpus = np.random.default_rng(0), make_corpus(n)
+    labels = rng.random((n, 3)) < [0.4, 0.1, 0.08]
+    labels[labels[:, 1], 2] = False
+    return replace(corpus, labels=labels)
+
+
+@pytest.mark.parametrize("name", ["bce", "zlpr"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        {"mix_probability": 1.0},
+        {"oversample_factor": 4.0, "oversample_k_rarest": 2},
+        {"mix_probability": 0.5, "oversample_factor": 2.0, "oversample_k_rarest": 1},
+    ],
+)
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_the_bar_is_what_blind_answers_reach_on_the_rows_as_they_are_taught(run, tmp_path, augmentation, name):
+    """A blind model's loss over many epochs' own batches: the bar is the lowest it can have."""
+    run = replace(run, augmentation=AugmentationSettings(**augmentation), loss=LossSettings(name=name))
+    fold = FoldTraining(EncoderLearner(run, rare_corpus()), fold_rows(rare_corpus(), tmp_path))
+    rng = np.random.default_rng(5)
+    taught = torch.cat([fold.augmentation.batch(fold._draw_rows(epoch), rng)[1] for epoch in range(100)]).double()
+    logits = torch.logit(taught.mean(0)).requires_grad_()
+    search = torch.optim.LBFGS([logits], line_search_fn="strong_wolfe", max_iter=200)
+
+    def blind():
+        search.zero_grad()
+        loss = fold.loss(logits.expand_as(taught), taught) / len(taught)
+        loss.backward()
+        return loss
+
+    search.step(blind)
+    assert fold.guard.prior_loss == pytest.approx(blind().item(), rel=0.005)
