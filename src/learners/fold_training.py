@@ -11,7 +11,7 @@ from learners.adversarial import build_adversary
 from learners.augment import Augmentation
 from learners.batches import plan_epoch
 from learners.checkpoints import restore_model
-from learners.collapse import CollapseGuard, update_mean
+from learners.collapse import CollapseGuard, check_logits, update_mean
 from learners.devices import agree
 from learners.ema import WeightAverage
 from learners.fold_store import FoldStore
@@ -53,7 +53,8 @@ class FoldTraining:
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
         first_epoch = self._draw_rows(0)
         taught = self.augmentation.sample_labels(first_epoch, np.random.default_rng(self.seed))
-        self.guard = CollapseGuard(learner.prior_loss(self.loss, taught), self.training.collapse_check_after_steps)
+        self.constant, prior_loss = learner.best_constant(self.loss, taught)
+        self.guard = CollapseGuard(prior_loss, self.training.collapse_check_after_steps)
         self.rows_per_epoch = len(first_epoch)
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
@@ -88,6 +89,13 @@ class FoldTraining:
         labels = self.corpus.labels
         rates = labels[self.rows.train].mean(0)
         return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task)
+
+    def check_learned(self, heldout_logits: np.ndarray) -> None:
+        """Raises ValueError where neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
+        check_logits(heldout_logits, f"fold {self.rows.fold}, held-out rows")
+        constant = np.tile(self.constant, (len(heldout_logits), 1))
+        losses = [self.learner.heldout_loss(self.loss, logits, self.rows) for logits in (heldout_logits, constant)]
+        self.guard.check_end(self.training.epochs * self.steps_per_epoch, self.place.mean_loss, *losses)
 
     def _draw_rows(self, epoch: int) -> np.ndarray:
         """The training rows of an epoch, int64 (rows_per_epoch,), those with rare labels more than once if so set."""

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from learners.adapters import SharedBase, merged
 from learners.answer_scoring import AnswerModel
 from learners.answers import ListAnswers, YesNoAnswers, answer_lead
+from learners.heldout import prior_logits
 from learners.interface import FoldRows
 from learners.losses import build_loss
 from learners.neural import NeuralLearner
@@ -61,11 +62,13 @@ class GeneratorLearner(NeuralLearner):
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
 
-    def prior_loss(self, loss: nn.Module, labels: np.ndarray) -> float:
+    def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
         """For lists, the nats of a row's answer to the best blind writer of lists: the unit of the training's loss."""
         if not self.is_list:
-            return super().prior_loss(loss, labels)
-        return label_entropy(labels, self.corpus.task) if self.corpus.task == "multiclass" else list_entropy(labels)
+            return super().best_constant(loss, labels)
+        task = self.corpus.task
+        nats = label_entropy(labels, task) if task == "multiclass" else list_entropy(labels)
+        return prior_logits(labels, task), nats
 
     def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if not self.is_list:

@@ -9,7 +9,7 @@ from learners.collapse import CollapseGuard, check_logits, update_mean
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
 from settings.augmentation import AugmentationSettings
-from settings.run import LossSettings, ModelSettings, RunSettings, TrainingSettings
+from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 
 def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():
@@ -97,3 +97,51 @@ def test_the_bar_is_what_blind_answers_reach_on_the_rows_as_they_are_taught(run,
 
     search.step(blind)
     assert fold.guard.prior_loss == pytest.approx(blind().item(), rel=0.005)
+
+
+def test_the_end_of_a_training_needs_one_loss_below_the_constant():
+    guard = CollapseGuard(prior_loss=0.3, check_after_steps=300)
+    with pytest.raises(ValueError, match=r"after 100 steps .*0.3100 .*0.3200; .*0.3000 and 0.3100.*learned nothing"):
+        guard.check_end(100, 0.31, 0.32, 0.31)
+    guard.check_end(100, 0.29, 0.40, 0.31)  # overfitted
+    guard.check_end(100, 0.90, 0.30, 0.31)  # a bad start
+    guard.check_end(10, 0.31, 0.32, 0.31)  # too short to tell
+    CollapseGuard(0.3, 0).check_end(1000, 0.31, 0.32, 0.31)
+    with pytest.raises(ValueError, match="learned nothing"):
+        CollapseGuard(0.3, 10).check_end(10, 0.31, 0.32, 0.31)
+
+
+@pytest.mark.parametrize("name", ["bce", "zlpr", "soft_macro_f1", "asymmetric"])
+@pytest.mark.parametrize("n_steps", [10, 60])
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_fold_shorter_than_the_set_steps_is_judged_at_its_end(run, tmp_path, name, n_steps):
+    """Answers that are wrong for every row, after steps that were no better: nothing has been learned."""
+    training = replace(run.training, epochs=n_steps // 5)
+    corpus, rows = make_corpus(100), fold_rows(make_corpus(100), tmp_path, 20)
+    run = replace(run, training=training, loss=LossSettings(name=name))
+    fold = FoldTraining(EncoderLearner(run, corpus), rows)
+    assert fold.steps_per_epoch == 5
+    truth = np.where(corpus.labels[:20], 2.0, -2.0).astype(np.float32)
+    fold.place.mean_loss = fold.guard.prior_loss * 1.01
+    fold.check_learned(truth)
+    if n_steps < 50:
+        fold.check_learned(-truth)
+        return
+    with pytest.raises(ValueError, match="after 60 steps .*learned nothing"):
+        fold.check_learned(-truth)
+    fold.place.mean_loss = fold.guard.prior_loss * 0.99
+    fold.check_learned(-truth)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_a_rate_that_unlearns_is_found_by_a_fold_of_sixty_steps(run, tmp_path):
+    """Both ways, end to end."""
+    for lr, learns in ((5e-3, True), (3.0, False)):
+        changed = replace(run, optimizer=OptimizerSettings(lr=lr, head_lr=lr), training=replace(run.training, epochs=6))
+        rows = fold_rows(make_corpus(220), tmp_path / str(lr), 60)
+        learner = EncoderLearner(changed, make_corpus(220))
+        if learns:
+            assert learner.train_fold(rows).score["macro_f1"] > 0.6
+            continue
+        with pytest.raises(ValueError, match="learned nothing|collapsed to a constant"):
+            learner.train_fold(rows)
