@@ -68,7 +68,8 @@ def load_learner(job: Job, tables: Tables):
     """The run's learner over the competition's texts, cleaned as the run says."""
     texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
     cache_dir = job.places.tokens(job.competition_name)
-    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, job.competition.task, cache_dir))
+    task, metric = job.competition.task, job.competition.metric
+    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, task, cache_dir, metric))
 
 
 def parse_folds(given: list[str], n_folds: int) -> list[int]:

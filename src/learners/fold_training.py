@@ -58,7 +58,7 @@ class FoldTraining:
         self.rows_per_epoch = len(first_epoch)
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
-        self.selection = Selection(self.training, rows.checkpoint_dir, identity)
+        self.selection = Selection(self.training, self.corpus.metric, rows.checkpoint_dir, identity)
         at = (self.model, self.optimizer, self.average, rows.checkpoint_dir, identity)
         self.store = FoldStore(self.accelerator, *at)
         self.place = self.store.restore(self.selection)
@@ -88,7 +88,7 @@ class FoldTraining:
         """The score shown for held-out logits (n_heldout, L); its cut-offs are the training rows' label rates."""
         labels = self.corpus.labels
         rates = labels[self.rows.train].mean(0)
-        return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task)
+        return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task, self.corpus.metric)
 
     def check_learned(self, heldout_logits: np.ndarray) -> None:
         """Raises ValueError where neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
@@ -153,9 +153,9 @@ class FoldTraining:
         self.guard.check_loss(step, loss, self.place.mean_loss)
 
     def _state(self) -> str:
-        words = [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
+        metric, words = self.corpus.metric, [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
         words += [f"loss {self.place.mean_loss:.4f}"] if self.place.mean_loss else []
-        words += [f"held-out macro-F1 {entry['macro_f1']:.4f}" for entry in self.place.history[-1:]]
+        words += [f"held-out {metric} {entry[metric]:.4f}" for entry in self.place.history[-1:]]
         return "  ".join(words)
 
     def _end_epoch(self) -> None:
@@ -179,7 +179,9 @@ class FoldTraining:
                 last = self.place.history[-1]
                 at = "ended" if at_epoch_end else f"step {self.place.step}"
                 epoch = self.place.epoch + (not at_epoch_end)
-                words = f"held-out loss {last['loss']:.4f}, held-out macro-F1 {last['macro_f1']:.4f}"
+                words = (
+                    f"held-out loss {last['loss']:.4f}, held-out {self.corpus.metric} {last[self.corpus.metric]:.4f}"
+                )
                 self.progress.say(f"epoch {epoch} {at}, loss {self.place.mean_loss:.4f}, {words}")
             if self.selection.wants(self.place, at_epoch_end):
                 self.store.save_candidate(self.place, self.selection)

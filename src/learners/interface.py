@@ -21,6 +21,8 @@ class Corpus:
     """`multilabel` or `multiclass`."""
     cache_dir: Path | None = None
     """Where tokens of the texts may be kept for the next run and process; None is nowhere."""
+    metric: str = "macro_f1"
+    """What the competition scores, a name in METRICS: shown while training, and what weights may be chosen by."""
 
     @property
     def test_rows(self) -> np.ndarray:
