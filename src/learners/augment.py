@@ -47,7 +47,7 @@ class Augmentation:
         return pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id), targets
 
     def sample_labels(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """bool (n, L): labels as `batch` gives them to an epoch's rows; of few rows that are mixed, several draws."""
+        """bool (n, L): labels as `batch` gives them to `rows`, int64; of few rows that are mixed, several draws."""
         if not self.settings.mix_probability:
             return self.targets[rows].numpy() > 0
         rows = np.tile(rows, -(-SAMPLED_LABELS // len(rows)))

@@ -51,11 +51,11 @@ class FoldTraining:
         check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
         settings = learner.run.augmentation
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
-        first_epoch = self._draw_rows(0)
-        taught = self.augmentation.sample_labels(first_epoch, np.random.default_rng(self.seed))
+        drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
+        taught = self.augmentation.sample_labels(np.concatenate(drawn), np.random.default_rng(self.seed))
         self.constant, prior_loss = learner.best_constant(self.loss, taught)
         self.guard = CollapseGuard(prior_loss, self.training.collapse_check_after_steps)
-        self.rows_per_epoch = len(first_epoch)
+        self.rows_per_epoch = len(drawn[0])
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
         self.selection = Selection(self.training, self.corpus.metric, rows.checkpoint_dir, identity)
