@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from toy_corpus import fold_rows, make_corpus
 
 from learners import end_gates, fold_store
@@ -160,9 +159,8 @@ def test_autocast_is_off_inside_and_back_afterwards(run, tmp_path):
     with end_gates.without_autocast(fold.accelerator, fold.model):
         exact = learner.predict(fold.model, rows)
     assert np.array_equal(learner.predict(fold.model, rows), before) and not np.array_equal(exact, before)
-    expected = predict_logits(
-        Accelerator(cpu=True), learner.build_fold_model(fold.rows, fold.seed), learner.tokens, rows, 3
-    )
+    fresh = learner.build_fold_model(fold.rows, fold.seed).to(learner.accelerator.device)  # as Accelerate found it
+    expected = predict_logits(learner.accelerator, fresh, learner.tokens, rows, 3)
     assert np.array_equal(exact, expected)
 
 
