@@ -24,8 +24,10 @@ SAMPLE = 512
 """Elements looked at of a tensor, evenly spread."""
 MOVING_LR = 1e-6
 """A step of this size shows in float32 weights up to 8; the first steps of a long warm-up may be lost in rounding."""
-TOLERANCE = {"no": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
-"""Root mean square of the difference between logits that should be the same, against 1 + that of the logits."""
+TOLERANCE = {"no": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
+"""Root mean square of the difference between logits that should be the same, against 1 + that of the logits. The lower
+precisions are for bases held in them. Texts alone and in a padded batch, 24 random decoder layers on a CPU: up to 1e-6,
+0.003 and 0.02; the rest is for other kernels."""
 
 
 def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSettings, task: str) -> None:
