@@ -73,11 +73,13 @@ def load_learner(job: Job, tables: Tables):
     """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
     texts = tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning))
     cache_dir = job.places.tokens(job.competition_name)
-    task, soft = job.competition.task, None
+    soft = None
     if job.run.loss.soft_targets:
         path = job.places.data(job.competition_name) / job.run.loss.soft_targets
-        soft = load_soft_targets(path, tables, task)
-    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, task, cache_dir, soft))
+        soft = load_soft_targets(path, tables, job.competition.task)
+    of_competition = {"task": job.competition.task, "metric": job.competition.metric}
+    beside = {"cache_dir": cache_dir, "soft_targets": soft}
+    return build_learner(job.run, Corpus(texts, tables.labels, tables.label_names, **of_competition, **beside))
 
 
 def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import blend
 import train
 from learners.table import build_learner
 from ledger.records import read_record
+from settings.run import RunSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
@@ -40,6 +42,15 @@ def finish(process, expected=0):
     output, _ = process.communicate(timeout=240)
     assert process.returncode == expected, output
     return output
+
+
+def test_the_learner_is_told_the_competitions_metric(monkeypatch):
+    monkeypatch.setattr(train, "build_learner", lambda run, corpus: corpus)
+    places = SimpleNamespace(tokens=lambda name: None)
+    competition = SimpleNamespace(task="multilabel", metric="macro_auc")
+    job = SimpleNamespace(places=places, competition_name="x", competition=competition, run=RunSettings("tfidf"))
+    tables = SimpleNamespace(train_texts=["a"], test_texts=["b"], labels=np.ones((1, 2), bool), label_names=("x", "y"))
+    assert train.load_learner(job, tables).metric == "macro_auc"
 
 
 def test_bare_launch_then_the_other_folds_then_the_blend(places, toy_competition, capsys):

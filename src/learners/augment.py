@@ -6,6 +6,9 @@ import torch
 from learners.tokens import Tokens, pad_rows
 from settings.augmentation import AugmentationSettings
 
+SAMPLED_LABELS = 20_000
+"""Rows drawn at least to see which labels mixed texts have."""
+
 
 class Augmentation:
     """Batches of one fold; what is mixed in comes from its training rows alone."""
@@ -42,6 +45,14 @@ class Augmentation:
             targets[i] = torch.maximum(targets[i], self.targets[partners[i]])
         texts = [self._drop_tokens(text, rng) for text in texts]
         return pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id), targets
+
+    def sample_targets(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """float32 (n, L): targets as `batch` gives them to `rows`, int64; of few rows that are mixed, several draws."""
+        if not self.settings.mix_probability:
+            return self.targets[rows].numpy()
+        rows = np.tile(rows, -(-SAMPLED_LABELS // len(rows)))
+        targets, partners = self.targets[rows].numpy(), self._draw_partners(len(rows), rng)
+        return np.where((partners >= 0)[:, None], np.maximum(targets, self.targets[partners].numpy()), targets)
 
     def _draw_partners(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
         """int64 (B,): the row that each row is joined with, or -1."""

@@ -7,6 +7,8 @@ import numpy as np
 CURE = "Try a lower --optimizer.lr, a longer --optimizer.warmup_fraction, or --training.precision fp32"
 LEAST_SPREAD = 1e-3
 """Logits of a model that tells texts apart spread by far more than this between rows."""
+LEAST_STEPS = 50
+"""A shorter training is not judged by its losses at its end: it may be honest and not have got anywhere yet."""
 MEAN_OVER_READS = 10
 """The loss is read every ten steps. A generator starts far above the prior, having no idea of the answer's form; a mean
 that remembered that for long would stop it."""
@@ -27,17 +29,37 @@ class CollapseGuard:
                 f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
             )
 
-    def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
-        """Raises ValueError when the loss is not finite.
+    def check_end(self, n_steps: int, mean_loss: float, heldout_loss: float, heldout_prior: float) -> None:
+        """Raises ValueError when a training of n_steps ends without having got below a constant answer anywhere.
 
-        Args: bad_rows: int64 (B,), the rows of the step where it was not finite first, as far as they are known.
+        Training rows alone would condemn a short training for its first steps, held-out rows alone an overfitted one;
+        who has learned something is better on one of them.
+
+        Args: mean_loss: of the last training steps.   heldout_loss, heldout_prior: of the held-out rows, the model's
+              and that of the constant that is best on the rows taught.
         """
-        if not math.isfinite(loss):
-            where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
+        judged = self.check_after_steps and n_steps >= min(LEAST_STEPS, self.check_after_steps)
+        if judged and mean_loss >= self.prior_loss and heldout_loss >= heldout_prior:
             raise ValueError(
-                f"step {step}: the training loss is {loss}{where}. An overflow in fp16, a rate too high, or those "
-                f"texts. {CURE} (bf16 where the hardware has it)"
+                f"after {n_steps} steps the mean training loss is {mean_loss:.4f} and the held-out loss "
+                f"{heldout_loss:.4f}; answering every text with the label rates alone has {self.prior_loss:.4f} and "
+                f"{heldout_prior:.4f}, so the model has learned nothing. {CURE}, or more training.epochs; "
+                "training.collapse_check_after_steps 0 turns the check off"
             )
+
+    def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
+        """Raises ValueError when the loss, or the gradient of some rows, is not finite.
+
+        Args: bad_rows: int64 (B,), the rows of the first step whose loss or gradient was not finite, if known.
+        """
+        if math.isfinite(loss) and bad_rows is None:
+            return
+        what = "the gradient is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
+        raise ValueError(
+            f"step {step}: {what}{where}. An overflow in fp16, a rate too high, or those "
+            f"texts. {CURE} (bf16 where the hardware has it)"
+        )
 
     def check_heldout(self, loss: float) -> None:
         """Raises ValueError when the held-out rows' loss is not finite: no weights could be chosen by it."""

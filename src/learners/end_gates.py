@@ -1,5 +1,8 @@
 """What a trained fold must show before it predicts: its file holds all of it, and padding does not reach its logits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
 import torch
 
 from learners.checkpoints import restore_model
@@ -10,17 +13,22 @@ from learners.sharding import is_sharded
 def check_end(learner, fold) -> None:
     """Predict a handful of held-out rows as they are, after reloading, and each alone; the base must be untouched.
 
+    In float32 where the weights are, whatever the training computed in: rounding would hide a fault.
+
     Raises: ValueError: what differs, by how much, and where to look.
     """
     model = fold.accelerator.unwrap_model(fold.model)
     fold.frozen.check(model)
     device, n_processes = fold.accelerator.device.type, fold.accelerator.num_processes
     rows = choose_rows(learner.tokens.lengths, fold.rows.heldout, n_processes, device)
-    together = learner.predict(fold.model, rows)
-    reloaded = learner.predict(reload(learner, fold, model), rows)
-    compare_logits(reloaded, together, learner.precision, "after saving and reloading,", UNSAVED)
-    alone = learner.predict(fold.model, rows, tokens_in_batch=1)
-    compare_logits(alone, together, learner.precision, "each alone instead of in a padded batch,", PADDED)
+    exact = is_held_in_float32(model)
+    precision = "no" if exact else learner.precision
+    with without_autocast(fold.accelerator, model) if exact else nullcontext():
+        together = learner.predict(fold.model, rows)
+        reloaded = learner.predict(reload(learner, fold, model), rows)
+        compare_logits(reloaded, together, precision, "after saving and reloading,", UNSAVED)
+        alone = learner.predict(fold.model, rows, tokens_in_batch=1)
+        compare_logits(alone, together, precision, "each alone instead of in a padded batch,", PADDED)
 
 
 def reload(learner, fold, model: torch.nn.Module) -> torch.nn.Module:
@@ -33,6 +41,22 @@ def reload(learner, fold, model: torch.nn.Module) -> torch.nn.Module:
         wipe(model)
     restore_model(model, tensors)
     return model
+
+
+def is_held_in_float32(model: torch.nn.Module) -> bool:
+    """Whether every weight is float32 and whole; a shard is gathered in what the training computes in."""
+    return not is_sharded(model) and all(weight.dtype == torch.float32 for weight in model.parameters())
+
+
+@contextmanager
+def without_autocast(accelerator, model: torch.nn.Module) -> Iterator[None]:
+    """Inside, `model` computes in what its weights are held in; Accelerate has put an autocast around its forward."""
+    prepared = {name: vars(model)[name] for name in ("forward", "_original_forward") if name in vars(model)}
+    accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    try:
+        yield
+    finally:
+        vars(model).update(prepared)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from learners.adversarial import build_adversary
 from learners.augment import Augmentation
 from learners.batches import plan_epoch
 from learners.checkpoints import restore_model
-from learners.collapse import CollapseGuard, update_mean
+from learners.collapse import CollapseGuard, check_logits, update_mean
 from learners.devices import agree
 from learners.ema import WeightAverage
 from learners.fold_store import FoldStore
@@ -49,13 +49,16 @@ class FoldTraining:
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
-        self.guard = CollapseGuard(learner.prior_loss(self.loss, rows), self.training.collapse_check_after_steps)
         settings = learner.run.augmentation
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
-        self.rows_per_epoch = len(self._draw_rows(0))
+        drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
+        taught = self.augmentation.sample_targets(np.concatenate(drawn), np.random.default_rng(self.seed))
+        self.constant, prior_loss = learner.best_constant(self.loss, taught)
+        self.guard = CollapseGuard(prior_loss, self.training.collapse_check_after_steps)
+        self.rows_per_epoch = len(drawn[0])
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
-        self.selection = Selection(self.training, rows.checkpoint_dir, identity)
+        self.selection = Selection(self.training, self.corpus.metric, rows.checkpoint_dir, identity)
         at = (self.model, self.optimizer, self.average, rows.checkpoint_dir, identity)
         self.store = FoldStore(self.accelerator, *at)
         self.place = self.store.restore(self.selection)
@@ -85,7 +88,14 @@ class FoldTraining:
         """The score shown for held-out logits (n_heldout, L); its cut-offs are the training rows' label rates."""
         labels = self.corpus.labels
         rates = labels[self.rows.train].mean(0)
-        return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task)
+        return score_heldout(heldout_logits, labels[self.rows.heldout], rates, self.corpus.task, self.corpus.metric)
+
+    def check_learned(self, heldout_logits: np.ndarray) -> None:
+        """Raises ValueError where neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
+        check_logits(heldout_logits, f"fold {self.rows.fold}, held-out rows")
+        constant = np.tile(self.constant, (len(heldout_logits), 1))
+        losses = [self.learner.heldout_loss(self.loss, logits, self.rows) for logits in (heldout_logits, constant)]
+        self.guard.check_end(self.training.epochs * self.steps_per_epoch, self.place.mean_loss, *losses)
 
     def _draw_rows(self, epoch: int) -> np.ndarray:
         """The training rows of an epoch, int64 (rows_per_epoch,), those with rare labels more than once if so set."""
@@ -124,10 +134,9 @@ class FoldTraining:
         factor = lr_factor(step, self.training.epochs * self.steps_per_epoch, self.learner.run.optimizer)
         set_lr(self.optimizer, factor)
         seeds = [self.learner.run.seed, self.rows.fold, step, self.accelerator.process_index]
-        self.window.add(self.gradients.gather(rows, seeds, self.place.epoch), rows)
-        max_norm = self.learner.run.optimizer.max_grad_norm
-        if max_norm:
-            clip_gradients(self.accelerator, self.optimizer, self.model, max_norm)
+        loss = self.gradients.gather(rows, seeds, self.place.epoch)
+        norm = clip_gradients(self.accelerator, self.optimizer, self.model, self.learner.run.optimizer.max_grad_norm)
+        self.window.add(loss, norm, rows)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
@@ -144,9 +153,9 @@ class FoldTraining:
         self.guard.check_loss(step, loss, self.place.mean_loss)
 
     def _state(self) -> str:
-        words = [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
+        metric, words = self.corpus.metric, [f"epoch {self.place.epoch + 1}/{self.training.epochs}"]
         words += [f"loss {self.place.mean_loss:.4f}"] if self.place.mean_loss else []
-        words += [f"held-out macro-F1 {entry['macro_f1']:.4f}" for entry in self.place.history[-1:]]
+        words += [f"held-out {metric} {entry[metric]:.4f}" for entry in self.place.history[-1:]]
         return "  ".join(words)
 
     def _end_epoch(self) -> None:
@@ -163,15 +172,16 @@ class FoldTraining:
 
     def _evaluate(self, at_epoch_end: bool, shown: bool = True) -> None:
         """Score the held-out rows, and keep the weights where they may be the ones to end with."""
-        step = self.place.epoch * self.steps_per_epoch + self.place.step
-        self.guard.check_finite(step, *self.window.peek())
+        self._check_finite()
         with self.average.swapped() if self.average is not None else nullcontext():
             if shown:
                 self.place.history.append(self._measure())
                 last = self.place.history[-1]
                 at = "ended" if at_epoch_end else f"step {self.place.step}"
                 epoch = self.place.epoch + (not at_epoch_end)
-                words = f"held-out loss {last['loss']:.4f}, held-out macro-F1 {last['macro_f1']:.4f}"
+                words = (
+                    f"held-out loss {last['loss']:.4f}, held-out {self.corpus.metric} {last[self.corpus.metric]:.4f}"
+                )
                 self.progress.say(f"epoch {epoch} {at}, loss {self.place.mean_loss:.4f}, {words}")
             if self.selection.wants(self.place, at_epoch_end):
                 self.store.save_candidate(self.place, self.selection)
@@ -200,7 +210,13 @@ class FoldTraining:
         self.progress.say(f"stopped by signal {signal_number}, saved; the same command goes on from here")
         sys.exit(128 + signal_number)
 
+    def _check_finite(self) -> None:
+        """Before weights are measured or saved: what was not finite since the loss was last read has spoilt them."""
+        step = self.place.epoch * self.steps_per_epoch + self.place.step
+        self.guard.check_finite(step, *self.window.peek())
+
     def _save(self) -> None:
+        self._check_finite()
         self.store.save_checkpoint(self.place, self.selection)
         self.saved_at = time.monotonic()
 

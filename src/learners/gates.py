@@ -18,12 +18,16 @@ from learners.predicting import TOKENS_PER_BATCH
 from learners.sharding import own_part
 from settings.run import LossSettings
 
+WATCHED_MATRICES = 16
+"""How many are watched of a model that is trained whole and has nothing fresh."""
 SAMPLE = 512
 """Elements looked at of a tensor, evenly spread."""
 MOVING_LR = 1e-6
 """A step of this size shows in float32 weights up to 8; the first steps of a long warm-up may be lost in rounding."""
-TOLERANCE = {"no": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
-"""Root mean square of the difference between logits that should be the same, against 1 + that of the logits."""
+TOLERANCE = {"no": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
+"""Root mean square of the difference between logits that should be the same, against 1 + that of the logits. The lower
+precisions are for bases held in them. Texts alone and in a padded batch, 24 random decoder layers on a CPU: up to 1e-6,
+0.003 and 0.02; the rest is for other kernels."""
 
 
 def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSettings, task: str) -> None:
@@ -92,10 +96,10 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 class MovementWatch:
-    """Head and adapters must move in the first two steps whose rate is large enough to show."""
+    """Head and adapters, or else some matrices, must move in the first two steps whose rate is large enough to show."""
 
     def __init__(self, model: nn.Module):
-        self.still = {name: sample_tensor(parameter) for name, parameter in _fresh_parameters(model)}
+        self.still = {name: sample_tensor(parameter) for name, parameter in _watched_parameters(model)}
         self.n_watched, self.steps_left = len(self.still), 2
 
     def after_step(self, model: nn.Module, optimizer, is_at_peak: bool) -> None:
@@ -103,16 +107,27 @@ class MovementWatch:
         if not self.steps_left or getattr(optimizer, "step_was_skipped", False):
             return
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
-        parameters = dict(_fresh_parameters(model))
+        parameters = dict(_watched_parameters(model))
         self.still = {name: was for name, was in self.still.items() if _same_bits(sample_tensor(parameters[name]), was)}
         self.steps_left -= bool(largest_lr >= MOVING_LR or is_at_peak)
         still = [name for name, was in self.still.items() if len(was)]
         if not self.steps_left and still:
             raise ValueError(
-                f"{len(still)} of {self.n_watched} parameters of head and adapters have not moved in the first steps, "
-                f"first {still[0]}; expected all. They are frozen, not in the optimiser, or no gradient reaches them: "
-                "see optimizer.lr, optimizer.head_lr and adapter.targets"
+                f"{len(still)} of {self.n_watched} parameters watched (head and adapters, or else some of the layers') "
+                f"have not moved in the first steps, first {still[0]}; expected all. They are frozen, not in the "
+                "optimiser, or no gradient reaches them: see optimizer.lr, optimizer.head_lr and adapter.targets"
             )
+
+
+def _watched_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """What is fresh; where nothing is, linear layers' matrices, evenly spread: every step reaches all of each."""
+    fresh = list(_fresh_parameters(model))
+    if fresh:
+        return fresh
+    own = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices = [(name, weight) for name, weight in model.named_parameters() if id(weight) in own - tables]
+    return matrices[:: -(-len(matrices) // WATCHED_MATRICES) or 1]
 
 
 def _fresh_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from learners.adapters import SharedBase, merged
 from learners.answer_scoring import AnswerModel
 from learners.answers import ListAnswers, YesNoAnswers, answer_lead
+from learners.heldout import prior_logits
 from learners.interface import FoldRows
 from learners.losses import build_loss
 from learners.neural import NeuralLearner
@@ -61,12 +62,13 @@ class GeneratorLearner(NeuralLearner):
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
 
-    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
-        """For lists, the entropy of a row's labels drawn each by its own rate: no blind answer of independent labels
-        has a lower loss, and the training's is in the same unit, nats a row."""
+    def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
+        """For lists, the nats of a row's answer to the best blind writer of lists: the unit of the training's loss."""
         if not self.is_list:
-            return super().prior_loss(loss, rows)
-        return label_entropy(self.corpus.labels[rows.train], self.corpus.task)
+            return super().best_constant(loss, labels)
+        task = self.corpus.task
+        nats = label_entropy(labels, task) if task == "multiclass" else list_entropy(labels)
+        return prior_logits(labels, task), nats
 
     def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if not self.is_list:
@@ -108,3 +110,18 @@ def label_entropy(labels: np.ndarray, task: str) -> float:
     rates = labels.mean(0)
     shares = rates if task == "multiclass" else np.stack([rates, 1 - rates])
     return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
+
+
+def list_entropy(labels: np.ndarray) -> float:
+    """Nats a row of labels, bool (n, L), to who knows how often each set of labels stands, and else each label's rate.
+
+    A set's chance mixes its share of the other rows with that of labels drawn each by its rate, in the best proportion.
+    As a row does not count for itself, sets that stand once are not known beforehand: their shares in all rows would
+    make a bar below what a blind writer reaches. Never above `label_entropy`.
+    """
+    sets, counts = np.unique(labels, axis=0, return_counts=True)
+    rates, others = labels.mean(0), (counts - 1) / max(len(labels) - 1, 1)
+    independent = np.where(sets, rates, 1 - rates).prod(1)
+    shares = np.linspace(0.01, 1, 100)[:, None]
+    chances = shares * independent + (1 - shares) * others  # (100, sets)
+    return float((-np.log(np.maximum(chances, 1e-300)) @ counts / len(labels)).min())

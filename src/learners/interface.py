@@ -24,6 +24,8 @@ class Corpus:
     soft_targets: np.ndarray | None = None
     """float32 (n_train, L) in [0, 1]: what the training rows of a fold teach in the place of their labels; None is the
     labels themselves. Held-out rows are scored by their labels."""
+    metric: str = "macro_f1"
+    """What the competition scores, a name in METRICS: shown while training, and what weights may be chosen by."""
 
     @property
     def test_rows(self) -> np.ndarray:

@@ -49,7 +49,8 @@ class LinearLearner:
         arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
         save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
-        score = score_heldout(heldout, self.corpus.labels[rows.heldout], labels.mean(0), self.corpus.task)
+        corpus = self.corpus
+        score = score_heldout(heldout, corpus.labels[rows.heldout], labels.mean(0), corpus.task, corpus.metric)
         return FoldPredictions(heldout, test, "logits", score, self.device())
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:

@@ -16,14 +16,13 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from learners.checkpoints import load_weights, restore_model
-from learners.collapse import check_logits
 from learners.devices import choose_precision, describe_device, join_processes, use_cores
 from learners.end_gates import check_end
 from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
 from learners.identity import describe_training
 from learners.interface import Corpus, FoldPredictions, FoldRows
-from learners.losses import build_loss, prior_loss
+from learners.losses import best_constant, build_loss
 from learners.placeholders import add_placeholders
 from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
@@ -92,13 +91,17 @@ class NeuralLearner:
         """The loss, with what it needs to know of the fold's training labels."""
         return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
 
-    def prior_loss(self, loss: nn.Module, rows: FoldRows) -> float:
-        """Mean loss a row of the best answer that ignores the text: what a training must get below."""
+    def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
+        """The best answer that ignores the text, to rows of these labels, bool (n, L), as they are drawn in training:
+        its logits, float32 (L,), for `heldout_loss`, and its mean training loss a row, to be got below."""
         batch = self.run.training.micro_batch_size or self.run.training.global_batch_size
-        return prior_loss(loss, self.corpus.taught[rows.train], batch)
+        return best_constant(loss, labels, batch)
 
     def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them."""
+        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them.
+
+        Its value is compared with `best_constant`'s; what a run adds to it acts by its gradient alone.
+        """
         inputs, targets = fold.augmentation.batch(rows, rng)
         inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
         targets, alpha = targets.to(self.accelerator.device), self.run.loss.r_drop_alpha
@@ -132,7 +135,7 @@ class NeuralLearner:
             fold.train()
             check_end(self, fold)
             heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
-            check_logits(heldout, f"fold {rows.fold}, held-out rows")
+            fold.check_learned(heldout)
             score = fold.score(heldout)
         finally:
             self.accelerator.free_memory()

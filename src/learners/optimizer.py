@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from learners.row_adamw import RowAdamW, clip_rows
+from learners.sharding import own_part
 from settings.run import OptimizerSettings
 
 
@@ -90,12 +91,19 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak_lr"] * factor
 
 
-def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> None:
-    """Scale all gradients down to `max_norm` together; `prepared`: what Accelerate made of `build_optimizer`'s."""
+def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> torch.Tensor:
+    """Scale all gradients down to `max_norm` together, or leave them with 0; returns the norm they had, a scalar.
+
+    Of sharded gradients the norm is of this process's part. Where a loss scaler looks after overflows it is 0, as the
+    scaler skips the step.
+
+    Args: prepared: what Accelerate made of `build_optimizer`'s.
+    """
+    bound = max_norm or math.inf
     if isinstance(prepared.optimizer, RowAdamW):
-        clip_rows(list(model.parameters()), max_norm)
-    else:
-        accelerator.clip_grad_norm_(model.parameters(), max_norm)
+        return clip_rows(list(model.parameters()), bound)
+    norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
+    return torch.zeros_like(norm) if accelerator.scaler else norm
 
 
 def settle(prepared) -> None:

@@ -18,7 +18,7 @@ def predict_logits(
     n_beside: int = 0,
     tokens_in_batch: int | None = None,
 ) -> np.ndarray:
-    """Predict `rows` with the model as it stands.
+    """Predict `rows` with the model as it stands, in the precision that it was prepared for.
 
     Args:    rows: int64 (n,), positions in the corpus.   n_beside: tokens that a row costs beside its own.
              tokens_in_batch: padded tokens of a process's batch; by default what the device holds. With 1 each text
@@ -33,8 +33,7 @@ def predict_logits(
         for batch in plan_prediction(rows, tokens.lengths + n_beside, budget, accelerator.num_processes):
             mine = batch[accelerator.process_index]
             inputs = tokens.batch(np.where(mine == NO_ROW, rows[0], mine))
-            with accelerator.autocast():
-                logits = model(**{name: tensor.to(accelerator.device) for name, tensor in inputs.items()})  # (B, L)
+            logits = model(**{name: tensor.to(accelerator.device) for name, tensor in inputs.items()})  # (B, L)
             row_numbers = torch.from_numpy(mine).to(accelerator.device)
             gathered_rows, gathered = accelerator.gather((row_numbers, logits.float()))
             seen.append(gathered_rows)

@@ -10,13 +10,16 @@ def repeat_inputs(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def sum_r_drop(loss: nn.Module, logits: torch.Tensor, targets: torch.Tensor, alpha: float, task: str) -> torch.Tensor:
-    """The mean of the two passes' losses + alpha * their disagreement, summed over rows.
+    """The mean of the two passes' losses, summed over rows; its gradient is that of it + alpha * their disagreement.
+
+    The disagreement is left out of the value, which stays comparable with a run without it and with a blind answer's.
 
     Args:   logits: float32 (2B, L), of `repeat_inputs`.   targets: float32 (B, L).
     Source: Liang et al. 2021, arXiv:2106.14448, eq. 4; halved, so that agreeing answers have the plain loss.
     """
     first, second = logits.chunk(2)
-    return (loss(first, targets) + loss(second, targets)) / 2 + alpha * sum_disagreement(first, second, task)
+    disagreement = sum_disagreement(first, second, task)
+    return (loss(first, targets) + loss(second, targets)) / 2 + alpha * (disagreement - disagreement.detach())
 
 
 def sum_disagreement(first: torch.Tensor, second: torch.Tensor, task: str) -> torch.Tensor:

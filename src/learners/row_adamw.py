@@ -149,8 +149,8 @@ def sum_rows(gradient: torch.Tensor) -> torch.Tensor:
     return torch.sparse_coo_tensor(rows.unsqueeze(0), summed, shape, is_coalesced=True, check_invariants=False)
 
 
-def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> None:
-    """Scale all gradients down to `max_norm` together, sparse ones as if they were dense."""
+def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Scale all gradients down to `max_norm` together, sparse ones as if they were dense; returns their norm before."""
     gradients = []
     for weight in parameters:
         if weight.grad is not None and weight.grad.is_sparse:
@@ -160,6 +160,7 @@ def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> None:
             gradients.append(weight.grad)
     norm = nn.utils.get_total_norm(gradients)
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def _find_table(model: nn.Module) -> nn.Embedding | None:

@@ -44,7 +44,8 @@ class TrainingSettings:
     average_last_epochs: int = 2
     """With `average_last`: how many epochs' final weights are averaged."""
     collapse_check_after_steps: int = 300
-    """From this optimiser step on, a loss no better than the label rates alone stops the run; 0 is off."""
+    """From this optimiser step on, a loss no better than the label rates alone stops the run. A fold of 50 steps
+    or more is judged at its end too: its last training steps or its held-out rows must be better. 0 is off."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from learners.decoder import DecoderLearner
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
 from learners.gates import FrozenWatch, MovementWatch, check_class_weights, choose_rows, compare_logits
+from learners.generator import GeneratorLearner
 from learners.losses import build_loss
 from learners.losses.binary import BinaryCrossEntropy
+from settings.prompt import PromptSettings
 from settings.run import AdapterSettings, LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -94,7 +96,7 @@ def test_a_head_left_out_of_the_optimiser_is_found_in_two_steps(run, tmp_path, m
     take = FoldTraining._take_step
     monkeypatch.setattr(FoldTraining, "_take_step", lambda *given: steps.append(1) or take(*given))
     monkeypatch.setattr(fold_training, "build_optimizer", without_head)
-    with pytest.raises(ValueError, match=r"2 of 2 parameters of head and adapters have not moved.*first head.weight"):
+    with pytest.raises(ValueError, match=r"2 of 2 parameters watched .*have not moved.*first head.weight"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
     assert len(steps) == 2
 
@@ -111,6 +113,40 @@ def test_an_adapter_that_no_gradient_reaches_is_named(decoder_run, tmp_path, mon
     monkeypatch.setattr(DecoderLearner, "build_fold_model", cut_off)
     with pytest.raises(ValueError, match=r"2 of \d+ parameters .* not moved.*layers.1.mlp.down_proj.lora_A"):
         train(lambda corpus: DecoderLearner(decoder_run, corpus), tmp_path)
+
+
+@pytest.mark.parametrize("left_out", ["nothing", "all", "one layer"])
+def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monkeypatch, left_out):
+    """It has neither a head nor anything frozen."""
+    import learners.fold_training as fold_training
+
+    build = fold_training.build_optimizer
+
+    def without_some(model, settings, *more):
+        optimizer = build(model, replace(settings, weight_decay=0.0), *more)
+        for name, parameter in model.named_parameters():
+            if left_out == "all" or (left_out == "one layer" and "layers.1." in name):
+                parameter.register_hook(lambda gradient: gradient * 0)
+        return optimizer
+
+    monkeypatch.setattr(fold_training, "build_optimizer", without_some)
+    run = RunSettings(
+        "generator",
+        model=replace(decoder_run.model, pooling="mean"),
+        training=TRAINING,
+        optimizer=OptimizerSettings(lr=5e-3),
+        prompt=PromptSettings(template="Text: {text}\nLabels:"),
+        adapter=AdapterSettings(kind="none"),
+    )
+    learner, corpus = GeneratorLearner(run, make_corpus(80)), make_corpus(80)
+    fold = FoldTraining(learner, fold_rows(corpus, tmp_path, 40))
+    assert 4 < len(fold.movement.still) <= 16
+    fold._take_step(fold.rows.train[:4])
+    if left_out == "nothing":
+        fold._take_step(fold.rows.train[4:8])
+        return
+    with pytest.raises(ValueError, match=r"\d of \d+ parameters watched .*not moved"):
+        fold._take_step(fold.rows.train[4:8])
 
 
 def test_a_long_warm_up_is_waited_for(run, tmp_path):
@@ -194,3 +230,48 @@ def test_the_first_bad_step_names_its_rows(run, tmp_path, monkeypatch):
         train(lambda corpus: EncoderLearner(replace(run, training=replace(TRAINING, epochs=4)), corpus), tmp_path)
     named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
     assert [int(row) for row in named.split(", ")] == of_bad[:16] and "77" in named
+
+
+class BadGradient(torch.autograd.Function):
+    """The identity, whose gradient is no number."""
+
+    @staticmethod
+    def forward(context, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+@pytest.mark.parametrize("rows_of", ["touched", "all"])
+def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite(
+    run, tmp_path, monkeypatch, max_grad_norm, rows_of
+):
+    take, of_bad = EncoderLearner.summed_loss, []
+
+    def summed(self, fold, rows, rng):
+        loss = take(self, fold, rows, rng)
+        if 77 in rows:
+            of_bad.append(rows.tolist())
+            return BadGradient.apply(loss)
+        return loss
+
+    monkeypatch.setattr(EncoderLearner, "summed_loss", summed)
+    optimizer = replace(OPTIMIZER, max_grad_norm=max_grad_norm, embedding_rows=rows_of)
+    run = replace(run, optimizer=optimizer, training=replace(TRAINING, epochs=4))
+    with pytest.raises(ValueError, match="first on rows") as error:
+        train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
+    named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
+    assert [int(row) for row in named.split(", ")] == of_bad[0]
+
+
+def test_weights_that_a_bad_gradient_has_spoilt_are_not_saved(run, tmp_path, monkeypatch):
+    take = EncoderLearner.summed_loss
+    spoilt = lambda self, fold, rows, rng: BadGradient.apply(take(self, fold, rows, rng))  # noqa: E731
+    monkeypatch.setattr(EncoderLearner, "summed_loss", spoilt)
+    run = replace(run, training=replace(TRAINING, checkpoint_every_minutes=1e-9))
+    with pytest.raises(ValueError, match="step 1: the gradient is not finite, first on rows .*optimizer.lr"):
+        train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))

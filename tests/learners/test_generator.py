@@ -15,7 +15,7 @@ import train
 from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
 from learners.collapse import CollapseGuard
 from learners.fold_training import FoldTraining
-from learners.generator import GeneratorLearner, label_entropy
+from learners.generator import GeneratorLearner, label_entropy, list_entropy
 from learners.interface import Corpus
 from scoring.metrics import macro_f1
 from settings.adapter import AdapterSettings
@@ -173,7 +173,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
     assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
 
 
-def test_the_prior_is_the_entropy_of_independent_labels(run, tmp_path):
+def test_the_entropy_of_independent_labels(run, tmp_path):
     """No table of 2 ** 3 lists drawn label by label costs fewer nats than the one of the labels' own rates."""
     rng = np.random.default_rng(0)
     labels = rng.random((500, 3)) < [0.1, 0.4, 0.0]
@@ -183,7 +183,31 @@ def test_the_prior_is_the_entropy_of_independent_labels(run, tmp_path):
     corpus = make_corpus(n=120)
     fold = FoldTraining(GeneratorLearner(run, corpus), fold_rows(corpus, tmp_path))
     assert isinstance(fold.guard, CollapseGuard)
-    assert fold.guard.prior_loss == pytest.approx(label_entropy(corpus.labels[60:], "multilabel"))
+    assert fold.guard.prior_loss == pytest.approx(list_entropy(corpus.labels[60:]))
+
+
+def test_labels_that_exclude_each_other_lower_the_bar(run, tmp_path):
+    """A blind writer that knows the three sets has 1.1 nats, one of independent labels 1.9: it stands between."""
+    exclusive = np.eye(3, dtype=bool)[np.arange(300) % 3]
+    assert label_entropy(exclusive, "multilabel") == pytest.approx(3 * (np.log(3) - np.log(2) * 2 / 3))
+    assert np.log(3) < list_entropy(exclusive) < np.log(3) + 0.02
+    corpus = replace(make_corpus(n=360), labels=np.eye(3, dtype=bool)[np.arange(360) % 3])
+    fold = FoldTraining(GeneratorLearner(run, corpus), fold_rows(corpus, tmp_path))
+    assert fold.guard.prior_loss < np.log(3) + 0.02
+    with pytest.raises(ValueError, match="collapsed"):
+        fold.guard.check_loss(10_000, 1.5, 1.5)
+
+
+@pytest.mark.parametrize("n_labels, n_rows", [(3, 400), (12, 60), (12, 400)])
+def test_sets_that_stand_once_do_not_lower_the_bar(n_labels, n_rows):
+    """Independent labels: the sets of n rows cost n new rows no less than the bar, which is near the true entropy."""
+    rng = np.random.default_rng(n_labels + n_rows)
+    rates = rng.uniform(0.05, 0.5, n_labels)
+    bar = np.mean([list_entropy(rng.random((n_rows, n_labels)) < rates) for _ in range(20)])
+    true = -np.sum(rates * np.log(rates) + (1 - rates) * np.log(1 - rates))
+    assert true * 0.9 < bar < true * 1.02
+    labels = rng.random((n_rows, n_labels)) < rates
+    assert list_entropy(labels) <= label_entropy(labels, "multilabel") + 1e-12
 
 
 def test_a_generator_that_learns_nothing_is_stopped(run, tmp_path):

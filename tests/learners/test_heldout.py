@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.special import expit, softmax
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from learners.heldout import label_log_odds, prior_logits, score_heldout
 
@@ -22,6 +23,37 @@ def test_one_label_a_row_is_the_largest_logit():
     got = score_heldout(logits, np.eye(4, dtype=bool)[truth], np.full(4, 0.25), "multiclass")
     assert got["accuracy"] == pytest.approx(accuracy_score(truth, logits.argmax(1)))
     assert got["macro_f1"] == pytest.approx(f1_score(truth, logits.argmax(1), average="macro"))
+
+
+def test_the_competitions_metric_is_among_them():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(300, 3)).astype(np.float32), rng.random((300, 3)) < 0.3
+    logits += labels
+    rates = labels.mean(0)
+    decisions = logits >= [np.quantile(column, 1 - rate) for column, rate in zip(logits.T, rates)]
+    expected = {
+        "weighted_f1": f1_score(labels, decisions, average="weighted"),
+        "subset_accuracy": accuracy_score(labels, decisions),
+        "macro_auc": roc_auc_score(labels, logits),
+        "log_loss": np.mean([log_loss(labels[:, j], expit(logits[:, j].astype(float))) for j in range(3)]),
+    }
+    for metric, value in expected.items():
+        got = score_heldout(logits, labels, rates, "multilabel", metric)
+        assert got.keys() == {"macro_f1", metric} and got[metric] == pytest.approx(value, abs=1e-6)
+    one = np.eye(3, dtype=bool)[logits.argmax(1) * (rng.random(300) < 0.7)]
+    got = score_heldout(logits, one, one.mean(0), "multiclass", "log_loss")
+    assert got["log_loss"] == pytest.approx(log_loss(one.argmax(1), softmax(logits.astype(float), axis=1)), abs=1e-6)
+    assert got.keys() == {"macro_f1", "accuracy", "log_loss"}
+
+
+def test_auc_is_of_the_labels_that_a_fold_has_both_kinds_of():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 3)).astype(np.float32), rng.random((50, 3)) < 0.3
+    labels[:, 1] = False
+    got = score_heldout(logits, labels, labels.mean(0), "multilabel", "macro_auc")["macro_auc"]
+    assert got == pytest.approx(roc_auc_score(labels[:, [0, 2]], logits[:, [0, 2]]))
+    nobody = np.zeros_like(labels)
+    assert score_heldout(logits, nobody, labels.mean(0), "multilabel", "macro_auc")["macro_auc"] == 0.5
 
 
 def test_priors_are_the_rates_and_never_infinite():

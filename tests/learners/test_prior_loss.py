@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import entr
 
-from learners.losses import build_loss, prior_loss
+from learners.losses import best_constant, build_loss
 from settings.run import LossSettings
 
 GRID = torch.linspace(-9, 9, 361, dtype=torch.float64)
@@ -22,6 +22,10 @@ MULTILABEL = [
 ]
 MULTICLASS = [("cross_entropy", {"pos_weight_power": 1.0}), ("cross_entropy", {"label_smoothing": 0.1}), ("focal", {})]
 CASES = [*(("multilabel", *case) for case in MULTILABEL), *(("multiclass", *case) for case in MULTICLASS)]
+
+
+def prior_loss(*given, **more):
+    return best_constant(*given, **more)[1]
 
 
 def labels_of(task, n=300, seed=3):
@@ -94,3 +98,15 @@ def test_a_label_never_or_always_there(name):
     labels[:, 0], labels[:, 1] = False, True
     loss = build_loss(LossSettings(name=name), labels, "multilabel")
     assert 0 < prior_loss(loss, labels) < 5
+
+
+@pytest.mark.parametrize("task, name, changed", [*CASES, ("multilabel", "soft_macro_f1", {})])
+def test_the_constant_has_the_loss_that_is_said(task, name, changed):
+    labels = labels_of(task)
+    loss = build_loss(LossSettings(name=name, **changed), labels, task)
+    constant, said = best_constant(loss, labels, rows_in_batch=64)
+    assert constant.dtype == np.float32 and constant.shape == (4,)
+    drawn = np.random.default_rng(0).permutation(np.tile(labels, (64, 1))).reshape(300, 64, 4)
+    logits, batches = torch.from_numpy(constant).expand(64, 4), torch.from_numpy(drawn).float()
+    got = sum(float(loss(logits, batch)) for batch in batches) / (300 * 64)
+    assert got == pytest.approx(said, rel=0.01 if name == "soft_macro_f1" else 1e-5)

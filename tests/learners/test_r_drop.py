@@ -52,8 +52,12 @@ def test_agreeing_answers_have_the_plain_loss(task):
     logits = torch.from_numpy(logits)
     assert torch.allclose(sum_r_drop(loss, torch.cat([logits, logits]), targets, 5.0, task), loss(logits, targets))
     other = torch.from_numpy(draw(1))
-    expected = (loss(logits, targets) + loss(other, targets)) / 2 + 5 * sum_disagreement(logits, other, task)
-    assert torch.allclose(sum_r_drop(loss, torch.cat([logits, other]), targets, 5.0, task), expected)
+    both = torch.cat([logits, other]).requires_grad_()
+    plain = (loss(both[:7], targets) + loss(both[7:], targets)) / 2
+    got = sum_r_drop(loss, both, targets, 5.0, task)
+    assert torch.allclose(got, plain), "the value, which is shown and guarded, is without the disagreement"
+    (expected,) = torch.autograd.grad(plain + 5 * sum_disagreement(both[:7], both[7:], task), both)
+    assert torch.allclose(torch.autograd.grad(got, both)[0], expected)
 
 
 def test_inputs_stand_twice_in_order():
@@ -73,21 +77,23 @@ def run(tiny_bert):
 
 
 def test_the_two_passes_draw_two_dropouts(run, tmp_path):
-    """The loss exceeds the mean of its parts by the disagreement, which dropout alone makes."""
+    """Their disagreement, which dropout alone makes, moves the weights; the loss that is guarded is without it."""
     corpus = make_corpus()
     learner = EncoderLearner(run, corpus)
     fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
-    rows, losses = fold.rows.train[:16], {}
-    for alpha in (1e-6, 1e3):
+    rows = fold.rows.train[:16]
+
+    def step(alpha):
         learner.run = replace(run, loss=LossSettings(r_drop_alpha=alpha))
-        torch.manual_seed(0)
-        losses[alpha] = float(learner.summed_loss(fold, rows, np.random.default_rng(0)).detach())
-    assert losses[1e3] > losses[1e-6] + 1e-3
+        fold.optimizer.zero_grad()
+        loss = fold.gradients.gather(rows, [1, 2], epoch=0)
+        return float(loss), fold.model.head.weight.grad.norm().item()
+
+    (little, weak), (much, strong) = step(1e-6), step(1e3)
+    assert much == little and strong > 10 * weak
     fold.model.eval()
-    learner.run = replace(run, loss=LossSettings(r_drop_alpha=1e3))
-    agreed = float(learner.summed_loss(fold, rows, np.random.default_rng(0)).detach())
-    learner.run = replace(run, loss=LossSettings())
-    assert agreed == pytest.approx(float(learner.summed_loss(fold, rows, np.random.default_rng(0)).detach()), rel=1e-5)
+    (agreed, of_both), (plain, of_one) = step(1e3), step(0.0)
+    assert agreed == pytest.approx(plain, rel=1e-5) and of_both == pytest.approx(of_one, rel=1e-4)
 
 
 def test_learns_all_the_same(run, tmp_path):

@@ -17,6 +17,7 @@ from learners.selection import LOOKING, add_to_mean, choose, still_in_play
 from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+F1 = "macro_f1"
 EVERY = ("last", *LOOKING, "average_last")
 
 
@@ -26,11 +27,21 @@ def evaluations(*pairs):
 
 def test_what_each_way_takes():
     seen = evaluations((0.30, 0.50), (0.25, 0.55), (0.254, 0.56), (0.29, 0.60))
-    assert [choose(seen, how, 0.02) for how in LOOKING] == [3, 1, 2]
-    assert choose(seen, "loss_and_score", 0.0) == 1 and choose(seen, "loss_and_score", 1.0) == 3
-    assert choose(evaluations((0.3, 0.5), (0.2, 0.5)), "best_score", 0) == 1  # of equal scores the lower loss
-    assert choose(evaluations((0.2, 0.5), (0.2, 0.6)), "lowest_loss", 0) == 1
-    assert [choose(evaluations((0.2, 0.5), (0.2, 0.5)), how, 0) for how in LOOKING] == [0, 0, 0]
+    assert [choose(seen, how, 0.02, F1) for how in LOOKING] == [3, 1, 2]
+    assert choose(seen, "loss_and_score", 0.0, F1) == 1 and choose(seen, "loss_and_score", 1.0, F1) == 3
+    assert choose(evaluations((0.3, 0.5), (0.2, 0.5)), "best_score", 0, F1) == 1  # of equal scores the lower loss
+    assert choose(evaluations((0.2, 0.5), (0.2, 0.6)), "lowest_loss", 0, F1) == 1
+    assert [choose(evaluations((0.2, 0.5), (0.2, 0.5)), how, 0, F1) for how in LOOKING] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("metric, taken", [("macro_auc", 0), ("weighted_f1", 1), ("log_loss", 2), ("macro_f1", 3)])
+def test_the_best_score_is_the_competitions(metric, taken):
+    """Each is best at another look; of log loss the least is."""
+    seen = [{"loss": 0.3, "macro_auc": 0.5, "weighted_f1": 0.5, "log_loss": 0.5, "macro_f1": 0.5} for _ in range(4)]
+    seen[0]["macro_auc"], seen[1]["weighted_f1"], seen[2]["log_loss"], seen[3]["macro_f1"] = 0.6, 0.6, 0.4, 0.6
+    for how in ("best_score", "loss_and_score"):
+        assert choose(seen, how, 0.02, metric) == taken and taken in still_in_play(seen, how, 0.02, metric)
+    assert choose(seen, "lowest_loss", 0.02, metric) == taken  # of equal losses
 
 
 COARSE = st.tuples(st.integers(1, 6).map(lambda n: n / 10), st.integers(1, 4).map(lambda n: n / 5))
@@ -40,13 +51,13 @@ COARSE = st.tuples(st.integers(1, 6).map(lambda n: n / 10), st.integers(1, 4).ma
 def test_no_kept_candidate_is_lost_or_without_hope(pairs, how, near):
     """What is taken in the end was in play all along, and for each one in play there is an end in which it is taken."""
     seen = evaluations(*pairs)
-    taken = choose(seen, how, near)
+    taken = choose(seen, how, near, F1)
     for end in range(taken + 1, len(seen) + 1):
-        assert taken in still_in_play(seen[:end], how, near)
-    for i in still_in_play(seen, how, near):
+        assert taken in still_in_play(seen[:end], how, near, F1)
+    for i in still_in_play(seen, how, near, F1):
         limit = seen[i]["loss"] / (1 + near)
         ends = [seen, [*seen, {"loss": limit * (1 + 1e-9), "macro_f1": 0.0}]]
-        assert any(choose(end, how, near) == i for end in ends)
+        assert any(choose(end, how, near, F1) == i for end in ends)
 
 
 def test_looks_are_spread_over_the_epoch():
@@ -91,16 +102,17 @@ def watch(monkeypatch):
     return seen, files
 
 
-@pytest.mark.parametrize("how", LOOKING)
-def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, how):
-    corpus, rows = make_corpus(), fold_rows(make_corpus(), tmp_path)
+@pytest.mark.parametrize("how, metric", [*((how, F1) for how in LOOKING), ("best_score", "log_loss")])
+def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys, how, metric):
+    corpus, rows = replace(make_corpus(), metric=metric), fold_rows(make_corpus(), tmp_path)
     seen, files = watch(monkeypatch)
     got = EncoderLearner(selecting(run, how, evaluations_per_epoch=2), corpus).train_fold(rows)
     labels, rates = corpus.labels[rows.heldout], corpus.labels[rows.train].mean(0)
     z = [logits.astype(np.float64) for _, logits in seen]
     losses = [float(np.mean(np.logaddexp(0, logits) - labels * logits)) for logits in z]
-    scores = [score_heldout(logits, labels, rates, "multilabel")["macro_f1"] for _, logits in seen]
-    assert len(seen) == 8
+    scores = [score_heldout(logits, labels, rates, "multilabel", metric)[metric] for _, logits in seen]
+    scores = [-score for score in scores] if metric == "log_loss" else scores
+    assert len(seen) == 8 and f"held-out {metric} " in capsys.readouterr().err and set(got.score) == {F1, metric}
     near = [i for i in range(8) if how == "best_score" or losses[i] <= min(losses) * 1.02]
     best = int(np.argmin(losses)) if how == "lowest_loss" else min(near, key=lambda i: (-scores[i], losses[i]))
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
@@ -191,6 +203,16 @@ def test_a_candidate_that_is_gone_is_named(run, tmp_path, monkeypatch):
     gone.unlink()
     with pytest.raises(ValueError, match=rf"{gone.name} is gone.*rm -r"):
         EncoderLearner(run, corpus).train_fold(rows)
+
+
+def test_looks_of_another_metric_are_refused(run, tmp_path, monkeypatch):
+    corpus, rows = make_corpus(n=100), fold_rows(make_corpus(n=100), tmp_path)
+    with monkeypatch.context() as patch:
+        die_after(patch, 4)
+        with pytest.raises(RuntimeError, match="killed"):
+            EncoderLearner(selecting(run, "best_score"), corpus).train_fold(rows)
+    with pytest.raises(ValueError, match="no macro_auc of its looks.*rm -r"):
+        EncoderLearner(selecting(run, "best_score"), replace(corpus, metric="macro_auc")).train_fold(rows)
 
 
 def test_settings_that_cannot_be():

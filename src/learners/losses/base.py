@@ -17,7 +17,7 @@ class RowLoss(nn.Module):
         """Sum over rows. logits, targets: float32 (B, L), targets in [0, 1].
 
         Raises: ValueError: fractional targets where the loss knows only 0 and 1 (seen on CPU tensors alone, as
-                looking would hold up a GPU; `prior_loss` looks at a whole fold).
+                looking would hold up a GPU; `best_constant` looks at a whole fold).
         """
         if not self.takes_soft_targets and targets.device.type == "cpu":
             refuse_soft_targets(type(self).__name__, targets)

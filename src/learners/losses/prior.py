@@ -14,8 +14,8 @@ from learners.losses.sets import SoftMacroF1Loss
 LARGEST_LOGIT = 30.0
 
 
-def prior_loss(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> float:
-    """Mean loss a row of the best constant logits, minimised in float64.
+def best_constant(loss: nn.Module, labels: np.ndarray, rows_in_batch: int = 32) -> tuple[np.ndarray, float]:
+    """The logits, float32 (L,), that have the lowest mean loss when every row gets them, and that loss.
 
     Args:   loss: what `build_loss` returned, on any device; the search runs on the CPU.
             labels: (n, L), the fold's training rows: bool, or float targets in [0, 1].
@@ -41,7 +41,9 @@ def _gather_alike(loss: RowLoss, labels: np.ndarray) -> tuple[torch.Tensor, torc
     return targets, torch.from_numpy(counts / len(labels))
 
 
-def _minimise(loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start: np.ndarray) -> float:
+def _minimise(
+    loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start: np.ndarray
+) -> tuple[np.ndarray, float]:
     def value_and_gradient(constant: np.ndarray) -> tuple[float, np.ndarray]:
         logits = torch.tensor(constant, requires_grad=True)
         value = (loss.of_rows(logits.expand_as(targets), targets) * shares).sum()
@@ -51,13 +53,15 @@ def _minimise(loss: RowLoss, targets: torch.Tensor, shares: torch.Tensor, start:
     bounds = [(-LARGEST_LOGIT, LARGEST_LOGIT)] * len(start)
     to_the_end = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 1000}
     found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options=to_the_end)
-    return float(found.fun)
+    return found.x.astype(np.float32), float(found.fun)
 
 
-def _soft_f1_prior(rates: np.ndarray, rows_in_batch: int, smoothing: float) -> float:
-    """1 - the best constant probability's expected soft F1, a label's positives in a batch being binomial."""
+def _soft_f1_prior(rates: np.ndarray, rows_in_batch: int, smoothing: float) -> tuple[np.ndarray, float]:
+    """The best constant probabilities' logits, and 1 - their expected soft F1, positives in a batch being binomial."""
     k = np.arange(rows_in_batch + 1)
     p = np.linspace(0, 1, 1001)[1:, None]
     f1 = (2 * k * p + smoothing) / (rows_in_batch * p + k + smoothing)  # (1000, rows_in_batch + 1)
     chances = binom.pmf(k[:, None], rows_in_batch, rates)  # (rows_in_batch + 1, L)
-    return float(1 - (f1 @ chances).max(0).mean())
+    expected = f1 @ chances  # (1000, L)
+    best = np.clip(p[expected.argmax(0), 0], 1e-6, 1 - 1e-6)
+    return np.log(best / (1 - best)).astype(np.float32), float(1 - expected.max(0).mean())
