@@ -21,7 +21,7 @@ from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
 from learners.loss_window import LossWindow
-from learners.optimizer import build_optimizer, clip_gradients, lr_factor, set_lr, settle
+from learners.optimizer import build_optimizer, check_warmup, clip_gradients, lr_factor, set_lr, settle
 from learners.progress import Progress
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
@@ -39,6 +39,11 @@ class FoldTraining:
         self.learner, self.rows, self.accelerator = learner, rows, learner.accelerator
         self.training, self.corpus = learner.run.training, learner.corpus
         self.seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
+        settings = learner.run.augmentation
+        drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
+        self.rows_per_epoch = len(drawn[0])
+        self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
+        check_warmup(self.training.epochs * self.steps_per_epoch, learner.run.optimizer)
         model = learner.build_fold_model(rows, self.seed)
         table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
         optimizer = build_optimizer(model, learner.run.optimizer, table)
@@ -49,14 +54,10 @@ class FoldTraining:
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None
         self.loss = learner.build_fold_loss(rows).to(self.accelerator.device)
         check_class_weights(self.loss, self.corpus.labels[rows.train], learner.run.loss, self.corpus.task)
-        settings = learner.run.augmentation
         self.augmentation = Augmentation(settings, learner.tokens, learner.targets, rows.train, self.corpus.task)
-        drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
         taught = self.augmentation.sample_targets(np.concatenate(drawn), np.random.default_rng(self.seed))
         self.constant, prior_loss = learner.best_constant(self.loss, taught)
         self.guard = CollapseGuard(prior_loss, self.training.collapse_check_after_steps)
-        self.rows_per_epoch = len(drawn[0])
-        self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         identity = learner.identity(rows)
         self.selection = Selection(self.training, self.corpus.metric, rows.checkpoint_dir, identity)
         at = (self.model, self.optimizer, self.average, rows.checkpoint_dir, identity)
@@ -100,7 +101,8 @@ class FoldTraining:
     def _draw_rows(self, epoch: int) -> np.ndarray:
         """The training rows of an epoch, int64 (rows_per_epoch,), those with rare labels more than once if so set."""
         rng = np.random.default_rng([self.learner.run.seed, self.rows.fold, epoch, 1])
-        return oversample(self.rows.train, self.corpus.labels, self.learner.run.augmentation, rng)
+        corpus = self.corpus
+        return oversample(self.rows.train, corpus.labels, corpus.label_names, self.learner.run.augmentation, rng)
 
     def _train_epoch(self, interruption) -> None:
         steps = plan_epoch(

@@ -71,18 +71,21 @@ def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
     """Share of the peak rate at optimiser step `step`, counted from 0.
 
     Example: linear, n_steps=10, warmup_fraction=0.2 -> 0.5, 1.0, 1.0, 0.875, ..., 0.125
-    Raises: ValueError: the warm-up is as long as the training, so the peak rate would never be reached.
     """
     n_warmup = settings.warmup_steps or math.ceil(settings.warmup_fraction * n_steps)
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    done = (step - n_warmup) / max(1, n_steps - n_warmup)
+    return {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}[settings.schedule]
+
+
+def check_warmup(n_steps: int, settings: OptimizerSettings) -> None:
+    """Raise ValueError where the warm-up is as long as the training, so that the peak rate would never be reached."""
     if settings.warmup_steps >= n_steps:
         raise ValueError(
             f"optimizer.warmup_steps is {settings.warmup_steps}, the training has {n_steps} steps; "
             "lower it, or set it to 0 and --optimizer.warmup_fraction 0.1"
         )
-    if step < n_warmup:
-        return (step + 1) / n_warmup
-    done = (step - n_warmup) / max(1, n_steps - n_warmup)
-    return {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}[settings.schedule]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:

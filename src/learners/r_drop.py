@@ -15,7 +15,8 @@ def sum_r_drop(loss: nn.Module, logits: torch.Tensor, targets: torch.Tensor, alp
     The disagreement is left out of the value, which stays comparable with a run without it and with a blind answer's.
 
     Args:   logits: float32 (2B, L), of `repeat_inputs`.   targets: float32 (B, L).
-    Source: Liang et al. 2021, arXiv:2106.14448, eq. 4; halved, so that agreeing answers have the plain loss.
+    Source: Liang et al. 2021, arXiv:2106.14448, eq. 4, which adds up both passes' losses; their mean is taken here, so
+            that agreeing answers have the plain loss, and an alpha weighs as twice as much does there.
     """
     first, second = logits.chunk(2)
     disagreement = sum_disagreement(first, second, task)

@@ -14,6 +14,8 @@ class AugmentationSettings:
     """A label is rare whose share of the training rows is below this; or name a number by oversample_k_rarest."""
     oversample_k_rarest: int = 0
     """The k labels with the fewest rows are rare."""
+    oversample_labels: tuple[str, ...] = ()
+    """These labels take the place of rare ones, such as those that a first run was worst at."""
     mix_probability: float = 0.0
     """Chance that a text is joined with another one's, within model.max_length_tokens; the row then has the labels of
     both. Multilabel only."""
@@ -23,11 +25,12 @@ class AugmentationSettings:
 
 def augmentation_conflicts(augmentation: AugmentationSettings) -> Iterator[str]:
     """Every value that cannot work, as sentences."""
-    chosen = [name for name in ("oversample_rarer_than", "oversample_k_rarest") if getattr(augmentation, name)]
+    ways = ("oversample_rarer_than", "oversample_k_rarest", "oversample_labels")
+    chosen = [name for name in ways if getattr(augmentation, name)]
     if augmentation.oversample_factor and len(chosen) != 1:
         yield (
             f"augmentation.oversample_factor is {augmentation.oversample_factor}; say which labels are rare by one of "
-            "augmentation.oversample_rarer_than and augmentation.oversample_k_rarest"
+            f"{', '.join(f'augmentation.{name}' for name in ways)}"
         )
     if chosen and not augmentation.oversample_factor:
         yield f"augmentation.{chosen[0]} is set, but augmentation.oversample_factor is 0, so nothing is drawn"

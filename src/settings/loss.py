@@ -42,7 +42,8 @@ class LossSettings:
     pos_weight_cap: float = 20.0
     """The largest such weight."""
     r_drop_alpha: float = 0.0
-    """Run each text through dropout twice and add this much of what the two answers disagree; 0 is off."""
+    """Run each text through dropout twice and add this much of what the two answers disagree; half the alpha of the
+    R-Drop paper does what that did. 0 is off."""
     bias_from_prior: bool = True
     """Start the head's bias at the labels' log-odds in the fold's training rows."""
     soft_targets: str = ""

@@ -1,5 +1,7 @@
 """Tiny pretrained models that several test files of learners share."""
 
+from functools import cache
+
 import pytest
 
 
@@ -8,11 +10,12 @@ def tiny_decoder(tmp_path_factory):
     """kind -> folder of a tiny decoder, made at the first call (tiny_decoders.py names the kinds)."""
     from tiny_decoders import save_tiny_decoder
 
-    made = {}
+    return cache(lambda kind: save_tiny_decoder(tmp_path_factory.mktemp(kind), kind))
 
-    def get(kind):
-        if kind not in made:
-            made[kind] = save_tiny_decoder(tmp_path_factory.mktemp(kind), kind)
-        return made[kind]
 
-    return get
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """architecture -> folder of a tiny encoder, made at the first call (tiny_encoders.py names them)."""
+    from tiny_encoders import save_encoder
+
+    return cache(lambda architecture: save_encoder(architecture, tmp_path_factory.mktemp(architecture)))

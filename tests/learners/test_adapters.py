@@ -21,6 +21,7 @@ LORAS = {
     "rslora": AdapterSettings(rank=4, rslora=True),
     "dora": AdapterSettings(rank=4, dora=True),
     "pissa": AdapterSettings(rank=4, start="pissa"),
+    "pissa_rslora": AdapterSettings(rank=4, start="pissa", rslora=True),
     "pissa_some": AdapterSettings(rank=4, start="pissa", targets=("q_proj", "v_proj")),
     "biases": AdapterSettings(rank=4, bias="all", targets=("q_proj", "down_proj")),
 }
@@ -114,9 +115,21 @@ def test_a_fresh_lora_changes_nothing_and_other_seeds_draw_other_weights(tiny_de
     assert not same(drawn, contents(shared.adapt(1, False)))
 
 
-def test_pissa_starts_from_the_base_split_in_two(tiny_decoder):
-    """The strongest directions move into the adapter, their sum stays the matrix."""
-    settings = LORAS["pissa"]
+@pytest.mark.parametrize("name", LORAS)
+def test_updates_are_scaled_by_alpha_over_rank_or_over_its_root(tiny_decoder, name):
+    settings = replace(LORAS[name], rank=9, alpha=6.0)
+    layers = [m for m in share(tiny_decoder("qwen2"), settings).adapt(0, False).modules() if hasattr(m, "lora_A")]
+    assert {layer.scaling["default"] for layer in layers} == {2.0 if settings.rslora else 6 / 9}
+    layer = layers[0]
+    down, up = torch.ones_like(layer.lora_A["default"].weight), torch.ones_like(layer.lora_B["default"].weight)
+    layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data = down, up
+    assert torch.allclose(layer.get_delta_weight("default"), up @ down * layer.scaling["default"])
+
+
+@pytest.mark.parametrize("name", ["pissa", "pissa_rslora"])
+def test_pissa_starts_from_the_base_split_in_two(tiny_decoder, name):
+    """The strongest directions move into the adapter, their sum stays the matrix, whatever scales the adapter."""
+    settings = LORAS[name]
     plain = load_base(tiny_decoder("qwen2"), AutoModel, settings, CPU, "no")
     model = share(tiny_decoder("qwen2"), settings).adapt(0, False).eval()
     assert torch.allclose(states_of(model), states_of(plain), atol=1e-4)

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from still_model import without_dropout
 from test_encoder import die, stop_after
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
@@ -220,13 +220,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
 
 def test_two_processes_take_the_same_steps(places, toy_competition, tiny_bert, tmp_path):
     """Every option at once under a real launch, without dropout: as one process, up to the order of sums."""
-    still = tmp_path / "still"
-    still.mkdir()
-    for name in ("model.safetensors", "vocab.txt", "config.json"):
-        (still / name).write_bytes((tiny_bert / name).read_bytes())
-    config = json.loads((still / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (still / "config.json").write_text(json.dumps(config))
+    still = without_dropout(tiny_bert, tmp_path / "still")
     (places.configs / "runs" / "all.yaml").write_text(
         f"learner: encoder\nmodel: {{name: {still}, pooling: concat_last, concat_layers: 2, head: mlp, "
         "concat_states: mean, head_dropout: 0.0}\noptimizer: {lr: 2e-3, head_lr: 1e-2, layer_decay: 0.9}\n"

@@ -59,18 +59,6 @@ def logits_of(learner, model, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_learns_and_predicts_in_order(run, tiny_decoder, tmp_path, kind):
-    corpus = make_corpus(n=240)
-    run = with_training(with_model(run, name=str(tiny_decoder(kind))), epochs=5, global_batch_size=8)
-    rows = fold_rows(corpus, tmp_path, 60)
-    got = DecoderLearner(run, corpus).train_fold(rows)
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (60, 3) and got.test.shape == (2, 3)
-    assert got.score["macro_f1"] > 0.9
-    assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.9
-
-
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("adapter, pooling", [*((name, "last") for name in ADAPTERS), ("prefix", "mean")])
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder, tmp_path, kind, adapter, pooling):
     corpus = make_corpus(n=80)

@@ -1,8 +1,5 @@
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,22 +8,17 @@ from test_encoder import die, stop_after, with_training
 from tiny_chat import save_tiny_chat
 from toy_corpus import MOODS, fold_rows, make_corpus
 
-import train
 from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
 from learners.collapse import CollapseGuard
 from learners.fold_training import FoldTraining
 from learners.generator import GeneratorLearner, label_entropy, list_entropy
 from learners.interface import Corpus
-from scoring.metrics import macro_f1
 from settings.adapter import AdapterSettings
 from settings.answer import AnswerSettings
 from settings.augmentation import AugmentationSettings
-from settings.loading import load_run
-from settings.places import Places
 from settings.prompt import PromptSettings
 from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
-PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CHAT = PromptSettings("chat", "Labels: {labels}\nText: {text}", "user")
 
@@ -55,37 +47,23 @@ def predict(learner, fold, rows):
     return learner.predict(fold.model, np.asarray(rows))
 
 
-@pytest.mark.parametrize(
-    "kind, form, task, prompt",
-    [
-        ("qwen2", "list", "multilabel", None),
-        ("llama", "list", "multilabel", CHAT),
-        ("qwen2", "yes_no", "multilabel", None),
-        ("llama", "list", "multiclass", CHAT),
-        ("llama", "yes_no", "multiclass", None),
-    ],
-)
-def test_learns_and_predicts_in_order(run, tiny_chat, tmp_path, kind, form, task, prompt):
-    corpus = make_corpus(n=400, task=task)
+@pytest.mark.parametrize("form, prompt", [("list", CHAT), ("yes_no", None)])
+def test_learns_one_label_a_row(run, tiny_chat, tmp_path, form, prompt):
+    """Several labels a row are learned in test_through_the_doors.py."""
+    corpus = make_corpus(n=400, task="multiclass")
     run = replace(
         run,
         optimizer=OptimizerSettings(lr=5e-3),
-        model=replace(run.model, name=str(tiny_chat(kind))),
+        model=replace(run.model, name=str(tiny_chat("llama"))),
         answer=AnswerSettings(form),
+        prompt=prompt or run.prompt,
     )
-    run = with_training(
-        replace(run, prompt=prompt or run.prompt), epochs=8 if task == "multilabel" else 4, global_batch_size=8
-    )
-    rows = fold_rows(corpus, tmp_path, 80)
-    got = GeneratorLearner(run, corpus).train_fold(rows)
+    run = with_training(run, epochs=4, global_batch_size=8)
+    got = GeneratorLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path, 80))
     assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
     assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
-    if task == "multilabel":
-        assert macro_f1(corpus.labels[:80], got.heldout > 0) > 0.9
-        assert ((got.test > 0) == [[True, False, False], [False, True, True]]).all()
-    else:
-        assert (got.heldout.argmax(1) == corpus.labels[:80].argmax(1)).mean() > 0.9
-        assert np.exp(got.heldout).sum(1) == pytest.approx(1, abs=1e-4)
+    assert (got.heldout.argmax(1) == corpus.labels[:80].argmax(1)).mean() > 0.9
+    assert np.exp(got.heldout).sum(1) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("form", ["list", "yes_no"])
@@ -264,36 +242,3 @@ def test_automatic_precision_trains(run, tmp_path):
 def test_settings_that_cannot_work(run, changes, message):
     with pytest.raises(ValueError, match=message):
         replace(run, **changes)
-
-
-def test_published_runs_load_and_fill_a_chat():
-    places = Places(PROJECT)
-    for name in ("qwen2.5-1.5b-sft", "llama-3.2-3b-instruct-sft", "qwen2.5-coder-14b-instruct-sft"):
-        run = load_run(places, name)
-        assert run.learner == "generator" and "{labels}" in run.prompt.system + run.prompt.template
-        assert run.adapter.rank == 128 and (run.prompt.form == "chat") == ("instruct" in name)
-
-
-def start_two(places, *arguments):
-    """train.py in two CPU processes."""
-    accelerate = os.path.join(os.path.dirname(sys.executable), "accelerate")
-    launch = [accelerate, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
-    env = {**os.environ, "FOLDBLEND_ROOT": str(places.root), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launch, "src/train.py", *arguments]
-    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_two_processes_say_what_one_says(places, toy_competition, tiny_chat):
-    (places.configs / "runs" / "tiny_sft.yaml").write_text(
-        f"learner: generator\nmodel: {{name: {tiny_chat('qwen2')}}}\noptimizer: {{lr: 5e-3}}\n"
-        "prompt: {form: chat, template: 'Text: {text}'}\nadapter: {rank: 4, dropout: 0.0}\n"
-        "training: {epochs: 1, global_batch_size: 7, precision: fp32}\n"
-    )
-    arguments = ["--competition", "toy", "--run", "tiny_sft", "--fold", "1", "--name"]
-    train.main([*arguments, "one"])
-    start_two(places, *arguments, "two")
-    one, two = (np.load(places.oof("toy") / name / "fold1.npz") for name in ("one", "two"))
-    assert np.array_equal(one["rows"], two["rows"])
-    for key in ("oof", "test"):
-        assert one[key] == pytest.approx(two[key], abs=1e-2) and one[key].std() > 0.1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from learners.optimizer import build_optimizer, layer_shares, lr_factor, set_lr
+from learners.optimizer import build_optimizer, check_warmup, layer_shares, lr_factor, set_lr
 from settings.run import OptimizerSettings, RunSettings
 
 
@@ -92,7 +92,9 @@ def test_warmup_in_steps():
     settings = OptimizerSettings(schedule="constant", warmup_fraction=0.0, warmup_steps=4)
     assert [lr_factor(step, 10, settings) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
     with pytest.raises(ValueError, match="warmup_steps is 4, the training has 4 steps"):
-        lr_factor(0, 4, settings)
+        check_warmup(4, settings)
+    check_warmup(5, settings)
+    check_warmup(1, OptimizerSettings(warmup_fraction=0.9))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """FSDP2 at two CPU processes, through the shipped configuration: the same fold as one process makes, killed or not."""
 
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from safetensors.torch import load_file
+from still_model import without_dropout
 
 import train
 from learners.devices import join_processes
@@ -19,18 +19,6 @@ PROJECT = Path(__file__).resolve().parents[2]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 CONFIGS = sorted((PROJECT / "configs" / "accelerate").glob("*.yaml"))
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
-
-
-def without_dropout(source, folder):
-    """A copy of a tiny model whose every step is the same in one process and in two."""
-    folder.mkdir()
-    for path in source.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    for name in [name for name in config if name.endswith(("dropout", "dropout_prob"))]:
-        config[name] = 0.0
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 LEARNERS = {

@@ -1,0 +1,33 @@
+"""Calls train.py several times in one launch, as starting processes takes most of a test's time.
+
+accelerate launch --multi_gpu --num_processes 2 tests/launch_several.py ARGUMENTS.json
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import train
+from settings.loading import guard
+
+
+def main() -> None:
+    """ARGUMENTS.json holds one list of train.py's arguments for each call. Says who trains and who writes what."""
+    train_one, write_fold = train.train_one, train.write_fold
+    rank = os.environ["RANK"]
+
+    def said(verb, run, do, *given):
+        print(f"process {rank} {verb} {run}", flush=True)
+        return do(*given)
+
+    train.train_one = lambda job, *more: said("trains", job.run_name, train_one, job, *more)
+    train.write_fold = lambda places, name, run, *more: said("writes", run, write_fold, places, name, run, *more)
+    for arguments in json.loads(Path(sys.argv[1]).read_text()):
+        train.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))

@@ -1,0 +1,76 @@
+"""Learners on two CPU processes: the fold that one process makes. One launch trains them all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import train
+
+ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
+PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+DECODER = (
+    "learner: decoder\nmodel: {name: %s, pooling: last, head_dropout: 0.0}\nadapter: {%s}\n"
+    "optimizer: {lr: 5e-3, head_lr: 1e-2}\n"
+    "training: {epochs: 1, global_batch_size: 7, micro_batch_size: 2, precision: fp32}\n"
+)
+GENERATOR = (
+    "learner: generator\nmodel: {name: %s}\nprompt: {form: chat, template: 'Text: {text}'}\n"
+    "adapter: {rank: 4, dropout: 0.0}\nanswer: {%s}\noptimizer: {lr: 5e-3}\n"
+    "training: {epochs: 1, global_batch_size: 7, precision: fp32}\n"
+)
+ADAPTERS = {
+    "lora": "rank: 8, dropout: 0.0",
+    "dora": "rank: 4, dropout: 0.0, dora: true, rslora: true",
+    "pissa": "rank: 4, dropout: 0.0, start: pissa, bias: all",
+    "prefix": "kind: prefix_tuning, virtual_tokens: 4",
+    "prompt": "kind: prompt_tuning, virtual_tokens: 4",
+    "nf4": "rank: 4, dropout: 0.0, quantization: nf4",
+    "full": "kind: none",
+}
+RUNS = {
+    **{name: (DECODER, settings) for name, settings in ADAPTERS.items()},
+    "list": (GENERATOR, "form: list"),
+    "yes_no": (GENERATOR, "form: yes_no"),
+}
+
+
+def arguments(run, number):
+    return ["--competition", "toy", "--run", run, "--fold", "1", "--name", f"{run}-{number}"]
+
+
+def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decoder, tmp_path):
+    """Every kind of adapter, both forms of answers; a linear learner is the first process's alone."""
+    runs = [*RUNS, "tfidf"]
+    for name, (text, settings) in RUNS.items():
+        (places.configs / "runs" / f"{name}.yaml").write_text(text % (tiny_decoder("qwen2"), settings))
+    for run in runs:
+        train.main(arguments(run, "one"))
+    (tmp_path / "calls.json").write_text(json.dumps([arguments(run, "two") for run in runs]))
+    command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
+    command += ["tests/launch_several.py", str(tmp_path / "calls.json")]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    far = {run: check_same_fold(places, f"{run}-one", f"{run}-two") for run in runs}
+    assert max(far.values()) < 2e-3, far
+    for run in runs:
+        trained = {f"process {rank} trains {run}-two" for rank in range(2 if run in RUNS else 1)}
+        assert {line for line in said if line.endswith(f"trains {run}-two")} == trained
+        assert [line for line in said if line.endswith(f"writes {run}-two")] == [f"process 0 writes {run}-two"]
+        device = json.loads((places.oof("toy") / f"{run}-two" / "fold1.json").read_text())["device"]
+        assert device.startswith("2 x" if run in RUNS else "cpu")
+
+
+def check_same_fold(places, one, two):
+    """How far two runs' predictions of the same rows are apart at most."""
+    first, second = (np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in (one, two))
+    assert np.array_equal(first["rows"], second["rows"]) and np.array_equal(first["ids"], second["ids"])
+    assert min(first[part].std() for part in ("oof", "test")) > 0.05, one
+    return max(np.abs(first[part] - second[part]).max() for part in ("oof", "test"))
