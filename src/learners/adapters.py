@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, BitsAndBytesConfig
 
+from learners.model import keep_layers, recompute_layers
 from learners.sharding import is_sharded
 from settings.adapter import AdapterSettings
 
@@ -28,14 +29,24 @@ class SharedBase:
     """The base model of a process. A fold borrows it with its adapters on, and the next one finds it as it was loaded.
 
     Args:   folder: a pretrained model's folder.   model_class: AutoModel for states, AutoModelForCausalLM for tokens.
-            device: where it lives from the start.   precision: `bf16`, `fp16` or `no`, what is computed in.
+            device: where it computes.   precision: `bf16`, `fp16` or `no`, what is computed in.
+            spread: whether processes will share out its weights. Then it waits on the CPU, as one device may be too
+            small for it, and each fold loads it anew. In 4 bits it is never spread.
     """
 
     def __init__(
-        self, folder: Path, model_class: type, settings: AdapterSettings, device: torch.device, precision: str
+        self,
+        folder: Path,
+        model_class: type,
+        settings: AdapterSettings,
+        device: torch.device,
+        precision: str,
+        spread: bool = False,
     ):
         self.folder, self.model_class, self.settings = folder, model_class, settings
-        self.device, self.precision = device, precision
+        self.dtype = choose_base_dtype(settings.kind, precision, device)
+        self.spread = spread and settings.quantization == "none"
+        self.device, self.precision = torch.device("cpu") if self.spread else device, precision
         self.task = TaskType.FEATURE_EXTRACTION if model_class is AutoModel else TaskType.CAUSAL_LM
         self.base = self.adapted = None
         self.originals: dict[str, torch.Tensor] = {}
@@ -55,7 +66,7 @@ class SharedBase:
             torch.manual_seed(seed)
             model = self.adapted = get_peft_model(self.base, build_config(self.settings, self.task))
         if gradient_checkpointing:
-            self.base.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_layers(self.base)
             self.base.disable_input_require_grads()  # some versions of transformers have just enabled them
             self.base.enable_input_require_grads()
         for parameter in model.parameters():
@@ -64,15 +75,15 @@ class SharedBase:
         return model.train()
 
     def _load(self) -> nn.Module:
-        return load_base(self.folder, self.model_class, self.settings, self.device, self.precision)
+        return load_base(self.folder, self.model_class, self.settings, self.device, self.precision, self.dtype)
 
     def _restore(self) -> None:
-        """Load the base, or take the last fold's adapters off it. One that FSDP has wrapped is loaded anew."""
-        if self.base is None or is_sharded(self.base):
+        """Load the base, or take the last fold's adapters off it. One that processes have shared out is loaded anew."""
+        if self.base is None or self.spread or is_sharded(self.base):
             self.base = self.adapted = None
             self.base = self._load()
             return
-        self.base.gradient_checkpointing_disable()
+        keep_layers(self.base)
         self.base.disable_input_require_grads()
         if self.settings.kind == "lora":
             self.base = self.adapted.unload()
@@ -116,9 +127,14 @@ def build_config(settings: AdapterSettings, task: TaskType):
 
 
 def load_base(
-    folder: Path, model_class: type, settings: AdapterSettings, device: torch.device, precision: str
+    folder: Path,
+    model_class: type,
+    settings: AdapterSettings,
+    device: torch.device,
+    precision: str,
+    dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """A pretrained model on `device`; of one that reads images too, the part that reads text.
+    """A pretrained model on `device`, in `dtype`; of one that reads images too, the part that reads text.
 
     No code of the repository is run: its weights load into the architecture that config.json names.
 
@@ -126,7 +142,7 @@ def load_base(
     """
     model, info = model_class.from_pretrained(
         folder,
-        dtype=choose_base_dtype(settings.kind, precision, device),
+        dtype=dtype,
         quantization_config=_nf4(precision) if settings.quantization == "nf4" else None,
         device_map={"": device},
         use_safetensors=True,
@@ -200,7 +216,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]
-    if not all(weight.is_floating_point() and type(weight.data) is torch.Tensor for weight in weights):
+    if is_sharded(model) or not all(weight.is_floating_point() for weight in weights):
         layers, weights = [], []
     kept = [weight.detach().to("cpu", copy=True) for weight in weights]
     for layer in layers:

@@ -5,6 +5,7 @@ While it trains, `checkpoint.safetensors` holds weights, AdamW's moments and the
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from learners.sharding import like
+from learners import zero3
+from learners.sharding import like, own_part, publish
 from learners.whole_files import WEIGHTS, checksum, cure, write_whole
 from settings.strict import describe_differences
 
@@ -92,22 +94,32 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's state as `model.<name>`, without what is frozen: a fold of adapters does not save their base."""
-    frozen = _frozen(model)
-    return {f"model.{name}": value for name, value in model.state_dict().items() if not name.startswith(frozen)}
+    frozen, state = _frozen(model), model.state_dict(keep_vars=True)  # parameters themselves say how they are cut
+    return {f"model.{name}": value for name, value in state.items() if not name.startswith(frozen)}
 
 
 def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     """The reverse of `model_tensors`. Raises ValueError when names are missing or unknown."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    here = model.state_dict()
+    here = model.state_dict(keep_vars=True)
     state = {name: like(value, here[name]) if name in here else value for name, value in state.items()}
+    cut = {name: value for name, value in state.items() if isinstance(value, zero3.Cut)}
     try:
-        missing, unknown = model.load_state_dict(state, strict=False)
+        missing, unknown = model.load_state_dict({n: v for n, v in state.items() if n not in cut}, strict=False)
     except RuntimeError as error:  # a tensor of another shape
         raise ValueError(f"saved weights do not fit the model: {error}") from error
-    missing = [name for name in missing if not name.startswith(_frozen(model))]
+    _write_cut(cut.values())
+    missing = [name for name in missing if name not in cut and not name.startswith(_frozen(model))]
     if missing or unknown:
         raise ValueError(f"saved weights do not fit the model: missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+@torch.no_grad()
+def _write_cut(values: Iterable[zero3.Cut]) -> None:
+    """Put them where their parameters' stretches are."""
+    for value in values:
+        own_part(value.parameter).copy_(value.part)
+    publish(value.parameter for value in values)
 
 
 def _frozen(model: nn.Module) -> tuple[str, ...]:
@@ -118,6 +130,8 @@ def _frozen(model: nn.Module) -> tuple[str, ...]:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """AdamW's state as flat names, `optimizer.<parameter number>.<key>`."""
+    if zero3.owns(optimizer):
+        return zero3.optimizer_tensors(optimizer)
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
 
@@ -129,6 +143,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         if name.startswith("optimizer."):
             _, i, key = name.split(".", 2)
             state.setdefault(int(i), {})[key] = value
+    if zero3.owns(optimizer):
+        zero3.restore_optimizer(optimizer, state)
+        return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for i, values in state.items():
         for key, value in values.items():

@@ -16,6 +16,7 @@ from learners.interface import FoldRows
 from learners.model import TextClassifier
 from learners.neural import NeuralLearner
 from learners.prompts import build_prompts
+from learners.sharding import spreads
 from learners.tokens import Tokens
 
 
@@ -45,7 +46,8 @@ class DecoderLearner(NeuralLearner):
 
     @cached_property
     def shared_base(self) -> SharedBase:
-        return SharedBase(self.folder, AutoModel, self.run.adapter, self.accelerator.device, self.precision)
+        at = (self.accelerator.device, self.precision, spreads(self.accelerator))
+        return SharedBase(self.folder, AutoModel, self.run.adapter, *at)
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         """The shared base under adapters and a head drawn from `seed`.

@@ -5,6 +5,7 @@ import platform
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import is_deepspeed_available
 
 from learners.cores import count_cores
 
@@ -16,16 +17,23 @@ def join_processes() -> PartialState:
             or asks for DeepSpeed.
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        raise ValueError(
-            "launched with DeepSpeed, whose engine keeps weights and moments where this project's checkpoints cannot "
-            "reach them. To spread a model over GPUs: accelerate launch --config_file configs/accelerate/fsdp2.yaml ..."
-        )
+        _check_deepspeed()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     state = PartialState(cpu=wants_cpu or (launched > 1 and not torch.cuda.is_available()))
     if state.num_processes != launched:
         raise ValueError(f"{launched} processes were launched, {state.num_processes} met; set ACCELERATE_USE_CPU=true")
     return state
+
+
+def _check_deepspeed() -> None:
+    if not is_deepspeed_available():
+        raise ValueError("launched with DeepSpeed, which is not installed. Run: pip install deepspeed")
+    if not torch.cuda.is_available():
+        raise ValueError(
+            "launched with DeepSpeed without a GPU; Accelerate has it on GPUs alone. Use "
+            "configs/accelerate/ddp.yaml with ACCELERATE_USE_CPU=true"
+        )
 
 
 NOT_IN_FP16 = ("deberta", "deberta-v2", "gemma2", "gemma3", "gemma3_text")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from learners.sharding import like
+from learners.sharding import as_part, like, own_part, publish
 
 
 class WeightAverage:
@@ -18,7 +18,11 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.names, self.parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad))
-        self.averages = [parameter.detach().float().clone() for parameter in self.parameters]
+        self.averages = [part.float().clone() for part in self._parts()]
+
+    def _parts(self) -> list[torch.Tensor]:
+        """What this process holds of each parameter."""
+        return [own_part(parameter) for parameter in self.parameters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -27,31 +31,35 @@ class WeightAverage:
         Example: decay 0.99 -> 0.1 of the start is kept at step 0, 0.5 at step 8, 0.99 from step 890 on.
         """
         kept = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.averages, [parameter.float() for parameter in self.parameters], 1 - kept)
+        torch._foreach_lerp_(self.averages, [part.float() for part in self._parts()], 1 - kept)
 
     @torch.no_grad()
     def settle(self) -> None:
         """Put the averages into the model, for good."""
-        for parameter, average in zip(self.parameters, self.averages):
-            parameter.copy_(average)
+        self._write(self.averages)
+
+    def _write(self, parts: list[torch.Tensor]) -> None:
+        for own, part in zip(self._parts(), parts):
+            own.copy_(part)
+        publish(self.parameters)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """The model holds the averages inside, and exactly its own weights again afterwards."""
-        own = [parameter.detach().clone() for parameter in self.parameters]
+        own = [part.clone() for part in self._parts()]
         self.settle()
         try:
             yield
         finally:
             with torch.no_grad():
-                for parameter, weights in zip(self.parameters, own):
-                    parameter.copy_(weights)
+                self._write(own)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The averages as `ema.<name>`, for a checkpoint."""
-        return {f"ema.{name}": average for name, average in zip(self.names, self.averages)}
+        named = zip(self.names, self.averages, self.parameters)
+        return {f"ema.{name}": as_part(average, parameter) for name, average, parameter in named}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """The reverse of `tensors`."""
-        for name, average in zip(self.names, self.averages):
-            average.copy_(like(tensors[f"ema.{name}"], average))
+        for name, average, parameter in zip(self.names, self.averages, self.parameters):
+            average.copy_(own_part(like(tensors[f"ema.{name}"], parameter)))

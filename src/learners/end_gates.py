@@ -7,7 +7,7 @@ import torch
 
 from learners.checkpoints import restore_model
 from learners.gates import choose_rows, compare_logits
-from learners.sharding import is_sharded
+from learners.sharding import is_sharded, own_part, publish
 
 
 def check_end(learner, fold) -> None:
@@ -37,10 +37,11 @@ def reload(learner, fold, model: torch.nn.Module) -> torch.nn.Module:
     tensors = fold.store.load_weights()
     if learner.builds_anew and not is_sharded(model):
         model = learner.build_fold_model(fold.rows, fold.seed + 1).to(fold.accelerator.device)
-    else:
-        wipe(model)
+        restore_model(model, tensors)
+        return model
+    wipe(model)
     restore_model(model, tensors)
-    return model
+    return fold.model
 
 
 def is_held_in_float32(model: torch.nn.Module) -> bool:
@@ -62,9 +63,10 @@ def without_autocast(accelerator, model: torch.nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def wipe(model: torch.nn.Module) -> None:
     """Zero everything that was trained."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.zero_()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        own_part(parameter).zero_()
+    publish(trained)
 
 
 UNSAVED = (

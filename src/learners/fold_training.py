@@ -26,7 +26,7 @@ from learners.progress import Progress
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
 from learners.selection import Selection
-from learners.sharding import name_layers
+from learners.sharding import make_ready
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -47,7 +47,7 @@ class FoldTraining:
         model = learner.build_fold_model(rows, self.seed)
         table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
         optimizer = build_optimizer(model, learner.run.optimizer, table)
-        name_layers(model)
+        make_ready(model, self.accelerator)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
         bare = self.accelerator.unwrap_model(self.model)
         self.gradients = StepGradients(self, build_adversary(bare, learner.run.adversarial))

@@ -19,6 +19,7 @@ from learners.losses import build_loss
 from learners.neural import NeuralLearner
 from learners.predicting import predict_logits
 from learners.prompts import build_prompts
+from learners.sharding import spreads
 from learners.tokens import Tokens
 from settings.run import LossSettings
 
@@ -39,7 +40,8 @@ class GeneratorLearner(NeuralLearner):
     def __init__(self, run, corpus):
         super().__init__(run, corpus)
         self.is_list = run.answer.form == "list"
-        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, self.accelerator.device, self.precision)
+        at = (self.accelerator.device, self.precision, spreads(self.accelerator))
+        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, *at)
 
     def make_tokens(self) -> Tokens:
         run = self.run

@@ -6,6 +6,7 @@ import torch
 from learners.batches import padded_tokens, split_step
 from learners.model import can_recompute, recompute_layers
 from learners.progress import announce
+from learners.sharding import hold_back
 
 WORTHWHILE_TOKENS = 2048
 """Below this many tokens a micro-batch leaves a GPU idle, which costs more than computing layers' states twice."""
@@ -58,7 +59,7 @@ class StepGradients:
         loss = torch.zeros((), device=self.accelerator.device)
         *first, last = self._split(rows)
         for shares in first:
-            with self.accelerator.no_sync(self.fold.model):
+            with hold_back(self.accelerator, self.fold.model):
                 loss += self._backward(shares, len(rows), rng)
         return loss + self._backward(last, len(rows), rng)
 

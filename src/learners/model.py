@@ -112,6 +112,12 @@ def can_recompute(model: nn.Module) -> bool:
     return _find_pretrained(model).supports_gradient_checkpointing
 
 
+def keep_layers(pretrained: nn.Module) -> None:
+    """The reverse of `recompute_layers`."""
+    disable = getattr(pretrained, "activation_checkpointing_disable", None) or pretrained.gradient_checkpointing_disable
+    disable()
+
+
 def _find_pretrained(model: nn.Module) -> PreTrainedModel:
     return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from learners import zero3
 from learners.checkpoints import load_weights, restore_model
 from learners.devices import choose_precision, describe_device, join_processes, use_cores
 from learners.end_gates import check_end
@@ -50,7 +51,10 @@ class NeuralLearner:
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
         self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
-        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
+        if state.distributed_type == DistributedType.DEEPSPEED:
+            self.accelerator = zero3.build_accelerator(run, self.precision)
+        else:
+            self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
         self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
         self.accelerator.print(where)
 

@@ -1,7 +1,7 @@
 """How a generator writes a row's labels down, and how its answers are weighed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 
@@ -57,8 +57,14 @@ def generator_conflicts(run) -> Iterator[str]:
         yield f"adapter.kind is {run.adapter.kind}; a generator is trained by lora or none"
     if run.cleaning.placeholder_tokens:
         yield "cleaning.placeholder_tokens is set; a generator's base is frozen, and new tokens would stay untaught"
-    if run.answer.form == "list" and run.loss != type(run.loss)():
-        yield "loss is set, but answer.form list is trained by its text's likelihood; use answer.form yes_no"
+    if run.answer.form == "list":
+        plain = type(run.loss)()
+        for field in fields(run.loss):
+            if getattr(run.loss, field.name) != getattr(plain, field.name):
+                yield (
+                    f"loss.{field.name} is set, but answer.form list is trained by its text's likelihood; "
+                    "use answer.form yes_no"
+                )
     elif not run.loss.bias_from_prior:
         yield "loss.bias_from_prior is set, but a generator has no head"
     for group, names in HEAD_SETTINGS.items():

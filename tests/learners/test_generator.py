@@ -231,7 +231,8 @@ def test_automatic_precision_trains(run, tmp_path):
     "changes, message",
     [
         ({"adapter": AdapterSettings("prefix_tuning")}, "trained by lora or none"),
-        ({"loss": LossSettings("zlpr")}, "use answer.form yes_no"),
+        ({"loss": LossSettings("zlpr")}, "loss.name is set, but answer.form list .* use answer.form yes_no"),
+        ({"loss": LossSettings(r_drop_alpha=0.5)}, "loss.r_drop_alpha is set, but answer.form list"),
         ({"model": ModelSettings(head="mlp")}, "model.head is set, but a generator has no head"),
         ({"optimizer": OptimizerSettings(head_lr=1.0)}, "optimizer.head_lr is set, but a generator has no head"),
         ({"answer": AnswerSettings("yes_no", histories=3)}, "answer.histories is set, but answer.form is yes_no"),

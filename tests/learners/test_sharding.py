@@ -1,9 +1,10 @@
-"""FSDP2 at two CPU processes, through the shipped configuration: the same fold as one process makes, killed or not."""
+"""FSDP2 and ZeRO-3 at two CPU processes, through the shipped configurations: the fold that one process makes."""
 
 import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from safetensors.torch import load_file
 from still_model import without_dropout
+from tiny_chat import save_tiny_chat
 
 import train
-from learners.devices import join_processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 CONFIGS = sorted((PROJECT / "configs" / "accelerate").glob("*.yaml"))
+LAUNCHERS = {"fsdp2": "tests/launch_sharded.py", "deepspeed_zero3": "tests/launch_zero3.py"}
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="to test ZeRO-3: pip install deepspeed")
+HOW = ["fsdp2", pytest.param("deepspeed_zero3", marks=needs_deepspeed)]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
@@ -29,6 +33,10 @@ LEARNERS = {
     "adapter: {dropout: 0.0, rank: 4}\n"
     "training: {epochs: 2, global_batch_size: 9, micro_batch_size: 5, precision: fp32, selection: average_last, "
     "collapse_check_after_steps: 0}\n",
+    "generator": "learner: generator\nmodel: {name: %s}\nprompt: {template: 'Text: {text} Labels:'}\n"
+    "adapter: {dropout: 0.0, rank: 4}\n"
+    "training: {epochs: 1, global_batch_size: 9, micro_batch_size: 5, precision: fp32, "
+    "collapse_check_after_steps: 0}\n",
 }
 
 
@@ -36,57 +44,91 @@ LEARNERS = {
 def write_run(places, toy_competition, tiny_bert, tmp_path):
     def write(learner, source):
         text = LEARNERS[learner] % without_dropout(source, tmp_path / "still")
-        (places.configs / "runs" / "still.yaml").write_text(text + "optimizer: {lr: 2e-3, head_lr: 1e-2}\n")
-        return ["--competition", "toy", "--run", "still", "--fold", "1"]
+        rates = "lr: 2e-3" if learner == "generator" else "lr: 2e-3, head_lr: 1e-2"
+        (places.configs / "runs" / "still.yaml").write_text(f"{text}optimizer: {{{rates}, weight_decay: 2.0}}\n")
+        return ["--competition", "toy", "--run", "still"]
 
     return write
 
 
-def launch_sharded(port, *arguments):
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    config = ["--config_file", "configs/accelerate/fsdp2.yaml", "--num_processes", "2", "--main_process_port", port]
-    command = [ACCELERATE, "launch", *config, "tests/launch_sharded.py", *arguments]
+def launch(how, port, *arguments):
+    """Starts two CPU processes under the shipped configuration `how`."""
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    config = ["--config_file", f"configs/accelerate/{how}.yaml", "--num_processes", "2", "--main_process_port", port]
+    command = [ACCELERATE, "launch", *config, LAUNCHERS[how], *arguments]
     return subprocess.Popen(command, env=env, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def check_same_fold(places, one, two):
-    predictions = [np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in (one, two)]
+def check_same_fold(places, one, two, k=1):
+    predictions = [np.load(places.oof("toy") / name / f"fold{k}.npz", allow_pickle=False) for name in (one, two)]
     for name in ("rows", "ids"):
         assert np.array_equal(predictions[0][name], predictions[1][name])
     for name in ("oof", "test"):
         assert predictions[0][name].std() > 0.05
         assert np.allclose(predictions[0][name], predictions[1][name], atol=1e-3)
-    stored = [load_file(places.checkpoints("toy", name) / "fold1" / "weights.safetensors") for name in (one, two)]
+    stored = [load_file(places.checkpoints("toy", name) / f"fold{k}" / "weights.safetensors") for name in (one, two)]
     assert {k: v.shape for k, v in stored[0].items()} == {k: v.shape for k, v in stored[1].items()}
     assert all(np.allclose(value, stored[1][name], atol=1e-3) for name, value in stored[0].items())
 
 
-def test_an_encoder_killed_and_resumed(places, write_run, tiny_bert):
-    arguments = write_run("encoder", tiny_bert)
-    train.main([*arguments, "--name", "one"])
-    again = [*arguments, "--name", "two"]
-    process = launch_sharded("29561", *again)
+def run_killed(places, how, port, *arguments):
+    """Trains in two processes, is killed in the middle and started again; returns what it said the second time."""
+    process = launch(how, port, *arguments)
     seen = []
     for line in process.stdout:
         seen.append(line)
-        if "epoch 1 step" in line:
+        if "epoch 1" in line:
             break
     process.send_signal(signal.SIGKILL)
     seen += process.communicate(timeout=120)[0]
-    process = launch_sharded("29563", *again)
+    output = run_through(how, str(int(port) + 2), *arguments)
+    assert "goes on from epoch" in output, "".join(seen) + output
+    return output
+
+
+def run_through(how, port, *arguments):
+    process = launch(how, port, *arguments)
     output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, "".join(seen) + output
-    assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
-    assert "goes on from epoch" in output and "takes evaluation" in output
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_an_encoder_killed_and_resumed(places, write_run, tiny_bert, how):
+    arguments = write_run("encoder", tiny_bert)
+    train.main([*arguments, "--fold", "1", "--name", "one"])
+    output = run_killed(places, how, "29561", *arguments, "--fold", "1", "--name", "two")
+    if how == "fsdp2":
+        assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
+    assert "takes evaluation" in output
     check_same_fold(places, "one", "two")
 
 
-def test_a_decoder_with_adapters(places, write_run, tiny_decoder):
+@pytest.mark.parametrize("how", HOW)
+def test_adapters_of_two_folds_on_one_base(places, write_run, tiny_decoder, how):
+    """The first fold is killed and resumed; the second one finds the base as it was loaded."""
     arguments = write_run("decoder", tiny_decoder("llama"))
-    train.main([*arguments, "--name", "one"])
-    process = launch_sharded("29565", *arguments, "--name", "two")
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    train.main([*arguments, "--fold", "1", "2", "--name", "one"])
+    run_killed(
+        places,
+        how,
+        {"fsdp2": "29565", "deepspeed_zero3": "29573"}[how],
+        *arguments,
+        "--fold",
+        "1",
+        "2",
+        "--name",
+        "two",
+    )
+    check_same_fold(places, "one", "two", 1)
+    check_same_fold(places, "one", "two", 2)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_generator_with_adapters(places, write_run, tmp_path, how):
+    arguments = write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2"))
+    train.main([*arguments, "--fold", "1", "--name", "one"])
+    run_through(how, "29569", *arguments, "--fold", "1", "--name", "two")
     check_same_fold(places, "one", "two")
 
 
@@ -101,9 +143,3 @@ def test_accelerate_reads_every_configuration(path):
 def test_all_configurations_are_there():
     wanted = {"one_gpu", "ddp", "fsdp2", "deepspeed_zero3", "several_machines"}
     assert {path.stem for path in CONFIGS} == wanted
-
-
-def test_deepspeed_is_refused_before_anything_is_trained(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ValueError, match="launched with DeepSpeed.*configs/accelerate/fsdp2.yaml"):
-        join_processes()
