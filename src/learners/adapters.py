@@ -190,7 +190,7 @@ def _nf4(precision: str) -> BitsAndBytesConfig:
 
 
 def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
-    """Keep bitsandbytes from what it does to 4-bit layers on a CPU; it is imported by now.
+    """Keep bitsandbytes from changing 4-bit layers as they compute; it is imported by now.
 
     Raises: ValueError: it would read the weights wrongly (seen with 0.50: a third of their size off).
     """
@@ -205,6 +205,8 @@ def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
         )
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False  # it would repack the weights at the first prediction
+        if layer.bias is not None:
+            layer.bias.data = layer.bias.data.to(layer.compute_dtype)  # it would round them at the first pass
 
 
 @contextmanager
