@@ -2,11 +2,10 @@
 
 import numpy as np
 
-FILLERS = "the a is was today it plain dull calm".split()
+FILLERS = "today it was the plain".split()
 MOODS = {"joy": "happy glad joyful", "sadness": "sad gloomy tearful", "anger": "angry furious mad"}
-N_TRAIN, N_TEST = 240, 60
-TASKS = {"toy": "multilabel", "tweets": "multilabel", "one": "multiclass"}
-"""`tweets` are toy's rows as they are written there, with names, links, hashtags and emoji."""
+N_TRAIN, N_TEST = 560, 60
+TASKS = {"toy": "multilabel", "one": "multiclass"}
 
 
 def write_competition(places, name):
@@ -15,7 +14,7 @@ def write_competition(places, name):
     n_rows = N_TRAIN + N_TEST
     single = TASKS[name] == "multiclass"
     labels = np.eye(3, dtype=bool)[rng.integers(0, 3, n_rows)] if single else rng.random((n_rows, 3)) < 0.4
-    texts = [write_text(row, rng, as_tweet=name == "tweets") for row in labels]
+    texts = [write_text(row, rng) for row in labels]
     header, data = ",".join(["id", "text", *MOODS]), places.data(name)
     lines = [f"r{i},{text},{','.join(map(str, row.astype(int)))}" for i, (text, row) in enumerate(zip(texts, labels))]
     test = [line.rsplit(",", 3)[0] for line in lines[N_TRAIN:]]
@@ -29,10 +28,7 @@ def write_competition(places, name):
     return labels[:N_TRAIN], labels[N_TRAIN:]
 
 
-def write_text(row, rng, as_tweet):
+def write_text(row, rng):
     words = [mood.split()[rng.integers(0, 3)] for mood, has in zip(MOODS.values(), row) if has]
     first, last = rng.choice(FILLERS, 2)
-    if as_tweet:
-        smile = ["😀"] if rng.random() < 0.1 else []
-        return " ".join(["@me", first, *(f"#{word}" for word in words), last, *smile, "https://t.co/x"])
     return " ".join([first, "it was", *words, "the", last])
