@@ -21,9 +21,13 @@ class CollapseGuard:
         self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
 
     def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
-        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's."""
+        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's.
+
+        Args: loss: of the last few steps, which a mean that began far above may not have followed yet.
+        """
         self.check_finite(step, loss)
-        if self.check_after_steps and step >= self.check_after_steps and mean_loss >= self.prior_loss:
+        judged = self.check_after_steps and step >= self.check_after_steps
+        if judged and min(loss, mean_loss) >= self.prior_loss:
             raise ValueError(
                 f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
                 f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"

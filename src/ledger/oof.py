@@ -15,7 +15,9 @@ from ledger.files import remove_file, replacing, sha256_file
 from ledger.fold_file import FoldFile, check_fold_file, check_record, describe_origin
 from ledger.folds import Folds
 from ledger.records import read_record, write_record
+from settings.loading import default_settings_of
 from settings.places import Places
+from settings.run import READ_BY, RunSettings
 from settings.strict import check_name, describe_differences
 
 DROPPED_IN = ("oof.csv", "test.csv")
@@ -144,6 +146,13 @@ def check_same_settings(
 def _as_json(values: dict) -> dict:
     """Tuples become lists, as they are when they come back from a file."""
     return json.loads(json.dumps(values))
+
+
+def with_defaults(stored: dict) -> dict:
+    """A record's settings, with the defaults of those that are younger than it."""
+    if stored.get("learner") not in READ_BY:
+        return stored
+    return _merge(_as_json(default_settings_of(RunSettings(stored["learner"]))), stored)
 
 
 def _merge(defaults: dict, values: dict) -> dict:

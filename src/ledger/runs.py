@@ -10,7 +10,7 @@ from ledger.dropped import load_dropped
 from ledger.files import sha256_file
 from ledger.fold_file import check_record, describe_origin, load_fold, load_test
 from ledger.folds import Folds
-from ledger.oof import DROPPED_IN, recorded_folds, run_folder
+from ledger.oof import DROPPED_IN, recorded_folds, run_folder, with_defaults
 from ledger.records import read_record
 from settings.places import Places
 from settings.strict import describe_differences
@@ -151,8 +151,9 @@ def _check_complete(folder: Path, n_folds: int) -> None:
 
 def _check_agreement(folder: Path, records: list[dict]) -> None:
     """All folds of a run come from one recipe and speak in one kind of number."""
-    for record in records[1:]:
-        problems = describe_differences(records[0]["settings"], record["settings"])
+    settings = [with_defaults(record["settings"]) for record in records]
+    for record, own in zip(records[1:], settings[1:]):
+        problems = describe_differences(settings[0], own)
         if record["kind"] != records[0]["kind"]:
             problems.append(f"kind was {records[0]['kind']}, is now {record['kind']}")
         if problems:

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from learners.cpu_dropout import CpuDropout, draw_mask, use_cpu_dropout
-from learners.model import checkpoint_layers
+from learners.model import recompute_layers
 
 SHAPE = torch.Size((40, 50, 100))
 
@@ -112,7 +112,7 @@ def test_layers_computed_again_draw_the_same_masks():
         model = tiny("bert", dropout=0.3).train()
         use_cpu_dropout(model)
         if again:
-            checkpoint_layers(model)
+            recompute_layers(model)
         torch.manual_seed(7)
         model(input_ids=IDS, attention_mask=MASK).last_hidden_state.square().sum().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
