@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from faults.small_job import TFIDF, table_lines
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+from small_job import TFIDF, table_lines
 
 import train
 import train_all

@@ -26,11 +26,11 @@ def test_the_same_fold_twice_and_another_fold_beside_it(places, toy_competition,
     folder = places.checkpoints("toy", "tiny")
     wait_for(first, folder / "fold0" / "checkpoint.safetensors")
     status, _, error = door("train", *flags, "--fold", "0")
-    assert status == 2 and "fold0: another process trains this fold now; wait for it" in error
+    assert status == 75 and "fold0: another process trains this fold now; wait for it" in error
     first.send_signal(signal.SIGSTOP)  # it still holds its fold, and is not done before we are
     few = ["--run", "tiny", "--name", "few", "--training.epochs", "1"]
     assert door("train", *few, "--fold", "1")[0] == 0
-    assert door("train", *flags, "--fold", "0")[0] == 2
+    assert door("train", *flags, "--fold", "0")[0] == 75
     first.kill()
     first.communicate()
     assert first.returncode == -signal.SIGKILL and (folder / ".fold0.lock").exists()

@@ -30,9 +30,9 @@ model: {name: %s}
 training: {epochs: %d, global_batch_size: 8, precision: fp32}
 optimizer: {lr: 5e-3}
 adapter: {rank: 8}
+prompt: {template: 'Text: {text} Labels:'}
 """
-CHAT = "answer: {form: list}\nprompt: {form: chat, template: 'Labels: {labels} Text: {text}', system: user}\n"
-PLAIN = "answer: {form: yes_no}\nprompt: {template: 'Text: {text} Labels:'}\n"
+LIST, YES_NO = "answer: {form: list}\n", "answer: {form: yes_no}\n"
 CASES = [
     *((ENCODER, model, "toy") for model in ARCHITECTURES),
     (ENCODER, "distilbert", "one"),
@@ -94,6 +94,6 @@ def test_a_classifier_learns(places, enter, tiny_encoder, tiny_decoder, text, mo
     check_learns(places, name, *enter(name), text % folder)
 
 
-@pytest.mark.parametrize("text, kind, epochs", [(CHAT, "llama", 11), (PLAIN, "qwen2", 8)], ids=["list", "yes_no"])
+@pytest.mark.parametrize("text, kind, epochs", [(LIST, "qwen2", 10), (YES_NO, "qwen2", 8)], ids=["list", "yes_no"])
 def test_a_generator_learns(places, enter, tmp_path, text, kind, epochs):
     check_learns(places, "toy", *enter("toy"), GENERATOR % (save_tiny_chat(tmp_path / kind, kind), epochs) + text)

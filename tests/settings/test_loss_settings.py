@@ -44,7 +44,7 @@ def test_a_generator_has_no_bias_to_start(form):
 
 
 def test_written_lists_take_no_shares():
-    with pytest.raises(ValueError, match="loss is set, but answer.form list"):
+    with pytest.raises(ValueError, match="loss.soft_targets is set, but answer.form list"):
         RunSettings("generator", loss=LossSettings(soft_targets="a.csv"))
     RunSettings("generator", loss=LossSettings(soft_targets="a.csv"), answer=AnswerSettings("yes_no"))
 
