@@ -20,6 +20,7 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
+from competition.cleaning import clean_texts  # noqa: E402
 from competition.tables import load_tables  # noqa: E402
 from learners.encoder import EncoderLearner  # noqa: E402
 from learners.interface import Corpus, FoldRows  # noqa: E402
@@ -32,12 +33,25 @@ from settings.loading import load_competition, load_run  # noqa: E402
 from settings.places import find_places  # noqa: E402
 
 RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
+ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
+EMOJI = {"cleaning": {"emoji_language": "en"}}
+
+
+def fgm(epsilon: float) -> dict:
+    return {"adversarial": {"name": "fgm", "epsilon": epsilon}}
+
+
+def head_lr(rate: float) -> dict:
+    return {"optimizer": {"head_lr": rate}}
+
+
 OPTIONS = {
     "base": {},
     "lr 1e-4": {"optimizer": {"lr": 1e-4}},
     "lr 2.5e-4": {"optimizer": {"lr": 2.5e-4}},
-    "head lr 3e-3": {"optimizer": {"head_lr": 3e-3}},
-    "3 epochs": {"training": {"epochs": 3}},
+    "head lr 3e-3": head_lr(3e-3),
+    "head lr 1e-2": head_lr(1e-2),
+    "3 epochs": THREE_EPOCHS,
     "4 epochs": {"training": {"epochs": 4}},
     "batch 16": {"training": {"global_batch_size": 16}},
     "cosine": {"optimizer": {"schedule": "cosine"}},
@@ -51,34 +65,31 @@ OPTIONS = {
     "smoothing 0.02": {"loss": {"label_smoothing": 0.02}},
     "head dropout 0.3": {"model": {"head_dropout": 0.3}},
     "5 dropout samples": {"model": {"dropout_samples": 5}},
-    "attention pooling": {"model": {"pooling": "attention"}},
+    "attention pooling": ATTENTION,
     "token dropout 0.1": {"augmentation": {"token_dropout": 0.1}},
     "mixing 0.2": {"augmentation": {"mix_probability": 0.2}},
     "oversample rare": {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}},
-    "fgm 0.5": {"adversarial": {"name": "fgm", "epsilon": 0.5}},
+    "fgm 0.5": fgm(0.5),
+    "awp": {"adversarial": {"name": "awp", "epsilon": 0.01, "awp_lr": 0.1}},
     "r-drop 0.5": {"loss": {"r_drop_alpha": 0.5}},
-    "attention, 3 epochs": {"model": {"pooling": "attention"}, "training": {"epochs": 3}},
-    "attention, 3 epochs, pos_weight 0.3": {
-        "model": {"pooling": "attention"},
-        "training": {"epochs": 3},
-        "loss": {"pos_weight_power": 0.3},
-    },
-    "attention, 3 epochs, batch 16": {
-        "model": {"pooling": "attention"},
-        "training": {"epochs": 3, "global_batch_size": 16},
-    },
-    "attention, 3 epochs, fgm 0.5": {
-        "model": {"pooling": "attention"},
-        "training": {"epochs": 3},
-        "adversarial": {"name": "fgm", "epsilon": 0.5},
-    },
+    "emoji in words": EMOJI,
+    "attention, 3 epochs": {**ATTENTION, **THREE_EPOCHS},
+    "attention, 3 epochs, pos_weight 0.3": {**ATTENTION, **THREE_EPOCHS, "loss": {"pos_weight_power": 0.3}},
+    "attention, 3 epochs, batch 16": {**ATTENTION, "training": {"epochs": 3, "global_batch_size": 16}},
+    "attention, fgm 0.5, head lr 1e-3": {**ATTENTION, **fgm(0.5)},
+    "attention, fgm 0.5, head lr 3e-3": {**ATTENTION, **fgm(0.5), **head_lr(3e-3)},
+    "attention, fgm 0.5, head lr 1e-2": {**ATTENTION, **fgm(0.5), **head_lr(1e-2)},
+    "attention, fgm 2, head lr 3e-3": {**ATTENTION, **fgm(2.0), **head_lr(3e-3)},
+    "attention, fgm 0.5, head lr 3e-3, 3 epochs": {**ATTENTION, **fgm(0.5), **head_lr(3e-3), **THREE_EPOCHS},
+    "attention, fgm 0.5, head lr 3e-3, emoji": {**ATTENTION, **fgm(0.5), **head_lr(3e-3), **EMOJI},
 }
-"""Changes to the plain run by name: configs/runs/minilm.yaml with mean pooling and --epochs."""
+"""Changes by name to the plain run: mean pooling, lr 1.5e-4, head lr 1e-3, no adversary, and --epochs."""
 
 
 def train(run, corpus: Corpus, rows: FoldRows) -> dict:
     """Train once, judge on the held-out rows."""
     started = time.monotonic()
+    corpus = replace(corpus, texts=tuple(clean_texts(corpus.texts, run.cleaning)))
     logits = EncoderLearner(run, corpus).train_fold(rows).heldout
     probs, labels = sigmoid(logits), corpus.labels[rows.heldout]
     decisions, half = np.empty(labels.shape, bool), np.arange(len(labels)) % 2 == 0
@@ -138,7 +149,12 @@ def main() -> None:
     asked = parser.parse_args()
     corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
     prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
-    plain = {"model": {"pooling": "mean"}, "training": {"epochs": asked.epochs}}
+    plain = {
+        "model": {"pooling": "mean"},
+        "training": {"epochs": asked.epochs},
+        "optimizer": {"lr": 1.5e-4, "head_lr": 1e-3},
+        "adversarial": {"name": "none", "epsilon": 0.0},
+    }
     base = with_changes(load_run(find_places(), "minilm"), plain)
     for seed in asked.seeds:
         for option in asked.options:

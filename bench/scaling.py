@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=[16, 64, 256])
     parser.add_argument("--batches", nargs="+", type=int, default=[8, 32, 128])
     parser.add_argument("--most_tokens", type=int, default=8192, help="larger steps than this are left out")
-    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--moments", choices=["float32", "8bit"], default="float32", help="AdamW's")
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         measure(Path(args.child[0]), *args.child[1:])
@@ -55,10 +56,11 @@ def main() -> None:
                 for batch in args.batches:
                     if length * batch <= args.most_tokens:
                         command = [sys.executable, __file__, "--child", folder, model, str(length), str(batch)]
+                        command += [args.moments]
                         subprocess.run(command, env={**os.environ, **hidden, "HF_HUB_OFFLINE": "1"}, check=True)
 
 
-def measure(folder: Path, model: str, length: str, batch: str) -> None:
+def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> None:
     """One line of the table."""
     import torch
     from train_speed_models import MODELS
@@ -66,13 +68,13 @@ def measure(folder: Path, model: str, length: str, batch: str) -> None:
     from learners.fold_training import FoldTraining
     from learners.interface import FoldRows
     from learners.table import build_learner
-    from settings.run import ModelSettings, RunSettings, TrainingSettings
+    from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
     length, batch = int(length), int(batch)
     kind = MODELS[model][0]
     training = TrainingSettings(epochs=1, global_batch_size=batch)
     settings = ModelSettings(name=str(folder), **({"pooling": "last"} if kind == "decoder" else {}))
-    run = RunSettings(kind, model=settings, training=training)
+    run = RunSettings(kind, model=settings, training=training, optimizer=OptimizerSettings(moments=moments))
     n_rows = batch * (WARM_STEPS + TIMED_STEPS)
     learner = build_learner(run, make_corpus(n_rows, length))
     with tempfile.TemporaryDirectory() as scratch:

@@ -28,6 +28,7 @@ from learners.placeholders import add_placeholders
 from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
 from learners.r_drop import repeat_inputs, sum_r_drop
+from learners.sharding import spreads
 from learners.token_cache import load_or_make
 from learners.tokens import Tokens, tokenize
 from settings.run import RunSettings
@@ -55,6 +56,11 @@ class NeuralLearner:
             self.accelerator = zero3.build_accelerator(run, self.precision)
         else:
             self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
+        if run.optimizer.moments == "8bit" and spreads(self.accelerator):
+            raise ValueError(
+                "optimizer.moments 8bit works on whole tensors, and this launch spreads them over processes "
+                "(FSDP2 or ZeRO-3); launch with configs/accelerate/ddp.yaml or set it to float32"
+            )
         self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
         self.accelerator.print(where)
 

@@ -1,5 +1,6 @@
 """AdamW with its parameter groups, and the learning rate as a pure function of the step."""
 
+import importlib.util
 import math
 
 import torch
@@ -12,10 +13,11 @@ from settings.run import OptimizerSettings
 
 def build_optimizer(
     model: nn.Module, settings: OptimizerSettings, table: nn.Embedding | None = None
-) -> torch.optim.AdamW:
+) -> torch.optim.Optimizer:
     """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group.
 
-    Args: table: the embeddings whose rows wait until they are read, as `row_adamw.choose_table` chose.
+    Args:   table: the embeddings whose rows wait until they are read, as `row_adamw.choose_table` chose.
+    Raises: ValueError: 8-bit moments without the package that keeps them.
     """
     shares = layer_shares(model, settings.layer_decay)
     groups: dict[tuple[float, float], list] = {}
@@ -26,12 +28,22 @@ def build_optimizer(
             groups.setdefault((peak_lr, decay), []).append(parameter)
     listed = [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
     betas = (settings.beta1, settings.beta2)
-    if table is not None:
+    if settings.moments == "8bit":
+        optimizer = _build_8bit(listed, model, betas, settings.eps)
+    elif table is not None:
         optimizer = RowAdamW(listed, table, betas, settings.eps)
     else:
         optimizer = torch.optim.AdamW(listed, betas=betas, eps=settings.eps, fused=True)
     optimizer.register_load_state_dict_pre_hook(_check_same_rows)
     return optimizer
+
+
+def _build_8bit(listed: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError("optimizer.moments 8bit needs the package bitsandbytes. Run: pip install bitsandbytes")
+    from learners.adamw_8bit import AdamW8bit  # seconds of import that others do without
+
+    return AdamW8bit(listed, model, betas, eps)
 
 
 def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:

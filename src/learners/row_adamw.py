@@ -117,7 +117,7 @@ def choose_table(model: nn.Module, run: RunSettings, device: torch.device, n_pro
     Raises: ValueError: the settings ask for it where it cannot be.
     """
     wanted = run.optimizer.embedding_rows
-    if wanted == "all":
+    if wanted == "all" or run.optimizer.moments == "8bit":
         return None
     table = _find_table(model)
     reasons = [

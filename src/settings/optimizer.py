@@ -23,6 +23,9 @@ class OptimizerSettings:
     """AdamW's second moment."""
     eps: float = 1e-8
     """AdamW's denominator."""
+    moments: Literal["float32", "8bit"] = "float32"
+    """How AdamW keeps its two moments: `8bit` takes a quarter of their memory (bitsandbytes; not under FSDP2 or ZeRO-3,
+    embeddings stay in float32), for models whose 12 bytes a trained weight would not fit."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 is off."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -63,6 +66,8 @@ def optimizer_conflicts(optimizer: OptimizerSettings) -> Iterator[str]:
             yield f"optimizer.{name} is {getattr(optimizer, name)}; expected 0 up to, but not, 1"
     if not 0 < optimizer.layer_decay <= 1:
         yield f"optimizer.layer_decay is {optimizer.layer_decay}; expected more than 0, at most 1"
+    if optimizer.moments == "8bit" and optimizer.embedding_rows == "touched":
+        yield "optimizer.embedding_rows touched keeps moments of its own; with optimizer.moments 8bit use auto or all"
     if optimizer.warmup_steps and optimizer.warmup_fraction:
         yield (
             f"optimizer.warmup_steps is {optimizer.warmup_steps} and optimizer.warmup_fraction is "
