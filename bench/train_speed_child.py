@@ -1,11 +1,12 @@
 """One side of bench/train_speed.py in a process of its own: reads rows and settings, trains, writes result.json.
 
-python bench/train_speed_child.py ours|trainer|trainer_best FOLDER OUT
+python bench/train_speed_child.py ours|trainer|trainer_best FOLDER OUT SEED
 """
 
 import json
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from learners.heldout import score_heldout
 from learners.interface import Corpus, FoldRows
 from learners.table import build_learner
+from scoring.metrics import macro_ap
+from scoring.probs import sigmoid
 from settings.loading import run_from_settings
 
-SIDE, FOLDER, OUT = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+SIDE, FOLDER, OUT, SEED = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
 
 def main() -> None:
     data = np.load(FOLDER / "rows.npz")
     run = run_from_settings(json.loads((FOLDER / "run.json").read_text(encoding="utf-8")), "run.json")
+    run = replace(run, seed=SEED)
     names = tuple(data["names"].tolist())
     corpus = Corpus(tuple(data["texts"].tolist()), data["labels"], names, "multilabel")
     n_train = int(data["n_train"])
@@ -35,6 +39,7 @@ def main() -> None:
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _resident()
     tokens = int(lengths[rows.train].sum()) * run.training.epochs
     result = {"peak_gb": round(peak / 1e9, 3), "macro_f1": score["macro_f1"], "tokens": tokens}
+    result["macro_ap"] = macro_ap(labels, sigmoid(logits))
     (OUT / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -1,21 +1,22 @@
-"""Calls train.py several times in one launch, as starting processes takes most of a test's time.
+"""Calls train.py several times in one launch.
 
-accelerate launch --multi_gpu --num_processes 2 tests/launch_several.py ARGUMENTS.json
+accelerate launch --multi_gpu --num_processes 2 tests/launch_several.py CALLS.json
 """
 
-import json
 import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from launched_calls import read_calls
+
 import train
 from settings.loading import guard
 
 
 def main() -> None:
-    """ARGUMENTS.json holds one list of train.py's arguments for each call. Says who trains and who writes what."""
+    """Says who trains and who writes what."""
     train_one, write_fold = train.train_one, train.write_fold
     rank = os.environ["RANK"]
 
@@ -25,7 +26,7 @@ def main() -> None:
 
     train.train_one = lambda job, *more: said("trains", job.run_name, train_one, job, *more)
     train.write_fold = lambda places, name, run, *more: said("writes", run, write_fold, places, name, run, *more)
-    for arguments in json.loads(Path(sys.argv[1]).read_text()):
+    for arguments in read_calls(sys.argv[1:]):
         train.main(arguments)
 
 

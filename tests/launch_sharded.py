@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from accelerate import DistributedType, PartialState
+from launched_calls import read_calls
 from torch.distributed.fsdp import FSDPModule
 
 import train
@@ -32,6 +33,11 @@ class ShardedTraining(FoldTraining):
         super().train()
 
 
+def main() -> None:
+    for arguments in read_calls(sys.argv[1:]):
+        train.main(arguments)
+
+
 if __name__ == "__main__":
     neural.join_processes, neural.FoldTraining = join_as_gpus, ShardedTraining
-    sys.exit(guard(train.main))
+    sys.exit(guard(main))

@@ -10,6 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from accelerate import DistributedType, PartialState
+from launched_calls import read_calls
 
 import train
 from learners import neural
@@ -21,7 +22,7 @@ from settings.loading import guard
 def join_as_gpus() -> PartialState:
     state = PartialState(cpu=True)
     PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED
-    os.environ.pop("ACCELERATE_USE_CPU")  # with it, Accelerate would pass DeepSpeed over
+    os.environ.pop("ACCELERATE_USE_CPU", None)  # with it, Accelerate would pass DeepSpeed over
     return state
 
 
@@ -36,6 +37,11 @@ class CutTraining(FoldTraining):
         super().train()
 
 
+def main() -> None:
+    for arguments in read_calls(sys.argv[1:]):
+        train.main(arguments)
+
+
 if __name__ == "__main__":
     neural.join_processes, neural.FoldTraining = join_as_gpus, CutTraining
-    sys.exit(guard(train.main))
+    sys.exit(guard(main))

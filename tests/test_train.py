@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from still_model import without_dropout
 
 import blend
 import train
@@ -144,22 +143,6 @@ def test_sigterm_saves_and_the_next_start_goes_on(places, toy_competition):
     process.terminate()
     assert "saved; the same command goes on from here" in finish(process, expected=128 + signal.SIGTERM)
     assert not fold_file(places, 0).exists()
-
-
-def test_two_processes_make_the_same_fold(places, toy_competition, tiny_bert, tmp_path):
-    """Two ranks under a real launch, without dropout: the same rows once each, the logits of one process."""
-    still = ["--model.name", str(without_dropout(tiny_bert, tmp_path / "still")), "--model.head_dropout", "0.0"]
-    train.main(arguments("--fold", "1", "--name", "one", *still))
-    launch = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29531"]
-    two = arguments("--fold", "1", "--name", "two", "--training.micro_batch_size", "2", *still)
-    output = finish(start(*launch, "src/train.py", *two))
-    assert output.count("to train: fold 1") == 1
-    one, both = load(fold_file(places, 1, "one")), load(fold_file(places, 1, "two"))
-    assert np.array_equal(one["rows"], both["rows"]) and np.array_equal(one["ids"], both["ids"])
-    records = [fold_file(places, 1, name).with_suffix(".json").read_text() for name in ("one", "two")]
-    assert '"device": "1 x' in records[0] and '"device": "2 x' in records[1]
-    for part in ("oof", "test"):
-        assert one[part].std() > 0.1 and np.abs(one[part] - both[part]).max() < 1e-3
 
 
 def test_weights_chosen_on_held_out_rows_are_marked_up_to_the_blend(places, toy_competition, capsys):

@@ -1,18 +1,13 @@
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from still_model import without_dropout
 from test_encoder import die, stop_after
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
-import train
 from learners.adversarial import build_adversary
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
@@ -216,30 +211,6 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(EncoderLearner(run, corpus).train_fold(rows).heldout, whole.heldout)
-
-
-def test_two_processes_take_the_same_steps(places, toy_competition, tiny_bert, tmp_path):
-    """Every option at once under a real launch, without dropout: as one process, up to the order of sums."""
-    still = without_dropout(tiny_bert, tmp_path / "still")
-    (places.configs / "runs" / "all.yaml").write_text(
-        f"learner: encoder\nmodel: {{name: {still}, pooling: concat_last, concat_layers: 2, head: mlp, "
-        "concat_states: mean, head_dropout: 0.0}\noptimizer: {lr: 2e-3, head_lr: 1e-2, layer_decay: 0.9}\n"
-        "loss: {r_drop_alpha: 1.0}\nadversarial: {name: fgm, epsilon: 0.5, start_epoch: 2}\n"
-        "training: {epochs: 3, global_batch_size: 7, micro_batch_size: 2, precision: fp32, ema_decay: 0.5, "
-        "gradient_checkpointing: true}\n"
-    )
-    arguments = ["--competition", "toy", "--run", "all", "--fold", "1"]
-    train.main([*arguments, "--name", "one"])
-    accelerate = os.path.join(os.path.dirname(sys.executable), "accelerate")
-    launch = [accelerate, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29541"]
-    command = [*launch, "src/train.py", *arguments, "--name", "two"]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr
-    folders = [places.oof("toy") / name for name in ("one", "two")]
-    assert '"device": "2 x' in (folders[1] / "fold1.json").read_text()
-    one, two = (np.load(folder / "fold1.npz", allow_pickle=False) for folder in folders)
-    assert np.array_equal(one["rows"], two["rows"]) and one["oof"].std() > 0.1
-    assert np.abs(one["oof"] - two["oof"]).max() < 1e-3 and np.abs(one["test"] - two["test"]).max() < 1e-3
 
 
 @pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])

@@ -1,5 +1,6 @@
 """FSDP2 and ZeRO-3 at two CPU processes, through the shipped configurations: the fold that one process makes."""
 
+import json
 import os
 import signal
 import subprocess
@@ -45,10 +46,10 @@ LEARNERS = {
 @pytest.fixture
 def write_run(places, toy_competition, tiny_bert, tmp_path):
     def write(learner, source):
-        text = LEARNERS[learner] % without_dropout(source, tmp_path / "still")
+        text = LEARNERS[learner] % without_dropout(source, tmp_path / f"still-{learner}")
         rates = "lr: 2e-3" if learner == "generator" else "lr: 2e-3, head_lr: 1e-2"
-        (places.configs / "runs" / "still.yaml").write_text(f"{text}optimizer: {{{rates}, weight_decay: 2.0}}\n")
-        return ["--competition", "toy", "--run", "still"]
+        (places.configs / "runs" / f"{learner}.yaml").write_text(f"{text}optimizer: {{{rates}, weight_decay: 2.0}}\n")
+        return ["--competition", "toy", "--run", learner]
 
     return write
 
@@ -107,21 +108,18 @@ def test_an_encoder_killed_and_resumed(places, write_run, tiny_bert, how):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_adapters_of_two_folds_on_one_base(places, write_run, tiny_decoder, how):
-    """The second one finds the base as it was loaded."""
-    arguments = [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "2"]
-    train.main([*arguments, "--name", "one"])
-    run_through(how, "29565", *arguments, "--name", "two")
-    check_same_fold(places, "one", "two", 1)
-    check_same_fold(places, "one", "two", 2)
-
-
-@pytest.mark.parametrize("how", HOW)
-def test_a_generator_with_adapters(places, write_run, tmp_path, how):
-    arguments = write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2"))
-    train.main([*arguments, "--fold", "1", "--name", "one"])
-    run_through(how, "29569", *arguments, "--fold", "1", "--name", "two")
-    check_same_fold(places, "one", "two")
+def test_adapters_of_two_folds_on_one_base_then_a_generator(places, write_run, tiny_decoder, tmp_path, how):
+    """The second fold finds the base as it was loaded. One launch for both learners."""
+    decoder = [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "2"]
+    generator = [*write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2")), "--fold", "1"]
+    for arguments, name in ((decoder, "one"), (generator, "answers-one")):
+        train.main([*arguments, "--name", name])
+    calls = [[*decoder, "--name", "two"], [*generator, "--name", "answers-two"]]
+    (tmp_path / "calls.json").write_text(json.dumps(calls))
+    run_through(how, "29565", str(tmp_path / "calls.json"))
+    for fold in (1, 2):
+        check_same_fold(places, "one", "two", fold)
+    check_same_fold(places, "answers-one", "answers-two")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from still_model import without_dropout
 
 import train
 
@@ -34,6 +35,18 @@ ADAPTERS = {
     "nf4": "rank: 4, dropout: 0.0, quantization: nf4",
     "full": "kind: none",
 }
+ALL_OPTIONS = (
+    "learner: encoder\nmodel: {name: %s, pooling: concat_last, concat_layers: 2, head: mlp, concat_states: mean, "
+    "head_dropout: 0.0}\noptimizer: {lr: 2e-3, head_lr: 1e-2, layer_decay: 0.9}\n"
+    "loss: {r_drop_alpha: 1.0}\nadversarial: {name: fgm, epsilon: 0.5, start_epoch: 2}\n"
+    "training: {epochs: 3, global_batch_size: 7, micro_batch_size: 2, precision: fp32, ema_decay: 0.5, "
+    "gradient_checkpointing: true}\n"
+)
+PLAIN = (
+    "learner: encoder\nmodel: {name: %s, head_dropout: 0.0}\noptimizer: {lr: 5e-3, head_lr: 5e-3}\n"
+    "training: {epochs: 4, global_batch_size: 6, precision: fp32}\n"
+)
+ENCODERS = {"encoder": PLAIN, "all_options": ALL_OPTIONS}
 RUNS = {
     **{name: (DECODER, settings) for name, settings in ADAPTERS.items()},
     "list": (GENERATOR, "form: list"),
@@ -41,18 +54,24 @@ RUNS = {
 }
 
 
-def arguments(run, number):
-    return ["--competition", "toy", "--run", run, "--fold", "1", "--name", f"{run}-{number}"]
+def arguments(run, number, *more):
+    return ["--competition", "toy", "--run", run, "--fold", "1", "--name", f"{run}-{number}", *more]
 
 
-def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decoder, tmp_path):
-    """Every kind of adapter, both forms of answers; a linear learner is the first process's alone."""
-    runs = [*RUNS, "tfidf"]
-    for name, (text, settings) in RUNS.items():
-        (places.configs / "runs" / f"{name}.yaml").write_text(text % (tiny_decoder("qwen2"), settings))
+def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decoder, tiny_bert, tmp_path):
+    """Every kind of adapter, both forms of answers, an encoder plain, accumulating and with every option; a linear
+    learner is the first process's alone."""
+    texts = {name: text % (tiny_decoder("qwen2"), settings) for name, (text, settings) in RUNS.items()}
+    still = without_dropout(tiny_bert, tmp_path / "still")
+    texts |= {name: text % still for name, text in ENCODERS.items()}
+    for name, text in texts.items():
+        (places.configs / "runs" / f"{name}.yaml").write_text(text)
+    runs = [*texts, "tfidf"]
     for run in runs:
         train.main(arguments(run, "one"))
-    (tmp_path / "calls.json").write_text(json.dumps([arguments(run, "two") for run in runs]))
+    smaller = {"encoder": ["--training.micro_batch_size", "2"]}
+    calls = [arguments(run, "two", *smaller.get(run, [])) for run in runs]
+    (tmp_path / "calls.json").write_text(json.dumps(calls))
     command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
     command += ["tests/launch_several.py", str(tmp_path / "calls.json")]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
@@ -61,12 +80,13 @@ def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decode
     said = done.stdout  # the processes' lines may run into one another
     far = {run: check_same_fold(places, f"{run}-one", f"{run}-two") for run in runs}
     assert max(far.values()) < 2e-3, far
+    assert said.count("to train: fold 1") == len(runs)
     for run in runs:
-        trained = {f"process {rank} trains {run}-two" for rank in range(2 if run in RUNS else 1)}
+        trained = {f"process {rank} trains {run}-two" for rank in range(2 if run in texts else 1)}
         assert set(re.findall(rf"process \d trains {run}-two", said)) == trained
         assert re.findall(rf"process \d writes {run}-two", said) == [f"process 0 writes {run}-two"]
         device = json.loads((places.oof("toy") / f"{run}-two" / "fold1.json").read_text())["device"]
-        assert device.startswith("2 x" if run in RUNS else "cpu")
+        assert device.startswith("2 x" if run in texts else "cpu")
 
 
 def check_same_fold(places, one, two):
