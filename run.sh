@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a checked submission. Everything is installed into .venv/ in this folder.
 #   ./run.sh                                                 what configs/default.yaml names: minutes on 2 cores
-#   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: 1 to 2 hours
+#   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: about an hour
 #   ./run.sh test [pytest arguments]                         the tests
 #   ./run.sh setup                                           only the environment
 set -euo pipefail
@@ -26,7 +26,7 @@ find_python() {
 install_with_uv() {
     local backend=auto
     if [ "$(uname -s)" = Linux ] && [ "$(gpus)" -eq 0 ]; then backend=cpu; fi
-    uv venv --quiet --allow-existing --python ">=3.11,<3.14" .venv &&
+    uv venv --quiet --seed --allow-existing --python ">=3.11,<3.14" .venv &&
         UV_TORCH_BACKEND=$backend uv pip install --python .venv/bin/python -r requirements.txt -r tests/requirements.txt &&
         uv pip install --quiet --python .venv/bin/python --no-deps -r requirements-no-deps.txt
 }

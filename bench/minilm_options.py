@@ -35,6 +35,7 @@ from settings.places import find_places  # noqa: E402
 RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
 ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
 EMOJI = {"cleaning": {"emoji_language": "en"}}
+RARE = {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}}
 
 
 def fgm(epsilon: float) -> dict:
@@ -45,6 +46,7 @@ def head_lr(rate: float) -> dict:
     return {"optimizer": {"head_lr": rate}}
 
 
+BEST = {**ATTENTION, **fgm(0.5), **head_lr(3e-3)}
 OPTIONS = {
     "base": {},
     "lr 1e-4": {"optimizer": {"lr": 1e-4}},
@@ -68,7 +70,7 @@ OPTIONS = {
     "attention pooling": ATTENTION,
     "token dropout 0.1": {"augmentation": {"token_dropout": 0.1}},
     "mixing 0.2": {"augmentation": {"mix_probability": 0.2}},
-    "oversample rare": {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}},
+    "oversample rare": RARE,
     "fgm 0.5": fgm(0.5),
     "awp": {"adversarial": {"name": "awp", "epsilon": 0.01, "awp_lr": 0.1}},
     "r-drop 0.5": {"loss": {"r_drop_alpha": 0.5}},
@@ -77,11 +79,15 @@ OPTIONS = {
     "attention, 3 epochs, pos_weight 0.3": {**ATTENTION, **THREE_EPOCHS, "loss": {"pos_weight_power": 0.3}},
     "attention, 3 epochs, batch 16": {**ATTENTION, "training": {"epochs": 3, "global_batch_size": 16}},
     "attention, fgm 0.5, head lr 1e-3": {**ATTENTION, **fgm(0.5)},
-    "attention, fgm 0.5, head lr 3e-3": {**ATTENTION, **fgm(0.5), **head_lr(3e-3)},
-    "attention, fgm 0.5, head lr 1e-2": {**ATTENTION, **fgm(0.5), **head_lr(1e-2)},
-    "attention, fgm 2, head lr 3e-3": {**ATTENTION, **fgm(2.0), **head_lr(3e-3)},
-    "attention, fgm 0.5, head lr 3e-3, 3 epochs": {**ATTENTION, **fgm(0.5), **head_lr(3e-3), **THREE_EPOCHS},
-    "attention, fgm 0.5, head lr 3e-3, emoji": {**ATTENTION, **fgm(0.5), **head_lr(3e-3), **EMOJI},
+    "attention, fgm 0.5, head lr 3e-3": BEST,
+    "attention, fgm 0.5, head lr 1e-2": {**BEST, **head_lr(1e-2)},
+    "attention, fgm 2, head lr 3e-3": {**BEST, **fgm(2.0)},
+    "attention, fgm 0.5, head lr 3e-3, 3 epochs": {**BEST, **THREE_EPOCHS},
+    "attention, fgm 0.5, head lr 3e-3, emoji": {**BEST, **EMOJI},
+    "attention, fgm 0.5, head lr 3e-3, oversample rare": {**BEST, **RARE},
+    "attention, fgm 0.5, head lr 3e-3, pos_weight 0.3": {**BEST, "loss": {"pos_weight_power": 0.3}},
+    "attention, fgm 0.5, head lr 3e-3, smoothing 0.02": {**BEST, "loss": {"label_smoothing": 0.02}},
+    "attention, fgm 0.5, head lr 3e-3, batch 16": {**BEST, "training": {"global_batch_size": 16}},
 }
 """Changes by name to the plain run: mean pooling, lr 1.5e-4, head lr 1e-3, no adversary, and --epochs."""
 

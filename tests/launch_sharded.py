@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from accelerate import DistributedType, PartialState
+from accelerate.state import AcceleratorState
 from launched_calls import read_calls
 from torch.distributed.fsdp import FSDPModule
 
@@ -35,6 +36,7 @@ class ShardedTraining(FoldTraining):
 
 def main() -> None:
     for arguments in read_calls(sys.argv[1:]):
+        AcceleratorState._reset_state(True)  # it is told once a process what spreads a model
         train.main(arguments)
 
 

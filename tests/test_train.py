@@ -121,7 +121,7 @@ def test_kill_9_at_any_moment_changes_nothing(places, toy_competition):
     rng = np.random.default_rng(0)
     folder = places.checkpoints("toy", "tiny") / "fold0"
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         process = start(*command)
         while process.poll() is None and not list(folder.glob("*.safetensors")):
             time.sleep(0.01)

@@ -27,11 +27,11 @@ def fuzz(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")
-def test_two_hundred_inputs(fuzz):
-    outcomes = list(fuzz.fuzz(0, range(200)))
+def test_a_hundred_inputs(fuzz):
+    outcomes = list(fuzz.fuzz(0, range(100)))
     bad = [outcome for outcome in outcomes if outcome.verdict not in ("submission", "error")]
     assert not bad, bad[:3]
-    assert min(Counter(outcome.verdict for outcome in outcomes).values()) > 20
+    assert min(Counter(outcome.verdict for outcome in outcomes).values()) > 10
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")

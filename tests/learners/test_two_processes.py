@@ -75,7 +75,7 @@ def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decode
     command = [ACCELERATE, "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29547"]
     command += ["tests/launch_several.py", str(tmp_path / "calls.json")]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout  # the processes' lines may run into one another
     far = {run: check_same_fold(places, f"{run}-one", f"{run}-two") for run in runs}
