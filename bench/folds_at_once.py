@@ -1,10 +1,11 @@
 """All folds of a run one after the other in one process, against side by side in processes of their own.
 
     python bench/folds_at_once.py                                                         # MiniLM, GoEmotions, CPU
-    python bench/folds_at_once.py --device cuda --model qwen2.5-1.5b --side_by_side 5     # five on one large GPU
+    python bench/folds_at_once.py --device cuda --model qwen2.5-1.5b --side_by_side 5     # on one large GPU
 
 A part of GoEmotions' training rows as a competition of its own in an empty folder; `train.py --fold all` against
-`train_all.py`, alternating, start-up, tokens and predictions included.
+`train_all.py`, alternating, start-up, tokens and predictions included. Processes on one GPU take turns unless its
+driver's multi-process service (`nvidia-cuda-mps-control -d`) runs.
 """
 
 import argparse
@@ -37,7 +38,7 @@ NAME, RUN, TEST_ROWS = "part", "run", 200
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--side_by_side", type=int, default=0, help="as train_all.py's; 0 is its own choice")
@@ -87,7 +88,7 @@ def make_root(root: Path, args: argparse.Namespace) -> Path:
                 writer.writerow([row, *texts, *(labels if labelled else [])])
     for folder, name, content in (
         ("competitions", NAME, {"id_column": "id", "n_folds": args.folds}),
-        ("runs", RUN, run_settings(args, root)),
+        ("runs", RUN, run_settings(args, root, [tables.train_texts[row] for row in drawn])),
         (".", "default", {"competition": NAME, "run": RUN, "runs": [RUN]}),
     ):
         path = root / "configs" / folder / f"{name}.yaml"
@@ -96,11 +97,12 @@ def make_root(root: Path, args: argparse.Namespace) -> Path:
     return root
 
 
-def run_settings(args: argparse.Namespace, root: Path) -> dict:
+def run_settings(args: argparse.Namespace, root: Path, texts: list[str]) -> dict:
     kind = MODELS[args.model][0]
-    model = MINILM if args.model == "minilm" else save_model(args.model, root / "model")
+    model = MINILM if args.model == "minilm" else save_model(args.model, root / "model", texts)
     pooling = {"pooling": "last"} if kind == "decoder" else {}
-    return {"learner": kind, "model": {"name": model, **pooling}, "training": {"epochs": args.epochs}}
+    training = {"epochs": args.epochs, **({} if model == MINILM else {"collapse_check_after_steps": 0})}
+    return {"learner": kind, "model": {"name": model, **pooling}, "training": training}
 
 
 def run(root: Path, command: list[str], device: str) -> float:

@@ -47,7 +47,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         n_train, n_heldout = write_rows(folder / "rows.npz", args)
-        name = save_model(args.model, folder / "model") if args.model != "minilm" else None
+        texts = np.load(folder / "rows.npz")["texts"].tolist()
+        name = save_model(args.model, folder / "model", texts) if args.model != "minilm" else None
         write_run(folder / "run.json", args.model, name, args.epochs, args.batch)
         print(
             f"{args.model} on {args.device}: {n_train} rows x {args.epochs} epochs, {n_heldout} held out, "

@@ -63,9 +63,10 @@ def train_theirs(run, corpus: Corpus, rows: FoldRows) -> tuple[np.ndarray, np.nd
     taught, heldout = (
         [{"input_ids": encoded[row], "labels": targets[row]} for row in part] for part in (rows.train, rows.heldout)
     )
+    is_half = torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
     best = {
         "train_sampling_strategy": "group_by_length",
-        "bf16": True,
+        "fp16" if is_half else "bf16": True,
         "per_device_eval_batch_size": 128,
         "save_strategy": "no",
     }

@@ -1,6 +1,7 @@
 """Models for bench/train_speed.py: the real MiniLM, and random weights of the real sizes that need a GPU."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from transformers import (
     BertConfig,
     DebertaV2Config,
     Qwen2Config,
+    Qwen2Tokenizer,
     RobertaConfig,
 )
 
@@ -75,7 +77,9 @@ MODELS = {
         ),
     ),
 }
-"""Name -> learner, and the configuration its publishers gave it; the words are MiniLM's, so ids stay below 30,522."""
+"""Name -> learner, and the configuration its publishers gave it; encoders read MiniLM's words, ids below 30,522."""
+VOCABULARY = 30_000
+"""Most tokens of a decoder's tokenizer, which is trained on the texts."""
 
 
 def small_bert(n_layers: int, width: int) -> BertConfig:
@@ -86,13 +90,18 @@ def small_bert(n_layers: int, width: int) -> BertConfig:
     )
 
 
-def save_model(name: str, folder: Path) -> str:
-    """Save random weights of a real configuration, and MiniLM's tokenizer beside them; returns the folder."""
+def save_model(name: str, folder: Path, texts: Iterable[str]) -> str:
+    """Save random weights of a real configuration and a tokenizer that reads `texts` in words; returns the folder."""
     learner, configure = MODELS[name]
+    kind, dtype = (AutoModelForCausalLM, torch.bfloat16) if learner == "decoder" else (AutoModel, torch.float32)
     torch.manual_seed(0)
-    made = (AutoModelForCausalLM if learner == "decoder" else AutoModel).from_config(configure())
-    made.to(torch.bfloat16 if learner == "decoder" else torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(find_weights(MINILM, "main")[0], local_files_only=True).save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        kind.from_config(configure(), dtype=dtype).save_pretrained(folder)
+    if learner == "decoder":  # AutoTokenizer reads whatever lies beside a Qwen2 as byte pairs
+        tokenizer = Qwen2Tokenizer().train_new_from_iterator(texts, VOCABULARY)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(find_weights(MINILM, "main")[0], local_files_only=True)
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -103,7 +112,12 @@ def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int
     run = RunSettings(
         learner,
         model=ModelSettings(name=folder or MINILM),
-        training=TrainingSettings(epochs=epochs, global_batch_size=batch, micro_batch_size=batch),
+        training=TrainingSettings(
+            epochs=epochs,
+            global_batch_size=batch,
+            micro_batch_size=batch,
+            collapse_check_after_steps=0 if folder else TrainingSettings.collapse_check_after_steps,  # random weights
+        ),
         optimizer=rates,
     )
     path.write_text(json.dumps(settings_of(run)), encoding="utf-8")

@@ -22,6 +22,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
 NF4_BLOCK = 64
 """Weights that share a scale."""
 
+WORTH_MERGING = 64
+"""Rows below which merging takes longer than it saves."""
+
+ROOM_TO_PREDICT = 8 * 2**30
+"""Bytes of a GPU's memory."""
+
 COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 
@@ -210,17 +216,18 @@ def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
-def merged(model: nn.Module) -> Iterator[None]:
+def merged(model: nn.Module, n_rows: int = WORTH_MERGING) -> Iterator[None]:
     """LoRA's updates added into the matrices they adapt, for faster inference; then those are bit for bit as before.
 
-    Until then the CPU's memory holds what they were. On 4-bit or sharded matrices adapters stay apart: a sum in 4 bits
-    is another model.
+    What they were is kept on the device where it has room, else in the CPU's memory. Adapters stay apart for few rows,
+    and on 4-bit or sharded matrices: a sum in 4 bits is another model.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]
-    if is_sharded(model) or not all(weight.is_floating_point() for weight in weights):
+    if n_rows < WORTH_MERGING or is_sharded(model) or not all(weight.is_floating_point() for weight in weights):
         layers, weights = [], []
-    kept = [weight.detach().to("cpu", copy=True) for weight in weights]
+    device = choose_keeping_device(weights)
+    kept = [weight.detach().to(device, copy=True) for weight in weights]
     for layer in layers:
         layer.merge()
     try:
@@ -229,3 +236,12 @@ def merged(model: nn.Module) -> Iterator[None]:
         for layer, weight, values in zip(layers, weights, kept):
             layer.unmerge()
             weight.data.copy_(values)
+
+
+def choose_keeping_device(weights: list[torch.Tensor]) -> torch.device:
+    """Where copies of the weights fit: beside them, if what is left is enough to predict with, else the CPU."""
+    cpu = torch.device("cpu")
+    if not weights or not weights[0].is_cuda:
+        return cpu
+    free, _ = torch.cuda.mem_get_info(weights[0].device)
+    return weights[0].device if sum(weight.nbytes for weight in weights) + ROOM_TO_PREDICT <= free else cpu

@@ -67,7 +67,7 @@ class DecoderLearner(NeuralLearner):
         return model.train()
 
     def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
-        with merged(model):
+        with merged(model, len(rows)):
             return super().predict(model, rows, tokens_in_batch)
 
 

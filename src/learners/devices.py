@@ -58,6 +58,13 @@ def choose_precision(wanted: str, device: torch.device, model_type: str = "") ->
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
 
 
+def place(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Copies of a batch on `device`. To a GPU they are made beside its work; a plain copy would wait for its end."""
+    if device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in inputs.items()}
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in inputs.items()}
+
+
 def agree(accelerator, *values: int) -> list[int]:
     """The largest of each value over the processes: what one of them knows, all of them act on at the same step."""
     if accelerator.num_processes == 1:

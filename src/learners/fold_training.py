@@ -67,7 +67,7 @@ class FoldTraining:
         self.window = LossWindow(self.accelerator)
         self.frozen = FrozenWatch(bare)
         starts_anew = self.place.epoch == self.place.step == 0
-        self.movement = MovementWatch(bare) if starts_anew else None
+        self.movement = MovementWatch(bare, self.accelerator.scaler) if starts_anew else None
 
     def train(self) -> None:
         """Train to the end from wherever the fold stands. Raises SystemExit after a signal, once saved."""

@@ -98,13 +98,15 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 class MovementWatch:
     """Head and adapters, or else some matrices, must move in the first two steps whose rate is large enough to show."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, scaler=None):
+        """scaler: fp16's loss scaler, where there is one."""
         self.still = {name: sample_tensor(parameter) for name, parameter in _watched_parameters(model)}
         self.n_watched, self.steps_left = len(self.still), 2
+        self.scaler, self.scale = scaler, scaler.get_scale() if scaler else 0.0
 
     def after_step(self, model: nn.Module, optimizer, is_at_peak: bool) -> None:
         """Look after an optimiser step. Raises ValueError where some parameter has not moved when it must have."""
-        if not self.steps_left or getattr(optimizer, "step_was_skipped", False):
+        if not self.steps_left or self._was_skipped(optimizer):
             return
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
         parameters = dict(_watched_parameters(model))
@@ -117,6 +119,11 @@ class MovementWatch:
                 f"have not moved in the first steps, first {still[0]}; expected all. They are frozen, not in the "
                 "optimiser, or no gradient reaches them: see optimizer.lr, optimizer.head_lr and adapter.targets"
             )
+
+    def _was_skipped(self, optimizer) -> bool:
+        """Whether gradients overflowed. A fused optimiser skips in its own kernel: only the scale, lowered, tells."""
+        before, self.scale = self.scale, self.scaler.get_scale() if self.scaler else 0.0
+        return getattr(optimizer, "step_was_skipped", False) or self.scale < before
 
 
 def _watched_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

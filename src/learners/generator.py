@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from learners.adapters import SharedBase, merged
 from learners.answer_scoring import AnswerModel
 from learners.answers import ListAnswers, YesNoAnswers, answer_lead
+from learners.devices import place
 from learners.heldout import prior_logits
 from learners.interface import FoldRows
 from learners.losses import build_loss
@@ -78,7 +79,7 @@ class GeneratorLearner(NeuralLearner):
         inputs, targets = fold.augmentation.batch(rows, rng)
         inputs |= self.answer_batch(targets.numpy() > 0)
         with self.accelerator.autocast():
-            likelihoods = fold.model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
+            likelihoods = fold.model(**place(inputs, self.accelerator.device))
         return fold.loss(likelihoods)
 
     def answer_batch(self, labels: np.ndarray) -> dict[str, torch.Tensor]:
@@ -93,11 +94,12 @@ class GeneratorLearner(NeuralLearner):
         """Of lists it is the mean log loss of the labels' probabilities, as their answers are not what is predicted."""
         if self.is_list:
             loss = build_loss(LossSettings(), self.corpus.labels[rows.train], self.corpus.task)
+            loss = loss.to(self.accelerator.device)
         return super().heldout_loss(loss, logits, rows)
 
     def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
         n_labels, beside = len(self.corpus.label_names), self.tokens_beside_prompt
-        with merged(model):
+        with merged(model, len(rows)):
             return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, beside, tokens_in_batch)
 
     @cached_property

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedType
+from accelerate.utils.memory import clear_device_cache
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from learners import zero3
 from learners.checkpoints import load_weights, restore_model
-from learners.devices import choose_precision, describe_device, join_processes, use_cores
+from learners.devices import choose_precision, describe_device, join_processes, place, use_cores
 from learners.end_gates import check_end
 from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
@@ -56,6 +57,7 @@ class NeuralLearner:
             self.accelerator = zero3.build_accelerator(run, self.precision)
         else:
             self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
+        self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         if run.optimizer.moments == "8bit" and spreads(self.accelerator):
             raise ValueError(
                 "optimizer.moments 8bit works on whole tensors, and this launch spreads them over processes "
@@ -113,8 +115,8 @@ class NeuralLearner:
         Its value is compared with `best_constant`'s; what a run adds to it acts by its gradient alone.
         """
         inputs, targets = fold.augmentation.batch(rows, rng)
-        inputs = {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
-        targets, alpha = targets.to(self.accelerator.device), self.run.loss.r_drop_alpha
+        inputs = place({**inputs, "targets": targets}, self.accelerator.device)
+        targets, alpha = inputs.pop("targets"), self.run.loss.r_drop_alpha
         with self.accelerator.autocast():
             logits = fold.model(**(repeat_inputs(inputs) if alpha else inputs))  # (B, L); twice B with R-Drop
         if alpha:
@@ -140,15 +142,21 @@ class NeuralLearner:
         return prior_logits(self.corpus.taught[rows.train], self.corpus.task)
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
-        fold = FoldTraining(self, rows)
         try:
-            fold.train()
-            check_end(self, fold)
-            heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
-            fold.check_learned(heldout)
-            score = fold.score(heldout)
-        finally:
+            return self._train_fold(rows)
+        finally:  # the frame that held the fold is gone, so that its memory is free for the next one
             self.accelerator.free_memory()
+            clear_device_cache(garbage_collection=True)  # of what Accelerate has let go only now
+
+    def _train_fold(self, rows: FoldRows) -> FoldPredictions:
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self.fresh_scaler)
+        fold = FoldTraining(self, rows)
+        fold.train()
+        check_end(self, fold)
+        heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
+        fold.check_learned(heldout)
+        score = fold.score(heldout)
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
         return FoldPredictions(heldout, test, "logits", score, device, fold.selection.looks)
 

@@ -1,9 +1,14 @@
 """Logits of given rows, from every process, each row once and in order."""
 
+from collections import deque
+
 import numpy as np
 import torch
 
 from learners.batches import NO_ROW, plan_prediction
+from learners.devices import agree, place
+from learners.progress import announce
+from learners.sharding import is_sharded
 from learners.tokens import Tokens
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
@@ -25,19 +30,30 @@ def predict_logits(
              is predicted alone.
     Returns: float32 (n, L) on every process, in the order of `rows`.
     Raises:  RuntimeError: the processes' parts do not make up `rows` (an error of ours).
+             torch.OutOfMemoryError: one text does not fit; larger batches are taken again in halves.
     """
     model.eval()
     budget = tokens_in_batch or TOKENS_PER_BATCH.get(accelerator.device.type, 16384)
+    lengths, n_processes = tokens.lengths + n_beside, accelerator.num_processes
     seen, parts = [], []
+    batches = deque(plan_prediction(rows, lengths, budget, n_processes))
     with torch.inference_mode():
-        for batch in plan_prediction(rows, tokens.lengths + n_beside, budget, accelerator.num_processes):
+        while batches:
+            batch = batches[0]
             mine = batch[accelerator.process_index]
-            inputs = tokens.batch(np.where(mine == NO_ROW, rows[0], mine))
-            logits = model(**{name: tensor.to(accelerator.device) for name, tensor in inputs.items()})  # (B, L)
-            row_numbers = torch.from_numpy(mine).to(accelerator.device)
-            gathered_rows, gathered = accelerator.gather((row_numbers, logits.float()))
+            inputs = place(tokens.batch(np.where(mine == NO_ROW, rows[0], mine)), accelerator.device)
+            logits = _forward(model, inputs, can_be_smaller=batch.shape[1] > 1)  # (B, L)
+            if agree(accelerator, logits is None)[0]:
+                budget = batch.shape[1] * int(lengths[batch[batch != NO_ROW]].max()) // 2
+                if accelerator.is_main_process:
+                    announce("prediction", f"out of memory: at most {budget} tokens at once from here on")
+                left = np.concatenate([part[part != NO_ROW] for part in batches])
+                batches = deque(plan_prediction(left, lengths, budget, n_processes))
+                continue
+            gathered_rows, gathered = accelerator.gather((torch.from_numpy(mine).to(accelerator.device), logits))
             seen.append(gathered_rows)
             parts.append(gathered)
+            batches.popleft()
     model.train()
     if not parts:
         return np.zeros((0, n_labels), dtype=np.float32)
@@ -48,3 +64,20 @@ def predict_logits(
     position = np.empty(int(seen.max()) + 1, dtype=np.int64)
     position[seen] = np.arange(len(seen))
     return logits[position[rows]]
+
+
+def _forward(model, inputs: dict[str, torch.Tensor], can_be_smaller: bool) -> torch.Tensor | None:
+    """float32 logits (B, L); None where they do not fit into memory, but those of fewer rows may.
+
+    A process with shards of the model cannot say so: the others wait in the middle of it.
+    """
+    try:
+        return model(**inputs).float()
+    except torch.OutOfMemoryError as error:
+        if not can_be_smaller or is_sharded(model):
+            raise torch.OutOfMemoryError(
+                "the device's memory does not hold a prediction of its smallest batch. What was trained is kept: free "
+                f"the device's memory or take a larger one, and the same command goes on from there ({error})"
+            ) from error
+    torch.cuda.empty_cache()  # out of the except block, so that no frame of the failed batch holds its tensors
+    return None

@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,6 +151,22 @@ def test_merged_for_inference_and_apart_again(tiny_decoder, name):
         assert name in ("prefix", "prompt") or not same(before, contents(model))
     assert torch.allclose(apart, together, atol=1e-4)
     assert same(before, contents(model)) and torch.equal(states_of(model), apart)
+
+
+def test_a_few_rows_are_not_worth_merging(tiny_decoder):
+    model = share(tiny_decoder("qwen2"), LORAS["lora"]).adapt(0, False)
+    take_steps(model)
+    before = contents(model)
+    with merged(model, n_rows=3):
+        assert same(before, contents(model))
+
+
+@pytest.mark.parametrize("free, where", [(100 * 2**30, "cuda"), (8 * 2**30, "cpu")])
+def test_what_merging_changes_is_kept_on_a_gpu_that_has_room(monkeypatch, free, where):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    weight = SimpleNamespace(is_cuda=True, device=torch.device("cuda"), nbytes=2**30)
+    assert adapters.choose_keeping_device([weight, weight]) == torch.device(where)
+    assert adapters.choose_keeping_device([torch.ones(2)]) == torch.device("cpu")
 
 
 def test_an_error_inside_still_takes_adapters_apart(tiny_decoder):

@@ -1,5 +1,6 @@
 import os
 import signal
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
+from learners import neural
 from learners.checkpoints import CHECKPOINT, WEIGHTS
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
@@ -59,6 +61,30 @@ def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
         fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
     still = [name for name, value in fold.model.state_dict().items() if torch.equal(value, before[name])]
     assert still == [name for name in still if "position_ids" in name or "token_type_ids" in name]
+
+
+def test_a_fold_leaves_nothing_behind_for_the_next_one(run, tmp_path, monkeypatch):
+    """Neither its model in memory nor what fp16's loss scaler had come to."""
+    learner, corpus = EncoderLearner(with_training(run, epochs=1), make_corpus()), make_corpus()
+    made, scales = [], []
+
+    class Watched(FoldTraining):
+        def __init__(self, learner, rows):
+            scales.append(learner.accelerator.scaler.get_scale())
+            learner.accelerator.scaler.update(2.0)
+            learner.accelerator.scaler = None  # on a CPU nothing overflows
+            super().__init__(learner, rows)
+            made.append(weakref.ref(self.model))
+
+    monkeypatch.setattr(neural, "FoldTraining", Watched)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    scaler.scale(torch.ones(()))  # as a first step does
+    learner.fresh_scaler = scaler.state_dict()
+    for fold in range(2):
+        learner.accelerator.scaler = scaler
+        learner.train_fold(fold_rows(corpus, tmp_path / str(fold)))
+        assert made[-1]() is None
+    assert scales == [64.0, 64.0]
 
 
 def test_pooling_reads_the_first_state_or_the_mean_of_the_unpadded():

@@ -169,6 +169,21 @@ def test_a_long_warm_up_is_waited_for(run, tmp_path):
     assert watch.steps_left == 2
 
 
+def test_steps_that_a_fused_optimiser_skips_itself_do_not_count():
+    """As on a T4: nothing moved and Accelerate says nothing, but fp16's scale was lowered."""
+    model = torch.nn.Module()
+    model.head = torch.nn.Linear(2, 2)
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=1e-3), torch.amp.GradScaler("cpu")
+    watch = MovementWatch(model, scaler)
+    for _ in range(5):
+        scaler.load_state_dict({**scaler.state_dict(), "scale": scaler.get_scale() / 2})
+        watch.after_step(model, optimizer, True)
+    assert watch.steps_left == 2
+    watch.after_step(model, optimizer, True)
+    with pytest.raises(ValueError, match="have not moved"):
+        watch.after_step(model, optimizer, True)
+
+
 def test_a_frozen_parameter_that_changes_is_named(decoder_run, tmp_path, monkeypatch):
     take = FoldTraining._take_step
 

@@ -42,3 +42,41 @@ def test_the_model_is_in_training_mode_again():
     model = Echo()
     predict_logits(Accelerator(cpu=True), model, echo_tokens([1, 2]), np.array([0, 1]), 2)
     assert model.training
+
+
+class Small(Echo):
+    """Holds so many tokens at once."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.tried = room, []
+
+    def forward(self, input_ids, attention_mask):
+        self.tried.append(input_ids.numel())
+        if input_ids.numel() > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(input_ids, attention_mask)
+
+
+def test_batches_that_do_not_fit_are_taken_again_in_halves(capsys):
+    rng = np.random.default_rng(0)
+    tokens, rows = echo_tokens(rng.integers(1, 20, 200)), rng.permutation(200)[:90]
+    model = Small(60)
+    logits = predict_logits(Accelerator(cpu=True), model, tokens, rows, 2)
+    assert np.array_equal(logits[:, 0], rows) and np.array_equal(logits[:, 1], tokens.lengths[rows])
+    refused = [tried for tried in model.tried if tried > model.room]
+    assert len(refused) > 1 and refused == sorted(refused, reverse=True), "it does not try what was refused again"
+    assert len(refused) == capsys.readouterr().err.count("prediction: out of memory: at most")
+
+
+def test_a_text_that_does_not_fit_alone_ends_it():
+    with pytest.raises(torch.OutOfMemoryError, match="What was trained is kept"):
+        predict_logits(Accelerator(cpu=True), Small(5), echo_tokens([3, 9, 4]), np.arange(3), 2)
+
+
+def test_shards_of_a_model_do_not_try_again(monkeypatch):
+    monkeypatch.setattr(predicting, "is_sharded", lambda model: True)
+    model = Small(5)
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_logits(Accelerator(cpu=True), model, echo_tokens([3, 3, 3]), np.arange(3), 2)
+    assert len(model.tried) == 1
