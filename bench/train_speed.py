@@ -3,6 +3,7 @@
     python bench/train_speed.py                                        # MiniLM, GoEmotions, fold 0, CPU
     python bench/train_speed.py --rows 2000 --epochs 1
     python bench/train_speed.py --device cuda --model roberta-base     # random weights of the real size
+    python bench/train_speed.py --device cuda --model qwen2.5-14b --quantization nf4 --rows 7000 --epochs 3
 
 Each side runs in a process of its own, start-up, imports, tokens, weights and the held-out prediction included, one
 after the other, once round for each of `--seeds`. Trainer runs twice: as it is (rows shuffled, padded to the longest of
@@ -49,7 +50,7 @@ def main() -> None:
         n_train, n_heldout = write_rows(folder / "rows.npz", args)
         texts = np.load(folder / "rows.npz")["texts"].tolist()
         name = save_model(args.model, folder / "model", texts) if args.model != "minilm" else None
-        write_run(folder / "run.json", args.model, name, args.epochs, args.batch)
+        write_run(folder / "run.json", args.model, name, args.epochs, args.batch, args.quantization)
         print(
             f"{args.model} on {args.device}: {n_train} rows x {args.epochs} epochs, {n_heldout} held out, "
             f"batch {args.batch}, seeds {args.seeds}",
@@ -74,6 +75,7 @@ def parse_flags() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[42])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", choices=sorted(MODELS), default="minilm")
+    parser.add_argument("--quantization", choices=["none", "nf4"], default="none", help="of a decoder's base")
     parser.add_argument("--sides", nargs="+", choices=sorted(SIDES), default=list(SIDES))
     return parser.parse_args()
 

@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from learners.pretrained import find_weights
+from settings.adapter import AdapterSettings
 from settings.loading import settings_of
 from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
@@ -105,13 +106,14 @@ def save_model(name: str, folder: Path, texts: Iterable[str]) -> str:
     return str(folder)
 
 
-def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int) -> None:
+def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int, quantization: str = "none") -> None:
     """The run's settings as JSON, for every side alike."""
     learner, _ = MODELS[name]
     rates = OptimizerSettings(lr=1.5e-4, head_lr=1e-3) if name == "minilm" else OptimizerSettings(lr=2e-5)
     run = RunSettings(
         learner,
         model=ModelSettings(name=folder or MINILM),
+        adapter=AdapterSettings(quantization=quantization),
         training=TrainingSettings(
             epochs=epochs,
             global_batch_size=batch,
