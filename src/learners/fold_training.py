@@ -22,7 +22,7 @@ from learners.interface import FoldRows
 from learners.interruption import Interruption
 from learners.loss_window import LossWindow
 from learners.optimizer import build_optimizer, check_warmup, clip_gradients, lr_factor, set_lr, settle
-from learners.progress import Progress
+from learners.progress import Progress, announce
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
 from learners.selection import Selection
@@ -42,6 +42,9 @@ class FoldTraining:
         settings = learner.run.augmentation
         drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
         self.rows_per_epoch = len(drawn[0])
+        if settings.oversample_factor and self.rows_per_epoch == len(rows.train) and self.accelerator.is_main_process:
+            share = settings.oversample_rarer_than
+            announce(f"fold {rows.fold}", f"no label is rarer than {share}, so no row is drawn twice")
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         check_warmup(self.training.epochs * self.steps_per_epoch, learner.run.optimizer)
         model = learner.build_fold_model(rows, self.seed)

@@ -11,7 +11,8 @@ class AugmentationSettings:
     oversample_factor: float = 0.0
     """Copies appended, drawn with replacement, as a multiple of the rows that carry a rare label."""
     oversample_rarer_than: float = 0.0
-    """A label is rare whose share of the training rows is below this; or name a number by oversample_k_rarest."""
+    """A label is rare whose share of the training rows is below this, if there is one; or name a number by
+    oversample_k_rarest."""
     oversample_k_rarest: int = 0
     """The k labels with the fewest rows are rare."""
     oversample_labels: tuple[str, ...] = ()
