@@ -272,6 +272,15 @@ def test_rare_rows_come_more_often_and_batches_are_augmented(run, tmp_path, monk
     assert times[carriers].mean() == 6.0 and (times[np.setdiff1d(rows.train, carriers)] == 2).all()
 
 
+def test_labels_that_are_all_frequent_are_said_and_nothing_is_drawn(run, tmp_path, capsys):
+    corpus = make_corpus()
+    rows = fold_rows(corpus, tmp_path)
+    settings = AugmentationSettings(oversample_factor=2.0, oversample_rarer_than=0.01)
+    fold = FoldTraining(EncoderLearner(replace(run, augmentation=settings), corpus), rows)
+    assert fold.rows_per_epoch == len(rows.train)
+    assert "no label is rarer than 0.01, so no row is drawn twice" in capsys.readouterr().err
+
+
 def test_token_dropout_reaches_the_model(run, tmp_path):
     corpus = make_corpus()
     masked = replace(run, augmentation=AugmentationSettings(token_dropout=0.5))
