@@ -1,6 +1,6 @@
 """Rows a second, memory and use of the hardware against model size, text length and batch.
 
-    python bench/scaling.py                                                      # small encoders, CPU
+    python bench/scaling.py                                       # small encoders and LoRA on a small decoder, CPU
     python bench/scaling.py --device cuda --models roberta-base deberta-v3-large qwen2.5-1.5b qwen2.5-14b
 
 Random weights of real configurations, texts of exactly so many tokens, optimiser steps of the training loop itself.
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 LABELS = 28
 WARM_STEPS, TIMED_STEPS = 2, 5
 WORDS = ["the", "of", "and", "to", "in", "was", "he", "for", "it", "with", "as", "his", "on", "be", "at", "by", "had"]
-CPU_MODELS = ["bert-3x384", "bert-6x384", "bert-12x768"]
+CPU_MODELS = ["bert-3x384", "bert-6x384", "bert-12x768", "qwen-8x512"]
 
 
 def main() -> None:

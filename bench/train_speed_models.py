@@ -28,6 +28,17 @@ MODELS = {
     "bert-3x384": ("encoder", lambda: small_bert(3, 384)),
     "bert-6x384": ("encoder", lambda: small_bert(6, 384)),
     "bert-12x768": ("encoder", lambda: small_bert(12, 768)),
+    "qwen-8x512": (
+        "decoder",
+        lambda: Qwen2Config(
+            vocab_size=32000,
+            hidden_size=512,
+            intermediate_size=2048,
+            num_hidden_layers=8,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+        ),
+    ),
     "roberta-base": (
         "encoder",
         lambda: RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5),
