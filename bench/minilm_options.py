@@ -160,6 +160,7 @@ def main() -> None:
         "training": {"epochs": asked.epochs},
         "optimizer": {"lr": 1.5e-4, "head_lr": 1e-3},
         "adversarial": {"name": "none", "epsilon": 0.0},
+        "augmentation": {"oversample_factor": 0.0, "oversample_rarer_than": 0.0},
     }
     base = with_changes(load_run(find_places(), "minilm"), plain)
     for seed in asked.seeds:

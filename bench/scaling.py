@@ -91,8 +91,8 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
         rate = batch * TIMED_STEPS / (time.perf_counter() - started)
     tokens = int(learner.tokens.lengths[0])
     flops = rate * tokens * flops_a_token(fold.model, tokens)
-    share = flops / product_rate(learner.accelerator.device, learner.precision)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _resident()
+    share = flops / product_rate(learner.accelerator.device, learner.precision)
     sizes = [sum(w.numel() for w in fold.model.parameters() if w.requires_grad or whole) / 1e6 for whole in (0, 1)]
     cells = [model, f"{sizes[0]:.1f} / {sizes[1]:.1f}", tokens, batch, f"{rate:.1f}", f"{rate * tokens:.0f}"]
     print(
@@ -101,7 +101,7 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
 
 
 def make_corpus(n_rows: int, length: int):
-    """Texts of `length` tokens, special ones included: words that are one token each."""
+    """Texts of `length` tokens or more, which the learner cuts to that; a word is a token, or one and a space."""
     from learners.interface import Corpus
 
     rng = np.random.default_rng(0)

@@ -7,9 +7,10 @@
 
 Each side runs in a process of its own, start-up, imports, tokens, weights and the held-out prediction included, one
 after the other, once round for each of `--seeds`. Trainer runs twice: as it is (rows shuffled, padded to the longest of
-a batch, float32, saving every 500 steps), and with the best its documentation offers (rows grouped by length, bf16,
-fused AdamW, large evaluation batches, nothing saved). All use the same learning rates, and the same cut-off rule for
-macro-F1; macro average precision (AP) needs no cut-offs. Times are medians over the seeds, scores means.
+a batch, float32, saving every 500 steps), and with the best its documentation offers (rows grouped by length, bf16 or,
+on GPUs without it, fp16, fused AdamW, large evaluation batches, nothing saved). All use the same learning rates, and
+the same cut-off rule for macro-F1; macro average precision (AP) needs no cut-offs. Times are medians over the seeds,
+scores means.
 CPU seconds are beside the wall's, as they hold on a machine that others use too.
 """
 
@@ -37,7 +38,7 @@ from settings.places import find_places
 SIDES = {
     "ours": "ours",
     "trainer": "Trainer, as it is",
-    "trainer_best": "Trainer, grouped by length, bf16",
+    "trainer_best": "Trainer, grouped by length, 16 bits",
 }
 SCORES = ("macro_f1", "macro_ap")
 CHILD = Path(__file__).with_name("train_speed_child.py")

@@ -1,5 +1,6 @@
 """Models for bench/train_speed.py: the real MiniLM, and random weights of the real sizes that need a GPU."""
 
+import gc
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -109,6 +110,8 @@ def save_model(name: str, folder: Path, texts: Iterable[str]) -> str:
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         kind.from_config(configure(), dtype=dtype).save_pretrained(folder)
+    gc.collect()
+    torch.cuda.empty_cache()  # the trainings need that memory
     if learner == "decoder":  # AutoTokenizer reads whatever lies beside a Qwen2 as byte pairs
         tokenizer = Qwen2Tokenizer().train_new_from_iterator(texts, VOCABULARY)
     else:
@@ -118,8 +121,10 @@ def save_model(name: str, folder: Path, texts: Iterable[str]) -> str:
 
 
 def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int, quantization: str = "none") -> None:
-    """The run's settings as JSON, for every side alike."""
+    """The run's settings as JSON, for every side alike. Raises SystemExit: an encoder's base asked for in 4 bits."""
     learner, _ = MODELS[name]
+    if quantization != "none" and learner != "decoder":
+        raise SystemExit(f"--quantization {quantization} is of decoders; {name} is an {learner}")
     rates = OptimizerSettings(lr=1.5e-4, head_lr=1e-3) if name == "minilm" else OptimizerSettings(lr=2e-5)
     run = RunSettings(
         learner,

@@ -243,5 +243,6 @@ def choose_keeping_device(weights: list[torch.Tensor]) -> torch.device:
     cpu = torch.device("cpu")
     if not weights or not weights[0].is_cuda:
         return cpu
-    free, _ = torch.cuda.mem_get_info(weights[0].device)
+    device = weights[0].device
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return weights[0].device if sum(weight.nbytes for weight in weights) + ROOM_TO_PREDICT <= free else cpu

@@ -17,6 +17,7 @@ from torch import nn
 from learners import zero3
 from learners.sharding import like, own_part, publish
 from learners.whole_files import WEIGHTS, checksum, cure, write_whole
+from settings.older import with_defaults
 from settings.strict import describe_differences
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -57,7 +58,7 @@ def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor]
     if not path.exists():
         return None
     tensors, place, stored = read_checkpoint(path)
-    differences = describe_differences(stored, json.loads(json.dumps(identity)))
+    differences = describe_differences(with_defaults(stored), json.loads(json.dumps(identity)))
     if differences:
         raise ValueError(
             f"{path} is of another training: {'; '.join(differences)}. "

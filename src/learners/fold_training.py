@@ -43,8 +43,7 @@ class FoldTraining:
         drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
         self.rows_per_epoch = len(drawn[0])
         if settings.oversample_factor and self.rows_per_epoch == len(rows.train) and self.accelerator.is_main_process:
-            share = settings.oversample_rarer_than
-            announce(f"fold {rows.fold}", f"no label is rarer than {share}, so no row is drawn twice")
+            announce(f"fold {rows.fold}", "no row is drawn twice: none, or too few, have a rare label")
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         check_warmup(self.training.epochs * self.steps_per_epoch, learner.run.optimizer)
         model = learner.build_fold_model(rows, self.seed)

@@ -8,6 +8,7 @@ import numpy as np
 from learners.interface import Corpus, FoldRows
 from learners.whole_files import WEIGHTS, read_identity
 from settings.loading import settings_of
+from settings.older import with_defaults
 from settings.run import RunSettings
 from settings.strict import describe_differences
 
@@ -41,6 +42,7 @@ def check_training(checkpoint_dir: Path, settings: dict, fold_rows_sha256: str) 
     path = checkpoint_dir / WEIGHTS
     stored = read_identity(path)
     stored.pop("data_sha256", None)
-    differences = describe_differences(stored, {**settings, "fold_rows_sha256": fold_rows_sha256})
+    recorded = with_defaults({**settings, "fold_rows_sha256": fold_rows_sha256})
+    differences = describe_differences(with_defaults(stored), recorded)
     if differences:
         raise ValueError(f"{path} is of another training than its record in oof/: {'; '.join(differences)}")

@@ -30,7 +30,8 @@ def predict_logits(
              is predicted alone.
     Returns: float32 (n, L) on every process, in the order of `rows`.
     Raises:  RuntimeError: the processes' parts do not make up `rows` (an error of ours).
-             torch.OutOfMemoryError: one text does not fit; larger batches are taken again in halves.
+             torch.OutOfMemoryError: one text does not fit, or a batch of a sharded model; else larger batches are taken
+             again in halves.
     """
     model.eval()
     budget = tokens_in_batch or TOKENS_PER_BATCH.get(accelerator.device.type, 16384)
@@ -76,8 +77,9 @@ def _forward(model, inputs: dict[str, torch.Tensor], can_be_smaller: bool) -> to
     except torch.OutOfMemoryError as error:
         if not can_be_smaller or is_sharded(model):
             raise torch.OutOfMemoryError(
-                "the device's memory does not hold a prediction of its smallest batch. What was trained is kept: free "
-                f"the device's memory or take a larger one, and the same command goes on from there ({error})"
+                f"predicting {len(inputs['input_ids'])} texts at once does not fit into the device's memory, and fewer "
+                "cannot be tried. Free its memory or take a larger one; the same command goes on from the last save "
+                f"({error})"
             ) from error
     torch.cuda.empty_cache()  # out of the except block, so that no frame of the failed batch holds its tensors
     return None

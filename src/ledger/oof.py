@@ -15,9 +15,8 @@ from ledger.files import remove_file, replacing, sha256_file
 from ledger.fold_file import FoldFile, check_fold_file, check_record, describe_origin
 from ledger.folds import Folds
 from ledger.records import read_record, write_record
-from settings.loading import default_settings_of
+from settings.older import merge
 from settings.places import Places
-from settings.run import READ_BY, RunSettings
 from settings.strict import check_name, describe_differences
 
 DROPPED_IN = ("oof.csv", "test.csv")
@@ -132,7 +131,7 @@ def check_same_settings(
     kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
-            stored = _merge(_as_json(defaults), read_record(path).get("settings") or {})
+            stored = merge(_as_json(defaults), read_record(path).get("settings") or {})
             for difference in describe_differences(stored, _as_json(settings)):
                 differences.setdefault(difference, []).append(path.stem)
     if differences:
@@ -146,21 +145,6 @@ def check_same_settings(
 def _as_json(values: dict) -> dict:
     """Tuples become lists, as they are when they come back from a file."""
     return json.loads(json.dumps(values))
-
-
-def with_defaults(stored: dict) -> dict:
-    """A record's settings, with the defaults of those that are younger than it."""
-    if stored.get("learner") not in READ_BY:
-        return stored
-    return _merge(_as_json(default_settings_of(RunSettings(stored["learner"]))), stored)
-
-
-def _merge(defaults: dict, values: dict) -> dict:
-    merged = defaults | values
-    for key in defaults.keys() & values.keys():
-        if isinstance(defaults[key], dict) and isinstance(values[key], dict):
-            merged[key] = _merge(defaults[key], values[key])
-    return merged
 
 
 def remove_folds(places: Places, competition_name: str, run_name: str, numbers: Iterable[int]) -> None:

@@ -10,8 +10,9 @@ from ledger.dropped import load_dropped
 from ledger.files import sha256_file
 from ledger.fold_file import check_record, describe_origin, load_fold, load_test
 from ledger.folds import Folds
-from ledger.oof import DROPPED_IN, recorded_folds, run_folder, with_defaults
+from ledger.oof import DROPPED_IN, recorded_folds, run_folder
 from ledger.records import read_record
+from settings.older import with_defaults
 from settings.places import Places
 from settings.strict import describe_differences
 

@@ -115,7 +115,11 @@ def test_a_fold_killed_and_started_again_ends_the_same(run, tmp_path, monkeypatc
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     assert any(state["state1"].dtype == torch.uint8 for state in steps[0].state.values())
-    again = EncoderLearner(run, corpus).train_fold(rows)
+    with monkeypatch.context() as patch:
+        n_first, restore = [], FoldTraining.train
+        patch.setattr(FoldTraining, "train", lambda self: (n_first.append(self.place.step), restore(self))[1])
+        again = EncoderLearner(run, corpus).train_fold(rows)
+    assert n_first == [7], "it went on from its save"
     assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
 
 

@@ -163,7 +163,9 @@ def test_a_few_rows_are_not_worth_merging(tiny_decoder):
 
 @pytest.mark.parametrize("free, where", [(100 * 2**30, "cuda"), (8 * 2**30, "cpu")])
 def test_what_merging_changes_is_kept_on_a_gpu_that_has_room(monkeypatch, free, where):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free // 2, free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: free)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: free - free // 2)
     weight = SimpleNamespace(is_cuda=True, device=torch.device("cuda"), nbytes=2**30)
     assert adapters.choose_keeping_device([weight, weight]) == torch.device(where)
     assert adapters.choose_keeping_device([torch.ones(2)]) == torch.device("cpu")

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from learners.checkpoints import Place, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from settings.loading import settings_of
+from settings.run import RunSettings
 
 IDENTITY = {"optimizer": {"lr": 1e-5}, "grams": (1, 2), "data_sha256": "ab"}
 
@@ -31,6 +33,17 @@ def test_no_file_is_no_checkpoint(tmp_path):
 def test_other_settings_are_refused_by_name(saved):
     with pytest.raises(ValueError, match=r"optimizer.lr was 1e-05, is now 3e-05.*--overwrite.*--name"):
         load_checkpoint(saved[0], {**IDENTITY, "optimizer": {"lr": 3e-5}})
+
+
+def test_a_training_of_an_older_release_goes_on(tmp_path):
+    """What has become a setting since had its default then; anything else is another training."""
+    identity = {**settings_of(RunSettings("encoder")), "data_sha256": "ab"}
+    older = {**identity, "optimizer": {k: v for k, v in identity["optimizer"].items() if k != "moments"}}
+    save_checkpoint(tmp_path / "c.safetensors", {"model.w": torch.ones(2)}, Place(1), older)
+    assert load_checkpoint(tmp_path / "c.safetensors", identity)[1].epoch == 1
+    with pytest.raises(ValueError, match=r"optimizer.moments was float32, is now 8bit"):
+        now = {**identity, "optimizer": {**identity["optimizer"], "moments": "8bit"}}
+        load_checkpoint(tmp_path / "c.safetensors", now)
 
 
 @pytest.mark.parametrize("position", [0, 20, 200, -1, -10])

@@ -112,6 +112,9 @@ def test_weights_say_what_they_are_of(few_steps, tmp_path, name):
     build_learner(run, corpus).train_fold(rows)
     taught = describe_training(run, corpus, rows)["fold_rows_sha256"]
     check_training(rows.checkpoint_dir, settings_of(run), taught)
+    older = settings_of(run)
+    del older["seed"]  # as if it were younger than the record
+    check_training(rows.checkpoint_dir, older, taught)
     with pytest.raises(ValueError, match="fold_rows_sha256 was"):
         check_training(rows.checkpoint_dir, settings_of(run), "0" * 64)
     with pytest.raises(ValueError, match="seed was 42, is now 1"):

@@ -65,12 +65,14 @@ def test_batches_that_do_not_fit_are_taken_again_in_halves(capsys):
     logits = predict_logits(Accelerator(cpu=True), model, tokens, rows, 2)
     assert np.array_equal(logits[:, 0], rows) and np.array_equal(logits[:, 1], tokens.lengths[rows])
     refused = [tried for tried in model.tried if tried > model.room]
-    assert len(refused) > 1 and refused == sorted(refused, reverse=True), "it does not try what was refused again"
+    assert len(refused) > 1 and refused == sorted(set(refused), reverse=True), "it does not try what was refused again"
     assert len(refused) == capsys.readouterr().err.count("prediction: out of memory: at most")
 
 
 def test_a_text_that_does_not_fit_alone_ends_it():
-    with pytest.raises(torch.OutOfMemoryError, match="What was trained is kept"):
+    with pytest.raises(
+        torch.OutOfMemoryError, match="predicting 1 texts at once does not fit .* goes on from the last save"
+    ):
         predict_logits(Accelerator(cpu=True), Small(5), echo_tokens([3, 9, 4]), np.arange(3), 2)
 
 
