@@ -1,5 +1,6 @@
 """Shared by all tests: src/ on the path, places of their own, tiny pretrained models of real architectures."""
 
+import gc
 import os
 import shutil
 import sys
@@ -59,8 +60,19 @@ def tiny_bert(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def swift_collections():
+    """A fold ends with a garbage collection, which looks at all there is; what is imported by now it need not."""
+    from learners import decoder, encoder, generator  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def fresh_accelerate():
+def fresh_accelerate(swift_collections):
     """Accelerate keeps its state a process long; each test that trains starts and ends without it."""
     from accelerate.state import AcceleratorState
 

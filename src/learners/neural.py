@@ -146,7 +146,8 @@ class NeuralLearner:
             return self._train_fold(rows)
         finally:  # the frame that held the fold is gone, so that its memory is free for the next one
             self.accelerator.free_memory()
-            clear_device_cache(garbage_collection=True)  # of what Accelerate has let go only now
+            if self.accelerator.device.type != "cpu":
+                clear_device_cache(garbage_collection=True)  # of what Accelerate has let go only now
 
     def _train_fold(self, rows: FoldRows) -> FoldPredictions:
         if self.accelerator.scaler is not None:
