@@ -78,8 +78,9 @@ def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decode
     done = subprocess.run(command, env=env, cwd=PROJECT, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout  # the processes' lines may run into one another
-    far = {run: check_same_fold(places, f"{run}-one", f"{run}-two") for run in runs}
-    assert max(far.values()) < 2e-3, far
+    spread = {run: 0.1 if run in ENCODERS else 0.05 for run in runs}
+    far = {run: check_same_fold(places, f"{run}-one", f"{run}-two", spread[run]) for run in runs}
+    assert all(distance < (1e-3 if run in ENCODERS else 2e-3) for run, distance in far.items()), far
     assert said.count("to train: fold 1") == len(runs)
     for run in runs:
         trained = {f"process {rank} trains {run}-two" for rank in range(2 if run in texts else 1)}
@@ -89,9 +90,9 @@ def test_two_processes_make_the_fold_of_one(places, toy_competition, tiny_decode
         assert device.startswith("2 x" if run in texts else "cpu")
 
 
-def check_same_fold(places, one, two):
-    """How far two runs' predictions of the same rows are apart at most."""
+def check_same_fold(places, one, two, spread):
+    """How far two runs' predictions of the same rows are apart at most; they differ by `spread` among themselves."""
     first, second = (np.load(places.oof("toy") / name / "fold1.npz", allow_pickle=False) for name in (one, two))
     assert np.array_equal(first["rows"], second["rows"]) and np.array_equal(first["ids"], second["ids"])
-    assert min(first[part].std() for part in ("oof", "test")) > 0.05, one
+    assert min(first[part].std() for part in ("oof", "test")) > spread, one
     return max(np.abs(first[part] - second[part]).max() for part in ("oof", "test"))
