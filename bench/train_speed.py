@@ -5,18 +5,22 @@
     python bench/train_speed.py --device cuda --model roberta-base     # random weights of the real size
     python bench/train_speed.py --device cuda --model qwen2.5-14b --quantization nf4 --rows 7000 --epochs 3
 
-Each side runs in a process of its own, start-up, imports, tokens, weights and the held-out prediction included, one
-after the other, once round for each of `--seeds`. Trainer runs twice: as it is (rows shuffled, padded to the longest of
-a batch, float32, saving every 500 steps), and with the best its documentation offers (rows grouped by length, bf16 or,
-on GPUs without it, fp16, fused AdamW, large evaluation batches, nothing saved). All use the same learning rates, and
-the same cut-off rule for macro-F1; macro average precision (AP) needs no cut-offs. Times are medians over the seeds,
-scores means.
-CPU seconds are beside the wall's, as they hold on a machine that others use too.
+Each side runs in a process of its own, start-up, imports, tokens, weights and the held-out prediction included, once
+for each of `--seeds`. On a CPU the sides take turns of seconds, the others halted, so that a machine that slows down
+slows all of them; on a GPU, whose memory they would share, they run one after the other.
+
+Trainer runs twice: as it is (rows shuffled, padded to the longest of a batch, float32, saving every 500 steps), and
+with the best its documentation offers (rows grouped by length, bf16 or, on GPUs without it, fp16, fused AdamW, large
+evaluation batches, nothing saved). All use the same learning rates, and the same cut-off rule for macro-F1; macro
+average precision (AP) needs no cut-offs. Times are medians over the seeds, scores means. CPU seconds are beside the
+wall's, as they hold on a machine that others use too.
 """
 
 import argparse
 import json
+import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,6 +44,10 @@ SIDES = {
     "trainer": "Trainer, as it is",
     "trainer_best": "Trainer, grouped by length, 16 bits",
 }
+TURNS = {"ours": 3.0, "trainer": 13.0, "trainer_best": 5.0}
+"""Seconds, about in proportion to what each takes, so that they also end about together."""
+
+POLL_SECONDS = 0.02
 SCORES = ("macro_f1", "macro_ap")
 CHILD = Path(__file__).with_name("train_speed_child.py")
 
@@ -59,9 +67,10 @@ def main() -> None:
         )
         results = {side: [] for side in args.sides}
         for number, seed in enumerate(args.seeds):
-            for side in args.sides:
-                results[side].append(run_side(side, folder, args.device, number, seed))
-                print(f"  {side}: {json.dumps(results[side][-1])}", flush=True)
+            for together in [args.sides] if args.device == "cpu" else [[side] for side in args.sides]:
+                for side, result in run_sides(together, folder, args.device, number, seed).items():
+                    results[side].append(result)
+                    print(f"  {side}: {json.dumps(result)}", flush=True)
     show(results, n_train * args.epochs)
 
 
@@ -98,20 +107,64 @@ def write_rows(path: Path, args: argparse.Namespace) -> tuple[int, int]:
     return len(train), len(heldout)
 
 
-def run_side(side: str, folder: Path, device: str, number: int, seed: int) -> dict:
-    """One process from start to end: seconds of the wall and of the CPU, and what it measured itself."""
-    out = folder / f"{side}{number}"
-    out.mkdir()
-    hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    started = time.monotonic()
-    command = [sys.executable, CHILD, side, folder, out, str(seed)]
-    child = subprocess.Popen(command, env={**os.environ, **hidden, "HF_HUB_OFFLINE": "1"})
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.monotonic() - started
-    if status:
-        raise SystemExit(f"{side} failed, see above")
-    found = json.loads((out / "result.json").read_text(encoding="utf-8"))
-    return {"seconds": round(seconds, 1), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1), **found}
+def run_sides(names: list[str], folder: Path, device: str, number: int, seed: int) -> dict[str, dict]:
+    """Processes from start to end, in turns: seconds each had of the wall and of the CPU, and what it measured."""
+    sides = [Side(name, folder / f"{name}{number}", device, seed) for name in names]
+    try:
+        while any(side.usage is None for side in sides):
+            for side in sides:
+                if side.usage is None:
+                    side.take_turn(TURNS[side.name] if len(sides) > 1 else math.inf)
+    finally:
+        for side in sides:
+            side.end()
+    return {side.name: side.result() for side in sides}
+
+
+class Side:
+    """One side's process, halted but for its turns."""
+
+    def __init__(self, name: str, out: Path, device: str, seed: int):
+        out.mkdir()
+        self.name, self.out, self.child, self.usage, self.seconds = name, out, None, None, 0.0
+        self.command = [sys.executable, CHILD, name, out.parent, out, str(seed)]
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+        self.env = {**os.environ, **hidden, "HF_HUB_OFFLINE": "1"}
+
+    def take_turn(self, seconds: float) -> None:
+        """Run for `seconds`, or to the end. Raises SystemExit where the process failed."""
+        started = time.monotonic()
+        if self.child is None:
+            self.child = subprocess.Popen(self.command, env=self.env)
+        else:
+            os.kill(self.child.pid, signal.SIGCONT)
+        status = None
+        while status is None and time.monotonic() - started < seconds:
+            time.sleep(POLL_SECONDS)
+            status = self._status()
+        if status is None:
+            os.kill(self.child.pid, signal.SIGSTOP)
+        self.seconds += time.monotonic() - started
+        if status:
+            raise SystemExit(f"{self.name} failed, see above")
+
+    def _status(self) -> int | None:
+        pid, status, usage = os.wait4(self.child.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        self.usage = usage
+        return status
+
+    def end(self) -> None:
+        """Leave no halted process behind."""
+        if self.child is not None and self.usage is None:
+            os.kill(self.child.pid, signal.SIGKILL)
+
+    def result(self) -> dict:
+        """Seconds and scores."""
+        found = json.loads((self.out / "result.json").read_text(encoding="utf-8"))
+        cpu_seconds = self.usage.ru_utime + self.usage.ru_stime
+        return {"seconds": round(self.seconds, 1), "cpu_seconds": round(cpu_seconds, 1), **found}
 
 
 def show(results: dict[str, list[dict]], n_rows: int) -> None:
