@@ -116,7 +116,7 @@ def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> 
     """
     bound = max_norm or math.inf
     if isinstance(prepared.optimizer, RowAdamW):
-        return clip_rows(list(model.parameters()), bound)
+        return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
     norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
     return torch.zeros_like(norm) if accelerator.scaler else norm
 

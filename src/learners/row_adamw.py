@@ -159,7 +159,9 @@ def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
         elif weight.grad is not None:
             gradients.append(weight.grad)
     norm = nn.utils.get_total_norm(gradients)
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    scale = max_norm / (norm + 1e-6)
+    if not scale >= 1:  # rarely so, and a pass over all gradients otherwise; a norm that is none spoils them all
+        torch._foreach_mul_(gradients, scale)
     return norm
 
 

@@ -85,6 +85,14 @@ def test_gradients_are_clipped_like_dense_ones(max_norm):
         assert torch.allclose(dense.grad, rows.grad.to_dense(), rtol=1e-5, atol=1e-9)
 
 
+def test_one_gradient_that_is_no_number_spoils_all():
+    model = Reader()
+    model(torch.tensor([[1, 2]])).sum().backward()
+    model.head.bias.grad.fill_(torch.nan)
+    clip_rows(list(model.parameters()), max_norm=1.0)
+    assert all(weight.grad.to_dense()[weight.grad.to_dense() != 0].isnan().all() for weight in model.parameters())
+
+
 def test_rows_of_a_gradient_are_summed_once():
     gradient = torch.sparse_coo_tensor([[4, 1, 4]], torch.tensor([[1.0], [2.0], [4.0]]), (6, 1), check_invariants=True)
     summed = sum_rows(gradient)
