@@ -72,7 +72,7 @@ OPTIONS = {
     "mixing 0.2": {"augmentation": {"mix_probability": 0.2}},
     "oversample rare": RARE,
     "fgm 0.5": fgm(0.5),
-    "awp": {"adversarial": {"name": "awp", "epsilon": 0.01, "awp_lr": 0.1}},
+    "awp 0.001": {"adversarial": {"name": "awp", "epsilon": 0.001, "awp_lr": 0.1}},
     "r-drop 0.5": {"loss": {"r_drop_alpha": 0.5}},
     "emoji in words": EMOJI,
     "attention, 3 epochs": {**ATTENTION, **THREE_EPOCHS},
