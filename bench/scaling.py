@@ -11,6 +11,7 @@ precision, measured in the same process.
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import subprocess
@@ -78,7 +79,8 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
     )
     run = RunSettings(kind, model=settings, training=training, optimizer=OptimizerSettings(moments=moments))
     n_rows = batch * (WARM_STEPS + TIMED_STEPS)
-    learner = build_learner(run, make_corpus(n_rows, length))
+    with contextlib.redirect_stdout(sys.stderr):  # where its weights come from is no line of the table
+        learner = build_learner(run, make_corpus(n_rows, length))
     with tempfile.TemporaryDirectory() as scratch:
         fold = FoldTraining(learner, FoldRows(0, np.arange(n_rows), np.arange(1), Path(scratch)))
         wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
