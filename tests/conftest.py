@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.insert(0, str(PROJECT / "src"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("FOLDBLEND_THREADS", "1")  # tiny models only lose by more
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it, and hands that on
 
 WORDS = "happy glad joyful sad gloomy tearful angry furious mad calm plain dull the a is was today it".split()
 
