@@ -160,7 +160,7 @@ def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
             gradients.append(weight.grad)
     norm = nn.utils.get_total_norm(gradients)
     scale = max_norm / (norm + 1e-6)
-    if not scale >= 1:  # rarely so, and a pass over all gradients otherwise; a norm that is none spoils them all
+    if not scale >= 1:  # rare, and saves a pass over all gradients; NaN scales, and so spoils, them all
         torch._foreach_mul_(gradients, scale)
     return norm
 
