@@ -57,8 +57,9 @@ def copy_sources(code: Path, target: Path) -> None:
 
     Args: code: the folder src/ of the code that runs now.
     """
-    for path in sorted(code.rglob("*.py")):
-        _copy(path, target / "src" / path.relative_to(code))
+    for pattern in ("*.py", "*.[ch]"):
+        for path in sorted(code.rglob(pattern)):
+            _copy(path, target / "src" / path.relative_to(code))
     for name in ("LICENSE", "requirements.txt"):
         _copy(code.parent / name, target / name)
 

@@ -6,10 +6,12 @@ accelerate launch src/train.py --run minilm --fold 3
 from torch import nn
 
 from learners.cpu_dropout import use_cpu_dropout
+from learners.fused_layers import fuse_layers
 from learners.interface import FoldRows
 from learners.model import build_bare_model, build_model, check_positions, recompute_layers
 from learners.neural import NeuralLearner
 from learners.placeholders import fit_embeddings
+from learners.sharding import spreads
 
 
 class EncoderLearner(NeuralLearner):
@@ -35,5 +37,7 @@ class EncoderLearner(NeuralLearner):
         """Embeddings for every token. Raises ValueError where a text is longer than the model has positions for."""
         if self.accelerator.device.type == "cpu":
             use_cpu_dropout(model)
+            if self.precision == "bf16" and not spreads(self.accelerator) and not fuse_layers(model):
+                self.accelerator.print("no C compiler here, or it refused: steps take a third longer than they need to")
         fit_embeddings(model.encoder, self.tokenizer)
         check_positions(model.encoder, int(self.tokens.lengths.max()))

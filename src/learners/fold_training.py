@@ -145,7 +145,7 @@ class FoldTraining:
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(step)
-        if self.movement is not None:
+        if self.movement is not None and self.movement.steps_left:
             self.movement.after_step(self.accelerator.unwrap_model(self.model), self.optimizer, factor == 1)
         if (step + 1) % LOSS_EVERY_STEPS == 0:
             self._read_loss(step)

@@ -106,7 +106,7 @@ class MovementWatch:
 
     def after_step(self, model: nn.Module, optimizer, is_at_peak: bool) -> None:
         """Look after an optimiser step. Raises ValueError where some parameter has not moved when it must have."""
-        if not self.steps_left or self._was_skipped(optimizer):
+        if self._was_skipped(optimizer):
             return
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
         parameters = dict(_watched_parameters(model))

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
-from learners import neural
+from learners import fused_layers, neural
 from learners.checkpoints import CHECKPOINT, WEIGHTS
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
+from learners.fused_layers import FusedLayer
 from learners.interface import Corpus
 from learners.model import TextClassifier
 from learners.progress import Progress
@@ -148,10 +149,12 @@ def die():
     raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("n_steps", [1, 5, 12, 13, 23])
-def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, n_steps):
+@pytest.mark.parametrize(
+    ("n_steps", "precision"), [(1, "fp32"), (5, "fp32"), (12, "fp32"), (13, "fp32"), (23, "fp32"), (5, "bf16")]
+)
+def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch, n_steps, precision):
     corpus = make_corpus()
-    run = with_training(run, checkpoint_every_minutes=1e-9)
+    run = with_training(run, checkpoint_every_minutes=1e-9, precision=precision)
     whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
     rows = fold_rows(corpus, tmp_path / "killed")
     with monkeypatch.context() as patch:
@@ -245,6 +248,16 @@ def test_automatic_precision_trains(run, tmp_path):
     corpus = make_corpus()
     got = EncoderLearner(with_training(run, precision="auto", epochs=4), corpus).train_fold(fold_rows(corpus, tmp_path))
     assert got.score["macro_f1"] > 0.8 and np.isfinite(got.heldout).all()
+
+
+@pytest.mark.parametrize(("precision", "has_compiler"), [("bf16", True), ("bf16", False), ("fp32", True)])
+def test_layers_are_fused_in_bfloat16_where_a_compiler_is(run, tmp_path, monkeypatch, capsys, precision, has_compiler):
+    corpus = make_corpus()
+    monkeypatch.setattr(fused_layers, "is_available", lambda: has_compiler)
+    learner = EncoderLearner(with_training(run, precision=precision), corpus)
+    layers = learner.build_fold_model(fold_rows(corpus, tmp_path), seed=1).encoder.encoder.layer
+    assert {isinstance(layer, FusedLayer) for layer in layers} == {precision == "bf16" and has_compiler}
+    assert ("no C compiler" in capsys.readouterr().out) is not has_compiler
 
 
 def test_fp16_is_refused_on_a_cpu(run):

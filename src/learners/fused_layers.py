@@ -1,0 +1,170 @@
+"""Layers of BERT's kind on a CPU in bfloat16: matrix products of torch, everything between them in C.
+
+Of a step of short texts the products are half; the rest were some forty passes over the states a layer, each of its
+own. Here it is four, forward and backward, whose numbers are float32 between the products.
+"""
+
+from functools import cache
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from learners.native_code import is_available, run
+
+LANES = 16
+"""Widths of the model, its heads and its inner layer are multiples of this."""
+
+NO_DROPOUT = (0, 0, 1.0)
+
+
+def fuse_layers(model: nn.Module) -> bool:
+    """Let every layer of BERT's kind in the model compute in one piece while bfloat16 is asked for on a CPU.
+
+    Returns whether the machine can; layers of another kind, or of other widths, stay as they are.
+    """
+    layers = [module for module in model.modules() if _fits(module)]
+    if not layers or not is_available():
+        return not layers
+    for layer in layers:
+        layer.__class__ = _fused(type(layer))
+    return True
+
+
+class FusedLayer:
+    """What is put before a layer's own class."""
+
+    def forward(self, hidden_states, attention_mask=None, *others, **named):
+        """hidden_states: float32 (B, T, H); attention_mask: (B, 1, T, T), added to scores, or None. As it was."""
+        is_plain = all(other is None for other in others) and hidden_states.dtype == torch.float32
+        if not (is_plain and _computes_in_bf16()):
+            return super().forward(hidden_states, attention_mask, *others, **named)
+        own, after, last = self.attention.self, self.attention.output, self.output
+        weights = [_weights(own.query, own.key, own.value, after.dense, after.LayerNorm)]
+        weights += [_weights(self.intermediate.dense, last.dense, last.LayerNorm)]
+        batch, length, _ = hidden_states.shape
+        seen = torch.ones(batch, length, dtype=torch.bool)
+        if attention_mask is not None:
+            seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
+        drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
+        heads = (own.num_attention_heads, own.scaling)
+        states = _Attention.apply(hidden_states, seen, heads, *drops[:2], after.LayerNorm.eps, *weights[0])
+        return _FeedForward.apply(states, drops[2], last.LayerNorm.eps, *weights[1])
+
+
+def draw_dropout(probability: float) -> tuple[int, int, float]:
+    """What the C files know of a dropout: a seed of torch's generator, of 2^32 numbers those that keep, the scale."""
+    if probability == 0:
+        return NO_DROPOUT
+    kept = min(round((1 - probability) * 2**32), 2**32 - 1)
+    return int(torch.randint(1 << 32, ())), kept, 2**32 / kept if kept else 0.0
+
+
+class _Attention(torch.autograd.Function):
+    """norm(states + dropout(dense(attention(states))))"""
+
+    @staticmethod
+    def forward(ctx, states, seen, heads, drop_probs, drop, eps, wq, bq, wk, bk, wv, bv, wo, bo, gain, shift):
+        batch, length, width = states.shape
+        shape = (batch, length, heads[0], width // heads[0], heads[1])
+        rows = states.reshape(-1, width).contiguous()
+        weight, dense = torch.cat([_half(wq), _half(wk), _half(wv)]), _half(wo)
+        read = _half(rows)
+        qkv = torch.addmm(_half(torch.cat([bq, bk, bv])), read, weight.t())  # (B T, 3 H)
+        attended = torch.empty_like(read)
+        run("attention_forward", qkv, seen, attended, *shape, *drop_probs)
+        out, added, moments = _norm(rows, torch.addmm(_half(bo), attended, dense.t()), gain, shift, eps, drop)
+        ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, dense, gain)
+        ctx.shape, ctx.drops = shape, (drop_probs, drop)
+        return out.view_as(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        read, qkv, seen, attended, added, moments, weight, dense, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, added, moments, gain, ctx.drops[1])
+        of_wo = (of_out.t() @ attended).float()
+        of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
+        run("attention_backward", qkv, seen, of_out @ dense, of_qkv, sums, *ctx.shape, *ctx.drops[0])
+        of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
+        run("add_bf16", of_rows, of_qkv @ weight, of_rows.numel())
+        thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
+        of_inputs = (each for pair in thirds for each in pair)
+        return of_rows.view_as(gradient), *[None] * 5, *of_inputs, of_wo, of_bo, of_gain, of_shift
+
+
+class _FeedForward(torch.autograd.Function):
+    """norm(states + dropout(dense(gelu(dense(states)))))"""
+
+    @staticmethod
+    def forward(ctx, states, drop, eps, w1, b1, w2, b2, gain, shift):
+        rows = states.reshape(-1, states.shape[-1]).contiguous()
+        read, first, second = _half(rows), _half(w1), _half(w2)
+        inner = torch.addmm(_half(b1), read, first.t())
+        active = torch.empty_like(inner)
+        run("gelu_forward", inner, active, inner.numel())
+        out, added, moments = _norm(rows, torch.addmm(_half(b2), active, second.t()), gain, shift, eps, drop)
+        ctx.save_for_backward(read, inner, active, added, moments, first, second, gain)
+        ctx.drop = drop
+        return out.view_as(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        read, inner, active, added, moments, first, second, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, added, moments, gain, ctx.drop)
+        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ second, _sums(inner.shape[1])
+        run("gelu_backward", inner, of_inner, sums, *inner.shape)
+        of_w1 = (of_inner.t() @ read).float()
+        run("add_bf16", of_rows, of_inner @ first, of_rows.numel())
+        return of_rows.view_as(gradient), None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
+
+
+def _norm(rows, out, gain, shift, eps, drop):
+    """norm(rows + dropout(out)), and what its gradient needs: the sum, and its moments (B T, 2)."""
+    normed, added, moments = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(len(rows), 2)
+    run("norm_forward", rows, out, gain, shift, eps, *drop, added, moments, normed, *rows.shape)
+    return normed, added, moments
+
+
+def _norm_backward(gradient, added, moments, gain, drop):
+    """Gradients of rows (float32), out (bfloat16), gain, shift and the bias in out."""
+    gradient = gradient.reshape(added.shape).contiguous()
+    of_rows, of_out = torch.empty_like(added), torch.empty_like(added, dtype=torch.bfloat16)
+    sums = _sums(3, added.shape[1])
+    run("norm_backward", gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)
+    return of_rows, of_out, *sums.sum(0)
+
+
+def _sums(*shape: int) -> torch.Tensor:
+    """Zeros, one part a thread."""
+    return torch.zeros(torch.get_num_threads(), *shape)
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(torch.bfloat16)
+
+
+def _weights(*parts: nn.Module) -> list[torch.Tensor]:
+    return [tensor for part in parts for tensor in (part.weight, part.bias)]
+
+
+def _computes_in_bf16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+@cache
+def _fused(kind: type) -> type:
+    return type(f"Fused{kind.__name__}", (FusedLayer, kind), {})
+
+
+def _fits(module: nn.Module) -> bool:
+    """Whether a module is a layer of BERT's, RoBERTa's or ELECTRA's encoder with widths that the C files take."""
+    kinds = ("BertLayer", "CamembertLayer", "ElectraLayer", "RobertaLayer", "XLMRobertaLayer")
+    if type(module).__name__ not in kinds or module.is_decoder or module.chunk_size_feed_forward:
+        return False
+    own, inner = module.attention.self, module.intermediate
+    width = own.num_attention_heads * own.attention_head_size
+    widths = (own.attention_head_size, inner.dense.out_features)
+    is_plain = width == own.query.in_features and not any(size % LANES for size in widths)
+    return is_plain and type(inner.intermediate_act_fn).__name__ == "GELUActivation"

@@ -1,0 +1,344 @@
+"""Every function of native/ against torch in float64, and whole layers against transformers' own."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModel, BertConfig, BertModel
+
+from learners import native_code
+from learners.cpu_dropout import use_cpu_dropout
+from learners.fused_layers import NO_DROPOUT, FusedLayer, draw_dropout, fuse_layers
+from learners.model import recompute_layers
+from learners.native_code import run
+
+pytestmark = pytest.mark.skipif(not native_code.is_available(), reason="no C compiler here")
+
+HALF = torch.bfloat16
+HALF_ULP = 2.0**-8
+"""Relative error of rounding to bfloat16."""
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def close(found, expected, atol=1e-5, rtol=1e-5):
+    torch.testing.assert_close(found.double(), expected.double(), atol=atol, rtol=rtol)
+
+
+def test_gelu_and_its_gradient(threads):
+    torch.manual_seed(0)
+    states = torch.cat([torch.linspace(-9, 9, 4000), torch.tensor([-100.0, 100, 0, -0.0]), torch.randn(92)])
+    states = states.to(HALF).view(32, 128)
+    exact = states.double().requires_grad_()
+    outcome = F.gelu(exact)
+    gradient = torch.randn(32, 128).to(HALF)
+    outcome.backward(gradient.double())
+    found, sums = torch.empty_like(states), torch.zeros(threads, 128)
+    run("gelu_forward", states, found, states.numel())
+    close(found, outcome.detach(), atol=1e-5, rtol=HALF_ULP)
+    of_states = gradient.clone()
+    run("gelu_backward", states, of_states, sums, 32, 128)
+    close(of_states, exact.grad, atol=1e-5, rtol=HALF_ULP)
+    close(sums.sum(0), exact.grad.sum(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.3])
+def test_norm_and_its_gradients(threads, drop):
+    torch.manual_seed(1)
+    rows, width, eps = 37, 48, 1e-12
+    residual, out = torch.randn(rows, width) * 3 + 1, torch.randn(rows, width).to(HALF)
+    gain, shift, gradient = torch.randn(width), torch.randn(width), torch.randn(rows, width)
+    dropped = draw_dropout(drop)
+    added, moments, normed = torch.empty(rows, width), torch.empty(rows, 2), torch.empty(rows, width)
+    run("norm_forward", residual, out, gain, shift, eps, *dropped, added, moments, normed, rows, width)
+
+    mask = ((added - residual).abs() > 1e-6) / (1 - drop) if drop else torch.ones(rows, width)
+    exact = [tensor.double().requires_grad_() for tensor in (residual, out, gain, shift)]
+    expected = F.layer_norm(exact[0] + exact[1] * mask, [width], exact[2], exact[3], eps)
+    expected.backward(gradient.double())
+    close(normed, expected.detach())
+    close(added, (exact[0] + exact[1] * mask).detach())
+    of_residual, of_out = torch.empty(rows, width), torch.empty(rows, width, dtype=HALF)
+    sums = torch.zeros(threads, 3, width)
+    run("norm_backward", gradient, added, moments, gain, *dropped, of_residual, of_out, sums, rows, width)
+    close(of_residual, exact[0].grad)
+    close(of_out, exact[1].grad, rtol=HALF_ULP)
+    of_gain, of_shift, of_bias = sums.sum(0)
+    close(of_gain, exact[2].grad, atol=1e-4)
+    close(of_shift, exact[3].grad, atol=1e-4)
+    close(of_bias, exact[1].grad.sum(0), atol=1e-4)
+
+
+def test_a_sum_of_two_precisions():
+    to, other = torch.randn(64), torch.randn(64).to(HALF)
+    expected = to + other.float()
+    run("add_bf16", to, other, 64)
+    assert torch.equal(to, expected)
+
+
+def reference(qkv, seen, heads, mask=None):
+    """Attention in float64: qkv (B, T, 3 H) -> (B, T, H), and the probabilities (B, heads, T, T) before `mask`."""
+    batch, length, width = qkv.shape
+    parts = qkv.view(batch, length, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+    query, key, value = parts
+    scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+    probs = scores.masked_fill(~seen[:, None, None], -math.inf).softmax(-1)
+    dropped = probs if mask is None else probs * mask
+    return (dropped @ value).transpose(1, 2).reshape(batch, length, width // 3), probs
+
+
+def attend(qkv, seen, heads, dropped=NO_DROPOUT):
+    batch, length, width = qkv.shape
+    head = width // 3 // heads
+    shape, out = (batch, length, heads, head, head**-0.5), torch.empty(batch, length, width // 3, dtype=HALF)
+    run("attention_forward", qkv, seen, out, *shape, *dropped)
+    return out, shape
+
+
+@st.composite
+def attentions(draw):
+    """qkv (B, T, 3 H), what is seen (B, T) of which at least one token a text, and the heads."""
+    batch, length, heads = draw(st.integers(1, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 3))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    width = heads * draw(st.sampled_from([16, 32, 64]))
+    seen = torch.rand(batch, length, generator=generator) < draw(st.sampled_from([0.3, 0.9, 1.0]))
+    seen[torch.arange(batch), torch.randint(length, (batch,), generator=generator)] = True
+    scale = draw(st.sampled_from([0.1, 1.0, 8.0]))
+    return (torch.randn(batch, length, 3 * width, generator=generator) * scale).to(HALF), seen, heads
+
+
+@settings(max_examples=60, deadline=None)
+@given(attentions())
+def test_attention_and_its_gradient_whatever_is_padding(case):
+    qkv, seen, heads = case
+    exact = qkv.double().requires_grad_()
+    expected, _ = reference(exact, seen, heads)
+    found, shape = attend(qkv, seen, heads)
+    last = torch.where(seen.any(1), seen.shape[1] - seen.flip(1).int().argmax(1), 0)
+    present = torch.arange(seen.shape[1]) < last[:, None]  # up to the last token that is seen
+    size = float(qkv.double().abs().max())
+    close(found[present], expected[present].detach(), atol=1e-5 * size, rtol=HALF_ULP)
+    assert (found[~present] == 0).all()
+
+    gradient = torch.randn(expected.shape).to(HALF) * present[..., None]
+    expected.backward(gradient.double())
+    of_qkv, sums = torch.full_like(qkv, torch.nan), torch.zeros(torch.get_num_threads(), qkv.shape[2])
+    run("attention_backward", qkv, seen, gradient, of_qkv, sums, *shape, *NO_DROPOUT)
+    largest = float(exact.grad.abs().max())
+    close(of_qkv, exact.grad, atol=1e-4 * largest, rtol=HALF_ULP)
+    close(sums.sum(0), exact.grad.sum((0, 1)), atol=1e-3 * largest)
+
+
+def test_dropped_probabilities_and_their_gradient():
+    """Values that are a unit matrix show the probabilities, and so which of them were dropped."""
+    torch.manual_seed(2)
+    batch, length, heads, head = 4, 24, 2, 32
+    width, seen = heads * head, torch.ones(4, 24, dtype=torch.bool)
+    qkv = torch.randn(batch, length, 3 * width).to(HALF)
+    shown = qkv.clone()
+    shown.view(batch, length, 3, heads, head)[:, :, 2] = torch.eye(length, head)[:, None].to(HALF)
+    dropped = draw_dropout(0.4)
+    found, shape = attend(shown, seen, heads, dropped)
+    _, probs = reference(shown.double(), seen, heads)
+    kept = found.view(batch, length, heads, head).transpose(1, 2)[..., :length].double()
+    mask = (kept > 0) / 0.6
+    close(kept, probs * mask, rtol=HALF_ULP)
+    assert abs(float((mask > 0).double().mean()) - 0.6) < 0.03
+
+    exact = qkv.double().requires_grad_()
+    expected, _ = reference(exact, seen, heads, mask)
+    close(attend(qkv, seen, heads, dropped)[0], expected.detach(), rtol=HALF_ULP)
+    gradient = torch.randn(expected.shape).to(HALF)
+    expected.backward(gradient.double())
+    of_qkv, sums = torch.empty_like(qkv), torch.zeros(torch.get_num_threads(), 3 * width)
+    run("attention_backward", qkv, seen, gradient, of_qkv, sums, *shape, *dropped)
+    close(of_qkv, exact.grad, atol=1e-4, rtol=HALF_ULP)
+
+
+def drawn_mask(dropped, n=160_000):
+    """The dropout of n elements, as a norm's sum shows it."""
+    zeros, ones = torch.zeros(n // 16, 16), torch.ones(n // 16, 16)
+    added, moments, out = torch.empty_like(zeros), torch.empty(n // 16, 2), torch.empty_like(zeros)
+    run("norm_forward", zeros, ones.to(HALF), ones[0], zeros[0], 1e-5, *dropped, added, moments, out, n // 16, 16)
+    return added.flatten()
+
+
+@pytest.mark.parametrize("probability", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(probability):
+    torch.manual_seed(3)
+    mask = drawn_mask(draw_dropout(probability))
+    error = 4 * (probability * (1 - probability) / len(mask)) ** 0.5
+    assert abs(float((mask > 0).double().mean()) - (1 - probability)) < error
+    assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - probability)])
+    for step in (1, 2, 16, 48, 384):
+        together = float(((mask[step:] > 0) & (mask[:-step] > 0)).double().mean())
+        assert abs(together - (1 - probability) ** 2) < 2 * error, f"elements {step} apart are not independent"
+
+
+def test_dropout_follows_torchs_seed_and_differs_from_call_to_call():
+    torch.manual_seed(5)
+    first, second = (drawn_mask(draw_dropout(0.1)) for _ in range(2))
+    torch.manual_seed(5)
+    assert torch.equal(drawn_mask(draw_dropout(0.1)), first)
+    assert float(((first > 0) & (second > 0)).double().mean()) == pytest.approx(0.81, abs=0.005)
+    assert draw_dropout(0.0) == NO_DROPOUT
+    assert drawn_mask(draw_dropout(1.0)).abs().max() == 0
+
+
+KINDS = ("bert", "electra", "roberta", "xlm-roberta", "camembert")
+MASK = torch.tensor([[1] * 9, [1] * 4 + [0] * 5, [1] + [0] * 8])
+
+
+def outcome(model, in_bf16, mask=MASK):
+    """States of the tokens that are there, and every gradient, of the same three texts."""
+    torch.manual_seed(7)
+    ids = torch.randint(5, 15, MASK.shape)
+    with torch.autocast("cpu", HALF, enabled=in_bf16):
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    weights = torch.linspace(-1, 1, states.numel()).view(states.shape)
+    (states * weights)[MASK.bool()].sum().backward()
+    gradients = {name: w.grad for name, w in model.named_parameters() if w.grad is not None}
+    return states[MASK.bool()].detach(), gradients
+
+
+def load(folder, **rates):
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **rates}
+    return AutoModel.from_pretrained(folder, dtype=torch.float32, **rates).train()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_compute_what_transformers_does(tiny_encoder, kind):
+    """Against float32, they may err as far as torch's own bfloat16 does."""
+    exact, plain, fused = (load(tiny_encoder(kind)) for _ in range(3))
+    use_cpu_dropout(plain)
+    use_cpu_dropout(fused)
+    assert fuse_layers(fused)
+    assert sum(isinstance(module, FusedLayer) for module in fused.modules()) == 2
+    results = [outcome(exact, False), outcome(plain, True), outcome(fused, True)]
+    (states, gradients), others = results[0], results[1:]
+    errors = [(found - states).norm() / states.norm() for found, _ in others]
+    assert errors[1] < 1.5 * errors[0] + 1e-4 and errors[1] > 0, "not a bit differs: it is not the fused code"
+    assert gradients.keys() == others[1][1].keys()
+    largest = max(gradient.norm() for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        errors = [(found[name] - gradient).norm() for _, found in others]
+        assert errors[1] < 1.5 * errors[0] + 0.01 * gradient.norm() + 1e-4 * largest, name
+
+
+def test_without_bfloat16_and_without_a_mask_too(tiny_encoder):
+    exact, fused = (load(tiny_encoder("bert")) for _ in range(2))
+    use_cpu_dropout(fused)
+    assert fuse_layers(fused)
+    close(outcome(fused, False)[0], outcome(exact, False)[0], atol=2e-5)
+    whole = torch.ones_like(MASK)
+    close(outcome(fused, True, whole)[0], outcome(exact, False, whole)[0], atol=0.05)
+    close(outcome(fused, True, None)[0], outcome(exact, False, whole)[0], atol=0.05)
+
+
+def test_prediction_is_the_same_and_draws_nothing(tiny_encoder):
+    model = load(tiny_encoder("roberta"), hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
+    use_cpu_dropout(model)
+    assert fuse_layers(model)
+    trained, predicted = outcome(model.eval(), True)[0], []
+    for _ in range(2):
+        torch.manual_seed(7)
+        ids = torch.randint(5, 15, MASK.shape)
+        with torch.inference_mode(), torch.autocast("cpu", HALF):
+            predicted.append(model(input_ids=ids, attention_mask=MASK).last_hidden_state[MASK.bool()])
+    assert torch.equal(predicted[0], predicted[1]) and torch.equal(predicted[0], trained)
+
+
+def test_layers_computed_again_draw_the_same_and_copies_stand_alone(tiny_encoder):
+    model = load(tiny_encoder("bert"), hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+    use_cpu_dropout(model)
+    assert fuse_layers(model)
+    again, other = copy.deepcopy(model), copy.deepcopy(model)
+    recompute_layers(again)
+    gradients = [outcome(each, True)[1] for each in (model, again)]
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+    with torch.no_grad():
+        next(iter(other.encoder.layer)).output.dense.weight.zero_()
+    assert not torch.equal(outcome(other, True)[0], outcome(model, True)[0])
+
+
+def test_what_is_not_a_number_stays_so(tiny_encoder):
+    model = load(tiny_encoder("bert"))
+    use_cpu_dropout(model)
+    assert fuse_layers(model)
+    with torch.no_grad():
+        model.encoder.layer[0].attention.self.key.weight[0, 0] = torch.nan
+    states, gradients = outcome(model, True)
+    assert states.isnan().all() and gradients["encoder.layer.0.output.dense.weight"].isnan().all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hidden_act": "gelu_new"}, {"num_attention_heads": 4}, {"is_decoder": True}, {"intermediate_size": 40}]
+)
+def test_other_layers_stay_as_they_are(changes):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = BertModel(BertConfig(vocab_size=30, **{**sizes, **changes}), add_pooling_layer=False)
+    assert fuse_layers(model)
+    assert not any(isinstance(module, FusedLayer) for module in model.modules())
+
+
+def test_tensors_in_pieces_are_refused():
+    with pytest.raises(ValueError, match="does not lie in one piece"):
+        run("add_bf16", torch.zeros(32, 32).t(), torch.zeros(32, 32, dtype=HALF), 1024)
+
+
+@pytest.fixture
+def afresh():
+    """The library is looked for anew, inside and after."""
+    native_code.load_library.cache_clear()
+    yield
+    native_code.load_library.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
+def test_without_a_compiler_layers_stay_as_they_are(tiny_encoder, monkeypatch, tmp_path, afresh, compiler):
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr(native_code, "SOURCES", copy_sources(tmp_path))
+    model = load(tiny_encoder("bert"))
+    assert not fuse_layers(model)
+    assert not any(isinstance(module, FusedLayer) for module in model.modules())
+    assert not list(tmp_path.rglob("*.so"))
+
+
+def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_path, afresh):
+    folder = copy_sources(tmp_path)
+    monkeypatch.setattr(native_code, "SOURCES", folder)
+    assert native_code.is_available()
+    (made,) = folder.rglob("*.so")
+    made_at = made.stat().st_mtime_ns
+    native_code.load_library.cache_clear()
+    assert native_code.is_available() and made.stat().st_mtime_ns == made_at
+    with open(folder / "layers.c", "a") as file:
+        file.write("/* changed */\n")
+    native_code.load_library.cache_clear()
+    assert native_code.is_available() and len(list(folder.rglob("*.so"))) == 2
+
+
+def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, afresh):
+    folder = copy_sources(tmp_path)
+    (folder / "__pycache__").write_text("a file where the folder would be")
+    monkeypatch.setattr(native_code, "SOURCES", folder)
+    assert native_code.is_available()
+
+
+def copy_sources(tmp_path):
+    folder = tmp_path / "native"
+    folder.mkdir()
+    for path in native_code.SOURCES.glob("*.[ch]"):
+        (folder / path.name).write_text(path.read_text())
+    return folder
