@@ -37,7 +37,7 @@ class EncoderLearner(NeuralLearner):
         """Embeddings for every token. Raises ValueError where a text is longer than the model has positions for."""
         if self.accelerator.device.type == "cpu":
             use_cpu_dropout(model)
-            if self.precision == "bf16" and not spreads(self.accelerator) and not fuse_layers(model):
-                self.accelerator.print("no C compiler here, or it refused: steps take a third longer than they need to")
+            if not spreads(self.accelerator) and not fuse_layers(model):
+                self.accelerator.print("no C compiler here, or it refused: steps take longer than they need to")
         fit_embeddings(model.encoder, self.tokenizer)
         check_positions(model.encoder, int(self.tokens.lengths.max()))

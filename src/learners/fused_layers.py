@@ -1,7 +1,7 @@
-"""Layers of BERT's kind on a CPU in bfloat16: matrix products of torch, everything between them in C.
+"""Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
 
 Of a step of short texts the products are half; the rest were some forty passes over the states a layer, each of its
-own. Here it is four, forward and backward, whose numbers are float32 between the products.
+own. Here they are four, forward and backward, whose numbers are float32 between the products.
 """
 
 from functools import cache
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from learners.native_code import is_available, run
+from learners.native_code import STATES, is_available, run
 
 LANES = 16
 """Widths of the model, its heads and its inner layer are multiples of this."""
@@ -19,7 +19,7 @@ NO_DROPOUT = (0, 0, 1.0)
 
 
 def fuse_layers(model: nn.Module) -> bool:
-    """Let every layer of BERT's kind in the model compute in one piece while bfloat16 is asked for on a CPU.
+    """Let every layer of BERT's kind in the model compute in one piece, in bfloat16 under autocast, else in float32.
 
     Returns whether the machine can; layers of another kind, or of other widths, stay as they are.
     """
@@ -36,8 +36,8 @@ class FusedLayer:
 
     def forward(self, hidden_states, attention_mask=None, *others, **named):
         """hidden_states: float32 (B, T, H); attention_mask: (B, 1, T, T), added to scores, or None. As it was."""
-        is_plain = all(other is None for other in others) and hidden_states.dtype == torch.float32
-        if not (is_plain and _computes_in_bf16()):
+        dtype, is_plain = _dtype_of_products(), all(other is None for other in others)
+        if dtype not in STATES or hidden_states.dtype != torch.float32 or not is_plain:
             return super().forward(hidden_states, attention_mask, *others, **named)
         own, after, last = self.attention.self, self.attention.output, self.output
         weights = [_weights(own.query, own.key, own.value, after.dense, after.LayerNorm)]
@@ -48,8 +48,8 @@ class FusedLayer:
             seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
         drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
         heads = (own.num_attention_heads, own.scaling)
-        states = _Attention.apply(hidden_states, seen, heads, *drops[:2], after.LayerNorm.eps, *weights[0])
-        return _FeedForward.apply(states, drops[2], last.LayerNorm.eps, *weights[1])
+        states = _Attention.apply(hidden_states, dtype, seen, heads, *drops[:2], after.LayerNorm.eps, *weights[0])
+        return _FeedForward.apply(states, dtype, drops[2], last.LayerNorm.eps, *weights[1])
 
 
 def draw_dropout(probability: float) -> tuple[int, int, float]:
@@ -64,75 +64,77 @@ class _Attention(torch.autograd.Function):
     """norm(states + dropout(dense(attention(states))))"""
 
     @staticmethod
-    def forward(ctx, states, seen, heads, drop_probs, drop, eps, wq, bq, wk, bk, wv, bv, wo, bo, gain, shift):
+    def forward(ctx, states, dtype, seen, heads, drop_probs, drop, eps, *weights):
+        *_, gain, shift = weights
+        wq, bq, wk, bk, wv, bv, wo, bo = (weight.to(dtype) for weight in weights[:-2])
         batch, length, width = states.shape
         shape = (batch, length, heads[0], width // heads[0], heads[1])
         rows = states.reshape(-1, width).contiguous()
-        weight, dense = torch.cat([_half(wq), _half(wk), _half(wv)]), _half(wo)
-        read = _half(rows)
-        qkv = torch.addmm(_half(torch.cat([bq, bk, bv])), read, weight.t())  # (B T, 3 H)
+        weight, read = torch.cat([wq, wk, wv]), rows.to(dtype)
+        qkv = torch.addmm(torch.cat([bq, bk, bv]), read, weight.t())  # (B T, 3 H)
         attended = torch.empty_like(read)
-        run("attention_forward", qkv, seen, attended, *shape, *drop_probs)
-        out, added, moments = _norm(rows, torch.addmm(_half(bo), attended, dense.t()), gain, shift, eps, drop)
-        ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, dense, gain)
+        run("attention_forward", dtype, qkv, seen, attended, *shape, *drop_probs)
+        out, added, moments = _norm(rows, torch.addmm(bo, attended, wo.t()), gain, shift, eps, drop)
+        ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
         return out.view_as(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        read, qkv, seen, attended, added, moments, weight, dense, gain = ctx.saved_tensors
-        of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, added, moments, gain, ctx.drops[1])
+        read, qkv, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
         of_wo = (of_out.t() @ attended).float()
         of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
-        run("attention_backward", qkv, seen, of_out @ dense, of_qkv, sums, *ctx.shape, *ctx.drops[0])
+        run("attention_backward", qkv.dtype, qkv, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
         of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
-        run("add_bf16", of_rows, of_qkv @ weight, of_rows.numel())
+        run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())
         thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
         of_inputs = (each for pair in thirds for each in pair)
-        return of_rows.view_as(gradient), *[None] * 5, *of_inputs, of_wo, of_bo, of_gain, of_shift
+        return of_rows.view_as(gradient), *[None] * 6, *of_inputs, of_wo, of_bo, of_gain, of_shift
 
 
 class _FeedForward(torch.autograd.Function):
     """norm(states + dropout(dense(gelu(dense(states)))))"""
 
     @staticmethod
-    def forward(ctx, states, drop, eps, w1, b1, w2, b2, gain, shift):
+    def forward(ctx, states, dtype, drop, eps, *weights):
+        *_, gain, shift = weights
+        w1, b1, w2, b2 = (weight.to(dtype) for weight in weights[:-2])
         rows = states.reshape(-1, states.shape[-1]).contiguous()
-        read, first, second = _half(rows), _half(w1), _half(w2)
-        inner = torch.addmm(_half(b1), read, first.t())
+        read = rows.to(dtype)
+        inner = torch.addmm(b1, read, w1.t())
         active = torch.empty_like(inner)
-        run("gelu_forward", inner, active, inner.numel())
-        out, added, moments = _norm(rows, torch.addmm(_half(b2), active, second.t()), gain, shift, eps, drop)
-        ctx.save_for_backward(read, inner, active, added, moments, first, second, gain)
+        run("gelu_forward", dtype, inner, active, inner.numel())
+        out, added, moments = _norm(rows, torch.addmm(b2, active, w2.t()), gain, shift, eps, drop)
+        ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)
         ctx.drop = drop
         return out.view_as(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        read, inner, active, added, moments, first, second, gain = ctx.saved_tensors
-        of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, added, moments, gain, ctx.drop)
-        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ second, _sums(inner.shape[1])
-        run("gelu_backward", inner, of_inner, sums, *inner.shape)
+        read, inner, active, added, moments, w1, w2, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, read, added, moments, gain, ctx.drop)
+        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ w2, _sums(inner.shape[1])
+        run("gelu_backward", inner.dtype, inner, of_inner, sums, *inner.shape)
         of_w1 = (of_inner.t() @ read).float()
-        run("add_bf16", of_rows, of_inner @ first, of_rows.numel())
-        return of_rows.view_as(gradient), None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
+        run("add_states", inner.dtype, of_rows, of_inner @ w1, of_rows.numel())
+        return of_rows.view_as(gradient), None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
 
 
 def _norm(rows, out, gain, shift, eps, drop):
     """norm(rows + dropout(out)), and what its gradient needs: the sum, and its moments (B T, 2)."""
     normed, added, moments = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(len(rows), 2)
-    run("norm_forward", rows, out, gain, shift, eps, *drop, added, moments, normed, *rows.shape)
+    run("norm_forward", out.dtype, rows, out, gain, shift, eps, *drop, added, moments, normed, *rows.shape)
     return normed, added, moments
 
 
-def _norm_backward(gradient, added, moments, gain, drop):
-    """Gradients of rows (float32), out (bfloat16), gain, shift and the bias in out."""
+def _norm_backward(gradient, like_out, added, moments, gain, drop):
+    """Gradients of rows, of out (shape and dtype of `like_out`), of gain, of shift and of the bias in out."""
     gradient = gradient.reshape(added.shape).contiguous()
-    of_rows, of_out = torch.empty_like(added), torch.empty_like(added, dtype=torch.bfloat16)
-    sums = _sums(3, added.shape[1])
-    run("norm_backward", gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)
+    of_rows, of_out, sums = torch.empty_like(added), torch.empty_like(like_out), _sums(3, added.shape[1])
+    run("norm_backward", of_out.dtype, gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)
     return of_rows, of_out, *sums.sum(0)
 
 
@@ -141,16 +143,12 @@ def _sums(*shape: int) -> torch.Tensor:
     return torch.zeros(torch.get_num_threads(), *shape)
 
 
-def _half(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to(torch.bfloat16)
-
-
 def _weights(*parts: nn.Module) -> list[torch.Tensor]:
     return [tensor for part in parts for tensor in (part.weight, part.bias)]
 
 
-def _computes_in_bf16() -> bool:
-    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+def _dtype_of_products() -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 
 @cache

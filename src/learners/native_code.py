@@ -28,38 +28,42 @@ FUNCTIONS = {
     "gelu_backward": "PPPLLI",
     "norm_forward": "PPPPFUUFPPPLLI",
     "norm_backward": "PPPPUUFPPPLLI",
-    "add_bf16": "PPLI",
+    "add_states": "PPLI",
     "attention_forward": "PPPLLLLFUUFI",
     "attention_backward": "PPPPPLLLLFUUFI",
 }
 """Each function's arguments: pointer, int, int64, uint32, float. The last one is the number of threads."""
 
+STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
+"""What the matrix products may read and write, and the flags that compile for it."""
 
-def run(name: str, *arguments) -> None:
+
+def run(name: str, dtype: torch.dtype, *arguments) -> None:
     """Call a function of the C files; tensors stand for their memory, and torch's number of threads is added.
 
+    Args:   dtype: of the states, one of STATES; of each tensor, what the C files say.
     Raises: ValueError: a tensor does not lie in one piece.   MemoryError: the function found no memory.
     """
     for value in arguments:
         if isinstance(value, torch.Tensor) and not value.is_contiguous():
             raise ValueError(f"{name}: a tensor of shape {tuple(value.shape)} does not lie in one piece")
     plain = (value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments)
-    if getattr(load_library(), name)(*plain, torch.get_num_threads()):
+    if getattr(load_library(dtype), name)(*plain, torch.get_num_threads()):
         raise MemoryError(f"{name}: no memory for {torch.get_num_threads()} threads")
 
 
 def is_available() -> bool:
     """Whether this machine has a C compiler that makes the library, or has made it before."""
-    return load_library() is not None
+    return all(load_library(dtype) is not None for dtype in STATES)
 
 
 @cache
-def load_library() -> ctypes.CDLL | None:
-    """The compiled functions; None without a compiler, or where it refuses the files."""
+def load_library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled functions for states of a type; None without a compiler, or where it refuses the files."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if platform.system() != "Linux" or compiler is None:
         return None
-    path = _compile(compiler)
+    path = _compile([compiler, *FLAGS, *STATES[dtype]])
     if path is None:
         return None
     library = ctypes.CDLL(str(path))
@@ -70,26 +74,26 @@ def load_library() -> ctypes.CDLL | None:
     return library
 
 
-def _compile(compiler: str) -> Path | None:
+def _compile(command: list[str]) -> Path | None:
     """The library's file, named by what it was made of: where it lies already, nothing is compiled."""
     files = sorted(SOURCES.glob("*.[ch]"))
-    made_of = [*(path.read_bytes() for path in files), " ".join((compiler, *FLAGS)).encode(), _processor()]
+    made_of = [*(path.read_bytes() for path in files), " ".join(command).encode(), _processor()]
     name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24] + ".so"
     folder = SOURCES / "__pycache__"
     if (folder / name).is_file():
         return folder / name
     try:
         folder.mkdir(exist_ok=True)
-        return _build(compiler, files, folder / name)
+        return _build(command, files, folder / name)
     except OSError:  # the code lies where nothing may be written: this process compiles for itself
-        return _build(compiler, files, Path(tempfile.mkdtemp(prefix="foldblend-")) / name)
+        return _build(command, files, Path(tempfile.mkdtemp(prefix="foldblend-")) / name)
 
 
-def _build(compiler: str, files: list[Path], path: Path) -> Path | None:
+def _build(command: list[str], files: list[Path], path: Path) -> Path | None:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     sources = [str(file) for file in files if file.suffix == ".c"]
     try:
-        done = subprocess.run([compiler, *FLAGS, "-o", str(temporary), *sources, "-lm"], capture_output=True)
+        done = subprocess.run([*command, "-o", str(temporary), *sources, "-lm"], capture_output=True)
         if done.returncode:
             return None
         os.replace(temporary, path)

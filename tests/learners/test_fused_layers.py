@@ -19,8 +19,13 @@ from learners.native_code import run
 pytestmark = pytest.mark.skipif(not native_code.is_available(), reason="no C compiler here")
 
 HALF = torch.bfloat16
-HALF_ULP = 2.0**-8
-"""Relative error of rounding to bfloat16."""
+ROUNDING = {HALF: 2.0**-8, torch.float32: 1e-5}
+"""Relative error of a state."""
+
+
+@pytest.fixture(params=list(ROUNDING), ids=["bf16", "fp32"])
+def dtype(request):
+    return request.param
 
 
 @pytest.fixture(params=[1, 3])
@@ -35,32 +40,32 @@ def close(found, expected, atol=1e-5, rtol=1e-5):
     torch.testing.assert_close(found.double(), expected.double(), atol=atol, rtol=rtol)
 
 
-def test_gelu_and_its_gradient(threads):
+def test_gelu_and_its_gradient(threads, dtype):
     torch.manual_seed(0)
     states = torch.cat([torch.linspace(-9, 9, 4000), torch.tensor([-100.0, 100, 0, -0.0]), torch.randn(92)])
-    states = states.to(HALF).view(32, 128)
+    states = states.to(dtype).view(32, 128)
     exact = states.double().requires_grad_()
     outcome = F.gelu(exact)
-    gradient = torch.randn(32, 128).to(HALF)
+    gradient = torch.randn(32, 128).to(dtype)
     outcome.backward(gradient.double())
     found, sums = torch.empty_like(states), torch.zeros(threads, 128)
-    run("gelu_forward", states, found, states.numel())
-    close(found, outcome.detach(), atol=1e-5, rtol=HALF_ULP)
+    run("gelu_forward", dtype, states, found, states.numel())
+    close(found, outcome.detach(), atol=1e-5, rtol=ROUNDING[dtype])
     of_states = gradient.clone()
-    run("gelu_backward", states, of_states, sums, 32, 128)
-    close(of_states, exact.grad, atol=1e-5, rtol=HALF_ULP)
+    run("gelu_backward", dtype, states, of_states, sums, 32, 128)
+    close(of_states, exact.grad, atol=1e-5, rtol=ROUNDING[dtype])
     close(sums.sum(0), exact.grad.sum(0), atol=1e-4)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3])
-def test_norm_and_its_gradients(threads, drop):
+def test_norm_and_its_gradients(threads, dtype, drop):
     torch.manual_seed(1)
     rows, width, eps = 37, 48, 1e-12
-    residual, out = torch.randn(rows, width) * 3 + 1, torch.randn(rows, width).to(HALF)
+    residual, out = torch.randn(rows, width) * 3 + 1, torch.randn(rows, width).to(dtype)
     gain, shift, gradient = torch.randn(width), torch.randn(width), torch.randn(rows, width)
     dropped = draw_dropout(drop)
     added, moments, normed = torch.empty(rows, width), torch.empty(rows, 2), torch.empty(rows, width)
-    run("norm_forward", residual, out, gain, shift, eps, *dropped, added, moments, normed, rows, width)
+    run("norm_forward", dtype, residual, out, gain, shift, eps, *dropped, added, moments, normed, rows, width)
 
     mask = ((added - residual).abs() > 1e-6) / (1 - drop) if drop else torch.ones(rows, width)
     exact = [tensor.double().requires_grad_() for tensor in (residual, out, gain, shift)]
@@ -68,21 +73,21 @@ def test_norm_and_its_gradients(threads, drop):
     expected.backward(gradient.double())
     close(normed, expected.detach())
     close(added, (exact[0] + exact[1] * mask).detach())
-    of_residual, of_out = torch.empty(rows, width), torch.empty(rows, width, dtype=HALF)
+    of_residual, of_out = torch.empty(rows, width), torch.empty(rows, width, dtype=dtype)
     sums = torch.zeros(threads, 3, width)
-    run("norm_backward", gradient, added, moments, gain, *dropped, of_residual, of_out, sums, rows, width)
+    run("norm_backward", dtype, gradient, added, moments, gain, *dropped, of_residual, of_out, sums, rows, width)
     close(of_residual, exact[0].grad)
-    close(of_out, exact[1].grad, rtol=HALF_ULP)
+    close(of_out, exact[1].grad, rtol=ROUNDING[dtype])
     of_gain, of_shift, of_bias = sums.sum(0)
     close(of_gain, exact[2].grad, atol=1e-4)
     close(of_shift, exact[3].grad, atol=1e-4)
     close(of_bias, exact[1].grad.sum(0), atol=1e-4)
 
 
-def test_a_sum_of_two_precisions():
-    to, other = torch.randn(64), torch.randn(64).to(HALF)
+def test_a_sum_of_two_precisions(dtype):
+    to, other = torch.randn(64), torch.randn(64).to(dtype)
     expected = to + other.float()
-    run("add_bf16", to, other, 64)
+    run("add_states", dtype, to, other, 64)
     assert torch.equal(to, expected)
 
 
@@ -100,8 +105,8 @@ def reference(qkv, seen, heads, mask=None):
 def attend(qkv, seen, heads, dropped=NO_DROPOUT):
     batch, length, width = qkv.shape
     head = width // 3 // heads
-    shape, out = (batch, length, heads, head, head**-0.5), torch.empty(batch, length, width // 3, dtype=HALF)
-    run("attention_forward", qkv, seen, out, *shape, *dropped)
+    shape, out = (batch, length, heads, head, head**-0.5), qkv.new_empty(batch, length, width // 3)
+    run("attention_forward", qkv.dtype, qkv, seen, out, *shape, *dropped)
     return out, shape
 
 
@@ -114,62 +119,64 @@ def attentions(draw):
     seen = torch.rand(batch, length, generator=generator) < draw(st.sampled_from([0.3, 0.9, 1.0]))
     seen[torch.arange(batch), torch.randint(length, (batch,), generator=generator)] = True
     scale = draw(st.sampled_from([0.1, 1.0, 8.0]))
-    return (torch.randn(batch, length, 3 * width, generator=generator) * scale).to(HALF), seen, heads
+    dtype = draw(st.sampled_from(list(ROUNDING)))
+    return (torch.randn(batch, length, 3 * width, generator=generator) * scale).to(dtype), seen, heads
 
 
 @settings(max_examples=60, deadline=None)
 @given(attentions())
 def test_attention_and_its_gradient_whatever_is_padding(case):
-    qkv, seen, heads = case
+    (qkv, seen, heads), dtype = case, case[0].dtype
     exact = qkv.double().requires_grad_()
     expected, _ = reference(exact, seen, heads)
     found, shape = attend(qkv, seen, heads)
     last = torch.where(seen.any(1), seen.shape[1] - seen.flip(1).int().argmax(1), 0)
     present = torch.arange(seen.shape[1]) < last[:, None]  # up to the last token that is seen
     size = float(qkv.double().abs().max())
-    close(found[present], expected[present].detach(), atol=1e-5 * size, rtol=HALF_ULP)
+    close(found[present], expected[present].detach(), atol=1e-5 * size, rtol=ROUNDING[dtype])
     assert (found[~present] == 0).all()
 
-    gradient = torch.randn(expected.shape).to(HALF) * present[..., None]
+    gradient = torch.randn(expected.shape).to(dtype) * present[..., None]
     expected.backward(gradient.double())
     of_qkv, sums = torch.full_like(qkv, torch.nan), torch.zeros(torch.get_num_threads(), qkv.shape[2])
-    run("attention_backward", qkv, seen, gradient, of_qkv, sums, *shape, *NO_DROPOUT)
+    run("attention_backward", dtype, qkv, seen, gradient, of_qkv, sums, *shape, *NO_DROPOUT)
     largest = float(exact.grad.abs().max())
-    close(of_qkv, exact.grad, atol=1e-4 * largest, rtol=HALF_ULP)
+    close(of_qkv, exact.grad, atol=1e-4 * largest, rtol=ROUNDING[dtype])
     close(sums.sum(0), exact.grad.sum((0, 1)), atol=1e-3 * largest)
 
 
-def test_dropped_probabilities_and_their_gradient():
+def test_dropped_probabilities_and_their_gradient(dtype):
     """Values that are a unit matrix show the probabilities, and so which of them were dropped."""
     torch.manual_seed(2)
     batch, length, heads, head = 4, 24, 2, 32
     width, seen = heads * head, torch.ones(4, 24, dtype=torch.bool)
-    qkv = torch.randn(batch, length, 3 * width).to(HALF)
+    qkv = torch.randn(batch, length, 3 * width).to(dtype)
     shown = qkv.clone()
-    shown.view(batch, length, 3, heads, head)[:, :, 2] = torch.eye(length, head)[:, None].to(HALF)
+    shown.view(batch, length, 3, heads, head)[:, :, 2] = torch.eye(length, head)[:, None].to(dtype)
     dropped = draw_dropout(0.4)
     found, shape = attend(shown, seen, heads, dropped)
     _, probs = reference(shown.double(), seen, heads)
     kept = found.view(batch, length, heads, head).transpose(1, 2)[..., :length].double()
     mask = (kept > 0) / 0.6
-    close(kept, probs * mask, rtol=HALF_ULP)
+    close(kept, probs * mask, rtol=ROUNDING[dtype])
     assert abs(float((mask > 0).double().mean()) - 0.6) < 0.03
 
     exact = qkv.double().requires_grad_()
     expected, _ = reference(exact, seen, heads, mask)
-    close(attend(qkv, seen, heads, dropped)[0], expected.detach(), rtol=HALF_ULP)
-    gradient = torch.randn(expected.shape).to(HALF)
+    close(attend(qkv, seen, heads, dropped)[0], expected.detach(), rtol=ROUNDING[dtype])
+    gradient = torch.randn(expected.shape).to(dtype)
     expected.backward(gradient.double())
     of_qkv, sums = torch.empty_like(qkv), torch.zeros(torch.get_num_threads(), 3 * width)
-    run("attention_backward", qkv, seen, gradient, of_qkv, sums, *shape, *dropped)
-    close(of_qkv, exact.grad, atol=1e-4, rtol=HALF_ULP)
+    run("attention_backward", dtype, qkv, seen, gradient, of_qkv, sums, *shape, *dropped)
+    close(of_qkv, exact.grad, atol=1e-4, rtol=ROUNDING[dtype])
 
 
 def drawn_mask(dropped, n=160_000):
     """The dropout of n elements, as a norm's sum shows it."""
     zeros, ones = torch.zeros(n // 16, 16), torch.ones(n // 16, 16)
     added, moments, out = torch.empty_like(zeros), torch.empty(n // 16, 2), torch.empty_like(zeros)
-    run("norm_forward", zeros, ones.to(HALF), ones[0], zeros[0], 1e-5, *dropped, added, moments, out, n // 16, 16)
+    where = (added, moments, out, n // 16, 16)
+    run("norm_forward", HALF, zeros, ones.to(HALF), ones[0], zeros[0], 1e-5, *dropped, *where)
     return added.flatten()
 
 
@@ -235,11 +242,23 @@ def test_layers_compute_what_transformers_does(tiny_encoder, kind):
         assert errors[1] < 1.5 * errors[0] + 0.01 * gradient.norm() + 1e-4 * largest, name
 
 
-def test_without_bfloat16_and_without_a_mask_too(tiny_encoder):
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_float32_they_agree(tiny_encoder, kind):
+    exact, fused = (load(tiny_encoder(kind)) for _ in range(2))
+    use_cpu_dropout(fused)
+    assert fuse_layers(fused)
+    (states, gradients), (found, others) = outcome(exact, False), outcome(fused, False)
+    close(found, states, atol=2e-5)
+    assert not torch.equal(found, states), "not a bit differs: it is not the fused code"
+    largest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, gradient in gradients.items():
+        close(others[name], gradient, atol=1e-4 * largest)
+
+
+def test_without_a_mask_too(tiny_encoder):
     exact, fused = (load(tiny_encoder("bert")) for _ in range(2))
     use_cpu_dropout(fused)
     assert fuse_layers(fused)
-    close(outcome(fused, False)[0], outcome(exact, False)[0], atol=2e-5)
     whole = torch.ones_like(MASK)
     close(outcome(fused, True, whole)[0], outcome(exact, False, whole)[0], atol=0.05)
     close(outcome(fused, True, None)[0], outcome(exact, False, whole)[0], atol=0.05)
@@ -294,7 +313,7 @@ def test_other_layers_stay_as_they_are(changes):
 
 def test_tensors_in_pieces_are_refused():
     with pytest.raises(ValueError, match="does not lie in one piece"):
-        run("add_bf16", torch.zeros(32, 32).t(), torch.zeros(32, 32, dtype=HALF), 1024)
+        run("add_states", HALF, torch.zeros(32, 32).t(), torch.zeros(32, 32, dtype=HALF), 1024)
 
 
 @pytest.fixture
@@ -319,14 +338,14 @@ def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_pa
     folder = copy_sources(tmp_path)
     monkeypatch.setattr(native_code, "SOURCES", folder)
     assert native_code.is_available()
-    (made,) = folder.rglob("*.so")
-    made_at = made.stat().st_mtime_ns
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*.so")}
     native_code.load_library.cache_clear()
-    assert native_code.is_available() and made.stat().st_mtime_ns == made_at
+    assert native_code.is_available() and len(made) == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.so")} == made
     with open(folder / "layers.c", "a") as file:
         file.write("/* changed */\n")
     native_code.load_library.cache_clear()
-    assert native_code.is_available() and len(list(folder.rglob("*.so"))) == 2
+    assert native_code.is_available() and len(list(folder.rglob("*.so"))) == 4
 
 
 def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, afresh):

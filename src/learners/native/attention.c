@@ -1,6 +1,6 @@
 /* Attention of an encoder's layer, every head of every text by itself, in float32. fused_layers.py calls it.
  *
- * Rows are tokens: B texts of T tokens are B * T rows, in bfloat16 (their 16 bits). A head is a multiple of 16 wide.
+ * Rows are tokens: B texts of T tokens are B * T rows. A head is a multiple of 16 wide.
  */
 #include <stdlib.h>
 
@@ -43,9 +43,9 @@ INLINE void multiply(const float *a, int64_t row, int64_t column, const float *b
 }
 
 /* Rows of `from`, `stride` apart, as float32 (rows padded to 4 with zeros, d). */
-INLINE void read_rows(const bf16 *from, int64_t stride, float *to, int rows, int padded, int d, float scale) {
+INLINE void read_rows(const state *from, int64_t stride, float *to, int rows, int padded, int d, float scale) {
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < d; j += LANES) store(to + i * d + j, load_bf16(from + i * stride + j) * scale);
+        for (int j = 0; j < d; j += LANES) store(to + i * d + j, read_state(from + i * stride + j) * scale);
     memset(to + rows * d, 0, sizeof(float) * (size_t)((padded - rows) * d));
 }
 
@@ -107,7 +107,7 @@ INLINE int count(const uint8_t *seen, int64_t T) {
 }
 
 /* Probabilities of one head of one text, before dropout, into at.p; at.q is left multiplied by `scaling`. */
-INLINE void attend(const bf16 *qkv, const uint8_t *seen, int64_t H, int n, int rows, int width, int d, float scaling,
+INLINE void attend(const state *qkv, const uint8_t *seen, int64_t H, int n, int rows, int width, int d, float scaling,
                    scratch at) {
     read_rows(qkv, 3 * H, at.q, n, rows, d, scaling);
     read_rows(qkv + H, 3 * H, at.k, n, rows, d, 1.0f);
@@ -120,7 +120,7 @@ INLINE void attend(const bf16 *qkv, const uint8_t *seen, int64_t H, int n, int r
 
 /* qkv (B * T, 3 * heads * d), seen (B, T) -> out (B * T, heads * d), 0 behind a text's last seen token.
  * Returns 1 where memory is out. */
-int attention_forward(const bf16 *qkv, const uint8_t *seen, bf16 *out, int64_t B, int64_t T, int64_t heads, int64_t d,
+int attention_forward(const state *qkv, const uint8_t *seen, state *out, int64_t B, int64_t T, int64_t heads, int64_t d,
                       float scaling, uint32_t seed, uint32_t threshold, float scale, int threads) {
     const dropout how = {seed, threshold, scale};
     const int64_t H = heads * d;
@@ -141,24 +141,26 @@ int attention_forward(const bf16 *qkv, const uint8_t *seen, bf16 *out, int64_t B
                     store(p, load(p) * keep(how, (uint32_t)((each * T + i) * T + j)));
                 }
             multiply(at.p, width, 1, at.v, d, at.out, d, rows, (int)d, n);
-            bf16 *to = out + text * T * H + head * d;
+            state *to = out + text * T * H + head * d;
             for (int i = 0; i < n; i++)
-                for (int j = 0; j < d; j += LANES) store_bf16(to + i * H + j, load(at.out + i * d + j));
-            for (int64_t i = n; i < T; i++) memset(to + i * H, 0, sizeof(bf16) * (size_t)d);
+                for (int j = 0; j < d; j += LANES) write_state(to + i * H + j, load(at.out + i * d + j));
+            for (int64_t i = n; i < T; i++) memset(to + i * H, 0, sizeof(state) * (size_t)d);
         }
     }
     free(memory);
     return 0;
 }
 
-INLINE void write_rows(bf16 *to, int64_t stride, const float *from, int64_t T, int n, int d, float scale, float *sums) {
+/* The reverse, zeros behind the n rows up to T; sums (d,) gains the sum of the rows. */
+INLINE void write_rows(state *to, int64_t stride, const float *from, int64_t T, int n, int d, float scale,
+                       float *sums) {
     for (int i = 0; i < n; i++)
         for (int j = 0; j < d; j += LANES) {
             const floats value = load(from + i * d + j) * scale;
-            store_bf16(to + i * stride + j, value);
+            write_state(to + i * stride + j, value);
             store(sums + j, load(sums + j) + value);
         }
-    for (int64_t i = n; i < T; i++) memset(to + i * stride, 0, sizeof(bf16) * (size_t)d);
+    for (int64_t i = n; i < T; i++) memset(to + i * stride, 0, sizeof(state) * (size_t)d);
 }
 
 /* s, the gradient of the probabilities after dropout, becomes that of the scores; p gets the dropout. */
@@ -178,7 +180,7 @@ INLINE void softmax_backward(float *p, float *s, float *row, dropout how, uint32
 
 /* gradient (B * T, heads * d) of out -> of_qkv (B * T, 3 * heads * d), 0 behind a text's last seen token; sums
  * (threads, 3 * heads * d) gains each thread's column sums of it. Returns 1 where memory is out. */
-int attention_backward(const bf16 *qkv, const uint8_t *seen, const bf16 *gradient, bf16 *of_qkv, float *sums,
+int attention_backward(const state *qkv, const uint8_t *seen, const state *gradient, state *of_qkv, float *sums,
                        int64_t B, int64_t T, int64_t heads, int64_t d, float scaling, uint32_t seed,
                        uint32_t threshold, float scale, int threads) {
     const dropout how = {seed, threshold, scale};
@@ -194,7 +196,7 @@ int attention_backward(const bf16 *qkv, const uint8_t *seen, const bf16 *gradien
             const int64_t text = each / heads, head = each % heads, first = text * T * 3 * H + head * d;
             const int n = count(seen + text * T, T), rows = (int)pad(n, 4), width = (int)pad(n, LANES);
             float *mine = sums + omp_get_thread_num() * 3 * H + head * d;
-            bf16 *to = of_qkv + first;
+            state *to = of_qkv + first;
             attend(qkv + first, seen + text * T, H, n, rows, width, (int)d, scaling, at);
             read_rows(gradient + text * T * H + head * d, H, at.d, n, rows, (int)d, 1.0f);
             transpose(at.v, at.turned, n, width, (int)d);

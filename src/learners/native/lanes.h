@@ -1,4 +1,7 @@
-/* Sixteen numbers at a time, whatever the processor: the compiler maps them to the registers that it has. */
+/* Sixteen numbers at a time, whatever the processor: the compiler maps them to the registers that it has.
+ *
+ * States are what a matrix product reads or wrote: bfloat16, or float32 where STATES_ARE_FLOAT32 is defined.
+ */
 #ifndef FOLDBLEND_LANES_H
 #define FOLDBLEND_LANES_H
 
@@ -13,7 +16,6 @@ typedef float four __attribute__((vector_size(4 * LANES / 4)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint16_t halves __attribute__((vector_size(2 * LANES)));
-typedef uint16_t bf16;
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -25,19 +27,29 @@ INLINE floats load(const float *from) {
 
 INLINE void store(float *to, floats value) { memcpy(to, &value, sizeof value); }
 
-INLINE floats load_bf16(const bf16 *from) {
+#ifdef STATES_ARE_FLOAT32
+typedef float state;
+
+INLINE floats read_state(const state *from) { return load(from); }
+
+INLINE void write_state(state *to, floats value) { store(to, value); }
+#else
+typedef uint16_t state;
+
+INLINE floats read_state(const state *from) {
     halves bits;
     memcpy(&bits, from, sizeof bits);
     return (floats)(__builtin_convertvector(bits, words) << 16);
 }
 
 /* Rounds to the nearest, to even between two. */
-INLINE void store_bf16(bf16 *to, floats value) {
+INLINE void write_state(state *to, floats value) {
     words bits = (words)value;
     bits += 0x7fffu + (bits >> 16 & 1u);
     halves rounded = __builtin_convertvector(bits >> 16, halves);
     memcpy(to, &rounded, sizeof rounded);
 }
+#endif
 
 INLINE float sum(floats value) {
     eight low, high;

@@ -1,41 +1,40 @@
 /* What an encoder's layer does between its matrix products, but attention. fused_layers.py calls it.
  *
- * Rows are tokens. States are bfloat16 (their 16 bits) where a matrix product reads or wrote them and float32 along
- * the residual path; in between all is float32. Widths are multiples of 16.
+ * Rows are tokens, widths multiples of 16. The residual path is float32, and so is all that is computed here.
  */
 #include <omp.h>
 
 #include "lanes.h"
 
 /* out = gelu(in), by the exact normal distribution. */
-void gelu_forward(const bf16 *in, bf16 *out, int64_t n, int threads) {
+void gelu_forward(const state *in, state *out, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < n; i += LANES) {
-        floats x = load_bf16(in + i), density;
-        store_bf16(out + i, x * normal_cdf(x, &density));
+        floats x = read_state(in + i), density;
+        write_state(out + i, x * normal_cdf(x, &density));
     }
 }
 
 /* gradient (rows, width) is overwritten with that of `in`; sums (threads, width) gains each thread's column sums. */
-void gelu_backward(const bf16 *in, bf16 *gradient, float *sums, int64_t rows, int64_t width, int threads) {
+void gelu_backward(const state *in, state *gradient, float *sums, int64_t rows, int64_t width, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         float *mine = sums + omp_get_thread_num() * width;
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < rows; row++)
             for (int64_t i = 0; i < width; i += LANES) {
-                floats x = load_bf16(in + row * width + i), density;
+                floats x = read_state(in + row * width + i), density;
                 floats slope = normal_cdf(x, &density);
                 slope += x * density * 0.39894228f;
-                floats d = load_bf16(gradient + row * width + i) * slope;
-                store_bf16(gradient + row * width + i, d);
+                floats d = read_state(gradient + row * width + i) * slope;
+                write_state(gradient + row * width + i, d);
                 store(mine + i, load(mine + i) + d);
             }
     }
 }
 
 /* out = norm(residual + dropout(in)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation. */
-void norm_forward(const float *residual, const bf16 *in, const float *gain, const float *shift, float eps,
+void norm_forward(const float *residual, const state *in, const float *gain, const float *shift, float eps,
                   uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
                   int64_t rows, int64_t width, int threads) {
     dropout how = {seed, threshold, scale};
@@ -44,7 +43,7 @@ void norm_forward(const float *residual, const bf16 *in, const float *gain, cons
         const int64_t at = row * width;
         floats total = {0}, squares = {0};
         for (int64_t i = 0; i < width; i += LANES) {
-            floats h = load(residual + at + i) + load_bf16(in + at + i) * keep(how, (uint32_t)(at + i));
+            floats h = load(residual + at + i) + read_state(in + at + i) * keep(how, (uint32_t)(at + i));
             store(added + at + i, h);
             total += h;
         }
@@ -65,7 +64,7 @@ void norm_forward(const float *residual, const bf16 *in, const float *gain, cons
 /* The gradient of out becomes those of the residual and of in; sums (threads, 3, width) gains each thread's part of
  * those of gain, of shift, and of a bias that was added to in. */
 void norm_backward(const float *gradient, const float *added, const float *moments, const float *gain, uint32_t seed,
-                   uint32_t threshold, float scale, float *of_residual, bf16 *of_in, float *sums, int64_t rows,
+                   uint32_t threshold, float scale, float *of_residual, state *of_in, float *sums, int64_t rows,
                    int64_t width, int threads) {
     dropout how = {seed, threshold, scale};
 #pragma omp parallel num_threads(threads)
@@ -93,7 +92,7 @@ void norm_backward(const float *gradient, const float *added, const float *momen
                 floats d = (load(of_residual + at + i) - mean_d - x * mean_dx) * inverse;
                 store(of_residual + at + i, d);
                 d *= keep(how, (uint32_t)(at + i));
-                store_bf16(of_in + at + i, d);
+                write_state(of_in + at + i, d);
                 store(of_bias + i, load(of_bias + i) + d);
             }
         }
@@ -101,7 +100,7 @@ void norm_backward(const float *gradient, const float *added, const float *momen
 }
 
 /* to += from */
-void add_bf16(float *to, const bf16 *from, int64_t n, int threads) {
+void add_states(float *to, const state *from, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i += LANES) store(to + i, load(to + i) + load_bf16(from + i));
+    for (int64_t i = 0; i < n; i += LANES) store(to + i, load(to + i) + read_state(from + i));
 }
