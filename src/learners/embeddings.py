@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from learners.batches import plan_prediction
-from learners.devices import choose_precision, describe_device, use_cores
+from learners.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from learners.heldout import label_log_odds
 from learners.interface import FoldRows
 from learners.linear import LinearLearner, build_model, fit_multiclass
@@ -85,6 +85,7 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     Source:  Reimers and Gurevych 2019, arXiv:1908.10084 (mean pooling), as all-MiniLM-L6-v2 was trained.
     """
     use_cores()
+    keep_freed_memory()
     device = find_device()
     precision = choose_precision("auto", device, read_model_type(folder))
     model = load_encoder(folder).to(device).eval()

@@ -48,8 +48,9 @@ class FusedLayer:
             seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
         drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
         heads = (own.num_attention_heads, own.scaling)
-        states = _Attention.apply(hidden_states, dtype, seen, heads, *drops[:2], after.LayerNorm.eps, *weights[0])
-        return _FeedForward.apply(states, dtype, drops[2], last.LayerNorm.eps, *weights[1])
+        at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps)
+        states, read = _Attention.apply(hidden_states, *at_first, *weights[0])
+        return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, *weights[1])
 
 
 def draw_dropout(probability: float) -> tuple[int, int, float]:
@@ -61,27 +62,29 @@ def draw_dropout(probability: float) -> tuple[int, int, float]:
 
 
 class _Attention(torch.autograd.Function):
-    """norm(states + dropout(dense(attention(states))))"""
+    """norm(states + dropout(dense(attention(states)))), and the same as rows (B T, H) of the products' type."""
 
     @staticmethod
     def forward(ctx, states, dtype, seen, heads, drop_probs, drop, eps, *weights):
-        *_, gain, shift = weights
-        wq, bq, wk, bk, wv, bv, wo, bo = (weight.to(dtype) for weight in weights[:-2])
+        wq, bq, wk, bk, wv, bv, wo, bo, gain, shift = weights
         batch, length, width = states.shape
         shape = (batch, length, heads[0], width // heads[0], heads[1])
         rows = states.reshape(-1, width).contiguous()
-        weight, read = torch.cat([wq, wk, wv]), rows.to(dtype)
-        qkv = torch.addmm(torch.cat([bq, bk, bv]), read, weight.t())  # (B T, 3 H)
+        weight, bias, read = _join((wq, wk, wv), dtype), _join((bq, bk, bv), dtype), rows.to(dtype)
+        qkv = torch.addmm(bias, read, weight.t())  # (B T, 3 H)
         attended = torch.empty_like(read)
         run("attention_forward", dtype, qkv, seen, attended, *shape, *drop_probs)
-        out, added, moments = _norm(rows, torch.addmm(bo, attended, wo.t()), gain, shift, eps, drop)
+        wo, next_read = wo.to(dtype), torch.empty_like(read)
+        dense = torch.addmm(bo.to(dtype), attended, wo.t())
+        out, added, moments = _norm(rows, dense, gain, shift, eps, drop, next_read)
         ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
-        return out.view_as(states)
+        ctx.mark_non_differentiable(next_read)
+        return out.view_as(states), next_read
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx, gradient, _):
         read, qkv, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
         of_wo = (of_out.t() @ attended).float()
@@ -98,35 +101,34 @@ class _FeedForward(torch.autograd.Function):
     """norm(states + dropout(dense(gelu(dense(states)))))"""
 
     @staticmethod
-    def forward(ctx, states, dtype, drop, eps, *weights):
+    def forward(ctx, states, read, drop, eps, *weights):
         *_, gain, shift = weights
-        w1, b1, w2, b2 = (weight.to(dtype) for weight in weights[:-2])
-        rows = states.reshape(-1, states.shape[-1]).contiguous()
-        read = rows.to(dtype)
+        w1, b1, w2, b2 = (weight.to(read.dtype) for weight in weights[:-2])
         inner = torch.addmm(b1, read, w1.t())
         active = torch.empty_like(inner)
-        run("gelu_forward", dtype, inner, active, inner.numel())
+        run("gelu_forward", read.dtype, inner, active, inner.numel())
+        rows = states.view(-1, states.shape[-1])
         out, added, moments = _norm(rows, torch.addmm(b2, active, w2.t()), gain, shift, eps, drop)
-        ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)
+        ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)  # inner is gelu's slope by now
         ctx.drop = drop
         return out.view_as(states)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        read, inner, active, added, moments, w1, w2, gain = ctx.saved_tensors
+        read, slope, active, added, moments, w1, w2, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, read, added, moments, gain, ctx.drop)
-        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ w2, _sums(inner.shape[1])
-        run("gelu_backward", inner.dtype, inner, of_inner, sums, *inner.shape)
+        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ w2, _sums(slope.shape[1])
+        run("gelu_backward", slope.dtype, slope, of_inner, sums, *slope.shape)
         of_w1 = (of_inner.t() @ read).float()
-        run("add_states", inner.dtype, of_rows, of_inner @ w1, of_rows.numel())
+        run("add_states", slope.dtype, of_rows, of_inner @ w1, of_rows.numel())
         return of_rows.view_as(gradient), None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
 
 
-def _norm(rows, out, gain, shift, eps, drop):
-    """norm(rows + dropout(out)), and what its gradient needs: the sum, and its moments (B T, 2)."""
+def _norm(rows, out, gain, shift, eps, drop, as_states=None):
+    """norm(rows + dropout(out)), also in `as_states`, and what its gradient needs: the sum, its moments (B T, 2)."""
     normed, added, moments = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(len(rows), 2)
-    run("norm_forward", out.dtype, rows, out, gain, shift, eps, *drop, added, moments, normed, *rows.shape)
+    run("norm_forward", out.dtype, rows, out, gain, shift, eps, *drop, added, moments, normed, as_states, *rows.shape)
     return normed, added, moments
 
 
@@ -136,6 +138,14 @@ def _norm_backward(gradient, like_out, added, moments, gain, drop):
     of_rows, of_out, sums = torch.empty_like(added), torch.empty_like(like_out), _sums(3, added.shape[1])
     run("norm_backward", of_out.dtype, gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)
     return of_rows, of_out, *sums.sum(0)
+
+
+def _join(parts, dtype: torch.dtype) -> torch.Tensor:
+    """The parts below one another, in a type."""
+    joined = parts[0].new_empty(3 * len(parts[0]), *parts[0].shape[1:], dtype=dtype)
+    for piece, part in zip(joined.chunk(3), parts, strict=True):
+        piece.copy_(part)
+    return joined
 
 
 def _sums(*shape: int) -> torch.Tensor:

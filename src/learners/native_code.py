@@ -26,7 +26,7 @@ KINDS = {
 FUNCTIONS = {
     "gelu_forward": "PPLI",
     "gelu_backward": "PPPLLI",
-    "norm_forward": "PPPPFUUFPPPLLI",
+    "norm_forward": "PPPPFUUFPPPPLLI",
     "norm_backward": "PPPPUUFPPPLLI",
     "add_states": "PPLI",
     "attention_forward": "PPPLLLLFUUFI",
@@ -39,15 +39,18 @@ STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
 
 
 def run(name: str, dtype: torch.dtype, *arguments) -> None:
-    """Call a function of the C files; tensors stand for their memory, and torch's number of threads is added.
+    """Call a function of the C files; tensors stand for their memory, None for none; torch's threads are added.
 
     Args:   dtype: of the states, one of STATES; of each tensor, what the C files say.
     Raises: ValueError: a tensor does not lie in one piece.   MemoryError: the function found no memory.
     """
+    plain = []
     for value in arguments:
-        if isinstance(value, torch.Tensor) and not value.is_contiguous():
-            raise ValueError(f"{name}: a tensor of shape {tuple(value.shape)} does not lie in one piece")
-    plain = (value.data_ptr() if isinstance(value, torch.Tensor) else value for value in arguments)
+        if isinstance(value, torch.Tensor):
+            if not value.is_contiguous():
+                raise ValueError(f"{name}: a tensor of shape {tuple(value.shape)} does not lie in one piece")
+            value = value.data_ptr()
+        plain.append(value)
     if getattr(load_library(dtype), name)(*plain, torch.get_num_threads()):
         raise MemoryError(f"{name}: no memory for {torch.get_num_threads()} threads")
 

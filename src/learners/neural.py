@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from learners import zero3
 from learners.checkpoints import load_weights, restore_model
-from learners.devices import choose_precision, describe_device, join_processes, place, use_cores
+from learners.devices import choose_precision, describe_device, join_processes, keep_freed_memory, place, use_cores
 from learners.end_gates import check_end
 from learners.fold_training import FoldTraining
 from learners.heldout import prior_logits
@@ -52,6 +52,8 @@ class NeuralLearner:
         self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L)
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
+        if state.device.type == "cpu":
+            keep_freed_memory()
         self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
         if state.distributed_type == DistributedType.DEEPSPEED:
             self.accelerator = zero3.build_accelerator(run, self.precision)

@@ -53,8 +53,8 @@ def test_gelu_and_its_gradient(threads, dtype):
     close(found, outcome.detach(), atol=1e-5, rtol=ROUNDING[dtype])
     of_states = gradient.clone()
     run("gelu_backward", dtype, states, of_states, sums, 32, 128)
-    close(of_states, exact.grad, atol=1e-5, rtol=ROUNDING[dtype])
-    close(sums.sum(0), exact.grad.sum(0), atol=1e-4)
+    close(of_states, exact.grad, atol=1e-5, rtol=2 * ROUNDING[dtype])  # the slope is rounded, and the gradient
+    close(sums.sum(0), exact.grad.sum(0), atol=32 * ROUNDING[dtype])
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3])
@@ -65,7 +65,10 @@ def test_norm_and_its_gradients(threads, dtype, drop):
     gain, shift, gradient = torch.randn(width), torch.randn(width), torch.randn(rows, width)
     dropped = draw_dropout(drop)
     added, moments, normed = torch.empty(rows, width), torch.empty(rows, 2), torch.empty(rows, width)
-    run("norm_forward", dtype, residual, out, gain, shift, eps, *dropped, added, moments, normed, rows, width)
+    states = torch.empty_like(out)
+    where = (added, moments, normed, states, rows, width)
+    run("norm_forward", dtype, residual, out, gain, shift, eps, *dropped, *where)
+    assert torch.equal(states, normed.to(dtype))
 
     mask = ((added - residual).abs() > 1e-6) / (1 - drop) if drop else torch.ones(rows, width)
     exact = [tensor.double().requires_grad_() for tensor in (residual, out, gain, shift)]
@@ -175,7 +178,7 @@ def drawn_mask(dropped, n=160_000):
     """The dropout of n elements, as a norm's sum shows it."""
     zeros, ones = torch.zeros(n // 16, 16), torch.ones(n // 16, 16)
     added, moments, out = torch.empty_like(zeros), torch.empty(n // 16, 2), torch.empty_like(zeros)
-    where = (added, moments, out, n // 16, 16)
+    where = (added, moments, out, None, n // 16, 16)
     run("norm_forward", HALF, zeros, ones.to(HALF), ones[0], zeros[0], 1e-5, *dropped, *where)
     return added.flatten()
 

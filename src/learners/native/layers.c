@@ -6,37 +6,38 @@
 
 #include "lanes.h"
 
-/* out = gelu(in), by the exact normal distribution. */
-void gelu_forward(const state *in, state *out, int64_t n, int threads) {
+/* out = gelu(in), by the exact normal distribution; `in` becomes gelu's slope there. */
+void gelu_forward(state *in, state *out, int64_t n, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < n; i += LANES) {
-        floats x = read_state(in + i), density;
-        write_state(out + i, x * normal_cdf(x, &density));
+        const floats x = read_state(in + i);
+        floats density;
+        const floats below = normal_cdf(x, &density);
+        write_state(out + i, x * below);
+        write_state(in + i, below + x * density * 0.39894228f);
     }
 }
 
-/* gradient (rows, width) is overwritten with that of `in`; sums (threads, width) gains each thread's column sums. */
-void gelu_backward(const state *in, state *gradient, float *sums, int64_t rows, int64_t width, int threads) {
+/* gradient (rows, width) of out is multiplied by the slope; sums (threads, width) gains each thread's column sums. */
+void gelu_backward(const state *slope, state *gradient, float *sums, int64_t rows, int64_t width, int threads) {
 #pragma omp parallel num_threads(threads)
     {
         float *mine = sums + omp_get_thread_num() * width;
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < rows; row++)
             for (int64_t i = 0; i < width; i += LANES) {
-                floats x = read_state(in + row * width + i), density;
-                floats slope = normal_cdf(x, &density);
-                slope += x * density * 0.39894228f;
-                floats d = read_state(gradient + row * width + i) * slope;
+                const floats d = read_state(gradient + row * width + i) * read_state(slope + row * width + i);
                 write_state(gradient + row * width + i, d);
                 store(mine + i, load(mine + i) + d);
             }
     }
 }
 
-/* out = norm(residual + dropout(in)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation. */
+/* out = norm(residual + dropout(in)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation,
+ * `out_state` (where it is not float32) the states that the next product reads. */
 void norm_forward(const float *residual, const state *in, const float *gain, const float *shift, float eps,
                   uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
-                  int64_t rows, int64_t width, int threads) {
+                  state *out_state, int64_t rows, int64_t width, int threads) {
     dropout how = {seed, threshold, scale};
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
@@ -56,7 +57,9 @@ void norm_forward(const float *residual, const state *in, const float *gain, con
         moments[2 * row] = mean;
         moments[2 * row + 1] = inverse;
         for (int64_t i = 0; i < width; i += LANES) {
-            store(out + at + i, (load(added + at + i) - mean) * inverse * load(gain + i) + load(shift + i));
+            const floats y = (load(added + at + i) - mean) * inverse * load(gain + i) + load(shift + i);
+            store(out + at + i, y);
+            if (out_state) write_state(out_state + at + i, y);
         }
     }
 }
