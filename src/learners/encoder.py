@@ -38,6 +38,6 @@ class EncoderLearner(NeuralLearner):
         if self.accelerator.device.type == "cpu":
             use_cpu_dropout(model)
             if not spreads(self.accelerator) and not fuse_layers(model):
-                self.accelerator.print("no C compiler here, or it refused: steps take longer than they need to")
+                self.accelerator.print("layers are not fused, which needs Linux and a C compiler: steps take longer")
         fit_embeddings(model.encoder, self.tokenizer)
         check_positions(model.encoder, int(self.tokens.lengths.max()))

@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -62,47 +63,52 @@ def is_available() -> bool:
 
 @cache
 def load_library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled functions for states of a type; None without a compiler, or where it refuses the files."""
+    """The compiled functions for states of a type; None without a compiler, or where what it makes is of no use."""
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if platform.system() != "Linux" or compiler is None:
         return None
-    path = _compile([compiler, *FLAGS, *STATES[dtype]])
-    if path is None:
+    command = [compiler, *FLAGS, *STATES[dtype]]
+    kept = SOURCES / "__pycache__" / _name(command)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        return _open(kept) if kept.is_file() or _build(command, kept) else None
+    except OSError:  # the code lies where nothing may be written: this process compiles for itself
+        with tempfile.TemporaryDirectory(prefix="foldblend-") as folder:
+            own = Path(folder) / kept.name
+            return _open(own) if _build(command, own) else None
+
+
+def _name(command: list[str]) -> str:
+    """A file's name that follows from all it is made of."""
+    files = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
+    made_of = [*files, " ".join(command).encode(), _processor()]
+    return hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24] + ".so"
+
+
+def _build(command: list[str], path: Path) -> bool:
+    """Compile into `path`, whole or not at all. Raises OSError: nothing may be written there."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
+    temporary.touch()
+    try:
+        sources = sorted(str(file) for file in SOURCES.glob("*.c"))
+        done = subprocess.run([*command, "-o", str(temporary), *sources, "-lm"], capture_output=True)
+        if done.returncode == 0:
+            os.replace(temporary, path)
+        return done.returncode == 0
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:  # a folder that nothing may be run from, or no OpenMP
         return None
-    library = ctypes.CDLL(str(path))
     for name, kinds in FUNCTIONS.items():
         function = getattr(library, name)
         function.argtypes = [KINDS[kind] for kind in kinds]
         function.restype = ctypes.c_int if name.startswith("attention") else None
     return library
-
-
-def _compile(command: list[str]) -> Path | None:
-    """The library's file, named by what it was made of: where it lies already, nothing is compiled."""
-    files = sorted(SOURCES.glob("*.[ch]"))
-    made_of = [*(path.read_bytes() for path in files), " ".join(command).encode(), _processor()]
-    name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24] + ".so"
-    folder = SOURCES / "__pycache__"
-    if (folder / name).is_file():
-        return folder / name
-    try:
-        folder.mkdir(exist_ok=True)
-        return _build(command, files, folder / name)
-    except OSError:  # the code lies where nothing may be written: this process compiles for itself
-        return _build(command, files, Path(tempfile.mkdtemp(prefix="foldblend-")) / name)
-
-
-def _build(command: list[str], files: list[Path], path: Path) -> Path | None:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    sources = [str(file) for file in files if file.suffix == ".c"]
-    try:
-        done = subprocess.run([*command, "-o", str(temporary), *sources, "-lm"], capture_output=True)
-        if done.returncode:
-            return None
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def _processor() -> bytes:

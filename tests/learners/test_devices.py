@@ -1,4 +1,8 @@
 import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +11,7 @@ from learners.cores import count_cores
 from learners.devices import choose_precision, describe_device
 
 CPU = torch.device("cpu")
+SRC = Path(__file__).resolve().parents[2] / "src"
 
 
 def test_precision_asked_for_is_given():
@@ -46,3 +51,30 @@ def test_cores_are_the_variable_or_what_there_is(monkeypatch):
         monkeypatch.setenv("FOLDBLEND_THREADS", wrong)
         with pytest.raises(ValueError, match="FOLDBLEND_THREADS"):
             count_cores()
+
+
+FAULTS = """
+import resource, sys, torch
+from learners.devices import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def touch(n_pages):
+    parts = [torch.ones(n_pages * 64, 16) for _ in range(16)]  # 16 x n_pages pages of 4 KiB
+for _ in range(3):
+    touch(256)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    touch(256)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_freed_memory_is_not_given_back():
+    """Pages that come back from the system are counted as faults."""
+    faults = {}
+    for how in ("keep", "give back"):
+        env = {**os.environ, "PYTHONPATH": str(SRC)}
+        command = [sys.executable, "-c", FAULTS, how]
+        faults[how] = int(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
+    assert faults["give back"] > 5000 and faults["keep"] < 500

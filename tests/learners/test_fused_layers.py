@@ -358,6 +358,15 @@ def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, afre
     assert native_code.is_available()
 
 
+def test_a_library_that_cannot_be_loaded_is_none(monkeypatch, tmp_path, afresh):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho nonsense > "$2"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(native_code, "SOURCES", copy_sources(tmp_path))
+    assert not native_code.is_available()
+
+
 def copy_sources(tmp_path):
     folder = tmp_path / "native"
     folder.mkdir()
