@@ -151,6 +151,7 @@ def test_what_is_in_the_dataset(places, blended, tiny_qwen):
     assert (
         not list(dataset.rglob("train.csv")) and not list(dataset.rglob("*.npz")) and not list(dataset.rglob("*.pyc"))
     )
+    assert {"attention.c", "lanes.h", "layers.c"} <= {path.name for path in dataset.glob("src/learners/native/*")}
     whole = [path.parent.name for path in dataset.glob("models/*/model.safetensors")]
     assert len(list(dataset.glob("models/*"))) == 2 and len(whole) == 1 and tiny_qwen.name in whole[0]
     assert len(list(dataset.glob("checkpoints/toy/*/fold*/weights.safetensors"))) == 9

@@ -1,7 +1,7 @@
 """Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
 
 Of a step of short texts the products are half; the rest were some forty passes over the states a layer, each of its
-own. Here they are four, forward and backward, whose numbers are float32 between the products.
+own. Here they are four forward and six backward, each in float32, which write what the next product reads.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ NO_DROPOUT = (0, 0, 1.0)
 def fuse_layers(model: nn.Module) -> bool:
     """Let every layer of BERT's kind in the model compute in one piece, in bfloat16 under autocast, else in float32.
 
-    Returns whether the machine can; layers of another kind, or of other widths, stay as they are.
+    Returns whether the machine can, or need not; layers of another kind, or of other widths, stay as they are.
     """
     layers = [module for module in model.modules() if _fits(module)]
     if not layers or not is_available():
@@ -35,10 +35,15 @@ class FusedLayer:
     """What is put before a layer's own class."""
 
     def forward(self, hidden_states, attention_mask=None, *others, **named):
-        """hidden_states: float32 (B, T, H); attention_mask: (B, 1, T, T), added to scores, or None. As it was."""
-        dtype, is_plain = _dtype_of_products(), all(other is None for other in others)
-        if dtype not in STATES or hidden_states.dtype != torch.float32 or not is_plain:
+        """What the layer's own does, without hooks inside it; that one is called where this one cannot.
+
+        Args:    hidden_states: (B, T, H).   attention_mask: (B, 1, T, T), 0 or less, added to the scores of every
+                 token alike, as encoders have it; or None.
+        Returns: float32 (B, T, H).
+        """
+        if not self._is_plain(hidden_states, attention_mask, others, named):
             return super().forward(hidden_states, attention_mask, *others, **named)
+        dtype, hidden_states = _dtype_of_products(), hidden_states.float()
         own, after, last = self.attention.self, self.attention.output, self.output
         weights = [_weights(own.query, own.key, own.value, after.dense, after.LayerNorm)]
         weights += [_weights(self.intermediate.dense, last.dense, last.LayerNorm)]
@@ -51,6 +56,18 @@ class FusedLayer:
         at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps)
         states, read = _Attention.apply(hidden_states, *at_first, *weights[0])
         return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, *weights[1])
+
+    def _is_plain(self, states, mask, others, named) -> bool:
+        """Whether what is asked of the layer is what the C files do."""
+        asked = [*others, named.get("past_key_values"), named.get("encoder_hidden_states")]
+        return (
+            _dtype_of_products() in STATES
+            and self.output.LayerNorm.weight.dtype == torch.float32
+            and states.device.type == "cpu"
+            and all(value is None for value in asked)
+            and not named.get("output_attentions")
+            and (mask is None or (mask.is_floating_point() and mask.ndim == 4 and mask.shape[:2] == (len(states), 1)))
+        )
 
 
 def draw_dropout(probability: float) -> tuple[int, int, float]:
@@ -80,10 +97,12 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
         ctx.mark_non_differentiable(next_read)
+        ctx.set_materialize_grads(False)
         return out.view_as(states), next_read
 
     @staticmethod
     @once_differentiable
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx, gradient, _):
         read, qkv, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
@@ -115,6 +134,7 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx, gradient):
         read, slope, active, added, moments, w1, w2, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, read, added, moments, gain, ctx.drop)
@@ -172,6 +192,9 @@ def _fits(module: nn.Module) -> bool:
     if type(module).__name__ not in kinds or module.is_decoder or module.chunk_size_feed_forward:
         return False
     own, inner = module.attention.self, module.intermediate
+    dense = (own.query, own.key, own.value, module.attention.output.dense, inner.dense, module.output.dense)
+    if any(type(layer) is not nn.Linear for layer in dense):
+        return False
     width = own.num_attention_heads * own.attention_head_size
     widths = (own.attention_head_size, inner.dense.out_features)
     is_plain = width == own.query.in_features and not any(size % LANES for size in widths)

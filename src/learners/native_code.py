@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import secrets
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -38,18 +39,22 @@ FUNCTIONS = {
 STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
 """What the matrix products may read and write, and the flags that compile for it."""
 
+READ_BESIDE = (torch.float32, torch.bool)
+
 
 def run(name: str, dtype: torch.dtype, *arguments) -> None:
     """Call a function of the C files; tensors stand for their memory, None for none; torch's threads are added.
 
     Args:   dtype: of the states, one of STATES; of each tensor, what the C files say.
-    Raises: ValueError: a tensor does not lie in one piece.   MemoryError: the function found no memory.
+    Raises: ValueError: a tensor is none that C can read: in pieces, elsewhere, of another type.
+            MemoryError: the function found no memory.
     """
     plain = []
     for value in arguments:
         if isinstance(value, torch.Tensor):
-            if not value.is_contiguous():
-                raise ValueError(f"{name}: a tensor of shape {tuple(value.shape)} does not lie in one piece")
+            if not value.is_contiguous() or value.device.type != "cpu" or value.dtype not in (dtype, *READ_BESIDE):
+                shape = f"{value.dtype}, {value.device}, shape {tuple(value.shape)}, strides {value.stride()}"
+                raise ValueError(f"{name}: a tensor is {shape}; expected {dtype} or float32 in one piece on the CPU")
             value = value.data_ptr()
         plain.append(value)
     if getattr(load_library(dtype), name)(*plain, torch.get_num_threads()):
@@ -57,31 +62,46 @@ def run(name: str, dtype: torch.dtype, *arguments) -> None:
 
 
 def is_available() -> bool:
-    """Whether this machine has a C compiler that makes the library, or has made it before."""
+    """Whether this machine has a C compiler that makes the library."""
     return all(load_library(dtype) is not None for dtype in STATES)
 
 
 @cache
 def load_library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled functions for states of a type; None without a compiler, or where what it makes is of no use."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
+    program, *options = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    compiler = shutil.which(program)
     if platform.system() != "Linux" or compiler is None:
         return None
-    command = [compiler, *FLAGS, *STATES[dtype]]
-    kept = SOURCES / "__pycache__" / _name(command)
+    command = [compiler, *options, *FLAGS, *STATES[dtype]]
+    try:
+        kept = SOURCES / "__pycache__" / _name(command)
+        return _load_kept(command, kept) or _load_own(command, kept.name)
+    except OSError:  # the compiler does not start, or nothing may be written anywhere
+        return None
+
+
+def _load_kept(command: list[str], kept: Path) -> ctypes.CDLL | None:
+    """From beside the sources, compiled where it is not there; None where that is no place for it."""
     try:
         kept.parent.mkdir(exist_ok=True)
         return _open(kept) if kept.is_file() or _build(command, kept) else None
-    except OSError:  # the code lies where nothing may be written: this process compiles for itself
-        with tempfile.TemporaryDirectory(prefix="foldblend-") as folder:
-            own = Path(folder) / kept.name
-            return _open(own) if _build(command, own) else None
+    except OSError:
+        return None
+
+
+def _load_own(command: list[str], name: str) -> ctypes.CDLL | None:
+    """Compiled for this process alone."""
+    with tempfile.TemporaryDirectory(prefix="foldblend-") as folder:
+        own = Path(folder) / name
+        return _open(own) if _build(command, own) else None
 
 
 def _name(command: list[str]) -> str:
     """A file's name that follows from all it is made of."""
     files = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
-    made_of = [*files, " ".join(command).encode(), _processor()]
+    compiler = os.stat(command[0])
+    made_of = [*files, f"{command} {compiler.st_size} {compiler.st_mtime_ns}".encode(), _processor()]
     return hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24] + ".so"
 
 

@@ -21,6 +21,7 @@ from learners.checkpoints import load_weights, restore_model
 from learners.devices import choose_precision, describe_device, join_processes, keep_freed_memory, place, use_cores
 from learners.end_gates import check_end
 from learners.fold_training import FoldTraining
+from learners.fused_layers import FusedLayer
 from learners.heldout import prior_logits
 from learners.identity import describe_training
 from learners.interface import Corpus, FoldPredictions, FoldRows
@@ -161,6 +162,8 @@ class NeuralLearner:
         fold.check_learned(heldout)
         score = fold.score(heldout)
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
+        if any(isinstance(module, FusedLayer) for module in fold.model.modules()):
+            device += ", fused layers"  # other bits than without them
         return FoldPredictions(heldout, test, "logits", score, device, fold.selection.looks)
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:

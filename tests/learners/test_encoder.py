@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
-from learners import fused_layers, neural
+from learners import fused_layers, native_code, neural
 from learners.checkpoints import CHECKPOINT, WEIGHTS
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
@@ -254,9 +254,12 @@ def test_automatic_precision_trains(run, tmp_path):
 def test_layers_are_fused_where_a_compiler_is(run, tmp_path, monkeypatch, capsys, has_compiler):
     corpus = make_corpus()
     monkeypatch.setattr(fused_layers, "is_available", lambda: has_compiler)
-    layers = EncoderLearner(run, corpus).build_fold_model(fold_rows(corpus, tmp_path), seed=1).encoder.encoder.layer
+    learner, rows = EncoderLearner(run, corpus), fold_rows(corpus, tmp_path)
+    layers = learner.build_fold_model(rows, seed=1).encoder.encoder.layer
     assert {isinstance(layer, FusedLayer) for layer in layers} == {has_compiler}
     assert ("layers are not fused" in capsys.readouterr().out) is not has_compiler
+    if has_compiler == native_code.is_available():
+        assert learner.train_fold(rows).device.endswith(", fused layers") is has_compiler
 
 
 def test_fp16_is_refused_on_a_cpu(run):

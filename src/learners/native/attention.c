@@ -151,7 +151,7 @@ int attention_forward(const state *qkv, const uint8_t *seen, state *out, int64_t
     return 0;
 }
 
-/* The reverse, zeros behind the n rows up to T; sums (d,) gains the sum of the rows. */
+/* n rows of `from` times `scale` into rows `stride` apart, zeros behind them up to T; sums (d,) gains the sum of the rows. */
 INLINE void write_rows(state *to, int64_t stride, const float *from, int64_t T, int n, int d, float scale,
                        float *sums) {
     for (int i = 0; i < n; i++)

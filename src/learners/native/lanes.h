@@ -31,8 +31,6 @@ INLINE void store(float *to, floats value) { memcpy(to, &value, sizeof value); }
 typedef float state;
 
 INLINE floats read_state(const state *from) { return load(from); }
-
-INLINE void write_state(state *to, floats value) { store(to, value); }
 #else
 typedef uint16_t state;
 
@@ -40,14 +38,6 @@ INLINE floats read_state(const state *from) {
     halves bits;
     memcpy(&bits, from, sizeof bits);
     return (floats)(__builtin_convertvector(bits, words) << 16);
-}
-
-/* Rounds to the nearest, to even between two. */
-INLINE void write_state(state *to, floats value) {
-    words bits = (words)value;
-    bits += 0x7fffu + (bits >> 16 & 1u);
-    halves rounded = __builtin_convertvector(bits >> 16, halves);
-    memcpy(to, &rounded, sizeof rounded);
 }
 #endif
 
@@ -77,6 +67,18 @@ INLINE floats pick(ints where, floats yes, floats no) {
     return (floats)(((words)yes & (words)where) | ((words)no & ~(words)where));
 }
 
+#ifdef STATES_ARE_FLOAT32
+INLINE void write_state(state *to, floats value) { store(to, value); }
+#else
+/* Rounds to the nearest, to even between two. What is not a number stays so, whichever one it is. */
+INLINE void write_state(state *to, floats value) {
+    words bits = (words)pick(value == value, value, all(NAN));
+    bits += 0x7fffu + (bits >> 16 & 1u);
+    halves rounded = __builtin_convertvector(bits >> 16, halves);
+    memcpy(to, &rounded, sizeof rounded);
+}
+#endif
+
 /* e^x within 2 units of the last place, 0 below -87; x is at most 0. Polynomial: Cephes, expf. */
 INLINE floats exponential(floats x) {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it leaves the nearest whole number in the low bits */
@@ -93,7 +95,7 @@ INLINE floats exponential(floats x) {
     return pick(small, all(0.0f), p * (floats)(((words)shifted << 23) + 0x3f800000u));
 }
 
-/* The normal distribution below x; `density` becomes e^(-x^2 / 2). Abramowitz and Stegun 7.1.26, to 1.5e-7. */
+/* The normal distribution below x; `density` becomes e^(-x^2 / 2). Abramowitz and Stegun 7.1.26, to 3e-7. */
 INLINE floats normal_cdf(floats x, floats *density) {
     floats z = pick(x < 0.0f, -x, x) * 0.70710678f;
     floats t = 1.0f / (1.0f + 0.3275911f * z);

@@ -34,7 +34,7 @@ void gelu_backward(const state *slope, state *gradient, float *sums, int64_t row
 }
 
 /* out = norm(residual + dropout(in)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation,
- * `out_state` (where it is not float32) the states that the next product reads. */
+ * `out_state`, where it is given, the states that the next product reads. */
 void norm_forward(const float *residual, const state *in, const float *gain, const float *shift, float eps,
                   uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
                   state *out_state, int64_t rows, int64_t width, int threads) {
