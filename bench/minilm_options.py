@@ -36,6 +36,7 @@ RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
 ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
 EMOJI = {"cleaning": {"emoji_language": "en"}}
 RARE = {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}}
+LAST_4 = {"model": {"pooling": "concat_last", "concat_states": "mean"}}
 
 
 def fgm(epsilon: float) -> dict:
@@ -68,6 +69,12 @@ OPTIONS = {
     "head dropout 0.3": {"model": {"head_dropout": 0.3}},
     "5 dropout samples": {"model": {"dropout_samples": 5}},
     "attention pooling": ATTENTION,
+    "first token": {"model": {"pooling": "cls"}},
+    "max pooling": {"model": {"pooling": "max"}},
+    "last 4 layers": LAST_4,
+    "mlp head": {"model": {"head": "mlp"}},
+    "distribution balanced": {"loss": {"name": "distribution_balanced"}},
+    "soft macro-F1": {"loss": {"name": "soft_macro_f1"}},
     "token dropout 0.1": {"augmentation": {"token_dropout": 0.1}},
     "mixing 0.2": {"augmentation": {"mix_probability": 0.2}},
     "oversample rare": RARE,
@@ -87,6 +94,18 @@ OPTIONS = {
     "attention, fgm 0.5, head lr 3e-3, oversample rare": {**BEST, **RARE},
     "attention, fgm 0.5, head lr 3e-3, pos_weight 0.3": {**BEST, "loss": {"pos_weight_power": 0.3}},
     "attention, fgm 0.5, head lr 3e-3, smoothing 0.02": {**BEST, "loss": {"label_smoothing": 0.02}},
+    "attention, fgm 0.5, head lr 3e-3, rare, smoothing": {**BEST, **RARE, "loss": {"label_smoothing": 0.02}},
+    "attention, fgm 0.5, head lr 3e-3, mlp head": {**BEST, "model": {"pooling": "attention", "head": "mlp"}},
+    "last 4 layers, fgm 0.5, head lr 3e-3": {**LAST_4, **fgm(0.5), **head_lr(3e-3)},
+    "last 4 layers, fgm 0.5, head lr 1e-3": {**LAST_4, **fgm(0.5)},
+    "last 4 layers, fgm 0.5, head lr 3e-3, rare, smoothing": {
+        **LAST_4,
+        **fgm(0.5),
+        **head_lr(3e-3),
+        **RARE,
+        "loss": {"label_smoothing": 0.02},
+    },
+    "last 4 layers, fgm 0.5, head lr 3e-3, oversample rare": {**LAST_4, **fgm(0.5), **head_lr(3e-3), **RARE},
     "attention, fgm 0.5, head lr 3e-3, batch 16": {**BEST, "training": {"global_batch_size": 16}},
 }
 """Changes by name to the plain run: mean pooling, lr 1.5e-4, head lr 1e-3, no adversary, and --epochs."""
