@@ -107,14 +107,15 @@ def build_theirs(run, corpus: Corpus, rows: FoldRows):
     """The model that ours starts from, its tokenizer, and AdamW with the same rates."""
     from accelerate.state import AcceleratorState
 
+    from learners.fold_training import fold_seed
     from learners.model import build_model
     from learners.optimizer import build_optimizer
 
-    learner = build_learner(run, corpus)
+    learner, seed = build_learner(run, corpus), fold_seed(run.seed, rows.fold)
     if run.learner == "encoder":
-        model = build_model(learner.folder, run.model, learner.head_bias(rows), len(corpus.label_names), run.seed)
+        model = build_model(learner.folder, run.model, learner.head_bias(rows), len(corpus.label_names), seed)
     else:
-        model = learner.build_fold_model(rows, run.seed)
+        model = learner.build_fold_model(rows, seed)
     tokenizer = learner.tokenizer
     AcceleratorState._reset_state(True)  # Trainer brings its own
     model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -38,7 +38,7 @@ class FoldTraining:
     def __init__(self, learner, rows: FoldRows):
         self.learner, self.rows, self.accelerator = learner, rows, learner.accelerator
         self.training, self.corpus = learner.run.training, learner.corpus
-        self.seed = int(np.random.SeedSequence([learner.run.seed, rows.fold]).generate_state(1)[0])
+        self.seed = fold_seed(learner.run.seed, rows.fold)
         settings = learner.run.augmentation
         drawn = [self._draw_rows(epoch) for epoch in range(self.training.epochs if settings.oversample_factor else 1)]
         self.rows_per_epoch = len(drawn[0])
@@ -223,6 +223,11 @@ class FoldTraining:
         self._check_finite()
         self.store.save_checkpoint(self.place, self.selection)
         self.saved_at = time.monotonic()
+
+
+def fold_seed(run_seed: int, fold: int) -> int:
+    """What a fold's fresh parts are drawn from."""
+    return int(np.random.SeedSequence([run_seed, fold]).generate_state(1)[0])
 
 
 def evaluation_steps(n_steps: int, n_evaluations: int) -> set[int]:
