@@ -69,6 +69,12 @@ def place(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, to
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in inputs.items()}
 
 
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed what is drawn on a device. On a CPU past torch.manual_seed, which without CUDA records where it was called
+    from, and that takes longer than all else that it does."""
+    (torch.default_generator if device.type == "cpu" else torch).manual_seed(seed)
+
+
 def agree(accelerator, *values: int) -> list[int]:
     """The largest of each value over the processes: what one of them knows, all of them act on at the same step."""
     if accelerator.num_processes == 1:

@@ -87,14 +87,13 @@ class _Attention(torch.autograd.Function):
         batch, length, width = states.shape
         shape = (batch, length, heads[0], width // heads[0], heads[1])
         rows = states.reshape(-1, width).contiguous()
-        weight, bias, read = _join((wq, wk, wv), dtype), _join((bq, bk, bv), dtype), rows.to(dtype)
-        qkv = torch.addmm(bias, read, weight.t())  # (B T, 3 H)
+        weight, bias, read = _join((wq, wk, wv), dtype), torch.cat((bq, bk, bv)), rows.to(dtype)
+        qkv = read @ weight.t()  # (B T, 3 H)
         attended = torch.empty_like(read)
-        run("attention_forward", dtype, qkv, seen, attended, *shape, *drop_probs)
+        run("attention_forward", dtype, qkv, bias, seen, attended, *shape, *drop_probs)
         wo, next_read = wo.to(dtype), torch.empty_like(read)
-        dense = torch.addmm(bo.to(dtype), attended, wo.t())
-        out, added, moments = _norm(rows, dense, gain, shift, eps, drop, next_read)
-        ctx.save_for_backward(read, qkv, seen, attended, added, moments, weight, wo, gain)
+        out, added, moments = _norm(rows, attended @ wo.t(), bo, gain, shift, eps, drop, next_read)
+        ctx.save_for_backward(read, qkv, bias, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
         ctx.mark_non_differentiable(next_read)
         ctx.set_materialize_grads(False)
@@ -104,11 +103,11 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     @torch.autocast("cpu", enabled=False)
     def backward(ctx, gradient, _):
-        read, qkv, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
+        read, qkv, bias, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
         of_wo = (of_out.t() @ attended).float()
         of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
-        run("attention_backward", qkv.dtype, qkv, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
+        run("attention_backward", qkv.dtype, qkv, bias, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
         of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
         run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())
         thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
@@ -121,13 +120,13 @@ class _FeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, states, read, drop, eps, *weights):
-        *_, gain, shift = weights
-        w1, b1, w2, b2 = (weight.to(read.dtype) for weight in weights[:-2])
-        inner = torch.addmm(b1, read, w1.t())
+        w1, b1, w2, b2, gain, shift = weights
+        w1, w2 = w1.to(read.dtype), w2.to(read.dtype)
+        inner = read @ w1.t()
         active = torch.empty_like(inner)
-        run("gelu_forward", read.dtype, inner, active, inner.numel())
+        run("gelu_forward", read.dtype, inner, b1, active, *inner.shape)
         rows = states.view(-1, states.shape[-1])
-        out, added, moments = _norm(rows, torch.addmm(b2, active, w2.t()), gain, shift, eps, drop)
+        out, added, moments = _norm(rows, active @ w2.t(), b2, gain, shift, eps, drop)
         ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)  # inner is gelu's slope by now
         ctx.drop = drop
         return out.view_as(states)
@@ -145,15 +144,16 @@ class _FeedForward(torch.autograd.Function):
         return of_rows.view_as(gradient), None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
 
 
-def _norm(rows, out, gain, shift, eps, drop, as_states=None):
-    """norm(rows + dropout(out)), also in `as_states`, and what its gradient needs: the sum, its moments (B T, 2)."""
+def _norm(rows, out, bias, gain, shift, eps, drop, as_states=None):
+    """norm(rows + dropout(out + bias)), also in `as_states`; what is normed; its moments (B T, 2)."""
     normed, added, moments = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(len(rows), 2)
-    run("norm_forward", out.dtype, rows, out, gain, shift, eps, *drop, added, moments, normed, as_states, *rows.shape)
+    where = (added, moments, normed, as_states, *rows.shape)
+    run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *where)
     return normed, added, moments
 
 
 def _norm_backward(gradient, like_out, added, moments, gain, drop):
-    """Gradients of rows, of out (shape and dtype of `like_out`), of gain, of shift and of the bias in out."""
+    """Gradients of rows, of out (shape and dtype of `like_out`), of gain, of shift and of bias."""
     gradient = gradient.reshape(added.shape).contiguous()
     of_rows, of_out, sums = torch.empty_like(added), torch.empty_like(like_out), _sums(3, added.shape[1])
     run("norm_backward", of_out.dtype, gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from learners.batches import padded_tokens, split_step
+from learners.devices import seed_generators
 from learners.model import can_recompute, recompute_layers
 from learners.progress import announce
 from learners.sharding import hold_back
@@ -47,7 +48,7 @@ class StepGradients:
             self._make_room(rows)
 
     def _gather_once(self, rows: np.ndarray, seeds: list[int], epoch: int) -> torch.Tensor:
-        torch.manual_seed(int(np.random.SeedSequence(seeds).generate_state(1)[0]))
+        seed_generators(self.accelerator.device, int(np.random.SeedSequence(seeds).generate_state(1)[0]))
         loss = self._add_gradients(rows, np.random.default_rng(seeds))
         if self.adversary is not None and self.adversary.acts_in(epoch):
             with self.adversary.attack():

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 SOURCES = Path(__file__).with_name("native")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=gnu11")
-"""No -ffast-math: what is not a number must stay so, as the gates look for it."""
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-std=gnu11")
+"""No -ffast-math: what is not a number must stay so, as the gates look for it. Roots need not set errno."""
 
 KINDS = {
     "P": ctypes.c_void_p,
@@ -26,20 +26,22 @@ KINDS = {
     "F": ctypes.c_float,
 }
 FUNCTIONS = {
-    "gelu_forward": "PPLI",
+    "gelu_forward": "PPPLLI",
     "gelu_backward": "PPPLLI",
-    "norm_forward": "PPPPFUUFPPPPLLI",
+    "norm_forward": "PPPPPFUUFPPPPLLI",
     "norm_backward": "PPPPUUFPPPLLI",
     "add_states": "PPLI",
-    "attention_forward": "PPPLLLLFUUFI",
-    "attention_backward": "PPPPPLLLLFUUFI",
+    "attention_forward": "PPPPLLLLFUUFI",
+    "attention_backward": "PPPPPPLLLLFUUFI",
+    "catch_up_rows": "PLPPPPPPFFFFLLI",
+    "step_rows": "PPLPPPPFFFFFFFFLI",
 }
 """Each function's arguments: pointer, int, int64, uint32, float. The last one is the number of threads."""
 
 STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
 """What the matrix products may read and write, and the flags that compile for it."""
 
-READ_BESIDE = (torch.float32, torch.bool)
+READ_BESIDE = (torch.float32, torch.bool, torch.int64)
 
 
 def run(name: str, dtype: torch.dtype, *arguments) -> None:

@@ -7,6 +7,7 @@ on without a gradient. What these moves add up to is known in closed form, so it
 import torch
 from torch import nn
 
+from learners.native_code import is_available, run
 from settings.run import RunSettings
 
 LEAST_SHARE, LEAST_WEIGHTS = 0.2, 1_000_000
@@ -57,12 +58,19 @@ class RowAdamW(torch.optim.AdamW):
     def _before_lookup(self, module, inputs):
         if module.training and self.table.weight in self.state:
             with torch.no_grad():
-                self._catch_up(inputs[0].unique())
+                self._catch_up(inputs[0])
 
     def _catch_up(self, rows: torch.Tensor) -> None:
         """Do to `rows`, int64 (n,), what the steps since they were seen would have done."""
         state, weight, group = self.state[self.table.weight], self.table.weight, self._group()
-        now, seen = float(state["step"]), state["seen"][rows]
+        now = float(state["step"])
+        if is_available():
+            table = (weight, *(state[name] for name in ("exp_avg", "exp_avg_sq", "seen", "kept", "drift")))
+            numbers = (now, *group["betas"], group["eps"], *weight.shape)
+            run("catch_up_rows", torch.float32, rows.contiguous(), rows.numel(), *table, *numbers)
+            return
+        rows = rows.unique()
+        seen = state["seen"][rows]
         rows, seen = rows[seen < now], seen[seen < now]
         (beta1, beta2), at, waited = group["betas"], seen.long(), (now - seen).unsqueeze(1)
         mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
@@ -90,6 +98,11 @@ class RowAdamW(torch.optim.AdamW):
 
         gradient = sum_rows(weight.grad)
         rows, values = gradient.indices()[0], gradient.values()
+        if is_available():
+            table = (weight, *(state[name] for name in ("exp_avg", "exp_avg_sq", "seen")))
+            numbers = (now, beta1, beta2, group["eps"], lr, shrink, correction1, correction2, weight.shape[1])
+            run("step_rows", torch.float32, rows.contiguous(), values.contiguous(), len(rows), *table, *numbers)
+            return
         mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
         square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
         scale = (square.sqrt() / correction2).add_(group["eps"])

@@ -44,13 +44,13 @@ def close(found, expected, atol=1e-5, rtol=1e-5):
 def test_gelu_and_its_gradient(threads, dtype):
     torch.manual_seed(0)
     states = torch.cat([torch.linspace(-9, 9, 4000), torch.tensor([-100.0, 100, 0, -0.0]), torch.randn(92)])
-    states = states.to(dtype).view(32, 128)
-    exact = states.double().requires_grad_()
+    states, bias = states.to(dtype).view(32, 128), torch.randn(128)
+    exact = (states.double() + bias).requires_grad_()
     outcome = F.gelu(exact)
     gradient = torch.randn(32, 128).to(dtype)
     outcome.backward(gradient.double())
     found, sums = torch.empty_like(states), torch.zeros(threads, 128)
-    run("gelu_forward", dtype, states, found, states.numel())
+    run("gelu_forward", dtype, states, bias, found, 32, 128)
     close(found, outcome.detach(), atol=1e-5, rtol=ROUNDING[dtype])
     of_states = gradient.clone()
     run("gelu_backward", dtype, states, of_states, sums, 32, 128)
@@ -63,16 +63,16 @@ def test_norm_and_its_gradients(threads, dtype, drop):
     torch.manual_seed(1)
     rows, width, eps = 37, 48, 1e-12
     residual, out = torch.randn(rows, width) * 3 + 1, torch.randn(rows, width).to(dtype)
-    gain, shift, gradient = torch.randn(width), torch.randn(width), torch.randn(rows, width)
+    bias, gain, shift, gradient = torch.randn(width), torch.randn(width), torch.randn(width), torch.randn(rows, width)
     dropped = draw_dropout(drop)
     added, moments, normed = torch.empty(rows, width), torch.empty(rows, 2), torch.empty(rows, width)
     states = torch.empty_like(out)
     where = (added, moments, normed, states, rows, width)
-    run("norm_forward", dtype, residual, out, gain, shift, eps, *dropped, *where)
+    run("norm_forward", dtype, residual, out, bias, gain, shift, eps, *dropped, *where)
     assert torch.equal(states, normed.to(dtype))
 
     mask = ((added - residual).abs() > 1e-6) / (1 - drop) if drop else torch.ones(rows, width)
-    exact = [tensor.double().requires_grad_() for tensor in (residual, out, gain, shift)]
+    exact = [tensor.double().requires_grad_() for tensor in (residual, out.double() + bias, gain, shift)]
     expected = F.layer_norm(exact[0] + exact[1] * mask, [width], exact[2], exact[3], eps)
     expected.backward(gradient.double())
     close(normed, expected.detach())
@@ -106,17 +106,17 @@ def reference(qkv, seen, heads, mask=None):
     return (dropped @ value).transpose(1, 2).reshape(batch, length, width // 3), probs
 
 
-def attend(qkv, seen, heads, dropped=NO_DROPOUT):
+def attend(qkv, bias, seen, heads, dropped=NO_DROPOUT):
     batch, length, width = qkv.shape
     head = width // 3 // heads
     shape, out = (batch, length, heads, head, head**-0.5), qkv.new_empty(batch, length, width // 3)
-    run("attention_forward", qkv.dtype, qkv, seen, out, *shape, *dropped)
+    run("attention_forward", qkv.dtype, qkv, bias, seen, out, *shape, *dropped)
     return out, shape
 
 
 @st.composite
 def attentions(draw):
-    """qkv (B, T, 3 H), what is seen (B, T) of which at least one token a text, and the heads."""
+    """qkv (B, T, 3 H) and its bias, what is seen (B, T) of which at least one token a text, and the heads."""
     batch, length, heads = draw(st.integers(1, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 3))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     width = heads * draw(st.sampled_from([16, 32, 64]))
@@ -124,26 +124,27 @@ def attentions(draw):
     seen[torch.arange(batch), torch.randint(length, (batch,), generator=generator)] = True
     scale = draw(st.sampled_from([0.1, 1.0, 8.0]))
     dtype = draw(st.sampled_from(list(ROUNDING)))
-    return (torch.randn(batch, length, 3 * width, generator=generator) * scale).to(dtype), seen, heads
+    qkv = (torch.randn(batch, length, 3 * width, generator=generator) * scale).to(dtype)
+    return qkv, torch.randn(3 * width, generator=generator), seen, heads
 
 
 @settings(max_examples=60, deadline=None)
 @given(attentions())
 def test_attention_and_its_gradient_whatever_is_padding(case):
-    (qkv, seen, heads), dtype = case, case[0].dtype
-    exact = qkv.double().requires_grad_()
+    (qkv, bias, seen, heads), dtype = case, case[0].dtype
+    exact = (qkv.double() + bias).requires_grad_()
     expected, _ = reference(exact, seen, heads)
-    found, shape = attend(qkv, seen, heads)
+    found, shape = attend(qkv, bias, seen, heads)
     last = torch.where(seen.any(1), seen.shape[1] - seen.flip(1).int().argmax(1), 0)
     present = torch.arange(seen.shape[1]) < last[:, None]  # up to the last token that is seen
-    size = float(qkv.double().abs().max())
+    size = float(exact.detach().abs().max())
     close(found[present], expected[present].detach(), atol=1e-5 * size, rtol=ROUNDING[dtype])
     assert (found[~present] == 0).all()
 
     gradient = torch.randn(expected.shape).to(dtype) * present[..., None]
     expected.backward(gradient.double())
     of_qkv, sums = torch.full_like(qkv, torch.nan), torch.zeros(torch.get_num_threads(), qkv.shape[2])
-    run("attention_backward", dtype, qkv, seen, gradient, of_qkv, sums, *shape, *NO_DROPOUT)
+    run("attention_backward", dtype, qkv, bias, seen, gradient, of_qkv, sums, *shape, *NO_DROPOUT)
     largest = float(exact.grad.abs().max())
     close(of_qkv, exact.grad, atol=1e-4 * largest, rtol=ROUNDING[dtype])
     close(sums.sum(0), exact.grad.sum((0, 1)), atol=1e-3 * largest)
@@ -154,11 +155,12 @@ def test_dropped_probabilities_and_their_gradient(threads, dtype):
     torch.manual_seed(2)
     batch, length, heads, head = 4, 24, 2, 32
     width, seen = heads * head, torch.ones(4, 24, dtype=torch.bool)
+    bias = torch.zeros(3 * width)
     qkv = torch.randn(batch, length, 3 * width).to(dtype)
     shown = qkv.clone()
     shown.view(batch, length, 3, heads, head)[:, :, 2] = torch.eye(length, head)[:, None].to(dtype)
     dropped = draw_dropout(0.4)
-    found, shape = attend(shown, seen, heads, dropped)
+    found, shape = attend(shown, bias, seen, heads, dropped)
     _, probs = reference(shown.double(), seen, heads)
     kept = found.view(batch, length, heads, head).transpose(1, 2)[..., :length].double()
     mask = (kept > 0) / 0.6
@@ -167,11 +169,11 @@ def test_dropped_probabilities_and_their_gradient(threads, dtype):
 
     exact = qkv.double().requires_grad_()
     expected, _ = reference(exact, seen, heads, mask)
-    close(attend(qkv, seen, heads, dropped)[0], expected.detach(), rtol=ROUNDING[dtype])
+    close(attend(qkv, bias, seen, heads, dropped)[0], expected.detach(), rtol=ROUNDING[dtype])
     gradient = torch.randn(expected.shape).to(dtype)
     expected.backward(gradient.double())
     of_qkv, sums = torch.empty_like(qkv), torch.zeros(torch.get_num_threads(), 3 * width)
-    run("attention_backward", dtype, qkv, seen, gradient, of_qkv, sums, *shape, *dropped)
+    run("attention_backward", dtype, qkv, bias, seen, gradient, of_qkv, sums, *shape, *dropped)
     close(of_qkv, exact.grad, atol=1e-4, rtol=ROUNDING[dtype])
 
 
@@ -180,7 +182,7 @@ def drawn_mask(dropped, n=160_000):
     zeros, ones = torch.zeros(n // 16, 16), torch.ones(n // 16, 16)
     added, moments, out = torch.empty_like(zeros), torch.empty(n // 16, 2), torch.empty_like(zeros)
     where = (added, moments, out, None, n // 16, 16)
-    run("norm_forward", HALF, zeros, ones.to(HALF), ones[0], zeros[0], 1e-5, *dropped, *where)
+    run("norm_forward", HALF, zeros, ones.to(HALF), zeros[0], ones[0], zeros[0], 1e-5, *dropped, *where)
     return added.flatten()
 
 
@@ -380,7 +382,7 @@ def test_any_number_that_is_none_is_rounded_to_one(bits):
     shift = torch.full((16,), bits, dtype=torch.int32).view(torch.float32)
     zeros, states = torch.zeros(2, 16), torch.empty(2, 16, dtype=HALF)
     where = (torch.empty(2, 16), torch.empty(2, 2), torch.empty(2, 16), states, 2, 16)
-    run("norm_forward", HALF, zeros, zeros.to(HALF), zeros[0], shift, 1e-5, *NO_DROPOUT, *where)
+    run("norm_forward", HALF, zeros, zeros.to(HALF), zeros[0], zeros[0], shift, 1e-5, *NO_DROPOUT, *where)
     assert states.isnan().all()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
+from learners import row_adamw
 from learners.encoder import EncoderLearner
 from learners.fold_training import FoldTraining
 from learners.optimizer import build_optimizer, set_lr
@@ -49,6 +50,14 @@ def train(settings, deferred, n_steps=N_STEPS, max_norm=0.05):
     return model, optimizer
 
 
+@pytest.fixture(params=[True, False], ids=["C", "torch"])
+def in_c(request, monkeypatch):
+    if request.param and not row_adamw.is_available():
+        pytest.skip("no C compiler here")
+    monkeypatch.setattr(row_adamw, "is_available", lambda: request.param)
+
+
+@pytest.mark.usefixtures("in_c")
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
 def test_ends_where_adamw_on_all_rows_ends(decay, betas):
@@ -63,12 +72,24 @@ def test_ends_where_adamw_on_all_rows_ends(decay, betas):
     assert decay == 0 or stale > 1e-4, "no row waited, so nothing was shown"
 
 
+@pytest.mark.usefixtures("in_c")
 def test_settling_twice_changes_nothing():
     model, optimizer = train(OptimizerSettings(lr=3e-3), deferred=True)
     optimizer.settle()
     once = model.words.weight.detach().clone()
     optimizer.settle()
     assert torch.equal(once, model.words.weight)
+
+
+@pytest.mark.usefixtures("in_c")
+@pytest.mark.parametrize("word", [N_WORDS, -1])
+def test_a_word_that_the_table_has_not_is_refused_and_moves_nothing(word):
+    model, optimizer = train(OptimizerSettings(lr=3e-3), deferred=True, n_steps=3)
+    optimizer.settle()
+    before = model.words.weight.detach().clone()
+    with pytest.raises(IndexError):
+        model(torch.tensor([[1, word]]))
+    assert torch.equal(before, model.words.weight)
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1e3])

@@ -42,10 +42,14 @@ INLINE void multiply(const float *a, int64_t row, int64_t column, const float *b
     }
 }
 
-/* Rows of `from`, `stride` apart, as float32 (rows padded to 4 with zeros, d). */
-INLINE void read_rows(const state *from, int64_t stride, float *to, int rows, int padded, int d, float scale) {
+/* Rows of `from`, `stride` apart, with `bias` (d,), as float32 (rows padded to 4 with zeros, d). */
+INLINE void read_rows(const state *from, int64_t stride, const float *bias, float *to, int rows, int padded, int d,
+                      float scale) {
     for (int i = 0; i < rows; i++)
-        for (int j = 0; j < d; j += LANES) store(to + i * d + j, read_state(from + i * stride + j) * scale);
+        for (int j = 0; j < d; j += LANES) {
+            const floats value = read_state(from + i * stride + j);
+            store(to + i * d + j, (bias ? value + load(bias + j) : value) * scale);
+        }
     memset(to + rows * d, 0, sizeof(float) * (size_t)((padded - rows) * d));
 }
 
@@ -107,21 +111,22 @@ INLINE int count(const uint8_t *seen, int64_t T) {
 }
 
 /* Probabilities of one head of one text, before dropout, into at.p; at.q is left multiplied by `scaling`. */
-INLINE void attend(const state *qkv, const uint8_t *seen, int64_t H, int n, int rows, int width, int d, float scaling,
-                   scratch at) {
-    read_rows(qkv, 3 * H, at.q, n, rows, d, scaling);
-    read_rows(qkv + H, 3 * H, at.k, n, rows, d, 1.0f);
-    read_rows(qkv + 2 * H, 3 * H, at.v, n, rows, d, 1.0f);
+INLINE void attend(const state *qkv, const float *bias, const uint8_t *seen, int64_t H, int n, int rows, int width,
+                   int d, float scaling, scratch at) {
+    read_rows(qkv, 3 * H, bias, at.q, n, rows, d, scaling);
+    read_rows(qkv + H, 3 * H, bias + H, at.k, n, rows, d, 1.0f);
+    read_rows(qkv + 2 * H, 3 * H, bias + 2 * H, at.v, n, rows, d, 1.0f);
     for (int j = 0; j < width; j++) at.hidden[j] = j < n && seen[j] ? 0.0f : -INFINITY;
     transpose(at.k, at.turned, n, width, d);
     multiply(at.q, d, 1, at.turned, width, at.p, width, rows, width, d);
     softmax(at.p, at.hidden, n, width);
 }
 
-/* qkv (B * T, 3 * heads * d), seen (B, T) -> out (B * T, heads * d), 0 behind a text's last seen token.
+/* qkv (B * T, 3 * heads * d) and its bias, seen (B, T) -> out (B * T, heads * d), 0 behind a text's last seen token.
  * Returns 1 where memory is out. */
-int attention_forward(const state *qkv, const uint8_t *seen, state *out, int64_t B, int64_t T, int64_t heads, int64_t d,
-                      float scaling, uint32_t seed, uint32_t threshold, float scale, int threads) {
+int attention_forward(const state *qkv, const float *bias, const uint8_t *seen, state *out, int64_t B, int64_t T,
+                      int64_t heads, int64_t d, float scaling, uint32_t seed, uint32_t threshold, float scale,
+                      int threads) {
     const dropout how = {seed, threshold, scale};
     const int64_t H = heads * d;
     const size_t size = scratch_floats(T, d);
@@ -134,7 +139,8 @@ int attention_forward(const state *qkv, const uint8_t *seen, state *out, int64_t
         for (int64_t each = 0; each < B * heads; each++) {
             const int64_t text = each / heads, head = each % heads;
             const int n = count(seen + text * T, T), rows = (int)pad(n, 4), width = (int)pad(n, LANES);
-            attend(qkv + text * T * 3 * H + head * d, seen + text * T, H, n, rows, width, (int)d, scaling, at);
+            const state *from = qkv + text * T * 3 * H + head * d;
+            attend(from, bias + head * d, seen + text * T, H, n, rows, width, (int)d, scaling, at);
             for (int i = 0; scale != 1.0f && i < n; i++)
                 for (int j = 0; j < width; j += LANES) {
                     float *p = at.p + i * width + j;
@@ -180,8 +186,8 @@ INLINE void softmax_backward(float *p, float *s, float *row, dropout how, uint32
 
 /* gradient (B * T, heads * d) of out -> of_qkv (B * T, 3 * heads * d), 0 behind a text's last seen token; sums
  * (threads, 3 * heads * d) gains each thread's column sums of it. Returns 1 where memory is out. */
-int attention_backward(const state *qkv, const uint8_t *seen, const state *gradient, state *of_qkv, float *sums,
-                       int64_t B, int64_t T, int64_t heads, int64_t d, float scaling, uint32_t seed,
+int attention_backward(const state *qkv, const float *bias, const uint8_t *seen, const state *gradient, state *of_qkv,
+                       float *sums, int64_t B, int64_t T, int64_t heads, int64_t d, float scaling, uint32_t seed,
                        uint32_t threshold, float scale, int threads) {
     const dropout how = {seed, threshold, scale};
     const int64_t H = heads * d;
@@ -197,8 +203,8 @@ int attention_backward(const state *qkv, const uint8_t *seen, const state *gradi
             const int n = count(seen + text * T, T), rows = (int)pad(n, 4), width = (int)pad(n, LANES);
             float *mine = sums + omp_get_thread_num() * 3 * H + head * d;
             state *to = of_qkv + first;
-            attend(qkv + first, seen + text * T, H, n, rows, width, (int)d, scaling, at);
-            read_rows(gradient + text * T * H + head * d, H, at.d, n, rows, (int)d, 1.0f);
+            attend(qkv + first, bias + head * d, seen + text * T, H, n, rows, width, (int)d, scaling, at);
+            read_rows(gradient + text * T * H + head * d, H, 0, at.d, n, rows, (int)d, 1.0f);
             transpose(at.v, at.turned, n, width, (int)d);
             multiply(at.d, d, 1, at.turned, width, at.s, width, rows, width, (int)d);
             for (int i = 0; i < n; i++) {

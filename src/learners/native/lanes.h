@@ -8,6 +8,9 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 enum { LANES = 16 };
 typedef float floats __attribute__((vector_size(4 * LANES)));
@@ -69,6 +72,12 @@ INLINE floats pick(ints where, floats yes, floats no) {
 
 #ifdef STATES_ARE_FLOAT32
 INLINE void write_state(state *to, floats value) { store(to, value); }
+#elif defined __AVX512BF16__
+/* Rounds to the nearest, to even between two; numbers below 2^-126 become 0. */
+INLINE void write_state(state *to, floats value) {
+    const __m256bh rounded = _mm512_cvtneps_pbh((__m512)value);
+    memcpy(to, &rounded, sizeof rounded);
+}
 #else
 /* Rounds to the nearest, to even between two. What is not a number stays so, whichever one it is. */
 INLINE void write_state(state *to, floats value) {

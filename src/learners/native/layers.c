@@ -6,16 +6,18 @@
 
 #include "lanes.h"
 
-/* out = gelu(in), by the exact normal distribution; `in` becomes gelu's slope there. */
-void gelu_forward(state *in, state *out, int64_t n, int threads) {
+/* out = gelu(in + bias) (rows, width), by the exact normal distribution; `in` becomes gelu's slope there. */
+void gelu_forward(state *in, const float *bias, state *out, int64_t rows, int64_t width, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < n; i += LANES) {
-        const floats x = read_state(in + i);
-        floats density;
-        const floats below = normal_cdf(x, &density);
-        write_state(out + i, x * below);
-        write_state(in + i, below + x * density * 0.39894228f);
-    }
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t i = 0; i < width; i += LANES) {
+            const int64_t at = row * width + i;
+            const floats x = read_state(in + at) + load(bias + i);
+            floats density;
+            const floats below = normal_cdf(x, &density);
+            write_state(out + at, x * below);
+            write_state(in + at, below + x * density * 0.39894228f);
+        }
 }
 
 /* gradient (rows, width) of out is multiplied by the slope; sums (threads, width) gains each thread's column sums. */
@@ -33,10 +35,10 @@ void gelu_backward(const state *slope, state *gradient, float *sums, int64_t row
     }
 }
 
-/* out = norm(residual + dropout(in)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation,
+/* out = norm(residual + dropout(in + bias)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation,
  * `out_state`, where it is given, the states that the next product reads. */
-void norm_forward(const float *residual, const state *in, const float *gain, const float *shift, float eps,
-                  uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
+void norm_forward(const float *residual, const state *in, const float *bias, const float *gain, const float *shift,
+                  float eps, uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
                   state *out_state, int64_t rows, int64_t width, int threads) {
     dropout how = {seed, threshold, scale};
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -44,7 +46,8 @@ void norm_forward(const float *residual, const state *in, const float *gain, con
         const int64_t at = row * width;
         floats total = {0}, squares = {0};
         for (int64_t i = 0; i < width; i += LANES) {
-            floats h = load(residual + at + i) + read_state(in + at + i) * keep(how, (uint32_t)(at + i));
+            const floats x = read_state(in + at + i) + load(bias + i);
+            const floats h = load(residual + at + i) + x * keep(how, (uint32_t)(at + i));
             store(added + at + i, h);
             total += h;
         }
@@ -65,7 +68,7 @@ void norm_forward(const float *residual, const state *in, const float *gain, con
 }
 
 /* The gradient of out becomes those of the residual and of in; sums (threads, 3, width) gains each thread's part of
- * those of gain, of shift, and of a bias that was added to in. */
+ * those of gain, of shift and of bias. */
 void norm_backward(const float *gradient, const float *added, const float *moments, const float *gain, uint32_t seed,
                    uint32_t threshold, float scale, float *of_residual, state *of_in, float *sums, int64_t rows,
                    int64_t width, int threads) {
