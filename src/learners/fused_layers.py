@@ -53,9 +53,10 @@ class FusedLayer:
             seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
         drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
         heads = (own.num_attention_heads, own.scaling)
-        at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps)
+        is_taught = torch.is_grad_enabled()
+        at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps, is_taught)
         states, read = _Attention.apply(hidden_states, *at_first, *weights[0])
-        return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, *weights[1])
+        return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, is_taught, *weights[1])
 
     def _is_plain(self, states, mask, others, named) -> bool:
         """Whether what is asked of the layer is what the C files do."""
@@ -82,7 +83,7 @@ class _Attention(torch.autograd.Function):
     """norm(states + dropout(dense(attention(states)))), and the same as rows (B T, H) of the products' type."""
 
     @staticmethod
-    def forward(ctx, states, dtype, seen, heads, drop_probs, drop, eps, *weights):
+    def forward(ctx, states, dtype, seen, heads, drop_probs, drop, eps, is_taught, *weights):
         wq, bq, wk, bk, wv, bv, wo, bo, gain, shift = weights
         batch, length, width = states.shape
         shape = (batch, length, heads[0], width // heads[0], heads[1])
@@ -92,7 +93,7 @@ class _Attention(torch.autograd.Function):
         attended = torch.empty_like(read)
         run("attention_forward", dtype, qkv, bias, seen, attended, *shape, *drop_probs)
         wo, next_read = wo.to(dtype), torch.empty_like(read)
-        out, added, moments = _norm(rows, attended @ wo.t(), bo, gain, shift, eps, drop, next_read)
+        out, added, moments = _norm(rows, attended @ wo.t(), bo, gain, shift, eps, drop, is_taught, next_read)
         ctx.save_for_backward(read, qkv, bias, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
         ctx.mark_non_differentiable(next_read)
@@ -112,21 +113,21 @@ class _Attention(torch.autograd.Function):
         run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())
         thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
         of_inputs = (each for pair in thirds for each in pair)
-        return of_rows.view_as(gradient), *[None] * 6, *of_inputs, of_wo, of_bo, of_gain, of_shift
+        return of_rows.view_as(gradient), *[None] * 7, *of_inputs, of_wo, of_bo, of_gain, of_shift
 
 
 class _FeedForward(torch.autograd.Function):
     """norm(states + dropout(dense(gelu(dense(states)))))"""
 
     @staticmethod
-    def forward(ctx, states, read, drop, eps, *weights):
+    def forward(ctx, states, read, drop, eps, is_taught, *weights):
         w1, b1, w2, b2, gain, shift = weights
         w1, w2 = w1.to(read.dtype), w2.to(read.dtype)
         inner = read @ w1.t()
         active = torch.empty_like(inner)
-        run("gelu_forward", read.dtype, inner, b1, active, *inner.shape)
+        run("gelu_forward", read.dtype, inner, b1, inner if is_taught else None, active, *inner.shape)
         rows = states.view(-1, states.shape[-1])
-        out, added, moments = _norm(rows, active @ w2.t(), b2, gain, shift, eps, drop)
+        out, added, moments = _norm(rows, active @ w2.t(), b2, gain, shift, eps, drop, is_taught)
         ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)  # inner is gelu's slope by now
         ctx.drop = drop
         return out.view_as(states)
@@ -141,12 +142,14 @@ class _FeedForward(torch.autograd.Function):
         run("gelu_backward", slope.dtype, slope, of_inner, sums, *slope.shape)
         of_w1 = (of_inner.t() @ read).float()
         run("add_states", slope.dtype, of_rows, of_inner @ w1, of_rows.numel())
-        return of_rows.view_as(gradient), None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
+        return of_rows.view_as(gradient), None, None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
 
 
-def _norm(rows, out, bias, gain, shift, eps, drop, as_states=None):
-    """norm(rows + dropout(out + bias)), also in `as_states`; what is normed; its moments (B T, 2)."""
-    normed, added, moments = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(len(rows), 2)
+def _norm(rows, out, bias, gain, shift, eps, drop, is_taught, as_states=None):
+    """norm(rows + dropout(out + bias)), also in `as_states`; what is normed, if its gradient is asked for; its moments
+    (B T, 2)."""
+    normed, moments = torch.empty_like(rows), rows.new_empty(len(rows), 2)
+    added = torch.empty_like(rows) if is_taught else normed
     where = (added, moments, normed, as_states, *rows.shape)
     run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *where)
     return normed, added, moments

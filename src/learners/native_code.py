@@ -26,7 +26,7 @@ KINDS = {
     "F": ctypes.c_float,
 }
 FUNCTIONS = {
-    "gelu_forward": "PPPLLI",
+    "gelu_forward": "PPPPLLI",
     "gelu_backward": "PPPLLI",
     "norm_forward": "PPPPPFUUFPPPPLLI",
     "norm_backward": "PPPPUUFPPPLLI",

@@ -50,7 +50,10 @@ def test_gelu_and_its_gradient(threads, dtype):
     gradient = torch.randn(32, 128).to(dtype)
     outcome.backward(gradient.double())
     found, sums = torch.empty_like(states), torch.zeros(threads, 128)
-    run("gelu_forward", dtype, states, bias, found, 32, 128)
+    alone = torch.empty_like(states)
+    run("gelu_forward", dtype, states, bias, None, alone, 32, 128)
+    run("gelu_forward", dtype, states, bias, states, found, 32, 128)
+    assert torch.equal(alone, found)
     close(found, outcome.detach(), atol=1e-5, rtol=ROUNDING[dtype])
     of_states = gradient.clone()
     run("gelu_backward", dtype, states, of_states, sums, 32, 128)
@@ -70,6 +73,10 @@ def test_norm_and_its_gradients(threads, dtype, drop):
     where = (added, moments, normed, states, rows, width)
     run("norm_forward", dtype, residual, out, bias, gain, shift, eps, *dropped, *where)
     assert torch.equal(states, normed.to(dtype))
+    alone = torch.empty(rows, width)
+    where = (alone, torch.empty(rows, 2), alone, None, rows, width)
+    run("norm_forward", dtype, residual, out, bias, gain, shift, eps, *dropped, *where)
+    assert torch.equal(alone, normed)
 
     mask = ((added - residual).abs() > 1e-6) / (1 - drop) if drop else torch.ones(rows, width)
     exact = [tensor.double().requires_grad_() for tensor in (residual, out.double() + bias, gain, shift)]

@@ -6,8 +6,10 @@
 
 #include "lanes.h"
 
-/* out = gelu(in + bias) (rows, width), by the exact normal distribution; `in` becomes gelu's slope there. */
-void gelu_forward(state *in, const float *bias, state *out, int64_t rows, int64_t width, int threads) {
+/* out = gelu(in + bias) (rows, width), by the exact normal distribution; `slope`, where it is given, is gelu's slope
+ * there, and may be `in` itself. */
+void gelu_forward(const state *in, const float *bias, state *slope, state *out, int64_t rows, int64_t width,
+                  int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t i = 0; i < width; i += LANES) {
@@ -16,7 +18,7 @@ void gelu_forward(state *in, const float *bias, state *out, int64_t rows, int64_
             floats density;
             const floats below = normal_cdf(x, &density);
             write_state(out + at, x * below);
-            write_state(in + at, below + x * density * 0.39894228f);
+            if (slope) write_state(slope + at, below + x * density * 0.39894228f);
         }
 }
 
@@ -35,8 +37,8 @@ void gelu_backward(const state *slope, state *gradient, float *sums, int64_t row
     }
 }
 
-/* out = norm(residual + dropout(in + bias)); `added` is what is normed, `moments` (rows, 2) its mean and 1 / deviation,
- * `out_state`, where it is given, the states that the next product reads. */
+/* out = norm(residual + dropout(in + bias)); `added` is what is normed and may be `out`, `moments` (rows, 2) its mean
+ * and 1 / deviation, `out_state`, where it is given, the states that the next product reads. */
 void norm_forward(const float *residual, const state *in, const float *bias, const float *gain, const float *shift,
                   float eps, uint32_t seed, uint32_t threshold, float scale, float *added, float *moments, float *out,
                   state *out_state, int64_t rows, int64_t width, int threads) {
