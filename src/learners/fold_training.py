@@ -21,7 +21,7 @@ from learners.heldout import score_heldout
 from learners.interface import FoldRows
 from learners.interruption import Interruption
 from learners.loss_window import LossWindow
-from learners.optimizer import build_optimizer, check_warmup, clip_gradients, lr_factor, set_lr, settle, take_step
+from learners.optimizer import build_optimizer, check_warmup, clip_gradients, lr_factor, set_lr, settle
 from learners.progress import Progress, announce
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
@@ -141,7 +141,7 @@ class FoldTraining:
         loss = self.gradients.gather(rows, seeds, self.place.epoch)
         norm = clip_gradients(self.accelerator, self.optimizer, self.model, self.learner.run.optimizer.max_grad_norm)
         self.window.add(loss, norm, rows)
-        take_step(self.optimizer)
+        self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(step)

@@ -63,7 +63,7 @@ class FusedLayer:
         asked = [*others, named.get("past_key_values"), named.get("encoder_hidden_states")]
         return (
             _dtype_of_products() in STATES
-            and self.output.LayerNorm.weight.dtype == torch.float32
+            and self.output.LayerNorm.weight.dtype == self.output.dense.bias.dtype == torch.float32
             and states.device.type == "cpu"
             and all(value is None for value in asked)
             and not named.get("output_attentions")

@@ -18,45 +18,41 @@ SOURCES = Path(__file__).with_name("native")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-std=gnu11")
 """No -ffast-math: what is not a number must stay so, as the gates look for it. Roots need not set errno."""
 
-KINDS = {
-    "P": ctypes.c_void_p,
-    "I": ctypes.c_int,
-    "L": ctypes.c_int64,
-    "U": ctypes.c_uint32,
-    "F": ctypes.c_float,
-}
+NUMBERS = {"I": ctypes.c_int, "L": ctypes.c_int64, "U": ctypes.c_uint32, "F": ctypes.c_float}
+TENSORS = {"W": torch.float32, "B": torch.bool, "N": torch.int64}
+"""Beside "S", a tensor of states."""
+
 FUNCTIONS = {
-    "gelu_forward": "PPPPLLI",
-    "gelu_backward": "PPPLLI",
-    "norm_forward": "PPPPPFUUFPPPPLLI",
-    "norm_backward": "PPPPUUFPPPLLI",
-    "add_states": "PPLI",
-    "attention_forward": "PPPPLLLLFUUFI",
-    "attention_backward": "PPPPPPLLLLFUUFI",
-    "catch_up_rows": "PLPPPPPPFFFFLLI",
-    "step_rows": "PPLPPPPFFFFFFFFLI",
+    "gelu_forward": "SWSSLLI",
+    "gelu_backward": "SSWLLI",
+    "norm_forward": "WSWWWFUUFWWWSLLI",
+    "norm_backward": "WWWWUUFWSWLLI",
+    "add_states": "WSLI",
+    "attention_forward": "SWBSLLLLFUUFI",
+    "attention_backward": "SWBSSWLLLLFUUFI",
+    "catch_up_rows": "NLWWWWWWFFFFLLI",
+    "step_rows": "NWLWWWWFFFFFFFFFLI",
 }
-"""Each function's arguments: pointer, int, int64, uint32, float. The last one is the number of threads."""
+"""Each function's arguments: a tensor's memory, or a number. The last one is the number of threads."""
 
 STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
 """What the matrix products may read and write, and the flags that compile for it."""
-
-READ_BESIDE = (torch.float32, torch.bool, torch.int64)
 
 
 def run(name: str, dtype: torch.dtype, *arguments) -> None:
     """Call a function of the C files; tensors stand for their memory, None for none; torch's threads are added.
 
-    Args:   dtype: of the states, one of STATES; of each tensor, what the C files say.
+    Args:   dtype: of the states, one of STATES.
     Raises: ValueError: a tensor is none that C can read: in pieces, elsewhere, of another type.
             MemoryError: the function found no memory.
     """
     plain = []
-    for value in arguments:
+    for value, kind in zip(arguments, FUNCTIONS[name]):
         if isinstance(value, torch.Tensor):
-            if not value.is_contiguous() or value.device.type != "cpu" or value.dtype not in (dtype, *READ_BESIDE):
+            expected = TENSORS.get(kind, dtype)
+            if not value.is_contiguous() or value.device.type != "cpu" or value.dtype != expected:
                 shape = f"{value.dtype}, {value.device}, shape {tuple(value.shape)}, strides {value.stride()}"
-                raise ValueError(f"{name}: a tensor is {shape}; expected {dtype} or float32 in one piece on the CPU")
+                raise ValueError(f"{name}: a tensor is {shape}; expected {expected} in one piece on the CPU")
             value = value.data_ptr()
         plain.append(value)
     if getattr(load_library(dtype), name)(*plain, torch.get_num_threads()):
@@ -128,7 +124,7 @@ def _open(path: Path) -> ctypes.CDLL | None:
         return None
     for name, kinds in FUNCTIONS.items():
         function = getattr(library, name)
-        function.argtypes = [KINDS[kind] for kind in kinds]
+        function.argtypes = [NUMBERS.get(kind, ctypes.c_void_p) for kind in kinds]
         function.restype = ctypes.c_int if name.startswith("attention") else None
     return library
 

@@ -4,7 +4,6 @@ import importlib.util
 import math
 
 import torch
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from learners.row_adamw import RowAdamW, clip_rows
@@ -120,16 +119,6 @@ def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> 
         return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
     norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
     return torch.zeros_like(norm) if accelerator.scaler else norm
-
-
-def take_step(prepared) -> None:
-    """Move every weight along its gradient.
-
-    Args: prepared: what Accelerate made of `build_optimizer`'s. Its own step looks on the disk, twice, whether a
-          package is installed; where it would do nothing else, it is passed by.
-    """
-    is_plain = type(prepared) is AcceleratedOptimizer and prepared.scaler is None
-    (prepared.optimizer if is_plain else prepared).step()
 
 
 def settle(prepared) -> None:

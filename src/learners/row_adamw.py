@@ -67,7 +67,7 @@ class RowAdamW(torch.optim.AdamW):
         if is_available():
             table = (weight, *(state[name] for name in ("exp_avg", "exp_avg_sq", "seen", "kept", "drift")))
             numbers = (now, *group["betas"], group["eps"], *weight.shape)
-            run("catch_up_rows", torch.float32, rows.contiguous(), rows.numel(), *table, *numbers)
+            run("catch_up_rows", torch.float32, rows.long().contiguous(), rows.numel(), *table, *numbers)
             return
         rows = rows.unique()
         seen = state["seen"][rows]
@@ -100,7 +100,8 @@ class RowAdamW(torch.optim.AdamW):
         rows, values = gradient.indices()[0], gradient.values()
         if is_available():
             table = (weight, *(state[name] for name in ("exp_avg", "exp_avg_sq", "seen")))
-            numbers = (now, beta1, beta2, group["eps"], lr, shrink, correction1, correction2, weight.shape[1])
+            decays = (1 - beta1, beta2, 1 - beta2, group["eps"])
+            numbers = (now, *decays, lr, shrink, correction1, correction2, weight.shape[1])
             run("step_rows", torch.float32, rows.contiguous(), values.contiguous(), len(rows), *table, *numbers)
             return
         mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)

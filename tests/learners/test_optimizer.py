@@ -2,11 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import Accelerator
-from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
-from learners.optimizer import build_optimizer, check_warmup, layer_shares, lr_factor, set_lr, take_step
+from learners.optimizer import build_optimizer, check_warmup, layer_shares, lr_factor, set_lr
 from settings.run import OptimizerSettings, RunSettings
 
 
@@ -111,13 +109,3 @@ def test_warmup_in_steps():
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         RunSettings("encoder", optimizer=OptimizerSettings(**settings))
-
-
-@pytest.mark.usefixtures("fresh_accelerate")
-@pytest.mark.parametrize("scaler", [None, SimpleNamespace(step=lambda *_: None, update=lambda: None)])
-def test_a_step_is_accelerates_where_a_scaler_may_skip_it(scaler):
-    weight = nn.Parameter(torch.ones(1))
-    weight.grad = torch.ones(1)
-    Accelerator(cpu=True)
-    take_step(AcceleratedOptimizer(torch.optim.SGD([weight], lr=0.25), scaler=scaler))
-    assert weight.item() == (1 if scaler else 0.75)

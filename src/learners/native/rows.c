@@ -27,12 +27,12 @@ void catch_up_rows(const int64_t *rows, int64_t n, float *weight, float *mean, f
     }
 }
 
-/* One step of rows (n,), each named once, along gradient (n, width); the corrections are 1 - beta1^t and the root of
- * 1 - beta2^t, `shrink` what weight decay leaves. */
+/* One step of rows (n,), each named once, along gradient (n, width). `to_mean` is 1 - beta1 and `to_square` 1 - beta2,
+ * rounded once, the corrections 1 - beta1^t and the root of 1 - beta2^t, `shrink` what weight decay leaves. */
 void step_rows(const int64_t *rows, const float *gradient, int64_t n, float *weight, float *mean, float *square,
-               float *seen, float now, float beta1, float beta2, float eps, float lr, float shrink, float correction1,
-               float correction2, int64_t width, int threads) {
-    const float rate = lr / correction1, to_mean = 1.0f - beta1, to_square = 1.0f - beta2;
+               float *seen, float now, float to_mean, float beta2, float to_square, float eps, float lr, float shrink,
+               float correction1, float correction2, int64_t width, int threads) {
+    const float rate = lr / correction1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < n; i++) {
         const float *g = gradient + i * width;
