@@ -1,7 +1,9 @@
 import gzip
 import json
+import time
 
 import pytest
+import torch
 from toy_corpus import fold_rows, make_corpus
 
 from learners.encoder import EncoderLearner
@@ -62,6 +64,18 @@ def test_every_part_of_a_fold_is_timed_and_nothing_is_left_behind(run, tmp_path)
         assert any("addmm" in event.get("name", "") for event in json.load(file)["traceEvents"])
     assert sorted(path.name for path in (tmp_path / "profile").iterdir()) == ["operators.txt", TRACE]
     assert not rows.checkpoint_dir.exists() and "backward" not in vars(learner.accelerator)
+
+
+def test_the_optimisers_own_step_is_what_its_row_times(run, tmp_path, monkeypatch):
+    def slow_step(self, closure=None):
+        time.sleep(0.05)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", slow_step)
+    monkeypatch.setattr("learners.gates.MovementWatch.after_step", lambda *_: None)
+    corpus = make_corpus(n=200)
+    learner = EncoderLearner(run, corpus)
+    seconds = profile_fold(learner, fold_rows(corpus, tmp_path / "fold"), tmp_path / "profile").seconds
+    assert seconds["optimiser"] >= 0.05
 
 
 def test_a_fold_of_few_rows_is_refused(run, tmp_path):
