@@ -25,31 +25,37 @@ def pool_states(states: torch.Tensor, attention_mask: torch.Tensor, how: str) ->
 
 
 class AttentionPooling(nn.Module):
-    """The mean of a text's states, weighed by a learned score of each.
+    """Means of a text's states, weighed by learned scores of each: one mean for all labels, or one for each label.
 
-    Source: Yang et al. 2016, Hierarchical Attention Networks, eq. 8 to 10.
+    Source: Yang et al. 2016, Hierarchical Attention Networks, eq. 8 to 10; for each label Vu et al. 2020,
+    arXiv:2007.06351, eq. 6 to 8.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, n_means: int = 1):
         super().__init__()
         self.dense = nn.Linear(width, width)
-        self.score = nn.Linear(width, 1, bias=False)  # a bias would move all scores alike and never learn
+        self.score = nn.Linear(width, n_means, bias=False)  # a bias would move all scores alike and never learn
 
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """states: (B, T, H), attention_mask: int64 (B, T). Returns (B, H)."""
-        scores = self.score(torch.tanh(self.dense(states))).squeeze(-1).float()  # (B, T)
-        weights = scores.masked_fill(attention_mask == 0, -torch.inf).softmax(-1)
-        return (states * weights.unsqueeze(-1).to(states.dtype)).sum(1)
+        """states: (B, T, H), attention_mask: int64 (B, T). Returns (B, n_means, H)."""
+        scores = self.score(torch.tanh(self.dense(states))).float()  # (B, T, n_means)
+        weights = scores.masked_fill(attention_mask.unsqueeze(-1) == 0, -torch.inf).softmax(1)
+        return weights.transpose(1, 2).to(states.dtype) @ states
 
 
 class Pooling(nn.Module):
     """What the settings ask for, of an encoder's output."""
 
-    def __init__(self, hidden_size: int, settings: ModelSettings):
+    def __init__(self, hidden_size: int, n_labels: int, settings: ModelSettings):
         super().__init__()
         self.how, self.layers, self.of_layer = settings.pooling, settings.concat_layers, settings.concat_states
         self.width = hidden_size * (self.layers if self.how == "concat_last" else 1)
-        self.attention = AttentionPooling(hidden_size) if self.how == "attention" else None
+        self.attention = None
+        if self.how == "attention":
+            self.attention = AttentionPooling(hidden_size)
+        elif self.how == "label_attention":
+            self.attention = AttentionPooling(hidden_size, n_labels)
+            nn.init.zeros_(self.attention.score.weight)  # the mean, until a label learns where to look
 
     @property
     def reads_all_layers(self) -> bool:
@@ -57,7 +63,10 @@ class Pooling(nn.Module):
         return self.how == "concat_last"
 
     def forward(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
-        """output: what a transformers encoder returns. Returns float32 (B, width)."""
+        """output: what a transformers encoder returns.
+
+        Returns: float32 (B, width); for `label_attention` (B, L, width), a vector for each label.
+        """
         if self.how == "pooler":
             return output.pooler_output.float()
         if self.how == "concat_last":
@@ -65,12 +74,21 @@ class Pooling(nn.Module):
             return torch.cat([pool_states(states.float(), attention_mask, self.of_layer) for states in last], dim=-1)
         states = output.last_hidden_state.float()
         if self.attention is not None:
-            return self.attention(states, attention_mask)
+            pooled = self.attention(states, attention_mask)
+            return pooled if self.how == "label_attention" else pooled.squeeze(1)
         return pool_states(states, attention_mask, self.how)
 
 
+class ReadOwn(nn.Linear):
+    """A last layer whose label l reads vector l alone."""
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """pooled: (B, L, H). Returns (B, L)."""
+        return (pooled * self.weight).sum(-1) + self.bias
+
+
 def sample_dropout(head: nn.Module, dropout: nn.Dropout, pooled: torch.Tensor, n_samples: int) -> torch.Tensor:
-    """Logits (B, L) of `pooled` (B, H): the mean over draws of dropout while training.
+    """Logits (B, L) of what `head` reads, `pooled`: the mean over draws of dropout while training.
 
     Source: Inoue 2019, arXiv:1905.09788 (there the losses are averaged, here the logits).
     """

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from learners.heads import Pooling, sample_dropout
+from learners.heads import Pooling, ReadOwn, sample_dropout
 from settings.run import ModelSettings
 
 
@@ -17,22 +17,25 @@ class TextClassifier(nn.Module):
     def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings):
         super().__init__()
         hidden_size = encoder.config.hidden_size
-        self.encoder, self.head_pooling = encoder, Pooling(hidden_size, settings)
+        self.encoder, self.head_pooling = encoder, Pooling(hidden_size, n_labels, settings)
         width = self.head_pooling.width
         self.head_dense = None
         if settings.head == "mlp":
             self.head_dense = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
             width = hidden_size
         self.dropout, self.dropout_samples = nn.Dropout(settings.head_dropout), settings.dropout_samples
-        self.head = nn.Linear(width, n_labels)
+        self.head = (ReadOwn if settings.pooling == "label_attention" else nn.Linear)(width, n_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T). Returns float32 logits (B, L)."""
+        return self.read_labels(self.encode(input_ids, attention_mask), attention_mask)
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):
+        """What the encoder returns, with the states that the pooling reads."""
         wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
-        return self.read_labels(output, attention_mask)
+        return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
 
     def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
         """Float32 logits (B, L) of what the encoder returned, computed in float32 whatever the encoder computes in.
@@ -40,7 +43,7 @@ class TextClassifier(nn.Module):
         In bfloat16 a logit near 6 would stand on steps of 1/32: ties where rows are ranked and cut.
         """
         with torch.autocast(attention_mask.device.type, enabled=False):
-            pooled = self.head_pooling(output, attention_mask)  # (B, width)
+            pooled = self.head_pooling(output, attention_mask)  # (B, width), or a vector a label
             if self.head_dense is not None:
                 pooled = self.head_dense(pooled)
             return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples)

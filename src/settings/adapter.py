@@ -43,7 +43,10 @@ class AdapterSettings:
 def decoder_conflicts(run) -> Iterator[str]:
     """What of a decoder's run cannot work, as sentences. `run`: RunSettings."""
     if run.model.pooling in ("cls", "pooler", "concat_last"):
-        yield f"model.pooling is {run.model.pooling}; a decoder's states are pooled by last, mean, max or attention"
+        yield (
+            f"model.pooling is {run.model.pooling}; a decoder's states are pooled by last, mean, max, attention or "
+            "label_attention"
+        )
     if run.optimizer.layer_decay != 1 and run.adapter.kind in ("prefix_tuning", "prompt_tuning"):
         yield (
             f"optimizer.layer_decay is {run.optimizer.layer_decay}; what adapter.kind {run.adapter.kind} learns "

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from learners.heads import AttentionPooling, Pooling, pool_states, sample_dropout
+from learners.heads import AttentionPooling, Pooling, ReadOwn, pool_states, sample_dropout
 from settings.run import ModelSettings, RunSettings
 
 WIDTH = 6
@@ -37,23 +37,39 @@ def test_pooling_is_numpys_over_each_text_alone(lengths, how, seed):
     assert pool_states(states, mask, how).numpy() == pytest.approx(np.stack(expected), abs=1e-6)
 
 
-def test_attention_is_a_weighted_mean_of_the_real_tokens():
+@pytest.mark.parametrize("n_means", [1, 4])
+def test_attention_is_a_weighted_mean_of_the_real_tokens(n_means):
     torch.manual_seed(0)
     states, mask = draw([3, 5])
-    pooling = AttentionPooling(WIDTH)
+    pooling = AttentionPooling(WIDTH, n_means)
     with torch.no_grad():
         pooled = pooling(states, mask)
+        assert pooled.shape == (2, n_means, WIDTH)
         for i, n in enumerate((3, 5)):
-            scores = pooling.score(torch.tanh(pooling.dense(states[i, :n])))[:, 0]
-            assert torch.allclose(pooled[i], scores.softmax(0) @ states[i, :n], atol=1e-5)
-        nn.init.zeros_(pooling.score.weight)  # equal scores are the mean
-        assert torch.allclose(pooling(states, mask), pool_states(states, mask, "mean"), atol=1e-5)
+            scores = pooling.score(torch.tanh(pooling.dense(states[i, :n])))  # (n, n_means)
+            assert torch.allclose(pooled[i], scores.softmax(0).T @ states[i, :n], atol=1e-5)
+
+
+def test_each_label_starts_from_the_mean_and_learns_where_to_look():
+    states, mask = draw([3, 5])
+    pooling, head = Pooling(WIDTH, 4, ModelSettings(pooling="label_attention")), ReadOwn(WIDTH, 4)
+    mean = pool_states(states, mask, "mean")
+    output = SimpleNamespace(last_hidden_state=states)
+    assert torch.allclose(pooling(output, mask), mean.unsqueeze(1).expand(2, 4, WIDTH), atol=1e-5)
+    assert torch.allclose(head(pooling(output, mask)), nn.functional.linear(mean, head.weight, head.bias), atol=1e-5)
+    head(pooling(output, mask))[:, 2].sum().backward()  # label 2 alone learns
+    moved = pooling.attention.score.weight.grad.abs().sum(1) > 0
+    assert moved.tolist() == [False, False, True, False]
+    with torch.no_grad():
+        pooling.attention.score.weight -= pooling.attention.score.weight.grad
+    views = pooling(output, mask)
+    assert torch.allclose(views[:, 1], mean, atol=1e-5) and not torch.allclose(views[:, 2], mean, atol=1e-2)
 
 
 @pytest.mark.parametrize("of_layer", ["cls", "mean"])
 def test_the_last_layers_stand_side_by_side(of_layer):
     layers, mask = [draw([2, 3], seed)[0] for seed in range(5)], draw([2, 3])[1]
-    pooling = Pooling(WIDTH, ModelSettings(pooling="concat_last", concat_layers=3, concat_states=of_layer))
+    pooling = Pooling(WIDTH, 4, ModelSettings(pooling="concat_last", concat_layers=3, concat_states=of_layer))
     pooled = pooling(SimpleNamespace(hidden_states=tuple(layers)), mask)
     assert pooled.shape == (2, 3 * WIDTH) == (2, pooling.width)
     for part, layer in zip(pooled.split(WIDTH, dim=1), layers[2:], strict=True):

@@ -9,7 +9,7 @@ from transformers import AutoModel
 from learners.model import build_model, check_positions
 from settings.run import ModelSettings
 
-POOLINGS = ("mean", "cls", "last", "max", "attention", "pooler", "concat_last")
+POOLINGS = ("mean", "cls", "last", "max", "attention", "label_attention", "pooler", "concat_last")
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])
 MASK = (IDS != 0).long()
 
