@@ -35,7 +35,10 @@ from settings.places import find_places  # noqa: E402
 RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
 ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
 EMOJI = {"cleaning": {"emoji_language": "en"}}
+LABELS = {"model": {"pooling": "label_attention", "head_start": "label_names"}}
 RARE = {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}}
+NAMED = "label attention from names, fgm 0.5"
+RARER = {"augmentation": {"oversample_factor": 1.0, "oversample_rarer_than": 0.015}}
 LAST_4 = {"model": {"pooling": "concat_last", "concat_states": "mean"}}
 
 
@@ -48,6 +51,7 @@ def head_lr(rate: float) -> dict:
 
 
 BEST = {**ATTENTION, **fgm(0.5), **head_lr(3e-3)}
+CHOSEN = {**BEST, **RARER}
 OPTIONS = {
     "base": {},
     "lr 1e-4": {"optimizer": {"lr": 1e-4}},
@@ -106,6 +110,24 @@ OPTIONS = {
         "loss": {"label_smoothing": 0.02},
     },
     "last 4 layers, fgm 0.5, head lr 3e-3, oversample rare": {**LAST_4, **fgm(0.5), **head_lr(3e-3), **RARE},
+    "attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": CHOSEN,
+    "attention from names, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {
+        **CHOSEN,
+        "model": {"pooling": "attention", "head_start": "label_names"},
+    },
+    "label attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {**CHOSEN, "model": {"pooling": "label_attention"}},
+    f"{NAMED}, head lr 3e-3, rarer than 1.5 %": {**CHOSEN, **LABELS},
+    f"{NAMED}, head lr 1e-2, rarer than 1.5 %": {**CHOSEN, **LABELS, **head_lr(1e-2)},
+    f"{NAMED}, lr 2e-4, head lr 3e-3, rarer than 1.5 %": {
+        **CHOSEN,
+        **LABELS,
+        "optimizer": {"lr": 2e-4, "head_lr": 3e-3},
+    },
+    f"{NAMED}, head lr 3e-3, rarer than 1.5 % thrice": {
+        **CHOSEN,
+        **LABELS,
+        "augmentation": {"oversample_factor": 2.0, "oversample_rarer_than": 0.015},
+    },
     "attention, fgm 0.5, head lr 3e-3, batch 16": {**BEST, "training": {"global_batch_size": 16}},
 }
 """Changes by name to the plain run: mean pooling, lr 1.5e-4, head lr 1e-3, no adversary, and --epochs."""
@@ -175,7 +197,7 @@ def main() -> None:
     corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
     prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
     plain = {
-        "model": {"pooling": "mean"},
+        "model": {"pooling": "mean", "head_start": "random"},
         "training": {"epochs": asked.epochs},
         "optimizer": {"lr": 1.5e-4, "head_lr": 1e-3},
         "adversarial": {"name": "none", "epsilon": 0.0},

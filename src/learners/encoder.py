@@ -12,8 +12,12 @@ from learners.label_start import start_from_names
 from learners.model import build_bare_model, build_model, check_positions, recompute_layers
 from learners.neural import NeuralLearner
 from learners.placeholders import fit_embeddings
+from learners.progress import announce
 from learners.sharding import spreads
-from learners.tokens import Tokens, tokenize
+from learners.tokens import tokenize
+
+UNCUT = 1 << 20
+"""Tokens that a label's text may have, whatever the run cuts its texts to."""
 
 
 class EncoderLearner(NeuralLearner):
@@ -25,23 +29,27 @@ class EncoderLearner(NeuralLearner):
         n_labels = len(self.corpus.label_names)
         model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
         self._fit_texts(model)
-        if self.run.model.head_start == "label_names":
-            start_from_names(model, self._tokenize_names(), self.tokens, rows.train)
         if self.run.training.gradient_checkpointing is True:
             recompute_layers(model)
         return model
+
+    def start_model(self, model: nn.Module, rows: FoldRows) -> None:
+        settings, names = self.run.model, self.corpus.label_names
+        if settings.head_start != "label_names":
+            return
+        if not spreads(self.accelerator):
+            model.to(self.accelerator.device)
+        texts = [settings.label_text.replace("{label}", name.replace("_", " ")) for name in names]
+        left = start_from_names(model, tokenize(self.tokenizer, texts, UNCUT), self.tokens, rows.train)
+        if len(left) and self.accelerator.is_main_process:
+            same, why = ", ".join(names[k] for k in left), "the encoder cannot tell their names, or the rows, apart"
+            announce(f"fold {rows.fold}", f"{why}, so they start at random: {same}")
 
     def build_trained_model(self) -> nn.Module:
         """All weights come from the fold, so the pretrained ones are not asked for."""
         model = build_bare_model(self.folder, self.run.model, len(self.corpus.label_names))
         self._fit_texts(model)
         return model
-
-    def _tokenize_names(self) -> Tokens:
-        """A text for each label, with its name in it."""
-        settings = self.run.model
-        texts = [settings.label_text.replace("{label}", name.replace("_", " ")) for name in self.corpus.label_names]
-        return tokenize(self.tokenizer, texts, settings.max_length_tokens, settings.tail_share)
 
     def _fit_texts(self, model: nn.Module) -> None:
         """Embeddings for every token. Raises ValueError where a text is longer than the model has positions for."""

@@ -48,6 +48,11 @@ class FoldStore:
         if self.accelerator.is_main_process:
             self._tidy(selection)
 
+    @staticmethod
+    def has_saved(folder: Path) -> bool:
+        """Whether there is something to restore."""
+        return any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
+
     def restore(self, selection: Selection) -> Place:
         """Load the finished weights, else the checkpoint, else stand at the beginning."""
         found = load_checkpoint(self.folder / WEIGHTS, self.identity)

@@ -47,6 +47,8 @@ class FoldTraining:
         self.steps_per_epoch = -(-self.rows_per_epoch // self.training.global_batch_size)
         check_warmup(self.training.epochs * self.steps_per_epoch, learner.run.optimizer)
         model = learner.build_fold_model(rows, self.seed)
+        if not FoldStore.has_saved(rows.checkpoint_dir):
+            learner.start_model(model, rows)
         table = choose_table(model, learner.run, self.accelerator.device, self.accelerator.num_processes)
         optimizer = build_optimizer(model, learner.run.optimizer, table)
         make_ready(model, self.accelerator)

@@ -27,8 +27,8 @@ def pool_states(states: torch.Tensor, attention_mask: torch.Tensor, how: str) ->
 class AttentionPooling(nn.Module):
     """Means of a text's states, weighed by learned scores of each: one mean for all labels, or one for each label.
 
-    Source: Yang et al. 2016, Hierarchical Attention Networks, eq. 8 to 10; for each label Vu et al. 2020,
-    arXiv:2007.06351, eq. 6 to 8.
+    Source: Yang et al. 2016, Hierarchical Attention Networks, eq. 8 to 10; scores for each label over that one layer
+    as in the label attention of Vu et al. 2020, arXiv:2007.06351.
     """
 
     def __init__(self, width: int, n_means: int = 1):
@@ -79,12 +79,12 @@ class Pooling(nn.Module):
         return pool_states(states, attention_mask, self.how)
 
 
-class ReadOwn(nn.Linear):
+class LabelWiseLinear(nn.Linear):
     """A last layer whose label l reads vector l alone."""
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled: (B, L, H). Returns (B, L)."""
-        return (pooled * self.weight).sum(-1) + self.bias
+        return torch.einsum("blh,lh->bl", pooled, self.weight) + self.bias
 
 
 def sample_dropout(head: nn.Module, dropout: nn.Dropout, pooled: torch.Tensor, n_samples: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from learners.heads import Pooling, ReadOwn, sample_dropout
+from learners.heads import LabelWiseLinear, Pooling, sample_dropout
 from settings.run import ModelSettings
 
 
@@ -24,7 +24,8 @@ class TextClassifier(nn.Module):
             self.head_dense = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
             width = hidden_size
         self.dropout, self.dropout_samples = nn.Dropout(settings.head_dropout), settings.dropout_samples
-        self.head = (ReadOwn if settings.pooling == "label_attention" else nn.Linear)(width, n_labels)
+        last_layer = LabelWiseLinear if settings.pooling == "label_attention" else nn.Linear
+        self.head = last_layer(width, n_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
@@ -125,14 +126,19 @@ def _find_pretrained(model: nn.Module) -> PreTrainedModel:
     return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
 
 
-def check_positions(encoder: nn.Module, longest: int) -> None:
-    """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions."""
+def check_positions(encoder: nn.Module, longest: int, what: str = "") -> None:
+    """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions.
+
+    what: the text's name, where it is none of the corpus, which are cut.
+    """
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if table is None:
         return
     n_positions = table.num_embeddings
     if table.padding_idx is not None:  # RoBERTa's kin count positions from the one after padding's
         n_positions -= table.padding_idx + 1
+    if longest > n_positions and what:
+        raise ValueError(f"{what} has {longest} tokens, {type(encoder).__name__} has {n_positions} positions")
     if longest > n_positions:
         raise ValueError(
             f"the longest text has {longest} tokens, {type(encoder).__name__} has {n_positions} positions; "

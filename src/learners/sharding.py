@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 from accelerate import DistributedType
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from learners import zero3
@@ -76,6 +77,14 @@ def hold_back(accelerator, model: torch.nn.Module) -> Iterator[None]:
 def spreads(accelerator) -> bool:
     """Whether Accelerate will spread a model over the processes."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def leave_casts_to_autocast(accelerator) -> None:
+    """Let FSDP2 gather weights as they are held. Accelerate would have it gather them, and hand out what the model
+    returns, in bf16, where heads compute in float32 and autocast casts the rest.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
 
 
 def make_ready(model: torch.nn.Module, accelerator) -> None:

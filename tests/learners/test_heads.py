@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from learners.heads import AttentionPooling, Pooling, ReadOwn, pool_states, sample_dropout
+from learners.heads import AttentionPooling, LabelWiseLinear, Pooling, pool_states, sample_dropout
 from settings.run import ModelSettings, RunSettings
 
 WIDTH = 6
@@ -52,7 +52,7 @@ def test_attention_is_a_weighted_mean_of_the_real_tokens(n_means):
 
 def test_each_label_starts_from_the_mean_and_learns_where_to_look():
     states, mask = draw([3, 5])
-    pooling, head = Pooling(WIDTH, 4, ModelSettings(pooling="label_attention")), ReadOwn(WIDTH, 4)
+    pooling, head = Pooling(WIDTH, 4, ModelSettings(pooling="label_attention")), LabelWiseLinear(WIDTH, 4)
     mean = pool_states(states, mask, "mean")
     output = SimpleNamespace(last_hidden_state=states)
     assert torch.allclose(pooling(output, mask), mean.unsqueeze(1).expand(2, 4, WIDTH), atol=1e-5)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from safetensors.torch import load_file
 from still_model import without_dropout
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
 LEARNERS = {
-    "encoder": "learner: encoder\nmodel: {name: %s, head_dropout: 0.0}\n"
+    "encoder": "learner: encoder\n"
+    "model: {name: %s, pooling: label_attention, head_start: label_names, head_dropout: 0.0}\n"
     "training: {epochs: 2, global_batch_size: 9, micro_batch_size: 3, precision: fp32, ema_decay: 0.5, "
     "selection: loss_and_score, evaluations_per_epoch: 2, collapse_check_after_steps: 0}\n",
     "decoder": "learner: decoder\nmodel: {name: %s, pooling: last, head_dropout: 0.0}\n"
@@ -62,16 +64,17 @@ def launch(how, port, *arguments):
     return subprocess.Popen(command, env=env, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def check_same_fold(places, one, two, k=1):
+def check_same_fold(places, one, two, k=1, apart=1e-3):
     predictions = [np.load(places.oof("toy") / name / f"fold{k}.npz", allow_pickle=False) for name in (one, two)]
     for name in ("rows", "ids"):
         assert np.array_equal(predictions[0][name], predictions[1][name])
     for name in ("oof", "test"):
         assert predictions[0][name].std() > 0.05
-        assert np.allclose(predictions[0][name], predictions[1][name], atol=1e-3)
+        assert predictions[1][name].dtype == np.float32
+        assert np.allclose(predictions[0][name], predictions[1][name], atol=apart)
     stored = [load_file(places.checkpoints("toy", name) / f"fold{k}" / "weights.safetensors") for name in (one, two)]
     assert {k: v.shape for k, v in stored[0].items()} == {k: v.shape for k, v in stored[1].items()}
-    assert all(np.allclose(value, stored[1][name], atol=1e-3) for name, value in stored[0].items())
+    assert all(np.allclose(value, stored[1][name], atol=apart) for name, value in stored[0].items())
 
 
 def run_killed(how, port, *arguments):
@@ -105,6 +108,26 @@ def test_an_encoder_killed_and_resumed(places, write_run, tiny_bert, how):
         assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
     assert "takes evaluation" in output
     check_same_fold(places, "one", "two")
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(
+    places, write_run, tiny_bert, tiny_decoder, tmp_path, how
+):
+    """One launch for an encoder and a decoder."""
+    calls = [
+        [*write_run("encoder", tiny_bert), "--fold", "1", "--training.precision", "bf16", "--training.ema_decay", "0"],
+        [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "--training.precision", "bf16"],
+    ]
+    for number, arguments in enumerate(calls):
+        train.main([*arguments, "--name", f"one-{number}"])
+    (tmp_path / "calls.json").write_text(json.dumps([[*call, "--name", f"two-{k}"] for k, call in enumerate(calls)]))
+    run_through(how, "29571", str(tmp_path / "calls.json"))
+    for number in range(len(calls)):
+        check_same_fold(places, f"one-{number}", f"two-{number}", apart=0.03)
+        oof = np.load(places.oof("toy") / f"two-{number}" / "fold1.npz", allow_pickle=False)["oof"]
+        in_bf16 = torch.from_numpy(oof).bfloat16().float().numpy()
+        assert not np.array_equal(oof, in_bf16)
 
 
 @pytest.mark.parametrize("how", HOW)
