@@ -117,7 +117,8 @@ def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> 
     bound = max_norm or math.inf
     if isinstance(prepared.optimizer, RowAdamW):
         return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
-    norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
+    norm = accelerator.clip_grad_norm_(model.parameters(), bound)
+    norm = own_part(norm) if isinstance(norm, torch.Tensor) else torch.tensor(norm)  # DeepSpeed's engine has a number
     return torch.zeros_like(norm) if accelerator.scaler else norm
 
 

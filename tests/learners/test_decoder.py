@@ -59,7 +59,9 @@ def logits_of(learner, model, rows):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapter, pooling", [*((name, "last") for name in ADAPTERS), ("prefix", "mean")])
+@pytest.mark.parametrize(
+    "adapter, pooling", [*((name, "last") for name in ADAPTERS), ("prefix", "mean"), ("lora", "label_attention")]
+)
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder, tmp_path, kind, adapter, pooling):
     corpus = make_corpus(n=80)
     run = replace(with_model(run, name=str(tiny_decoder(kind)), pooling=pooling), adapter=ADAPTERS[adapter])
