@@ -22,7 +22,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 CONFIGS = sorted((PROJECT / "configs" / "accelerate").glob("*.yaml"))
 LAUNCHERS = {"fsdp2": "tests/launch_sharded.py", "deepspeed_zero3": "tests/launch_zero3.py"}
-needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="to test ZeRO-3: pip install deepspeed")
+needs_deepspeed = pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="to test ZeRO-3: pip install -r tests/requirements-zero3.txt"
+)
 HOW = ["fsdp2", pytest.param("deepspeed_zero3", marks=needs_deepspeed)]
 PATIENCE = 540
 """Seconds; tens of them are needed where no other work is done."""
