@@ -51,7 +51,7 @@ def head_lr(rate: float) -> dict:
 
 
 BEST = {**ATTENTION, **fgm(0.5), **head_lr(3e-3)}
-CHOSEN = {**BEST, **RARER}
+TWICE = {**BEST, **RARER}
 OPTIONS = {
     "base": {},
     "lr 1e-4": {"optimizer": {"lr": 1e-4}},
@@ -110,21 +110,21 @@ OPTIONS = {
         "loss": {"label_smoothing": 0.02},
     },
     "last 4 layers, fgm 0.5, head lr 3e-3, oversample rare": {**LAST_4, **fgm(0.5), **head_lr(3e-3), **RARE},
-    "attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": CHOSEN,
+    "attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": TWICE,
     "attention from names, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {
-        **CHOSEN,
+        **TWICE,
         "model": {"pooling": "attention", "head_start": "label_names"},
     },
-    "label attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {**CHOSEN, "model": {"pooling": "label_attention"}},
-    f"{NAMED}, head lr 3e-3, rarer than 1.5 %": {**CHOSEN, **LABELS},
-    f"{NAMED}, head lr 1e-2, rarer than 1.5 %": {**CHOSEN, **LABELS, **head_lr(1e-2)},
+    "label attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {**TWICE, "model": {"pooling": "label_attention"}},
+    f"{NAMED}, head lr 3e-3": {**BEST, **LABELS},
+    f"{NAMED}, head lr 3e-3, rarer than 1.5 %": {**TWICE, **LABELS},
     f"{NAMED}, lr 2e-4, head lr 3e-3, rarer than 1.5 %": {
-        **CHOSEN,
+        **TWICE,
         **LABELS,
         "optimizer": {"lr": 2e-4, "head_lr": 3e-3},
     },
     f"{NAMED}, head lr 3e-3, rarer than 1.5 % thrice": {
-        **CHOSEN,
+        **TWICE,
         **LABELS,
         "augmentation": {"oversample_factor": 2.0, "oversample_rarer_than": 0.015},
     },
