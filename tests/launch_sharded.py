@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from accelerate import DistributedType, PartialState
 from accelerate.state import AcceleratorState
 from launched_calls import read_calls
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
 import train
@@ -31,7 +32,17 @@ class ShardedTraining(FoldTraining):
     def train(self):
         shards = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
         print(f"{len(shards)} sharded modules", flush=True)
+        seen = set()
+
+        def look(module, _, states):
+            if not module.training:
+                seen.add(states.dtype)
+
+        first = next(module for module in self.model.modules() if isinstance(module, nn.Linear))
+        hook = first.register_forward_hook(look)
         super().train()
+        hook.remove()
+        print(f"predicted in {seen}", flush=True)
 
 
 def main() -> None:

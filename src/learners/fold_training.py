@@ -26,7 +26,7 @@ from learners.progress import Progress, announce
 from learners.row_adamw import choose_table
 from learners.sampling import oversample
 from learners.selection import Selection
-from learners.sharding import make_ready
+from learners.sharding import cast_by_autocast, make_ready
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -53,6 +53,7 @@ class FoldTraining:
         optimizer = build_optimizer(model, learner.run.optimizer, table)
         make_ready(model, self.accelerator)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        cast_by_autocast(self.model, self.accelerator)
         bare = self.accelerator.unwrap_model(self.model)
         self.gradients = StepGradients(self, build_adversary(bare, learner.run.adversarial))
         self.average = WeightAverage(bare, self.training.ema_decay) if self.training.ema_decay else None

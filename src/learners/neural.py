@@ -30,7 +30,7 @@ from learners.placeholders import add_placeholders
 from learners.predicting import predict_logits
 from learners.pretrained import find_weights, read_model_type
 from learners.r_drop import repeat_inputs, sum_r_drop
-from learners.sharding import leave_casts_to_autocast, spreads
+from learners.sharding import gather_as_held, spreads
 from learners.token_cache import load_or_make
 from learners.tokens import Tokens, tokenize
 from settings.run import RunSettings
@@ -60,7 +60,7 @@ class NeuralLearner:
             self.accelerator = zero3.build_accelerator(run, self.precision)
         else:
             self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
-            leave_casts_to_autocast(self.accelerator)
+            gather_as_held(self.accelerator)
         self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         if run.optimizer.moments == "8bit" and spreads(self.accelerator):
             raise ValueError(

@@ -79,12 +79,18 @@ def spreads(accelerator) -> bool:
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-def leave_casts_to_autocast(accelerator) -> None:
+def gather_as_held(accelerator) -> None:
     """Let FSDP2 gather weights as they are held. Accelerate would have it gather them, and hand out what the model
-    returns, in bf16, where heads compute in float32 and autocast casts the rest.
+    returns, in bf16, where heads compute in float32; `cast_by_autocast` casts the rest.
     """
     if accelerator.distributed_type == DistributedType.FSDP:
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+
+
+def cast_by_autocast(model: torch.nn.Module, accelerator) -> None:
+    """Under FSDP2 do to a prepared model what Accelerate does to all others: its forward runs under autocast."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        model.forward = accelerator.autocast()(model.forward)
 
 
 def make_ready(model: torch.nn.Module, accelerator) -> None:

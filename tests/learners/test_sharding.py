@@ -124,7 +124,9 @@ def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(
     for number, arguments in enumerate(calls):
         train.main([*arguments, "--name", f"one-{number}"])
     (tmp_path / "calls.json").write_text(json.dumps([[*call, "--name", f"two-{k}"] for k, call in enumerate(calls)]))
-    run_through(how, "29571", str(tmp_path / "calls.json"))
+    output = run_through(how, "29571", str(tmp_path / "calls.json"))
+    if how == "fsdp2":
+        assert output.count("predicted in {torch.bfloat16}") == 2 * len(calls), output
     for number in range(len(calls)):
         check_same_fold(places, f"one-{number}", f"two-{number}", apart=0.03)
         oof = np.load(places.oof("toy") / f"two-{number}" / "fold1.npz", allow_pickle=False)["oof"]
