@@ -56,7 +56,10 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
     if model.head_start != "label_names" and model.label_text != plain.label_text:
         yield f"model.label_text is set, but model.head_start is {model.head_start}; label_names alone reads it"
     if model.head_start == "label_names" and model.head == "mlp":
-        yield "model.head_start is label_names, but model.head is mlp, whose fresh dense layer stands between"
+        yield (
+            "model.head_start is label_names, but model.head is mlp, whose fresh dense layer stands between; "
+            "set model.head_start to random"
+        )
     for name in ("concat_layers", "concat_states"):
         if model.pooling != "concat_last" and getattr(model, name) != getattr(plain, name):
             yield f"model.{name} is set, but model.pooling is {model.pooling}; concat_last alone reads it"
