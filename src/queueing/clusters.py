@@ -29,13 +29,14 @@ SLURM = """\
 set -euo pipefail
 cd {project}
 {root}
-queue="" time_is_up=""
-stop() {{ [ -z "$queue" ] || kill -TERM "$queue" 2>/dev/null || true; }}
+queue="" time_is_up="" asked=""
+stop() {{ asked=yes; [ -z "$queue" ] || kill -TERM "$queue" 2>/dev/null || true; }}
 trap 'time_is_up=yes; stop' USR1 # 300 s before the limit: the trainings save themselves
 trap stop TERM INT               # scancel, a preemption
 
 {command} --part "$SLURM_ARRAY_TASK_ID/{machines}" &
 queue=$!
+[ -z "$asked" ] || stop # a signal came before there was anything to pass it on to
 status=0
 wait "$queue" || status=$?
 while kill -0 "$queue" 2>/dev/null; do # a trapped signal ends the wait before the queue has ended

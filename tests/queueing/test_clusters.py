@@ -68,6 +68,14 @@ def test_before_the_limit_it_saves_and_is_queued_again_but_not_after_scancel(tas
         assert (project / "requeued").read_text() == "requeue 70_1\n"
 
 
+def test_a_signal_before_the_training_has_a_number_ends_it_too(task, tmp_path):
+    start, project = task
+    text = (tmp_path / "f.sbatch").read_text()
+    assert text.count("queue=$!\n") == 1
+    (tmp_path / "f.sbatch").write_text(text.replace("queue=$!\n", "kill -TERM $$\nqueue=$!\n"))
+    assert start("long").wait(timeout=20) == 143 and not (project / "requeued").exists()
+
+
 def test_the_skypilot_task_is_yaml_and_gives_each_node_its_part():
     command = ["python", "src/train_all.py", "--text.template", "{a}: {b}"]
     task = yaml.safe_load(skypilot_text("f.yaml", "toy", command, 4, True, {"data/toy": "/my: data/toy"}))
