@@ -73,9 +73,9 @@ setup() {
 default() { # one value of configs/default.yaml; a list becomes a,b,c
     PYTHONPATH=src .venv/bin/python -c '
 import sys
-from settings.loading import load_defaults
-from settings.places import find_places
-value = getattr(load_defaults(find_places()), sys.argv[1])
+from foldblend.settings.loading import load_defaults
+from foldblend.settings.paths import find_paths
+value = getattr(load_defaults(find_paths()), sys.argv[1])
 print(value if isinstance(value, str) else ",".join(value))' "$1"
 }
 

@@ -10,12 +10,12 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from competition.tables import load_tables  # noqa: E402
-from ledger.folds import write_folds  # noqa: E402
-from ledger.oof import FoldFile, write_fold  # noqa: E402
-from scoring.decoders import Task  # noqa: E402
-from settings.loading import load_competition  # noqa: E402
-from settings.places import Places  # noqa: E402
+from foldblend.data.tables import load_tables  # noqa: E402
+from foldblend.ledger.folds import write_folds  # noqa: E402
+from foldblend.ledger.oof import FoldFile, write_fold  # noqa: E402
+from foldblend.scoring.thresholds.rules import Task  # noqa: E402
+from foldblend.settings.loading import load_competition  # noqa: E402
+from foldblend.settings.paths import Paths  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -66,34 +66,34 @@ def _scores(probs: np.ndarray) -> np.ndarray:
     return Task("macro_f1").to_scores(probs.astype(np.float32), "probs")
 
 
-def write_project(bench: Bench, root: Path) -> Places:
+def write_project(bench: Bench, root: Path) -> Paths:
     """A project folder with these runs in oof/bench, whose test rows are dev and test together."""
-    places = Places(root)
-    _write_competition(bench, places)
-    competition = load_competition(places, "bench")
-    tables = load_tables(competition, places.data("bench"))
-    folds = write_folds(places, "bench", competition, tables, bench.fold, np.arange(len(bench.fold)))
+    paths = Paths(root)
+    _write_competition(bench, paths)
+    competition = load_competition(paths, "bench")
+    tables = load_tables(competition, paths.data("bench"))
+    folds = write_folds(paths, "bench", competition, tables, bench.fold, np.arange(len(bench.fold)))
     for run, oof, dev, test in zip(bench.runs, bench.oof, bench.dev, bench.test, strict=True):
         for fold in range(folds.n_folds):
             rows = np.flatnonzero(bench.fold == fold)
             both = np.concatenate([dev[fold % len(dev)], test[fold % len(test)]])
             fold_file = FoldFile(fold, rows, oof[rows], both, "logits")
-            write_fold(places, "bench", run, folds, tables, fold_file, {"settings": {"made": "elsewhere"}})
-    return places
+            write_fold(paths, "bench", run, folds, tables, fold_file, {"settings": {"made": "elsewhere"}})
+    return paths
 
 
-def _write_competition(bench: Bench, places: Places):
-    settings = places.configs / "competitions" / "bench.yaml"
+def _write_competition(bench: Bench, paths: Paths):
+    settings = paths.configs / "competitions" / "bench.yaml"
     settings.parent.mkdir(parents=True)
     settings.write_text("id_column: id\nmetric: macro_f1\n", encoding="utf-8")
-    (places.configs / "default.yaml").write_text("competition: bench\nrun: none\nruns: [none]\n", encoding="utf-8")
-    places.data("bench").mkdir(parents=True)
+    (paths.configs / "default.yaml").write_text("competition: bench\nrun: none\nruns: [none]\n", encoding="utf-8")
+    paths.data("bench").mkdir(parents=True)
     names = ",".join(bench.label_names)
-    _write_lines(places, "train.csv", f"id,text,{names}", _train_lines(bench.labels))
+    _write_lines(paths, "train.csv", f"id,text,{names}", _train_lines(bench.labels))
     n_test = len(bench.dev_labels) + len(bench.test_labels)
-    _write_lines(places, "test.csv", "id,text", (f"t{row},test row {row}" for row in range(n_test)))
+    _write_lines(paths, "test.csv", "id,text", (f"t{row},test row {row}" for row in range(n_test)))
     zeros = ",".join("0" * len(bench.label_names))
-    _write_lines(places, "sample_submission.csv", f"id,{names}", (f"t{row},{zeros}" for row in range(n_test)))
+    _write_lines(paths, "sample_submission.csv", f"id,{names}", (f"t{row},{zeros}" for row in range(n_test)))
 
 
 def _train_lines(labels: np.ndarray):
@@ -101,6 +101,6 @@ def _train_lines(labels: np.ndarray):
         yield f"r{row},training row {row}," + ",".join(map(str, cells))
 
 
-def _write_lines(places: Places, name: str, header: str, lines):
+def _write_lines(paths: Paths, name: str, header: str, lines):
     text = "\n".join([header, *lines]) + "\n"
-    (places.data("bench") / name).write_text(text, encoding="utf-8")
+    (paths.data("bench") / name).write_text(text, encoding="utf-8")

@@ -13,19 +13,17 @@ import numpy as np
 from blend_data import Bench, load_bench, shared_folder
 from blend_ways import TASK, usual_ways
 
-from scoring.blending import make_blend
-from scoring.bootstrap import Buckets, make_additive, resample
-from scoring.decoders import decide
-from scoring.metrics import macro_f1
-from scoring.outcome import describe_blend
-from scoring.parallel import single_threaded_products
-from scoring.predictor import predict_folds
-from scoring.probs import sigmoid
-from scoring.recipe import Recipe
-from scoring.robust import tune_robust_thresholds
-from scoring.runs import Runs
-from scoring.scores import Scores
-from scoring.summary import outcome_lines, table_lines
+from foldblend.scoring.blending import describe_blend, make_blend
+from foldblend.scoring.ensembling.predictors import Scores, predict_folds
+from foldblend.scoring.metrics.table import macro_f1
+from foldblend.scoring.parallel import single_threaded_products
+from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.recipe import Recipe
+from foldblend.scoring.report import outcome_lines, table_lines
+from foldblend.scoring.thresholds.robust import tune_robust_thresholds
+from foldblend.scoring.thresholds.rules import decide
+from foldblend.scoring.validation.bootstrap import Buckets, make_additive, resample
+from foldblend.scoring.validation.partitions import Runs
 
 
 def print_ways(bench: Bench, ours: np.ndarray, seed: int) -> None:

@@ -14,22 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from blend_data import PROJECT, Bench, load_bench
 
-from scoring.blending import Blend, make_blend
-from scoring.bootstrap import Buckets, make_additive
-from scoring.crossfit import predict_outer
-from scoring.decoders import Rule, Task, decide, tune_rule
-from scoring.expected import forecast
-from scoring.metrics import macro_f1
-from scoring.outcome import soften_answers
-from scoring.parallel import single_threaded_products
-from scoring.predictor import mix
-from scoring.probs import sigmoid
-from scoring.runs import Runs
-from scoring.scores import Scores
-from scoring.strategies import Given
-from scoring.subsets import Partition
-from scoring.thresholds import tune_thresholds
-from scoring.weights import greedy_once
+from foldblend.scoring.blending import Blend, make_blend, soften_answers
+from foldblend.scoring.ensembling.predictors import Scores, mix
+from foldblend.scoring.ensembling.strategies import Given, greedy_once
+from foldblend.scoring.metrics.table import macro_f1
+from foldblend.scoring.parallel import single_threaded_products
+from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.thresholds.exact import tune_thresholds
+from foldblend.scoring.thresholds.rules import Rule, Task, decide, tune_rule
+from foldblend.scoring.validation.bootstrap import Buckets, make_additive
+from foldblend.scoring.validation.crossfit import predict_outer
+from foldblend.scoring.validation.expected import forecast
+from foldblend.scoring.validation.partitions import Partition, Runs
 
 TASK = Task("macro_f1")
 N_TRUTH = 10_853

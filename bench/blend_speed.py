@@ -18,13 +18,13 @@ import numpy as np
 from blend_data import PROJECT, load_bench, write_project
 from sklearn import metrics as reference
 
-from scoring.blending import make_blend
-from scoring.decoders import Task
-from scoring.metrics import METRICS, macro_f1
-from scoring.probs import sigmoid
-from scoring.runs import Runs
-from scoring.scores import Scores
-from scoring.thresholds import tune_thresholds
+from foldblend.scoring.blending import make_blend
+from foldblend.scoring.ensembling.predictors import Scores
+from foldblend.scoring.metrics.table import METRICS, macro_f1
+from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.thresholds.exact import tune_thresholds
+from foldblend.scoring.thresholds.rules import Task
+from foldblend.scoring.validation.partitions import Runs
 
 REFERENCES = {
     "macro_f1": lambda y, a: reference.f1_score(y, a, average="macro", zero_division=0),

@@ -8,12 +8,12 @@ from blend_data import Bench
 from scipy.optimize import differential_evolution, minimize
 from sklearn.linear_model import LogisticRegression
 
-from scoring.decoders import Task
-from scoring.metrics import label_f1, macro_f1
-from scoring.predictor import mix
-from scoring.probs import logit, sigmoid
-from scoring.thresholds import tune_thresholds
-from scoring.weights import greedy_once
+from foldblend.scoring.ensembling.predictors import mix
+from foldblend.scoring.ensembling.strategies import greedy_once
+from foldblend.scoring.metrics.table import label_f1, macro_f1
+from foldblend.scoring.probs import logit, sigmoid
+from foldblend.scoring.thresholds.exact import tune_thresholds
+from foldblend.scoring.thresholds.rules import Task
 
 TASK = Task("macro_f1")
 

@@ -19,10 +19,10 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from score_submission import ROOT, load_truth, score_submission
 
-from competition.fetch import TRUTH
-from competition.tables import load_tables
-from settings.loading import guard, load_competition
-from settings.places import find_places
+from foldblend.data.fetch import TRUTH
+from foldblend.data.tables import load_tables
+from foldblend.settings.loading import guard, load_competition
+from foldblend.settings.paths import find_paths
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,13 +34,13 @@ def _run(argv: Sequence[str] | None) -> None:
     parser.add_argument("--competition", required=True, help="a file in configs/competitions/ that keeps labels aside")
     parser.add_argument("--runs", required=True, nargs="+", help="runs in oof/<competition>/")
     args = parser.parse_args(argv)
-    places = find_places()
-    competition = load_competition(places, args.competition)
-    tables = load_tables(competition, places.data(args.competition))
-    truth, parts = load_truth(competition, tables, places.data(args.competition) / TRUTH)
+    paths = find_paths()
+    competition = load_competition(paths, args.competition)
+    tables = load_tables(competition, paths.data(args.competition))
+    truth, parts = load_truth(competition, tables, paths.data(args.competition) / TRUTH)
     rows = {}
     for name, runs in [*((run, [run]) for run in args.runs), ("blend", args.runs)]:
-        path = places.root / blend(args.competition, runs)
+        path = paths.root / blend(args.competition, runs)
         said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["account"]
         scores = score_submission(path, competition, tables, truth, parts)
         rows[name] = said, {part: values[competition.metric] for part, values in scores.items()}

@@ -17,13 +17,12 @@ from sklearn.model_selection import KFold
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from competition.fetch import ensure_data
-from competition.tables import load_tables
-from folding.draw import stratify
-from folding.duplicates import group_texts
-from folding.summary import COMMON_ROWS, rate_deviation
-from settings.loading import load_competition
-from settings.places import find_places
+from foldblend.data.fetch import ensure_data
+from foldblend.data.tables import load_tables
+from foldblend.folding.draw import COMMON_ROWS, rate_deviation, stratify
+from foldblend.folding.duplicates import group_texts
+from foldblend.settings.loading import load_competition
+from foldblend.settings.paths import find_paths
 
 
 def main() -> None:
@@ -52,10 +51,10 @@ def main() -> None:
 
 
 def load_rows(copies: int) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
-    places = find_places()
-    competition = load_competition(places, "goemotions")
-    ensure_data("goemotions", competition, places)
-    tables = load_tables(competition, places.data("goemotions"))
+    paths = find_paths()
+    competition = load_competition(paths, "goemotions")
+    ensure_data("goemotions", competition, paths)
+    tables = load_tables(competition, paths.data("goemotions"))
     rng = np.random.default_rng(0)
     texts = list(tables.train_texts)
     for _ in range(copies - 1):

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from train_speed_models import MINILM, MODELS, save_model
 
-from competition.tables import load_tables
-from settings.loading import load_competition
-from settings.places import find_places
+from foldblend.data.tables import load_tables
+from foldblend.settings.loading import load_competition
+from foldblend.settings.paths import find_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELS = 10
@@ -66,9 +66,9 @@ def main() -> None:
 
 def make_root(root: Path, args: argparse.Namespace) -> Path:
     """A folder with the competition and the run; texts and labels are GoEmotions'."""
-    places = find_places()
-    competition = load_competition(places, "goemotions")
-    tables = load_tables(competition, places.data("goemotions"))
+    paths = find_paths()
+    competition = load_competition(paths, "goemotions")
+    tables = load_tables(competition, paths.data("goemotions"))
     drawn = np.random.default_rng(0).permutation(len(tables.train_texts))[: args.rows + TEST_ROWS]
     kept = np.argsort(-tables.labels.sum(0))[:LABELS]
     names = [tables.label_names[label] for label in kept]

@@ -32,13 +32,11 @@ from broken_settings import break_settings  # noqa: E402
 from made_up_files import make_competition  # noqa: E402
 from yaml import safe_dump  # noqa: E402
 
-import blend  # noqa: E402
-import make_folds  # noqa: E402
-import train  # noqa: E402
-from competition.tables import load_tables  # noqa: E402
-from ledger import provenance  # noqa: E402
-from settings import loading  # noqa: E402
-from settings.loading import guard  # noqa: E402
+from foldblend.commands import blend, make_folds, train  # noqa: E402
+from foldblend.data.tables import load_tables  # noqa: E402
+from foldblend.ledger import records as provenance  # noqa: E402
+from foldblend.settings import loading  # noqa: E402
+from foldblend.settings.loading import guard  # noqa: E402
 
 NAMES_A_FILE = re.compile(
     r"train\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"
@@ -102,7 +100,7 @@ def save_time() -> None:
     for module, name, key in (
         (provenance, "_commit", lambda code: ""),
         (loading, "_build_parser", lambda door, *_: door),
-        (loading, "load_defaults", lambda places: ""),
+        (loading, "load_defaults", lambda paths: ""),
     ):
         setattr(module, name, remembering(getattr(module, name), key))
     make_folds.load_tables = load_and_keep

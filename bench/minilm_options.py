@@ -20,17 +20,17 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from competition.cleaning import clean_texts  # noqa: E402
-from competition.tables import load_tables  # noqa: E402
-from learners.encoder import EncoderLearner  # noqa: E402
-from learners.interface import Corpus, FoldRows  # noqa: E402
-from ledger.files import write_atomically  # noqa: E402
-from ledger.folds import load_folds  # noqa: E402
-from scoring.metrics import macro_ap, macro_f1  # noqa: E402
-from scoring.probs import sigmoid  # noqa: E402
-from scoring.robust import tune_robust_thresholds  # noqa: E402
-from settings.loading import load_competition, load_run  # noqa: E402
-from settings.places import find_places  # noqa: E402
+from foldblend.data.cleaning import clean_texts  # noqa: E402
+from foldblend.data.tables import load_tables  # noqa: E402
+from foldblend.files import write_atomically  # noqa: E402
+from foldblend.learners.encoder import EncoderLearner  # noqa: E402
+from foldblend.learners.table import Corpus, FoldRows  # noqa: E402
+from foldblend.ledger.folds import load_folds  # noqa: E402
+from foldblend.scoring.metrics.table import macro_ap, macro_f1  # noqa: E402
+from foldblend.scoring.probs import sigmoid  # noqa: E402
+from foldblend.scoring.thresholds.robust import tune_robust_thresholds  # noqa: E402
+from foldblend.settings.loading import load_competition, load_run  # noqa: E402
+from foldblend.settings.paths import find_paths  # noqa: E402
 
 RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
 ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
@@ -153,10 +153,10 @@ def with_changes(run, changes: dict):
 
 def choose_rows(n_rows: int, n_heldout: int) -> tuple[Corpus, np.ndarray, np.ndarray]:
     """The corpus and the rows that teach and that judge, drawn once; test rows are left out of the corpus."""
-    places = find_places()
-    competition = load_competition(places, "goemotions")
-    tables = load_tables(competition, places.data("goemotions"))
-    fold = load_folds(places, "goemotions", tables, competition).fold
+    paths = find_paths()
+    competition = load_competition(paths, "goemotions")
+    tables = load_tables(competition, paths.data("goemotions"))
+    fold = load_folds(paths, "goemotions", tables, competition).fold
     rng = np.random.default_rng(0)
     taught, judged = (rng.permutation(np.flatnonzero(part)) for part in (fold != 0, fold == 0))
     corpus = Corpus((*tables.train_texts, "no test row"), tables.labels, tables.label_names, competition.task)
@@ -203,7 +203,7 @@ def main() -> None:
         "adversarial": {"name": "none", "epsilon": 0.0},
         "augmentation": {"oversample_factor": 0.0, "oversample_rarer_than": 0.0},
     }
-    base = with_changes(load_run(find_places(), "minilm"), plain)
+    base = with_changes(load_run(find_paths(), "minilm"), plain)
     for seed in asked.seeds:
         for option in asked.options:
             key = f"{prefix}{option}, seed {seed}"

@@ -66,10 +66,9 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
     import torch
     from train_speed_models import MODELS
 
-    from learners.fold_training import FoldTraining
-    from learners.interface import FoldRows
-    from learners.table import build_learner
-    from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+    from foldblend.learners.table import FoldRows, build_learner
+    from foldblend.learners.training.loop import FoldTraining
+    from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
     length, batch = int(length), int(batch)
     kind = MODELS[model][0]
@@ -104,7 +103,7 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
 
 def make_corpus(n_rows: int, length: int):
     """Texts of `length` tokens or more, which the learner cuts to that; a word is a token, or one and a space."""
-    from learners.interface import Corpus
+    from foldblend.learners.table import Corpus
 
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, length - 2)) for _ in range(n_rows)]

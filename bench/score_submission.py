@@ -17,17 +17,20 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from competition.fetch import TRUTH, ensure_data  # noqa: E402
-from competition.label_forms import read_labels  # noqa: E402
-from competition.problems import Problems, raise_if_any  # noqa: E402
-from competition.reading import FileForm, read_table  # noqa: E402
-from competition.submission import lint_submission_file  # noqa: E402
-from competition.submission_checks import read_answers  # noqa: E402
-from competition.tables import Tables, load_tables, submission_form, train_label_form  # noqa: E402
-from scoring.metrics import METRICS, class_log_loss  # noqa: E402
-from settings.competition import CompetitionSettings  # noqa: E402
-from settings.loading import guard, load_competition  # noqa: E402
-from settings.places import find_places  # noqa: E402
+from foldblend.data.fetch import TRUTH, ensure_data  # noqa: E402
+from foldblend.data.reading import FileForm, Problems, raise_if_any, read_table  # noqa: E402  # noqa: E402
+from foldblend.data.tables import (  # noqa: E402
+    Tables,
+    load_tables,
+    read_labels,
+    submission_form,
+    train_label_form,
+)
+from foldblend.scoring.metrics.table import METRICS, class_log_loss  # noqa: E402
+from foldblend.settings.competition import CompetitionSettings  # noqa: E402
+from foldblend.settings.loading import guard, load_competition  # noqa: E402
+from foldblend.settings.paths import find_paths  # noqa: E402
+from foldblend.submission.answers import lint_submission_file, read_answers  # noqa: E402
 
 PART = "part"
 """Column of truth.csv that names a row's part; all rows are one part where it is not there."""
@@ -44,12 +47,12 @@ def _run(argv: Sequence[str] | None) -> None:
     parser.add_argument("--competition", required=True, help="a file in configs/competitions/")
     parser.add_argument("submissions", nargs="+", type=Path, help="CSV files")
     args = parser.parse_args(argv)
-    places = find_places()
-    competition = load_competition(places, args.competition)
-    for message in ensure_data(args.competition, competition, places):
+    paths = find_paths()
+    competition = load_competition(paths, args.competition)
+    for message in ensure_data(args.competition, competition, paths):
         print(message)
-    tables = load_tables(competition, places.data(args.competition))
-    truth, parts = load_truth(competition, tables, places.data(args.competition) / TRUTH)
+    tables = load_tables(competition, paths.data(args.competition))
+    truth, parts = load_truth(competition, tables, paths.data(args.competition) / TRUTH)
     names = metric_names(competition)
     print(_line("", "part", names))
     for path in args.submissions:

@@ -25,10 +25,10 @@ import pytest  # noqa: E402
 from emo_competition import TRUTH, answer, tables  # noqa: E402
 from kaggle_server import SLUG, serving  # noqa: E402
 
-from ledger.files import sha256_bytes  # noqa: E402
-from ledger.log import read_log  # noqa: E402
-from ledger.submissions import write_submission  # noqa: E402
-from settings.places import Places  # noqa: E402
+from foldblend.files import sha256_bytes  # noqa: E402
+from foldblend.ledger.log import read_log  # noqa: E402
+from foldblend.ledger.submissions import write_submission  # noqa: E402
+from foldblend.settings.paths import Paths  # noqa: E402
 
 DOOR = [sys.executable, str(ROOT / "src" / "submit.py"), "--competition", "emo"]
 CLIENT_ENDS_SECONDS = 2.0
@@ -41,29 +41,29 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        places = prepare(Path(folder), patch)
+        paths = prepare(Path(folder), patch)
         with serving(TRUTH, patch, Path(folder) / "home") as kaggle:
             kaggle.daily, kaggle.polls_until_scored = 10**6, 0
-            report(places, kaggle, kill_all(places, kaggle, flags.kills, random.Random(flags.seed)))
+            report(paths, kaggle, kill_all(paths, kaggle, flags.kills, random.Random(flags.seed)))
 
 
-def prepare(folder: Path, patch) -> Places:
+def prepare(folder: Path, patch) -> Paths:
     """A root of its own with the tests' small competition."""
     patch.setenv("FOLDBLEND_ROOT", str(folder))
     shutil.copytree(ROOT / "configs", folder / "configs")
-    places = Places(folder)
-    (places.configs / "competitions" / "emo.yaml").write_text(f"id_column: id\nfiles: {{kaggle: {SLUG}}}\n")
-    places.data("emo").mkdir(parents=True)
+    paths = Paths(folder)
+    (paths.configs / "competitions" / "emo.yaml").write_text(f"id_column: id\nfiles: {{kaggle: {SLUG}}}\n")
+    paths.data("emo").mkdir(parents=True)
     for name, rows in tables().items():
-        (places.data("emo") / name).write_text("\n".join(rows) + "\n")
-    return places
+        (paths.data("emo") / name).write_text("\n".join(rows) + "\n")
+    return paths
 
 
-def kill_all(places: Places, kaggle, kills: int, rng: random.Random) -> Counter:
+def kill_all(paths: Paths, kaggle, kills: int, rng: random.Random) -> Counter:
     """The request at or shortly after which each kill came -> how often."""
     reached = Counter()
     for number in range(1, kills + 1):
-        write_submission(places, "emo", f"blend-{number}", distinct(number), {})
+        write_submission(paths, "emo", f"blend-{number}", distinct(number), {})
         kaggle.asked.clear()
         kaggle.faults = {name: [("slow", SLOW_SECONDS)] for name in REQUESTS}
         process = subprocess.Popen([*DOOR, f"blend-{number}.csv"], start_new_session=True, **QUIET)
@@ -102,17 +102,18 @@ def distinct(number: int) -> bytes:
 
 def again(number: int) -> None:
     """Sync with a clock that has moved on, then the same command."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); import submit; from ledger import log_sync\n"
+    code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); "
+    code += "import submit; from foldblend.ledger import log as log_sync\n"
     code += "log_sync.ARRIVES_WITHIN_SECONDS = 0; submit.main(['--competition', 'emo', '--sync'])"
     subprocess.run([sys.executable, "-c", code], check=True, **QUIET)
     subprocess.run([*DOOR, f"blend-{number}.csv"], check=False, **QUIET)
 
 
-def report(places: Places, kaggle, reached: Counter) -> None:
+def report(paths: Paths, kaggle, reached: Counter) -> None:
     """Print what was reached, and how many were lost, handed in twice or logged otherwise than Kaggle has them."""
     there = Counter(one["content"] for one in kaggle.submissions)
-    wanted = [path.read_bytes() for path in places.submissions("emo").glob("*.csv")]
-    logged = {(one.ref, one.sha256) for one in read_log(places)}
+    wanted = [path.read_bytes() for path in paths.submissions("emo").glob("*.csv")]
+    logged = {(one.ref, one.sha256) for one in read_log(paths)}
     known = {(one["ref"], sha256_bytes(one["content"])) for one in kaggle.submissions}
     for name, count in reached.most_common():
         print(f"  last request before the kill: {name:25} {count:3}")

@@ -34,10 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from train_speed_models import MODELS, save_model, write_run
 
-from competition.tables import load_tables
-from ledger.folds import load_folds
-from settings.loading import load_competition
-from settings.places import find_places
+from foldblend.data.tables import load_tables
+from foldblend.ledger.folds import load_folds
+from foldblend.settings.loading import load_competition
+from foldblend.settings.paths import find_paths
 
 SIDES = {
     "ours": "ours",
@@ -92,10 +92,10 @@ def parse_flags() -> argparse.Namespace:
 
 def write_rows(path: Path, args: argparse.Namespace) -> tuple[int, int]:
     """The texts and labels that every side reads, and how many rows teach and are held out."""
-    places = find_places()
-    competition = load_competition(places, args.competition)
-    tables = load_tables(competition, places.data(args.competition))
-    fold = load_folds(places, args.competition, tables, competition).fold
+    paths = find_paths()
+    competition = load_competition(paths, args.competition)
+    tables = load_tables(competition, paths.data(args.competition))
+    fold = load_folds(paths, args.competition, tables, competition).fold
     rng = np.random.default_rng(0)
     train, heldout = np.flatnonzero(fold != args.fold), np.flatnonzero(fold == args.fold)
     if args.rows:

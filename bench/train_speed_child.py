@@ -15,12 +15,11 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from learners.heldout import score_heldout
-from learners.interface import Corpus, FoldRows
-from learners.table import build_learner
-from scoring.metrics import macro_ap
-from scoring.probs import sigmoid
-from settings.loading import run_from_settings
+from foldblend.learners.table import Corpus, FoldRows, build_learner
+from foldblend.learners.training.heldout import score_heldout
+from foldblend.scoring.metrics.table import macro_ap
+from foldblend.scoring.probs import sigmoid
+from foldblend.settings.loading import run_from_settings
 
 SIDE, FOLDER, OUT, SEED = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 
@@ -107,9 +106,9 @@ def build_theirs(run, corpus: Corpus, rows: FoldRows):
     """The model that ours starts from, its tokenizer, and AdamW with the same rates."""
     from accelerate.state import AcceleratorState
 
-    from learners.fold_training import fold_seed
-    from learners.model import build_model
-    from learners.optimizer import build_optimizer
+    from foldblend.learners.nets.classifier import build_model
+    from foldblend.learners.training.loop import fold_seed
+    from foldblend.learners.training.optimizer import build_optimizer
 
     learner, seed = build_learner(run, corpus), fold_seed(run.seed, rows.fold)
     if run.learner == "encoder":

@@ -17,10 +17,9 @@ from transformers import (
     RobertaConfig,
 )
 
-from learners.pretrained import find_weights
-from settings.adapter import AdapterSettings
-from settings.loading import settings_of
-from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.nets.pretrained import find_weights
+from foldblend.settings.loading import settings_of
+from foldblend.settings.run import AdapterSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 

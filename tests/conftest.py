@@ -1,4 +1,4 @@
-"""Shared by all tests: src/ on the path, places of their own, tiny pretrained models of real architectures."""
+"""Shared by all tests: src/ on the path, paths of their own, tiny pretrained models of real architectures."""
 
 import gc
 import os
@@ -20,13 +20,23 @@ WORDS = "happy glad joyful sad gloomy tearful angry furious mad calm plain dull 
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def paths(tmp_path, monkeypatch):
     """An empty root with the project's configs; doors started in this process or below it use it."""
-    from settings.places import Places
+    from foldblend.settings.paths import Paths
 
     shutil.copytree(PROJECT / "configs", tmp_path / "configs")
     monkeypatch.setenv("FOLDBLEND_ROOT", str(tmp_path))
-    return Places(tmp_path)
+    return Paths(tmp_path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A tiny competition in data/tiny/ below tmp_path, not yet written."""
+    from tiny_competition import Files
+
+    folder = tmp_path / "data" / "tiny"
+    folder.mkdir(parents=True)
+    return Files(folder)
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +75,9 @@ def tiny_bert(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def swift_collections():
     """A fold ends with a garbage collection, which looks at all there is; what is imported by now it need not."""
-    from learners import decoder, encoder, generator  # noqa: F401
+    from foldblend.learners import (
+        generator,  # noqa: F401
+    )
 
     gc.collect()
     gc.freeze()
@@ -87,7 +99,7 @@ MOODS = {"joy": "happy glad joyful", "sadness": "sad gloomy tearful", "anger": "
 
 
 @pytest.fixture
-def toy_competition(places, tiny_bert):
+def toy_competition(paths, tiny_bert):
     """Competition `toy` (3 labels, 90 + 21 rows that say their labels) and run `tiny` on a random BERT."""
     import numpy as np
 
@@ -102,14 +114,14 @@ def toy_competition(places, tiny_bert):
 
     rows = [(f"r{i}", text(row), *row.astype(int)) for i, row in enumerate(labels)]
     header = ",".join(["id", "text", *MOODS])
-    data = places.data("toy")
+    data = paths.data("toy")
     data.mkdir(parents=True)
     write = lambda name, lines: (data / name).write_text("\n".join([*lines, ""]))  # noqa: E731
     write("train.csv", [header, *(",".join(map(str, row)) for row in rows[:90])])
     write("test.csv", [header, *(",".join([*map(str, row[:2]), *["NONE"] * 3]) for row in rows[90:])])
     write("sample_submission.csv", [f"id,{','.join(MOODS)}", *(f"{row[0]},0,0,0" for row in rows[90:])])
-    (places.configs / "competitions" / "toy.yaml").write_text("id_column: id\nn_folds: 3\nnear_duplicates: 1.0\n")
-    (places.configs / "runs" / "tiny.yaml").write_text(
+    (paths.configs / "competitions" / "toy.yaml").write_text("id_column: id\nn_folds: 3\nnear_duplicates: 1.0\n")
+    (paths.configs / "runs" / "tiny.yaml").write_text(
         f"learner: encoder\nmodel: {{name: {tiny_bert}, head_dropout: 0.1}}\noptimizer: {{lr: 5e-3, head_lr: 5e-3}}\n"
         "training: {epochs: 4, global_batch_size: 6, precision: fp32, checkpoint_every_minutes: 1e-6}\n"
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from kaggle_server import SLUG, serving
 
-import submit
-from competition import kaggle_waiting
-from ledger.submissions import write_submission
-from settings.loading import guard
+from foldblend.commands import submit
+from foldblend.kaggle import client as kaggle_waiting
+from foldblend.ledger.submissions import write_submission
+from foldblend.settings.loading import guard
 
 PROJECT = Path(__file__).resolve().parents[1]
 N_TEST = 20
@@ -17,14 +17,14 @@ TRUTH = {f"t{k}": [int(k % 2 == 0), int(k % 3 == 0)] for k in range(N_TEST)}
 
 
 @pytest.fixture
-def kaggle(places, tmp_path, monkeypatch):
+def kaggle(paths, tmp_path, monkeypatch):
     """Competition `emo`, which is emo-2024 on Kaggle, with its files here."""
     monkeypatch.setattr(kaggle_waiting, "POLL_SECONDS", 0.01)
     settings = f"id_column: id\nfiles: {{source: kaggle, kaggle: {SLUG}}}\n"
-    (places.configs / "competitions" / "emo.yaml").write_text(settings)
-    places.data("emo").mkdir(parents=True)
+    (paths.configs / "competitions" / "emo.yaml").write_text(settings)
+    paths.data("emo").mkdir(parents=True)
     for name, rows in tables().items():
-        (places.data("emo") / name).write_text("\n".join(rows) + "\n")
+        (paths.data("emo") / name).write_text("\n".join(rows) + "\n")
     with serving(TRUTH, monkeypatch, tmp_path / "home") as server:
         yield server
 
@@ -44,12 +44,12 @@ def answer(wrong):
     return ("id,joy,fear\n" + "".join(f"{name},{a},{b}\n" for name, a, b in rows)).encode()
 
 
-def write(places, name="blend-1", wrong=2, cross_fitted=0.8):
+def write(paths, name="blend-1", wrong=2, cross_fitted=0.8):
     account = {
         "metric": "macro_f1", "in_sample": cross_fitted + 0.02, "cross_fitted": cross_fitted,
         "expected_fold_mean": {"score": cross_fitted + 0.01, "low": cross_fitted - 0.04, "high": cross_fitted + 0.06},
     }  # fmt: skip
-    return write_submission(places, "emo", name, answer(wrong), {"competition": "emo", "account": account})
+    return write_submission(paths, "emo", name, answer(wrong), {"competition": "emo", "account": account})
 
 
 def run(*flags) -> int:

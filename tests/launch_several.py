@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from launched_calls import read_calls
 
-import train
-from settings.loading import guard
+from foldblend.commands import train
+from foldblend.settings.loading import guard
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
         return do(*given)
 
     train.train_one = lambda job, *more: said("trains", job.run_name, train_one, job, *more)
-    train.write_fold = lambda places, name, run, *more: said("writes", run, write_fold, places, name, run, *more)
+    train.write_fold = lambda paths, name, run, *more: said("writes", run, write_fold, paths, name, run, *more)
     for arguments in read_calls(sys.argv[1:]):
         train.main(arguments)
 

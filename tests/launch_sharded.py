@@ -14,10 +14,10 @@ from launched_calls import read_calls
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-import train
-from learners import neural
-from learners.fold_training import FoldTraining
-from settings.loading import guard
+from foldblend.commands import train
+from foldblend.learners.training import neural
+from foldblend.learners.training.loop import FoldTraining
+from foldblend.settings.loading import guard
 
 
 def join_as_gpus() -> PartialState:

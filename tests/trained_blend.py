@@ -4,9 +4,8 @@ import shutil
 
 import numpy as np
 
-import blend
-import train
-from ledger.oof import run_folder
+from foldblend.commands import blend, train
+from foldblend.ledger.oof import run_folder
 
 RUNS = {
     "words": "learner: tfidf\n",
@@ -23,7 +22,7 @@ RUNS = {
 }
 
 
-def blend_once(places, kept, names, **models):
+def blend_once(paths, kept, names, **models):
     """Train these runs and blend them by a stack, which looks at all of them, or copy what was made so before.
 
     Args:   kept: a folder that outlives the test.   models: the folders that the patterns in RUNS name.
@@ -32,15 +31,15 @@ def blend_once(places, kept, names, **models):
     made = kept / "-".join(names)
     if not made.exists():
         for name in names:
-            (places.configs / "runs" / f"{name}.yaml").write_text(RUNS[name].format(**models))
+            (paths.configs / "runs" / f"{name}.yaml").write_text(RUNS[name].format(**models))
             train.main(["--competition", "toy", "--run", name, "--fold", "all"])
         blend.main(["--competition", "toy", "--strategy", "wide"])
-        shutil.copytree(places.root, made)
-    shutil.copytree(made, places.root, dirs_exist_ok=True)
-    return next(places.submissions("toy").glob("*.json"))
+        shutil.copytree(paths.root, made)
+    shutil.copytree(made, paths.root, dirs_exist_ok=True)
+    return next(paths.submissions("toy").glob("*.json"))
 
 
-def stored_test(places, run, fold):
+def stored_test(paths, run, fold):
     """The test predictions of a fold, as they lie in oof/."""
-    with np.load(run_folder(places, "toy", run) / f"fold{fold}.npz", allow_pickle=False) as file:
+    with np.load(run_folder(paths, "toy", run) / f"fold{fold}.npz", allow_pickle=False) as file:
         return file["test"]

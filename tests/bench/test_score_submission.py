@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, log_loss, roc_auc_score
 
-from competition.fetch import ensure_data
-from competition.submission import build_submission, submission_bytes
-from competition.tables import load_tables
-from settings.loading import load_competition
+from foldblend.data.fetch import ensure_data
+from foldblend.data.tables import load_tables
+from foldblend.settings.loading import load_competition
+from foldblend.submission.answers import build_submission, submission_bytes
 
 COMMAND = Path(__file__).resolve().parents[2] / "bench" / "score_submission.py"
 
@@ -25,30 +25,30 @@ def command():
 
 
 @pytest.fixture
-def sample(places):
+def sample(paths):
     """The sample competition in a root of its own, and its tables."""
-    competition = load_competition(places, "sample")
-    ensure_data("sample", competition, places)
-    return competition, load_tables(competition, places.data("sample"))
+    competition = load_competition(paths, "sample")
+    ensure_data("sample", competition, paths)
+    return competition, load_tables(competition, paths.data("sample"))
 
 
-def write(places, competition, tables, decisions, name="x"):
-    path = places.submissions("sample") / f"{name}.csv"
+def write(paths, competition, tables, decisions, name="x"):
+    path = paths.submissions("sample") / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(submission_bytes(build_submission(competition, tables, decisions, None)))
     return path
 
 
-def read_truth(places, tables):
-    lines = (places.data("sample") / "truth.csv").read_text().split("\n")[1:-1]
+def read_truth(paths, tables):
+    lines = (paths.data("sample") / "truth.csv").read_text().split("\n")[1:-1]
     return np.array([[cell == "1" for cell in line.split(",")[1:]] for line in lines])
 
 
-def test_scores_are_sklearns(command, places, sample, capsys):
+def test_scores_are_sklearns(command, paths, sample, capsys):
     competition, tables = sample
-    truth = read_truth(places, tables)
+    truth = read_truth(paths, tables)
     decisions = truth ^ (np.random.default_rng(0).random(truth.shape) < 0.1)
-    path = write(places, competition, tables, decisions)
+    path = write(paths, competition, tables, decisions)
     assert command.main(["--competition", "sample", str(path)]) == 0
     header, line = capsys.readouterr().out.strip().split("\n")
     assert header.split() == ["part", "macro_f1", "micro_f1", "weighted_f1", "subset_accuracy"]
@@ -57,11 +57,11 @@ def test_scores_are_sklearns(command, places, sample, capsys):
     assert line.split() == ["x", "all", *[f"{value:.4f}" for value in expected]]
 
 
-def test_parts_are_scored_apart_and_their_mean_stands_below(command, places, sample, capsys):
+def test_parts_are_scored_apart_and_their_mean_stands_below(command, paths, sample, capsys):
     competition, tables = sample
-    truth = read_truth(places, tables)
-    path = write(places, competition, tables, truth ^ (np.arange(500) % 2 == 1)[:, None])
-    file = places.data("sample") / "truth.csv"
+    truth = read_truth(paths, tables)
+    path = write(paths, competition, tables, truth ^ (np.arange(500) % 2 == 1)[:, None])
+    file = paths.data("sample") / "truth.csv"
     lines = file.read_text().split("\n")[:-1]
     parted = [f"{line},{part}" for line, part in zip(lines, ["part", *["dev", "test"] * 250])]
     file.write_text("\n".join([parted[0], *parted[:0:-1]]) + "\n")
@@ -72,9 +72,9 @@ def test_parts_are_scored_apart_and_their_mean_stands_below(command, places, sam
     assert (scores["dev"], scores["test"], scores["mean"]) == (1.0, 0.0, 0.5)
 
 
-def test_what_the_record_said_stands_beside(command, places, sample, capsys):
+def test_what_the_record_said_stands_beside(command, paths, sample, capsys):
     competition, tables = sample
-    path = write(places, competition, tables, ~read_truth(places, tables))
+    path = write(paths, competition, tables, ~read_truth(paths, tables))
     record = {"score": {"cross_fitted": 0.61, "in_sample": 0.65}, "seconds": 3.0, "is_cross_fitted": True}
     path.with_suffix(".json").write_text(json.dumps(record))
     assert command.main(["--competition", "sample", str(path)]) == 0
@@ -82,15 +82,15 @@ def test_what_the_record_said_stands_beside(command, places, sample, capsys):
     assert said == ["its .json said score.cross_fitted: 0.6100", "its .json said score.in_sample: 0.6500"]
 
 
-def test_probabilities_are_scored_as_such(command, places, sample, capsys):
-    config = places.configs / "competitions" / "sample.yaml"
+def test_probabilities_are_scored_as_such(command, paths, sample, capsys):
+    config = paths.configs / "competitions" / "sample.yaml"
     config.write_text(config.read_text().replace("submission:\n  form: columns", "submission:\n  form: probabilities"))
-    competition = load_competition(places, "sample")
+    competition = load_competition(paths, "sample")
     assert competition.submission.form == "probabilities"
     tables = sample[1]
-    truth = read_truth(places, tables)
+    truth = read_truth(paths, tables)
     probs = np.clip(truth * 0.4 + np.random.default_rng(0).random(truth.shape) * 0.6, 0.0, 1.0)
-    path = places.submissions("sample") / "p.csv"
+    path = paths.submissions("sample") / "p.csv"
     path.parent.mkdir(parents=True)
     path.write_bytes(submission_bytes(build_submission(competition, tables, None, probs)))
     assert command.main(["--competition", "sample", str(path)]) == 0
@@ -104,17 +104,17 @@ def test_probabilities_are_scored_as_such(command, places, sample, capsys):
     assert line.split() == ["p", "all", *[f"{value:.4f}" for value in expected]]
 
 
-def test_a_wrong_submission_is_refused(command, places, sample, capsys):
-    assert command.main(["--competition", "sample", str(places.data("sample") / "sample_submission.csv")]) == 2
+def test_a_wrong_submission_is_refused(command, paths, sample, capsys):
+    assert command.main(["--competition", "sample", str(paths.data("sample") / "sample_submission.csv")]) == 2
     assert "nothing was predicted" in capsys.readouterr().err
 
 
-def test_a_competition_without_truth(command, places, sample, capsys):
+def test_a_competition_without_truth(command, paths, sample, capsys):
     competition, tables = sample
-    path = write(places, competition, tables, ~read_truth(places, tables))
-    config = places.configs / "competitions" / "mine.yaml"
+    path = write(paths, competition, tables, ~read_truth(paths, tables))
+    config = paths.configs / "competitions" / "mine.yaml"
     config.write_text("id_column: ID\ntext:\n  columns: [Tweet]\n")
-    places.data("sample").rename(places.data("mine"))
-    (places.data("mine") / "truth.csv").unlink()
+    paths.data("sample").rename(paths.data("mine"))
+    (paths.data("mine") / "truth.csv").unlink()
     assert command.main(["--competition", "mine", str(path)]) == 2
     assert "keeps no labels of its test rows" in capsys.readouterr().err

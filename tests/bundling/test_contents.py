@@ -1,5 +1,5 @@
-from bundling.contents import BundledModel, copy_model
-from learners.base_models import MODEL, NEEDED
+from foldblend.bundling.contents import BundledModel, copy_model
+from foldblend.learners.trained import MODEL, NEEDED
 
 
 def test_chat_templates_are_copied_to_where_they_lay(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from bundling.wheels import IN_THE_IMAGE, Package, choose_packages, choose_required, download_wheel
+from foldblend.bundling.contents import IN_THE_IMAGE, Package, choose_packages, choose_required, download_wheel
 
 REQUIREMENTS = (Path(__file__).resolve().parents[2] / "requirements.txt").read_text()
 
@@ -53,7 +53,7 @@ def test_what_pip_does_is_noted(tmp_path, monkeypatch, outcome, said):
         error = "looking\nNo matching distribution found" if outcome == "refused" else ""
         return subprocess.CompletedProcess(command, int(outcome == "refused"), "", error)
 
-    monkeypatch.setattr("bundling.wheels.subprocess.run", pip)
+    monkeypatch.setattr("foldblend.bundling.contents.subprocess.run", pip)
     package = Package("peft", "peft==1", ())
     assert download_wheel(package, tmp_path / "wheels") == said
     assert package.file == ("peft-1-py3-none-any.whl" if outcome == "whole" else "")

@@ -6,10 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-import blend
-import make_folds
-import train
-from settings.loading import guard
+from foldblend.commands import blend, make_folds, train
+from foldblend.settings.loading import guard
 
 DOORS = {"make_folds": make_folds.main, "train": train.main, "blend": blend.main}
 READ_ONLY, REMOUNT = 1, 32
@@ -17,15 +15,15 @@ READ_ONLY, REMOUNT = 1, 32
 
 
 @pytest.fixture
-def words(places, toy_competition):
+def words(paths, toy_competition):
     """Run `words` of competition `toy`: TF-IDF, a fold in milliseconds."""
     settings = "learner: tfidf\ntfidf: {word_ngrams: [1, 1], char_ngrams: [0, 0], min_rows: 1}\n"
-    (places.configs / "runs" / "words.yaml").write_text(settings)
+    (paths.configs / "runs" / "words.yaml").write_text(settings)
     return "words"
 
 
 @pytest.fixture
-def door(places, capsys):
+def door(paths, capsys):
     """door("train", ...) -> (exit status, what was printed, the error)."""
 
     def run(name, *flags):

@@ -68,9 +68,7 @@ def table_lines(n_train: int, n_test: int, seed: int = 0) -> dict[str, list[str]
 
 def run_doors() -> None:
     """The doors in the order in which run.sh calls them, the trainings in this process."""
-    import blend
-    import make_folds
-    import train
+    from foldblend.commands import blend, make_folds, train
 
     at = ["--competition", "small"]
     say("folds")
@@ -223,11 +221,13 @@ def copy_root(template: Path, root: Path) -> Path:
 
 def import_everything() -> None:
     """What the doors import, now, before anything is forked."""
-    import blend  # noqa: F401
-    import learners.encoder
-    import learners.tfidf  # noqa: F401
-    import make_folds  # noqa: F401
-    import train  # noqa: F401
+    import foldblend.learners.encoder
+    import foldblend.learners.tfidf  # noqa: F401
+    from foldblend.commands import (
+        blend,  # noqa: F401
+        make_folds,  # noqa: F401
+        train,  # noqa: F401
+    )
 
     gc.freeze()
 

@@ -5,35 +5,35 @@ import time
 
 import pytest
 
-from ledger.submissions import find_submission
-from settings.competition import CompetitionSettings, FilesSettings
+from foldblend.ledger.submissions import find_submission
+from foldblend.settings.competition import CompetitionSettings, FilesSettings
 
 
-def test_a_clock_that_goes_backwards_changes_no_answer(places, words, door, monkeypatch):
+def test_a_clock_that_goes_backwards_changes_no_answer(paths, words, door, monkeypatch):
     assert door("train", "--run", words)[0] == 0 and door("blend")[0] == 0
-    (first,) = places.submissions("toy").glob("*.csv")
+    (first,) = paths.submissions("toy").glob("*.csv")
     now = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
     assert door("train", "--run", words, "--overwrite")[0] == 0 and door("blend")[0] == 0
-    assert {path.read_bytes() for path in places.submissions("toy").glob("*.csv")} == {first.read_bytes()}
+    assert {path.read_bytes() for path in paths.submissions("toy").glob("*.csv")} == {first.read_bytes()}
 
 
-def test_the_newest_of_times_to_come_is_not_guessed(places, words, door):
+def test_the_newest_of_times_to_come_is_not_guessed(paths, words, door):
     assert door("train", "--run", words)[0] == 0 and door("blend")[0] == 0
-    (path,) = places.submissions("toy").glob("*.csv")
-    assert find_submission(places, "toy", "") == path
+    (path,) = paths.submissions("toy").glob("*.csv")
+    assert find_submission(paths, "toy", "") == path
     os.utime(path, (time.time() + 7200,) * 2)
     with pytest.raises(ValueError, match=r"is of a time to come: the clock was set back.*Name the one"):
-        find_submission(places, "toy", "")
-    assert find_submission(places, "toy", path.name) == path
+        find_submission(paths, "toy", "")
+    assert find_submission(paths, "toy", path.name) == path
 
 
 @pytest.mark.parametrize("name", ["my train ü 😀.csv", 'it\'s $HOME; `x` & "y".csv', "sub/train 1.csv"])
-def test_odd_names_of_files(places, words, door, name):
-    path = places.data("toy") / name
+def test_odd_names_of_files(paths, words, door, name):
+    path = paths.data("toy") / name
     path.parent.mkdir(exist_ok=True)
-    (places.data("toy") / "train.csv").rename(path)
-    (places.configs / "competitions" / "toy.yaml").write_text("id_column: id\nn_folds: 3\nnear_duplicates: 1.0\n")
+    (paths.data("toy") / "train.csv").rename(path)
+    (paths.configs / "competitions" / "toy.yaml").write_text("id_column: id\nn_folds: 3\nnear_duplicates: 1.0\n")
     assert door("train", "--run", words, "--files.train", name)[0] == 0
     status, out, _ = door("blend", "--files.train", name)
     assert status == 0 and "submissions/toy/blend-" in out
@@ -47,23 +47,23 @@ def test_names_that_leave_the_data_are_refused(name):
 
 
 @pytest.mark.parametrize("flag", ["--run", "--name"])
-def test_names_that_become_folders_are_plain(places, words, door, flag):
+def test_names_that_become_folders_are_plain(paths, words, door, flag):
     for name in ("..", "../toy", "a b", "tôy", "a/b", ".hidden", "$(x)"):
         status, _, error = door("train", *([flag, name] if flag == "--run" else ["--run", words, flag, name]))
         assert status == 2 and error.startswith("error: ") and repr(name) in error
-    assert not list(places.root.glob("**/*.npz"))
+    assert not list(paths.root.glob("**/*.npz"))
 
 
-def test_formulas_and_odd_ids_come_through_as_they_are(places, words, door):
+def test_formulas_and_odd_ids_come_through_as_they_are(paths, words, door):
     """The ids are the competition's own: changing one would be a wrong answer, so none is shielded."""
     ids = {"r90": "=1+1", "r91": "@SUM(A1)", "r92": "-2", "r93": "r 93", "r94": "é😀", "r95": "../x", "r96": "a;b|c"}
     for file in ("test.csv", "sample_submission.csv"):
-        path = places.data("toy") / file
+        path = paths.data("toy") / file
         text = path.read_text()
         for old, new in ids.items():
             text = text.replace(f"\n{old},", f"\n{new},")
         path.write_text(text, encoding="utf-8")
     assert door("train", "--run", words)[0] == 0 and door("blend")[0] == 0
-    (path,) = places.submissions("toy").glob("*.csv")
+    (path,) = paths.submissions("toy").glob("*.csv")
     written = [line.rsplit(",", 3)[0] for line in path.read_text(encoding="utf-8").splitlines()]
     assert written[1:8] == list(ids.values()) and written[8] == "r97"

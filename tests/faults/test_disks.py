@@ -3,14 +3,14 @@
 import pytest
 from small_job import snapshot
 
-from learners.checkpoints import CHECKPOINT, read_checkpoint
-from learners.progress import Progress
+from foldblend.learners.training.checkpoints import CHECKPOINT, read_checkpoint
+from foldblend.learners.training.progress import Progress
 
 FULL = "no space is left there. Free some and run the same command again"
 
 
-def test_a_full_disk_while_a_fold_is_written(places, words, door, disk):
-    small = disk(places.oof("toy"))
+def test_a_full_disk_while_a_fold_is_written(paths, words, door, disk):
+    small = disk(paths.oof("toy"))
     assert door("train", "--run", words, "--fold", "0")[0] == 0
     before = snapshot(small.folder)
     small.fill()
@@ -23,11 +23,11 @@ def test_a_full_disk_while_a_fold_is_written(places, words, door, disk):
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_a_full_disk_while_a_checkpoint_is_written(places, toy_competition, door, disk, monkeypatch):
+def test_a_full_disk_while_a_checkpoint_is_written(paths, toy_competition, door, disk, monkeypatch):
     """The save before is whole; with space again the fold ends as one that was never disturbed."""
     flags = ["--fold", "0", "--training.epochs", "1"]
     assert door("train", "--run", "tiny", "--name", "whole", *flags)[0] == 0
-    small = disk(places.checkpoints("toy", "tiny"))
+    small = disk(paths.checkpoints("toy", "tiny"))
     steps, advance = [], Progress.advance
 
     def counted(self, *args):
@@ -45,12 +45,12 @@ def test_a_full_disk_while_a_checkpoint_is_written(places, toy_competition, door
     assert [path.name for path in folder.iterdir()] == [CHECKPOINT]
     small.free()
     assert door("train", "--run", "tiny", *flags)[0] == 0
-    ours, whole = (places.oof("toy") / name / "fold0.npz" for name in ("tiny", "whole"))
+    ours, whole = (paths.oof("toy") / name / "fold0.npz" for name in ("tiny", "whole"))
     assert ours.read_bytes() == whole.read_bytes()
 
 
-def test_a_full_disk_while_a_submission_is_written(places, words, door, disk):
-    small = disk(places.submissions("toy"))
+def test_a_full_disk_while_a_submission_is_written(paths, words, door, disk):
+    small = disk(paths.submissions("toy"))
     assert door("train", "--run", words)[0] == 0 and door("blend")[0] == 0
     before = snapshot(small.folder)
     small.fill()
@@ -68,8 +68,8 @@ def test_a_full_disk_while_a_submission_is_written(places, words, door, disk):
         ("submissions", "blend", []),
     ],
 )
-def test_read_only_folders(places, words, door, disk, place, name, flags):
-    folder = places.root / place
+def test_read_only_folders(paths, words, door, disk, place, name, flags):
+    folder = paths.root / place
     disk(folder)
     if name == "blend":
         assert door("train", "--run", words)[0] == 0
@@ -79,16 +79,16 @@ def test_read_only_folders(places, words, door, disk, place, name, flags):
     assert snapshot(folder) == {}
 
 
-def test_checkpoints_that_cannot_be_written(places, words, door, disk):
-    disk(places.root / "checkpoints").make_read_only()
+def test_checkpoints_that_cannot_be_written(paths, words, door, disk):
+    disk(paths.root / "checkpoints").make_read_only()
     status, _, error = door("train", "--run", words)
-    assert status == 2 and str(places.root / "checkpoints") in error and snapshot(places.oof("toy")) == {}
+    assert status == 2 and str(paths.root / "checkpoints") in error and snapshot(paths.oof("toy")) == {}
 
 
-def test_data_that_can_only_be_read_is_enough(places, words, door, disk):
+def test_data_that_can_only_be_read_is_enough(paths, words, door, disk):
     """As a notebook's input folder is."""
-    files = snapshot(places.data("toy"))
-    small = disk(places.data("toy"))
+    files = snapshot(paths.data("toy"))
+    small = disk(paths.data("toy"))
     for name, content in files.items():
         (small.folder / name).write_bytes(content)
     small.make_read_only()

@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import save_file
 from small_job import snapshot
 
-from ledger.files import sha256_file
-from ledger.records import read_record, write_record
+from foldblend.files import sha256_file
+from foldblend.ledger.records import read_record, write_record
 
 
 class Harm:
@@ -70,35 +70,35 @@ HARMS = [cut, flip, empty, pickled, pickle_in_zip, bomb, traversal]
 @pytest.mark.parametrize(
     "place", ["folds/toy.csv", "folds/toy.json", "oof/toy/words/fold1.npz", "oof/toy/words/fold1.json"]
 )
-def test_damaged_folds_and_predictions_are_refused_by_both_doors(places, words, door, tmp_path, place):
+def test_damaged_folds_and_predictions_are_refused_by_both_doors(paths, words, door, tmp_path, place):
     assert door("train", "--run", words)[0] == 0
-    path, mark = places.root / place, tmp_path / "hacked"
+    path, mark = paths.root / place, tmp_path / "hacked"
     whole = path.read_bytes()
     for harm in HARMS:
         path.write_bytes(harm(whole, mark))
-        before = snapshot(places.root)
+        before = snapshot(paths.root)
         for name, flags in (("train", ["--run", words]), ("blend", [])):
             status, _, error = door(name, *flags)
             assert status == 2 and path.stem in error and not mark.exists()
-        assert snapshot(places.root) == before
+        assert snapshot(paths.root) == before
 
 
-def test_what_resealed_predictions_hold_is_proven_too(places, words, door, tmp_path):
+def test_what_resealed_predictions_hold_is_proven_too(paths, words, door, tmp_path):
     """Whoever can write the .npz can write its hash; the arrays are believed no more for that."""
     assert door("train", "--run", words)[0] == 0
-    path, mark = places.oof("toy") / words / "fold1.npz", tmp_path / "hacked"
+    path, mark = paths.oof("toy") / words / "fold1.npz", tmp_path / "hacked"
     whole, record = path.read_bytes(), read_record(path.with_suffix(".json"))
     for harm in HARMS:
         path.write_bytes(harm(whole, mark))
         write_record(path.with_suffix(".json"), {**record, "npz_sha256": sha256_file(path)})
         status, _, error = door("blend")
         assert status == 2 and "fold1.npz" in error and not mark.exists()
-    assert not list(places.root.rglob("submissions/*/*.csv"))
+    assert not list(paths.root.rglob("submissions/*/*.csv"))
 
 
-def test_records_of_an_older_version_are_refused_with_the_command_that_mends(places, words, door):
+def test_records_of_an_older_version_are_refused_with_the_command_that_mends(paths, words, door):
     assert door("train", "--run", words)[0] == 0
-    path = places.oof("toy") / words / "fold1.json"
+    path = paths.oof("toy") / words / "fold1.json"
     record = json.loads(path.read_text())
     del record["record_sha256"]
     path.write_text(json.dumps(record))
@@ -124,12 +124,12 @@ def another_version(_, mark):
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_damaged_checkpoints_are_refused_with_the_command_that_mends(places, toy_competition, door, tmp_path):
+def test_damaged_checkpoints_are_refused_with_the_command_that_mends(paths, toy_competition, door, tmp_path):
     flags = ["--run", "tiny", "--fold", "0", "--training.epochs", "1"]
     assert door("train", *flags)[0] == 0
-    path, mark = places.checkpoints("toy", "tiny") / "fold0" / "weights.safetensors", tmp_path / "hacked"
+    path, mark = paths.checkpoints("toy", "tiny") / "fold0" / "weights.safetensors", tmp_path / "hacked"
     whole = path.read_bytes()
-    for file in (places.oof("toy") / "tiny").iterdir():
+    for file in (paths.oof("toy") / "tiny").iterdir():
         file.unlink()  # without its predictions a training looks at the weights
     for harm in (*HARMS, metadata_bomb, endless_header, another_version):
         path.write_bytes(harm(whole, mark))
@@ -138,23 +138,23 @@ def test_damaged_checkpoints_are_refused_with_the_command_that_mends(places, toy
 
 
 @pytest.mark.parametrize("file", ["train.csv", "test.csv", "sample_submission.csv"])
-def test_what_is_no_table_is_refused(places, words, door, tmp_path, file):
-    path, mark = places.data("toy") / file, tmp_path / "hacked"
+def test_what_is_no_table_is_refused(paths, words, door, tmp_path, file):
+    path, mark = paths.data("toy") / file, tmp_path / "hacked"
     whole = path.read_bytes()
     for harm in HARMS[2:]:
         path.write_bytes(harm(whole, mark))
         status, _, error = door("make_folds")
-        assert status == 2 and file in error and not mark.exists() and not places.folds("toy").exists()
+        assert status == 2 and file in error and not mark.exists() and not paths.folds("toy").exists()
 
 
-def test_no_number_that_is_none_comes_in_by_hand(places, words, door):
+def test_no_number_that_is_none_comes_in_by_hand(paths, words, door):
     """From a notebook's CSV; what a training hands in is proven by ledger/oof.py before it is written."""
     assert door("make_folds")[0] == 0
-    folder = places.oof("toy") / "elsewhere"
+    folder = paths.oof("toy") / "elsewhere"
     folder.mkdir(parents=True)
-    names = (places.data("toy") / "sample_submission.csv").read_text().splitlines()[0]
+    names = (paths.data("toy") / "sample_submission.csv").read_text().splitlines()[0]
     for file, source in (("oof.csv", "train.csv"), ("test.csv", "test.csv")):
-        ids = [line.split(",")[0] for line in (places.data("toy") / source).read_text().splitlines()[1:]]
+        ids = [line.split(",")[0] for line in (paths.data("toy") / source).read_text().splitlines()[1:]]
         (folder / file).write_text("\n".join([names, *(f"{name},0.1,0.2,0.3" for name in ids), ""]))
     path = folder / "oof.csv"
     whole = path.read_text()

@@ -57,7 +57,7 @@ def model_folder(tiny_bert, tmp_path):
 
 @pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize("model_type", ["bert", "of_its_own"])
-def test_code_in_a_models_folder_is_not_run(places, toy_competition, door, model_folder, model_type):
+def test_code_in_a_models_folder_is_not_run(paths, toy_competition, door, model_folder, model_type):
     """With a known architecture the library's own code is used; with another one there is nothing to use."""
     mark = model_folder.parent / "hacked"
     (model_folder / "mine.py").write_text(f"open({str(mark)!r}, 'w')\nclass Mine: pass\n")
@@ -74,7 +74,7 @@ def test_code_in_a_models_folder_is_not_run(places, toy_competition, door, model
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_pickled_weights_are_refused(places, toy_competition, door, model_folder):
+def test_pickled_weights_are_refused(paths, toy_competition, door, model_folder):
     from safetensors.torch import load_file
 
     weights = model_folder / "model.safetensors"

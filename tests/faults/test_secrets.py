@@ -51,23 +51,23 @@ def planted_in(texts):
     return sorted({name for name, key in KEYS.items() for text in texts if key in text})
 
 
-def test_no_key_in_what_the_doors_print_and_write(places, words, door, monkeypatch):
+def test_no_key_in_what_the_doors_print_and_write(paths, words, door, monkeypatch):
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
     monkeypatch.setenv("FOLDBLEND_TRACEBACK", "")
     shown = [text for run in (["make_folds"], ["train", "--run", words], ["blend"]) for text in door(*run)[1:]]
     shown += door("train", "--run", "nosuch")[1:] + door("blend", "--strategy", "nosuch")[1:]
-    written = [path.read_bytes().decode("utf-8", "replace") for path in places.root.rglob("*") if path.is_file()]
+    written = [path.read_bytes().decode("utf-8", "replace") for path in paths.root.rglob("*") if path.is_file()]
     assert len(written) > 10 and planted_in(shown + written) == []
 
 
 @pytest.mark.parametrize("traceback", ["", "1"])
-def test_no_key_in_the_words_of_a_download_that_fails(places, toy_competition, hub, tmp_path, traceback):
+def test_no_key_in_the_words_of_a_download_that_fails(paths, toy_competition, hub, tmp_path, traceback):
     env = {**os.environ, **KEYS, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hf")}
     env |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "FOLDBLEND_TRACEBACK": traceback}
     command = [sys.executable, "src/train.py", "--competition", "toy", "--run", "tiny", "--model.name", "some/model"]
     done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "the hub did not give it" in done.stderr
     assert any(KEYS["HF_TOKEN"] in said for said in hub.seen), "the hub was not asked with the key"
-    written = [path.read_bytes().decode("utf-8", "replace") for path in places.root.rglob("*") if path.is_file()]
+    written = [path.read_bytes().decode("utf-8", "replace") for path in paths.root.rglob("*") if path.is_file()]
     assert planted_in([done.stdout, done.stderr, *written]) == []

@@ -19,11 +19,11 @@ def wait_for(process, path):
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_the_same_fold_twice_and_another_fold_beside_it(places, toy_competition, door):
+def test_the_same_fold_twice_and_another_fold_beside_it(paths, toy_competition, door):
     flags = ["--run", "tiny", "--training.epochs", "40"]
     command = [sys.executable, "src/train.py", "--competition", "toy", *flags, "--fold", "0"]
     first = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    folder = places.checkpoints("toy", "tiny")
+    folder = paths.checkpoints("toy", "tiny")
     wait_for(first, folder / "fold0" / "checkpoint.safetensors")
     status, _, error = door("train", *flags, "--fold", "0")
     assert status == 75 and "fold0: another process trains this fold now; wait for it" in error
@@ -43,12 +43,12 @@ def test_the_same_fold_twice_and_another_fold_beside_it(places, toy_competition,
     assert not (folder / ".fold0.lock").exists()
 
 
-def test_all_folds_started_together_blend_as_if_one_by_one(places, words, door):
+def test_all_folds_started_together_blend_as_if_one_by_one(paths, words, door):
     command = [sys.executable, "src/train.py", "--competition", "toy", "--run", words]
     started = [subprocess.Popen([*command, "--fold", str(k)], cwd=PROJECT, stdout=subprocess.DEVNULL) for k in (0, 1)]
     assert door("train", "--run", words, "--name", "alone")[0] == 0
     assert [process.wait(120) for process in started] == [0, 0]
     assert door("train", "--run", words)[0] == 0
     for k in range(3):
-        together, alone = (places.oof("toy") / name / f"fold{k}.npz" for name in (words, "alone"))
+        together, alone = (paths.oof("toy") / name / f"fold{k}.npz" for name in (words, "alone"))
         assert together.read_bytes() == alone.read_bytes()

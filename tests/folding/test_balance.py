@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-import folding.balance as balance_module
-from folding.balance import balance
+import foldblend.folding.draw as balance_module
+from foldblend.folding.draw import balance
 
 
 def unevenness(kinds, counts):

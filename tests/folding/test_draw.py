@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from folding.draw import draw_folds, stratify
-from folding.summary import rate_deviation
-from settings.competition import CompetitionSettings
+from foldblend.folding.draw import draw_folds, rate_deviation, stratify
+from foldblend.settings.competition import CompetitionSettings
 
 
 def names(labels):

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import folding.duplicates as duplicates
-from folding.duplicates import group_texts
-from folding.texts import fold_text
+import foldblend.folding.duplicates as duplicates
+from foldblend.folding.duplicates import fold_text, group_texts
 
 WORDS = [
     "the",

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folding.shingles import PIECE, hash_pieces, jaccard, split_chunks
+from foldblend.folding.duplicates import PIECE, hash_pieces, jaccard, split_chunks
 
 LONG_TEXTS = st.lists(st.text("abc😀", min_size=PIECE, max_size=30), min_size=1, max_size=6)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from folding.summary import describe_conflicts, describe_folds, rate_deviation
+from foldblend.folding.draw import describe_conflicts, describe_folds, rate_deviation
 
 LABELS = np.array([[1, 0], [1, 1], [0, 0], [1, 0], [0, 1], [1, 0]], dtype=bool)
 FOLD = np.array([0, 0, 0, 1, 1, 1])

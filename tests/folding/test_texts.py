@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folding.texts import find_conflicts, fold_text, group_same
+from foldblend.folding.duplicates import find_conflicts, fold_text, group_same
 
 SAME = [
     ("So  HAPPY!!", "so happy"),

@@ -10,15 +10,16 @@ from tiny_encoders import ARCHITECTURES
 from toy_corpus import fold_rows, make_corpus
 from transformers import AutoModel, AutoTokenizer
 
-from learners import devices, neural
-from learners.checkpoints import WEIGHTS, load_checkpoint, restore_model
-from learners.encoder import EncoderLearner
-from learners.fold_training import FoldTraining
-from learners.model import build_model
-from learners.optimizer import layer_shares
-from settings.loading import load_run
-from settings.places import Places
-from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.nets.classifier import build_model
+from foldblend.learners.processes import devices
+from foldblend.learners.training import neural
+from foldblend.learners.training.checkpoints import WEIGHTS, load_checkpoint, restore_model
+from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.optimizer import layer_shares
+from foldblend.settings.loading import load_run
+from foldblend.settings.paths import Paths
+from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -110,16 +111,16 @@ def test_deberta_attends_eagerly_and_stays_out_of_fp16(tiny_encoder, monkeypatch
         EncoderLearner(RunSettings("encoder", model=model, training=training), make_corpus())
 
 
-def test_every_encoder_run_is_tried_here(places):
-    names = {path.stem for path in (places.configs / "runs").glob("*.yaml")}
-    assert {name for name in names if load_run(places, name).learner == "encoder"} == set(ARCHITECTURE_OF)
+def test_every_encoder_run_is_tried_here(paths):
+    names = {path.stem for path in (paths.configs / "runs").glob("*.yaml")}
+    assert {name for name in names if load_run(paths, name).learner == "encoder"} == set(ARCHITECTURE_OF)
 
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURE_OF))
-def test_each_run_takes_two_steps_and_predicts(places: Places, tiny_encoder, tmp_path, name):
+def test_each_run_takes_two_steps_and_predicts(paths: Paths, tiny_encoder, tmp_path, name):
     task = "multiclass" if name == "dair-distilbert" else "multilabel"
     corpus = make_corpus(n=24 + 16, task=task)
-    run = load_run(places, name)
+    run = load_run(paths, name)
     run = replace(
         run,
         model=replace(run.model, name=str(tiny_encoder(ARCHITECTURE_OF[name])), max_length_tokens=64),
@@ -138,9 +139,9 @@ def test_each_run_takes_two_steps_and_predicts(places: Places, tiny_encoder, tmp
     assert logits.shape == (16, 3) and np.isfinite(logits).all()
 
 
-def test_the_run_that_collapses_is_stopped_inside_its_own_length(places, tiny_encoder, tmp_path):
+def test_the_run_that_collapses_is_stopped_inside_its_own_length(paths, tiny_encoder, tmp_path):
     """2,000 rows are 200 steps; the weights here are smaller than roberta-base's by more than the rate is larger."""
-    run = load_run(places, "roberta-base-a1")
+    run = load_run(paths, "roberta-base-a1")
     steps = run.training.epochs * 2000 * 4 // 5 // run.training.global_batch_size
     assert run.training.collapse_check_after_steps < steps == 200
     corpus = make_corpus(n=400)

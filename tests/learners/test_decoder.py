@@ -10,16 +10,21 @@ from tiny_chat import make_tokenizer
 from tiny_decoders import KINDS, save_tiny_decoder
 from toy_corpus import fold_rows, make_corpus
 
-from learners.adapters import SharedBase
-from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
-from learners.decoder import DecoderLearner, set_pad_token
-from learners.fold_training import FoldTraining
-from learners.interface import FoldRows
-from settings.adapter import AdapterSettings
-from settings.augmentation import AugmentationSettings
-from settings.model import ModelSettings
-from settings.prompt import PromptSettings
-from settings.run import LossSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.decoder import DecoderLearner, set_pad_token
+from foldblend.learners.nets.adapters import SharedBase
+from foldblend.learners.table import FoldRows
+from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
+from foldblend.learners.training.loop import FoldTraining
+from foldblend.settings.run import (
+    AdapterSettings,
+    AugmentationSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    PromptSettings,
+    RunSettings,
+    TrainingSettings,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ADAPTERS = {
@@ -98,7 +103,7 @@ def test_two_steps_move_what_is_trained_and_only_that_is_saved(run, tmp_path, ad
 def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkeypatch):
     loads = []
     load = SharedBase._load
-    monkeypatch.setattr("learners.adapters.SharedBase._load", lambda self: loads.append(1) or load(self))
+    monkeypatch.setattr("foldblend.learners.nets.adapters.SharedBase._load", lambda self: loads.append(1) or load(self))
     corpus = make_corpus(n=80)
     for adapter in ("lora", "pissa"):
         settings = replace(run, adapter=ADAPTERS[adapter])
@@ -166,7 +171,7 @@ def test_class_weights_reach_the_loss(run, tmp_path):
 
 
 def test_the_heads_bias_starts_at_the_labels_log_odds_and_it_is_float32(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("learners.adapters.choose_base_dtype", lambda *_: torch.bfloat16)
+    monkeypatch.setattr("foldblend.learners.nets.adapters.choose_base_dtype", lambda *_: torch.bfloat16)
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     learner = DecoderLearner(run, corpus)

@@ -8,8 +8,8 @@ from accelerate.state import AcceleratorState
 from test_decoder import ADAPTERS
 from toy_corpus import fold_rows, make_corpus
 
-from learners.decoder import DecoderLearner
-from settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.decoder import DecoderLearner
+from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

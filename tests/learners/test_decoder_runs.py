@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from toy_corpus import fold_rows, make_corpus
 
-import blend
-import train
-from learners.adapters import SharedBase
-from learners.decoder import DecoderLearner
-from settings.loading import load_run
-from settings.places import Places
+from foldblend.commands import blend, train
+from foldblend.learners.decoder import DecoderLearner
+from foldblend.learners.nets.adapters import SharedBase
+from foldblend.settings.loading import load_run
+from foldblend.settings.paths import Paths
 
 PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -32,7 +31,7 @@ RUNS = [path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml") if "
 
 @cache
 def load_shipped(name):
-    return load_run(Places(PROJECT), name)
+    return load_run(Paths(PROJECT), name)
 
 
 def test_every_architecture_has_a_run():
@@ -72,9 +71,9 @@ def test_a_warm_up_as_long_as_the_training_is_refused_before_the_base_is_loaded(
 
 
 @pytest.fixture
-def decoder_run(places, toy_competition, tiny_decoder):
+def decoder_run(paths, toy_competition, tiny_decoder):
     """Run `adapted` of competition `toy`."""
-    (places.configs / "runs" / "adapted.yaml").write_text(
+    (paths.configs / "runs" / "adapted.yaml").write_text(
         f"learner: decoder\nmodel: {{name: {tiny_decoder('llama')}, pooling: last, head_dropout: 0.0}}\n"
         "optimizer: {lr: 5e-3, head_lr: 1e-2}\nadapter: {dropout: 0.0, rank: 8}\n"
         "training: {epochs: 2, global_batch_size: 6, precision: fp32, collapse_check_after_steps: 0}\n"
@@ -82,9 +81,9 @@ def decoder_run(places, toy_competition, tiny_decoder):
     return ["--competition", "toy", "--run", "adapted", "--fold", "1"]
 
 
-def test_all_folds_of_one_base_then_the_blend(places, decoder_run, capsys):
+def test_all_folds_of_one_base_then_the_blend(paths, decoder_run, capsys):
     train.main([*decoder_run[:-1], "all", "--training.epochs", "4"])
     blend.main(["--competition", "toy", "--runs", "adapted"])
     assert "adapted" in capsys.readouterr().out
-    (csv,) = places.submissions("toy").glob("*.csv")
+    (csv,) = paths.submissions("toy").glob("*.csv")
     assert len(csv.read_text().splitlines()) == 22

@@ -7,10 +7,10 @@ from safetensors.torch import load_file, save_file
 from toy_corpus import fold_rows, make_corpus
 from transformers import AutoModel, AutoTokenizer
 
-from learners import embeddings
-from learners.embeddings import EmbeddingsLearner, embed_texts
-from learners.interface import Corpus
-from settings.run import EmbeddingsSettings, LogisticSettings, RunSettings
+from foldblend.learners import embeddings
+from foldblend.learners.embeddings import EmbeddingsLearner, embed_texts
+from foldblend.learners.table import Corpus
+from foldblend.settings.run import EmbeddingsSettings, LogisticSettings, RunSettings
 
 
 @pytest.fixture

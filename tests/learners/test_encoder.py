@@ -11,17 +11,25 @@ import torch
 from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
-from learners import fused_layers, native_code, neural
-from learners.checkpoints import CHECKPOINT, WEIGHTS
-from learners.encoder import EncoderLearner
-from learners.fold_training import FoldTraining
-from learners.fused_layers import FusedLayer
-from learners.interface import Corpus
-from learners.model import TextClassifier
-from learners.progress import Progress
-from settings.augmentation import AugmentationSettings
-from settings.cleaning import CleaningSettings
-from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.cpu import layers as fused_layers
+from foldblend.learners.cpu import native as native_code
+from foldblend.learners.cpu.layers import FusedLayer
+from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.nets.classifier import TextClassifier
+from foldblend.learners.table import Corpus
+from foldblend.learners.training import neural
+from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS
+from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.progress import Progress
+from foldblend.settings.run import (
+    AugmentationSettings,
+    CleaningSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+    TrainingSettings,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -8,16 +8,22 @@ from test_encoder import die, stop_after, with_training
 from tiny_chat import save_tiny_chat
 from toy_corpus import MOODS, fold_rows, make_corpus
 
-from learners.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
-from learners.collapse import CollapseGuard
-from learners.fold_training import FoldTraining
-from learners.generator import GeneratorLearner, label_entropy, list_entropy
-from learners.interface import Corpus
-from settings.adapter import AdapterSettings
-from settings.answer import AnswerSettings
-from settings.augmentation import AugmentationSettings
-from settings.prompt import PromptSettings
-from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.learners.generator import GeneratorLearner, label_entropy, list_entropy
+from foldblend.learners.table import Corpus
+from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
+from foldblend.learners.training.checks import CollapseGuard
+from foldblend.learners.training.loop import FoldTraining
+from foldblend.settings.run import (
+    AdapterSettings,
+    AnswerSettings,
+    AugmentationSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    PromptSettings,
+    RunSettings,
+    TrainingSettings,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CHAT = PromptSettings("chat", "Labels: {labels}\nText: {text}", "user")

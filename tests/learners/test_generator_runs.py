@@ -7,7 +7,7 @@ import pytest
 from test_decoder_runs import PROJECT, load_shipped
 from toy_corpus import MOODS, fold_rows, make_corpus
 
-from learners.generator import GeneratorLearner
+from foldblend.learners.generator import GeneratorLearner
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ARCHITECTURES = {

@@ -6,10 +6,10 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from toy_corpus import fold_rows, make_corpus
 
-from learners import logistic
-from learners.interface import Corpus
-from learners.nbsvm import NbsvmLearner, log_count_ratios
-from settings.run import LogisticSettings, NbsvmSettings, RunSettings, TfidfSettings
+from foldblend.learners.linear import logistic
+from foldblend.learners.nbsvm import NbsvmLearner, log_count_ratios
+from foldblend.learners.table import Corpus
+from foldblend.settings.run import LogisticSettings, NbsvmSettings, RunSettings, TfidfSettings
 
 RUN = RunSettings("nbsvm", logistic=LogisticSettings(0.05))
 

@@ -4,8 +4,8 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 from toy_corpus import make_corpus
 
-from learners.ngrams import Ngrams
-from settings.run import TfidfSettings
+from foldblend.learners.tfidf import Ngrams
+from foldblend.settings.run import TfidfSettings
 
 TEXTS = (*make_corpus(60).texts, "Ünseen wörds, everywhere!", "😀 😀 happy", "i")
 TRAIN, REST = np.arange(5, 50), np.arange(50, len(TEXTS))

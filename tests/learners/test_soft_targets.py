@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from toy_corpus import fold_rows, make_corpus
 
-import train
-from learners.encoder import EncoderLearner
-from learners.interface import Corpus
-from learners.trained import check_folds, predict_folds
-from ledger.records import read_record
-from settings.loading import run_from_settings
-from settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.commands import train
+from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.table import Corpus
+from foldblend.learners.trained import check_folds, predict_folds
+from foldblend.ledger.records import read_record
+from foldblend.settings.loading import run_from_settings
+from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 HIGH, LOW = 0.7, 0.2
@@ -56,9 +56,9 @@ def test_labels_alone_are_no_soft_targets(run):
         EncoderLearner(run, make_corpus())
 
 
-def test_a_file_of_shares_from_training_to_prediction(places, toy_competition, capsys):
+def test_a_file_of_shares_from_training_to_prediction(paths, toy_competition, capsys):
     """A changed file is another training; predicting needs none."""
-    path = places.data("toy") / "shares.csv"
+    path = paths.data("toy") / "shares.csv"
     shares = [f"r{row},0.{row % 9 + 1},0.5,0.25" for row in range(90)]
     path.write_text("\n".join(["id,joy,sadness,anger", *shares, ""]))
     given = ["--competition", "toy", "--run", "tiny", "--loss.soft_targets", "shares.csv", "--training.epochs", "1"]
@@ -70,9 +70,9 @@ def test_a_file_of_shares_from_training_to_prediction(places, toy_competition, c
     with pytest.raises(ValueError, match=r"loss.soft_targets_sha256 was \w+, is now \w+ \(fold0\)"):
         train.main([*given, "--fold", "1"])
     path.unlink()
-    settings = read_record(places.oof("toy") / "tiny" / "fold0.json")["settings"]
-    folder = places.checkpoints("toy", "tiny") / "fold0"
-    fold = np.loadtxt(places.folds("toy"), delimiter=",", skiprows=1, usecols=1, dtype=np.int64)
+    settings = read_record(paths.oof("toy") / "tiny" / "fold0.json")["settings"]
+    folder = paths.checkpoints("toy", "tiny") / "fold0"
+    fold = np.loadtxt(paths.folds("toy"), delimiter=",", skiprows=1, usecols=1, dtype=np.int64)
     check_folds(settings, fold, [folder])
     new = Corpus(("today it was happy",), np.zeros((0, 3), bool), ("joy", "sadness", "anger"), "multilabel")
     (logits,) = predict_folds(run_from_settings(settings, "fold0.json"), new, [folder], print)

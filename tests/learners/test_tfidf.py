@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from toy_corpus import fold_rows, make_corpus
 
-from learners.interface import Corpus
-from learners.nbsvm import NbsvmLearner
-from learners.tfidf import TfidfLearner
-from settings.run import RunSettings, TfidfSettings
+from foldblend.learners.nbsvm import NbsvmLearner
+from foldblend.learners.table import Corpus
+from foldblend.learners.tfidf import TfidfLearner
+from foldblend.settings.run import RunSettings, TfidfSettings
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])

@@ -9,9 +9,8 @@ from tiny_decoders import KINDS
 from tiny_encoders import ARCHITECTURES
 from toy_competition import TASKS, write_competition
 
-import blend
-import train
-from scoring.metrics import macro_f1
+from foldblend.commands import blend, train
+from foldblend.scoring.metrics.table import macro_f1
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ENOUGH = 0.9
@@ -47,27 +46,27 @@ def kept(tmp_path_factory):
 
 
 @pytest.fixture
-def enter(places, kept):
+def enter(paths, kept):
     """name -> labels of its training rows and of its test rows; TF-IDF, the reference, can learn it."""
 
     def of(name):
         made = kept / name
-        truth = write_competition(places, name)
+        truth = write_competition(paths, name)
         if not made.exists():
             train.main(["--competition", name, "--run", "tfidf", "--fold", "all"])
             for part in ("folds", "oof"):
-                shutil.copytree(places.root / part, made / part)
-        shutil.copytree(made, places.root, dirs_exist_ok=True)
-        assert oof_score(places, name, "tfidf", truth[0]) > ENOUGH
+                shutil.copytree(paths.root / part, made / part)
+        shutil.copytree(made, paths.root, dirs_exist_ok=True)
+        assert oof_score(paths, name, "tfidf", truth[0]) > ENOUGH
         return truth
 
     return of
 
 
-def oof_score(places, name, run, labels):
+def oof_score(paths, name, run, labels):
     """macro-F1 of a run's out-of-fold rows at the cut-off that nobody tunes."""
     decided = np.zeros_like(labels)
-    for path in (places.oof(name) / run).glob("fold*.npz"):
+    for path in (paths.oof(name) / run).glob("fold*.npz"):
         with np.load(path, allow_pickle=False) as fold:
             rows, logits = fold["rows"], fold["oof"]
         decided[rows] = np.eye(3, dtype=bool)[logits.argmax(1)] if TASKS[name] == "multiclass" else logits > 0
@@ -79,21 +78,21 @@ def answer_score(csv, labels):
     return macro_f1(labels, np.array([line.split(",")[1:] for line in lines[1:]]) == "1")
 
 
-def check_learns(places, name, labels, truth, text):
+def check_learns(paths, name, labels, truth, text):
     """train.py for all folds and blend.py; out of fold and on the test rows the labels are found."""
-    (places.configs / "runs" / "learns.yaml").write_text(text)
+    (paths.configs / "runs" / "learns.yaml").write_text(text)
     train.main(["--competition", name, "--run", "learns", "--fold", "all"])
     blend.main(["--competition", name, "--runs", "learns"])
-    (csv,) = places.submissions(name).glob("*.csv")
-    assert oof_score(places, name, "learns", labels) > ENOUGH and answer_score(csv, truth) > ENOUGH
+    (csv,) = paths.submissions(name).glob("*.csv")
+    assert oof_score(paths, name, "learns", labels) > ENOUGH and answer_score(csv, truth) > ENOUGH
 
 
 @pytest.mark.parametrize("text, model, name", CASES, ids=[f"{model}-{name}" for _, model, name in CASES])
-def test_a_classifier_learns(places, enter, tiny_encoder, tiny_decoder, text, model, name):
+def test_a_classifier_learns(paths, enter, tiny_encoder, tiny_decoder, text, model, name):
     folder = tiny_encoder(model) if model in ARCHITECTURES else tiny_decoder(model)
-    check_learns(places, name, *enter(name), text % folder)
+    check_learns(paths, name, *enter(name), text % folder)
 
 
 @pytest.mark.parametrize("text, kind, epochs", [(LIST, "qwen2", 10), (YES_NO, "qwen2", 8)], ids=["list", "yes_no"])
-def test_a_generator_learns(places, enter, tmp_path, text, kind, epochs):
-    check_learns(places, "toy", *enter("toy"), GENERATOR % (save_tiny_chat(tmp_path / kind, kind), epochs) + text)
+def test_a_generator_learns(paths, enter, tmp_path, text, kind, epochs):
+    check_learns(paths, "toy", *enter("toy"), GENERATOR % (save_tiny_chat(tmp_path / kind, kind), epochs) + text)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from learners.interface import Corpus, FoldRows
+from foldblend.learners.table import Corpus, FoldRows
 
 MOODS = {"joy": "happy glad joyful", "sadness": "sad gloomy tearful", "anger": "angry furious mad"}
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from ledger_settings import SETTINGS
 
-from competition.tables import Tables
-from ledger.folds import write_folds
-from ledger.oof import FoldFile, write_fold
-from settings.competition import CompetitionSettings
+from foldblend.data.tables import Tables
+from foldblend.ledger.folds import write_folds
+from foldblend.ledger.oof import FoldFile, write_fold
+from foldblend.settings.competition import CompetitionSettings
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def tables():
 
 
 @pytest.fixture
-def folds(places, competition, tables):
+def folds(paths, competition, tables):
     fold = np.arange(12) % 3
-    return write_folds(places, "toy", competition, tables, fold, np.arange(12))
+    return write_folds(paths, "toy", competition, tables, fold, np.arange(12))
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def fold_file(folds, tables):
 
 
 @pytest.fixture
-def run(places, folds, tables, fold_file):
+def run(paths, folds, tables, fold_file):
     """A whole run `r`; returns its folder."""
     for k in range(3):
-        write_fold(places, "toy", "r", folds, tables, fold_file(k), {"settings": SETTINGS, "score": {"macro_f1": 0.5}})
-    return places.oof("toy") / "r"
+        write_fold(paths, "toy", "r", folds, tables, fold_file(k), {"settings": SETTINGS, "score": {"macro_f1": 0.5}})
+    return paths.oof("toy") / "r"

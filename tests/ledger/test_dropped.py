@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.dropped import load_dropped
-from ledger.runs import load_run
+from foldblend.ledger.dropped import load_dropped
+from foldblend.ledger.runs import load_run
 
 NAMES = ("joy", "anger", "fear")
 
@@ -18,11 +18,11 @@ def frame_of(ids):
 
 
 @pytest.fixture
-def drop_in(places, tables):
+def drop_in(paths, tables):
     """Writes a run `mine`; either file can be changed on its way."""
 
     def write(oof=lambda frame: frame, test=lambda frame: frame):
-        folder = places.oof("toy") / "mine"
+        folder = paths.oof("toy") / "mine"
         folder.mkdir(parents=True, exist_ok=True)
         for name, ids, change in (("oof", tables.train_ids, oof), ("test", tables.test_ids, test)):
             changed = change(frame_of(ids))
@@ -33,15 +33,15 @@ def drop_in(places, tables):
     return write
 
 
-def test_rows_and_columns_in_any_order_and_ids_as_text(places, folds, tables, drop_in):
+def test_rows_and_columns_in_any_order_and_ids_as_text(paths, folds, tables, drop_in):
     folder = drop_in(lambda f: f[["id", "fear", "joy", "anger"]].sample(frac=1, random_state=0), lambda f: f[::-1])
-    loaded = load_run(places, "toy", "mine", folds, tables)
+    loaded = load_run(paths, "toy", "mine", folds, tables)
     np.testing.assert_array_equal(loaded.oof, frame_of(tables.train_ids)[list(NAMES)].to_numpy(np.float32))
     np.testing.assert_array_equal(loaded.test_folds[0], frame_of(tables.test_ids)[list(NAMES)].to_numpy(np.float32))
     assert (loaded.kind, loaded.records, loaded.test_folds.shape) == ("probs", [], (1, 4, 3))
     assert set(loaded.files) == {"oof/toy/mine/oof.csv", "oof/toy/mine/test.csv"}
     (folder / "oof.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "oof.csv").read_bytes())
-    np.testing.assert_array_equal(load_run(places, "toy", "mine", folds, tables).oof, loaded.oof)
+    np.testing.assert_array_equal(load_run(paths, "toy", "mine", folds, tables).oof, loaded.oof)
 
 
 def put(value, column="joy", row=2):
@@ -78,29 +78,29 @@ BAD = {
 
 
 @pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
-def test_bad_tables_are_refused(places, folds, tables, drop_in, change, message):
+def test_bad_tables_are_refused(paths, folds, tables, drop_in, change, message):
     drop_in(change)
     with pytest.raises(ValueError, match=message) as caught:
-        load_run(places, "toy", "mine", folds, tables)
+        load_run(paths, "toy", "mine", folds, tables)
     assert "oof.csv" in str(caught.value)
 
 
-def test_another_encoding_is_refused(places, folds, tables, drop_in):
+def test_another_encoding_is_refused(paths, folds, tables, drop_in):
     folder = drop_in()
     (folder / "test.csv").write_bytes("id,joy,anger,fear\nsüß,0,0,0\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"test.csv: .*codec can't decode"):
-        load_run(places, "toy", "mine", folds, tables)
+        load_run(paths, "toy", "mine", folds, tables)
 
 
-def test_half_a_run_and_two_kinds_in_one_folder(places, folds, tables, run, drop_in):
+def test_half_a_run_and_two_kinds_in_one_folder(paths, folds, tables, run, drop_in):
     folder = drop_in()
     (folder / "fold0.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"holds both oof.csv and fold0.npz; move one kind"):
-        load_run(places, "toy", "mine", folds, tables)
+        load_run(paths, "toy", "mine", folds, tables)
     (folder / "fold0.npz").unlink()
     (folder / "oof.csv").unlink()
     with pytest.raises(ValueError, match=r"test.csv is there, oof.csv is not"):
-        load_run(places, "toy", "mine", folds, tables)
+        load_run(paths, "toy", "mine", folds, tables)
 
 
 ids_strategy = st.lists(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.files import hold_lock, remove_file, replacing, sha256_file, write_atomically
+from foldblend.files import hold_lock, remove_file, replacing, sha256_file, write_atomically
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 NOBODY = 65534
@@ -40,7 +40,7 @@ def _umask() -> int:
 
 WRITER = """
 from pathlib import Path
-from ledger.files import write_atomically
+from foldblend.files import write_atomically
 print("ready", flush=True)
 for i in range(10**9):
     write_atomically(Path(sys.argv[1]), bytes([65 + i % 26]) * 3_000_000)
@@ -91,7 +91,7 @@ def test_a_failed_write_names_path_and_cure_and_keeps_the_earlier_file(tmp_path,
 FILL = """
 import ctypes, os
 from pathlib import Path
-from ledger.files import write_atomically
+from foldblend.files import write_atomically
 folder = Path(sys.argv[1])
 if os.geteuid() != 0 and ctypes.CDLL(None, use_errno=True).unshare(0x10020000):
     sys.exit(77)
@@ -122,7 +122,7 @@ def test_a_really_full_disk(tmp_path):
 DROP = """
 import os
 from pathlib import Path
-from ledger.files import write_atomically
+from foldblend.files import write_atomically
 if os.geteuid() == 0:
     os.setuid(int(sys.argv[2]))
 try:
@@ -146,7 +146,7 @@ def test_a_really_read_only_folder():
 HOLD = """
 import time
 from pathlib import Path
-from ledger.files import hold_lock
+from foldblend.files import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -168,7 +168,7 @@ def test_a_lock_refuses_while_held_and_dies_with_its_holder(tmp_path):
 
 COUNT = """
 from pathlib import Path
-from ledger.files import hold_lock
+from foldblend.files import hold_lock
 counter = Path(sys.argv[1])
 for _ in range(100):
     with hold_lock(counter.with_name(".lock")):

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.files import sha256_bytes
-from ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, write_folds
-from ledger.records import read_record, write_record
+from foldblend.files import sha256_bytes
+from foldblend.ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, write_folds
+from foldblend.ledger.records import read_record, write_record
 
 
-def test_round_trip_with_ids_that_a_csv_has_to_quote(places, competition, tables, folds):
-    loaded = load_folds(places, "toy", tables, competition)
+def test_round_trip_with_ids_that_a_csv_has_to_quote(paths, competition, tables, folds):
+    loaded = load_folds(paths, "toy", tables, competition)
     np.testing.assert_array_equal(loaded.ids, tables.train_ids)
     np.testing.assert_array_equal(loaded.fold, np.arange(12) % 3)
     np.testing.assert_array_equal(loaded.group, np.arange(12))
     assert (loaded.n_folds, loaded.sha256) == (3, folds.sha256)
-    assert places.folds("toy").read_text().startswith("id,fold,group\nr0,0,0\n")
+    assert paths.folds("toy").read_text().startswith("id,fold,group\nr0,0,0\n")
 
 
 @settings(deadline=None)
@@ -34,8 +34,8 @@ def test_any_id_survives(ids):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_the_record_says_settings_and_counts(places, tables, folds):
-    record = read_record(places.folds("toy").with_suffix(".json"))
+def test_the_record_says_settings_and_counts(paths, tables, folds):
+    record = read_record(paths.folds("toy").with_suffix(".json"))
     assert {"n_folds": 3, "fold_seed": 42, "near_duplicates": 0.8}.items() <= record.items()
     assert record["rows_per_fold"] == [4, 4, 4]
     assert np.sum(list(record["labels_per_fold"].values()), axis=1).tolist() == tables.labels.sum(axis=0).tolist()
@@ -51,39 +51,39 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change, message", CHANGES.values(), ids=CHANGES)
-def test_another_training_file_is_refused(places, competition, tables, folds, change, message):
+def test_another_training_file_is_refused(paths, competition, tables, folds, change, message):
     changed = replace(tables, **change(tables))
     with pytest.raises(ValueError, match=f"{message}.*make_folds.py --competition toy --overwrite"):
-        ensure_folds(places, "toy", competition, changed, draw=None)
+        ensure_folds(paths, "toy", competition, changed, draw=None)
 
 
 @pytest.mark.parametrize("setting, value", [("n_folds", 4), ("fold_seed", 1), ("near_duplicates", 0.9)])
-def test_other_settings_are_refused(places, competition, tables, folds, setting, value):
+def test_other_settings_are_refused(paths, competition, tables, folds, setting, value):
     with pytest.raises(ValueError, match=f"drawn with {setting} {getattr(competition, setting)}, you asked {value}"):
-        ensure_folds(places, "toy", replace(competition, **{setting: value}), tables, draw=None)
+        ensure_folds(paths, "toy", replace(competition, **{setting: value}), tables, draw=None)
 
 
-def test_missing_files(places, tables, folds):
-    places.folds("toy").with_suffix(".json").unlink()
+def test_missing_files(paths, tables, folds):
+    paths.folds("toy").with_suffix(".json").unlink()
     with pytest.raises(ValueError, match=r"has no .json beside it"):
-        load_folds(places, "toy", tables)
-    places.folds("toy").unlink()
+        load_folds(paths, "toy", tables)
+    paths.folds("toy").unlink()
     with pytest.raises(ValueError, match=r"missing. Run: python src/make_folds.py --competition toy$"):
-        load_folds(places, "toy", tables)
+        load_folds(paths, "toy", tables)
 
 
-def test_every_changed_byte_is_refused(places, tables, folds):
-    path = places.folds("toy")
+def test_every_changed_byte_is_refused(paths, tables, folds):
+    path = paths.folds("toy")
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(ValueError, match=r"not the file its .json describes"):
-            load_folds(places, "toy", tables)
+            load_folds(paths, "toy", tables)
 
 
-def forge(places, text):
+def forge(paths, text):
     """A CSV whose .json has its hash: what is left to find is what the rows say."""
-    path = places.folds("toy")
+    path = paths.folds("toy")
     data = text.encode()
     path.write_bytes(data)
     record = read_record(path.with_suffix(".json"))
@@ -114,32 +114,32 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("change, message", FORGERIES.values(), ids=FORGERIES)
-def test_rows_are_proven_even_when_the_hash_is_right(places, tables, folds, change, message):
-    rows = places.folds("toy").read_text().split("\n")
-    forge(places, "\n".join(change(rows)))
+def test_rows_are_proven_even_when_the_hash_is_right(paths, tables, folds, change, message):
+    rows = paths.folds("toy").read_text().split("\n")
+    forge(paths, "\n".join(change(rows)))
     with pytest.raises(ValueError, match=message):
-        load_folds(places, "toy", tables)
+        load_folds(paths, "toy", tables)
 
 
-def test_a_torn_group_or_an_empty_fold_is_not_written(places, competition, tables):
+def test_a_torn_group_or_an_empty_fold_is_not_written(paths, competition, tables):
     with pytest.raises(ValueError, match="group 0 crosses folds 0 and 1"):
-        write_folds(places, "toy", competition, tables, np.arange(12) % 3, np.zeros(12, dtype=np.int64))
+        write_folds(paths, "toy", competition, tables, np.arange(12) % 3, np.zeros(12, dtype=np.int64))
     with pytest.raises(ValueError, match="fold 2 holds no row"):
-        write_folds(places, "toy", competition, tables, np.arange(12) % 2, np.arange(12))
-    assert not places.folds("toy").exists()
+        write_folds(paths, "toy", competition, tables, np.arange(12) % 2, np.arange(12))
+    assert not paths.folds("toy").exists()
 
 
-def test_a_kill_between_json_and_csv(places, competition, tables, folds):
+def test_a_kill_between_json_and_csv(paths, competition, tables, folds):
     """The first draw is simply made again; a cut --overwrite is told from a whole one."""
-    csv = places.folds("toy")
+    csv = paths.folds("toy")
     old = csv.read_bytes()
-    write_folds(places, "toy", competition, tables, (np.arange(12) + 1) % 3, np.arange(12))
+    write_folds(paths, "toy", competition, tables, (np.arange(12) + 1) % 3, np.arange(12))
     csv.write_bytes(old)
     with pytest.raises(ValueError, match="an --overwrite was cut off"):
-        load_folds(places, "toy", tables)
+        load_folds(paths, "toy", tables)
     csv.unlink()
     draw = lambda *given: (np.arange(12) % 3, np.arange(12))  # noqa: E731
-    assert ensure_folds(places, "toy", competition, tables, draw).sha256 == folds.sha256
+    assert ensure_folds(paths, "toy", competition, tables, draw).sha256 == folds.sha256
 
 
 def _draw_slowly(texts, labels, names, competition):
@@ -149,15 +149,15 @@ def _draw_slowly(texts, labels, names, competition):
     return np.arange(12) % 3, np.arange(12)
 
 
-def _ensure(places, competition, tables, queue):
-    queue.put(ensure_folds(places, "toy", competition, tables, _draw_slowly).sha256)
+def _ensure(paths, competition, tables, queue):
+    queue.put(ensure_folds(paths, "toy", competition, tables, _draw_slowly).sha256)
 
 
-def test_processes_that_start_together_draw_once(places, competition, tables, tmp_path, monkeypatch):
+def test_processes_that_start_together_draw_once(paths, competition, tables, tmp_path, monkeypatch):
     monkeypatch.setenv("DRAW_LOG", str(tmp_path / "log"))
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    processes = [context.Process(target=_ensure, args=(places, competition, tables, queue)) for _ in range(3)]
+    processes = [context.Process(target=_ensure, args=(paths, competition, tables, queue)) for _ in range(3)]
     for process in processes:
         process.start()
     hashes = {queue.get(timeout=20) for _ in processes}
@@ -165,4 +165,4 @@ def test_processes_that_start_together_draw_once(places, competition, tables, tm
         process.join()
     assert len(hashes) == 1
     assert (tmp_path / "log").read_text() == "drawn\n"
-    assert sorted(p.name for p in places.folds("toy").parent.iterdir()) == ["toy.csv", "toy.json"]
+    assert sorted(p.name for p in paths.folds("toy").parent.iterdir()) == ["toy.csv", "toy.json"]

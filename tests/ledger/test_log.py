@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_entries import ENTRY
 
-from ledger.log import COLUMNS, LogEntry, as_one_line, change_log, handing_in, read_log
-from settings.places import Places
+from foldblend.ledger.log import COLUMNS, LogEntry, as_one_line, change_log, handing_in, read_log
+from foldblend.settings.paths import Paths
 
 scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 entries = st.builds(
@@ -29,25 +29,25 @@ entries = st.builds(
 )  # fmt: skip
 
 
-def written(places, *rows):
-    change_log(places, lambda before: [*before, *rows])
-    return places.submissions_log
+def written(paths, *rows):
+    change_log(paths, lambda before: [*before, *rows])
+    return paths.submissions_log
 
 
 @given(st.lists(entries, max_size=4, unique_by=lambda entry: entry.ref))
 def test_what_goes_in_comes_back(tmp_path_factory, rows):
-    places = Places(tmp_path_factory.mktemp("log"))
-    written(places, *rows)
-    assert read_log(places) == sorted(rows, key=lambda entry: entry.time)
-    for line in places.submissions_log.read_text().splitlines() if rows else []:
+    paths = Paths(tmp_path_factory.mktemp("log"))
+    written(paths, *rows)
+    assert read_log(paths) == sorted(rows, key=lambda entry: entry.time)
+    for line in paths.submissions_log.read_text().splitlines() if rows else []:
         assert not line.startswith(("=", "+", "-", "@"))
 
 
 @pytest.mark.parametrize("message", ["=1+1", "+x", "@SUM(A1)", "-2", "'=x", "''", "'a"])
-def test_no_text_is_a_formula_to_a_spreadsheet(places, message):
-    path = written(places, replace(ENTRY, message=message))
+def test_no_text_is_a_formula_to_a_spreadsheet(paths, message):
+    path = written(paths, replace(ENTRY, message=message))
     assert path.read_text().rstrip("\n").rsplit(",", 1)[1].strip('"')[0] not in "=+-@"
-    assert read_log(places)[0].message == message
+    assert read_log(paths)[0].message == message
 
 
 @pytest.mark.parametrize(
@@ -65,23 +65,23 @@ def test_no_text_is_a_formula_to_a_spreadsheet(places, message):
         ("try", "try\n" + "2026-01-02T03:04:05Z,toy,b.csv,,7,pending,,,,,,x", "ref 7 stands in several rows"),
     ],
 )
-def test_a_damaged_log_is_refused_with_its_row_and_cure(places, old, new, error):
-    path = written(places, ENTRY)
+def test_a_damaged_log_is_refused_with_its_row_and_cure(paths, old, new, error):
+    path = written(paths, ENTRY)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=error) as raised:
-        read_log(places)
+        read_log(paths)
     assert "--sync" in str(raised.value)
 
 
-def test_other_bytes_are_no_log(places):
-    path = written(places, ENTRY)
+def test_other_bytes_are_no_log(paths):
+    path = written(paths, ENTRY)
     path.write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(ValueError, match="not readable as UTF-8 CSV"):
-        read_log(places)
+        read_log(paths)
 
 
-def test_a_kill_while_writing_leaves_the_earlier_log(places, monkeypatch):
-    path = written(places, ENTRY)
+def test_a_kill_while_writing_leaves_the_earlier_log(paths, monkeypatch):
+    path = written(paths, ENTRY)
     before = path.read_bytes()
 
     def cut(source, target):
@@ -89,27 +89,27 @@ def test_a_kill_while_writing_leaves_the_earlier_log(places, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", cut)
-        written(places, replace(ENTRY, ref=8))
+        written(paths, replace(ENTRY, ref=8))
     assert path.read_bytes() == before
 
 
-def test_two_processes_at_once_lose_no_row(places):
+def test_two_processes_at_once_lose_no_row(paths):
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from ledger.log import *; from settings.places import Places\n"
-        "places, first = Places(Path(sys.argv[1])), int(sys.argv[2])\n"
+        "from foldblend.ledger.log import *; from foldblend.settings.paths import Paths\n"
+        "paths, first = Paths(Path(sys.argv[1])), int(sys.argv[2])\n"
         f"entry = LogEntry(*{tuple(getattr(ENTRY, name) for name in COLUMNS)!r})\n"
-        "for k in range(20): change_log(places, lambda rows: [*rows, replace(entry, ref=first + k)])\n"
+        "for k in range(20): change_log(paths, lambda rows: [*rows, replace(entry, ref=first + k)])\n"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
-    command = [sys.executable, "-c", code, str(places.root)]
+    command = [sys.executable, "-c", code, str(paths.root)]
     started = [subprocess.Popen([*command, first], env=env) for first in ("100", "200")]
     assert [process.wait() for process in started] == [0, 0]
-    assert sorted(entry.ref for entry in read_log(places)) == [*range(100, 120), *range(200, 220)]
+    assert sorted(entry.ref for entry in read_log(paths)) == [*range(100, 120), *range(200, 220)]
 
 
-def test_one_upload_at_a_time(places):
-    with handing_in(places), pytest.raises(ValueError, match="handing in now"), handing_in(places):
+def test_one_upload_at_a_time(paths):
+    with handing_in(paths), pytest.raises(ValueError, match="handing in now"), handing_in(paths):
         pass
 
 

@@ -9,20 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_entries import ENTRY, NOW, Listed
 
-from ledger.files import sha256_bytes
-from ledger.log import read_log
-from ledger.log_sync import bring_in, describe_file, marked, reconcile, refuse_second_time
-from ledger.submissions import find_submission, write_submission
+from foldblend.files import sha256_bytes
+from foldblend.ledger.log import bring_in, describe_file, marked, read_log, reconcile, refuse_second_time
+from foldblend.ledger.submissions import find_submission, write_submission
 
 
-def submission(places, name="a", content=b"id,joy\nt0,1\n", expected=0.62):
+def submission(paths, name="a", content=b"id,joy\nt0,1\n", expected=0.62):
     account = {"in_sample": 0.61, "cross_fitted": 0.6, "expected_fold_mean": {"score": expected}}
-    return write_submission(places, "toy", name, content, {"account": account})
+    return write_submission(paths, "toy", name, content, {"account": account})
 
 
-def test_a_lost_log_is_written_anew_from_the_list(places):
+def test_a_lost_log_is_written_anew_from_the_list(paths):
     """By the mark in the message, by the file's name, and by the message that blend.py's own command line gives."""
-    by_mark, by_name, by_message = (submission(places, name, name.encode()) for name in "abc")
+    by_mark, by_name, by_message = (submission(paths, name, name.encode()) for name in "abc")
     listed = [
         Listed(1, "other.csv", marked("x", sha256_bytes(b"a"))),
         Listed(2, "b.csv", "by hand", total_bytes=1),
@@ -30,15 +29,15 @@ def test_a_lost_log_is_written_anew_from_the_list(places):
         Listed(4, "b.csv", "of another size, so of other bytes", total_bytes=99),
         Listed(5, "unknown.csv", "=evil()", status="error", public_score=None),
     ]
-    found, said = bring_in(places, "toy", listed)
+    found, said = bring_in(paths, "toy", listed)
     assert [Path(entry.file).name for entry in found] == ["a.csv", "b.csv", "c.csv", "b.csv", "unknown.csv"]
     digests = [sha256_bytes(path.read_bytes()) for path in (by_mark, by_name, by_message)]
     assert [entry.sha256 for entry in found] == [*digests, "", ""]
     assert [entry.expected for entry in found] == [0.62, 0.62, 0.62, None, None]
     assert [entry.public_score for entry in found] == [0.5, 0.5, None, 0.5, None]
     assert [entry.status for entry in found] == ["complete", "complete", "pending", "complete", "error"]
-    assert len(said) == 5 and read_log(places) == found
-    assert bring_in(places, "toy", listed) == (found, [])
+    assert len(said) == 5 and read_log(paths) == found
+    assert bring_in(paths, "toy", listed) == (found, [])
 
 
 def test_scores_that_were_pending_are_filled_in_and_other_competitions_left_alone():
@@ -78,8 +77,8 @@ def test_whatever_part_of_the_log_is_lost_the_list_restores_it(listed, kept):
     assert again == whole
 
 
-def test_the_same_bytes_are_refused_a_second_time(places):
-    file = describe_file(places, submission(places), "toy")
+def test_the_same_bytes_are_refused_a_second_time(paths):
+    file = describe_file(paths, submission(paths), "toy")
     entry = replace(ENTRY, sha256=file.sha256)
     with pytest.raises(
         ValueError, match=r"handed in before, as submissions/toy/a.csv on .* \(ref 7\), public score 0.605"
@@ -91,30 +90,30 @@ def test_the_same_bytes_are_refused_a_second_time(places):
     refuse_second_time([ENTRY], file, "toy")
 
 
-def test_a_file_that_changed_since_it_was_written_is_refused(places):
-    path = submission(places)
+def test_a_file_that_changed_since_it_was_written_is_refused(paths):
+    path = submission(paths)
     path.write_bytes(b"id,joy\nt0,0\n")
     with pytest.raises(ValueError, match="has changed since it was written.*blend.py --from"):
-        describe_file(places, path, "toy")
+        describe_file(paths, path, "toy")
     path.with_suffix(".json").unlink()
-    assert describe_file(places, path, "toy").account is None
+    assert describe_file(paths, path, "toy").account is None
 
 
-def test_a_file_of_another_competition_is_refused(places):
-    path = write_submission(places, "toy", "a", b"id,joy\n", {"competition": "other"})
+def test_a_file_of_another_competition_is_refused(paths):
+    path = write_submission(paths, "toy", "a", b"id,joy\n", {"competition": "other"})
     with pytest.raises(ValueError, match="made for other, not for toy. Run: .* --competition other submissions/toy"):
-        describe_file(places, path, "toy")
+        describe_file(paths, path, "toy")
 
 
-def test_the_newest_is_found_and_what_is_not_there_is_named(places):
+def test_the_newest_is_found_and_what_is_not_there_is_named(paths):
     with pytest.raises(ValueError, match=r"no CSV in submissions/toy/ Run: python src/blend.py --competition toy"):
-        find_submission(places, "toy", "")
-    old, new = submission(places, "z"), submission(places, "a")
+        find_submission(paths, "toy", "")
+    old, new = submission(paths, "z"), submission(paths, "a")
     os.utime(old, (1, 1))
-    assert find_submission(places, "toy", "") == new
-    assert find_submission(places, "toy", "z.csv") == find_submission(places, "toy", str(old)) == old
+    assert find_submission(paths, "toy", "") == new
+    assert find_submission(paths, "toy", "z.csv") == find_submission(paths, "toy", str(old)) == old
     with pytest.raises(ValueError, match="gone.csv is not there, nor in submissions/toy/"):
-        find_submission(places, "toy", "gone.csv")
+        find_submission(paths, "toy", "gone.csv")
 
 
 def test_a_mark_is_the_end_of_a_one_line_message():

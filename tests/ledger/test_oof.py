@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ledger_settings import DEFAULTS, SETTINGS
 
-from ledger.oof import check_same_settings, finished_folds, remove_folds, run_folder, write_fold
-from ledger.records import read_record, write_record
-from ledger.runs import load_run
+from foldblend.ledger.oof import check_same_settings, finished_folds, remove_folds, run_folder, write_fold
+from foldblend.ledger.records import read_record, write_record
+from foldblend.ledger.runs import load_run
 
 NAN = np.full((4, 3), np.nan, dtype=np.float32)
 
@@ -32,78 +32,78 @@ BAD_HAND_INS = {
 
 
 @pytest.mark.parametrize("change, message", BAD_HAND_INS.values(), ids=BAD_HAND_INS)
-def test_a_fold_that_is_not_whole_is_not_written(places, folds, tables, fold_file, change, message):
+def test_a_fold_that_is_not_whole_is_not_written(paths, folds, tables, fold_file, change, message):
     bad = replace(fold_file(1), **change(fold_file(1)))
     with pytest.raises(ValueError, match=message):
-        write_fold(places, "toy", "r", folds, tables, bad, {"settings": SETTINGS})
-    assert not places.oof("toy").exists()
+        write_fold(paths, "toy", "r", folds, tables, bad, {"settings": SETTINGS})
+    assert not paths.oof("toy").exists()
 
 
 @pytest.mark.parametrize("record", [{}, {"settings": {}, "score": float("nan")}, {"settings": {"x": np.float32(1)}}])
-def test_a_record_that_cannot_be_written_is_found_before_the_numbers_are(places, folds, tables, fold_file, record):
+def test_a_record_that_cannot_be_written_is_found_before_the_numbers_are(paths, folds, tables, fold_file, record):
     with pytest.raises(ValueError, match="record"):
-        write_fold(places, "toy", "r", folds, tables, fold_file(1), record)
-    assert not places.oof("toy").exists()
+        write_fold(paths, "toy", "r", folds, tables, fold_file(1), record)
+    assert not paths.oof("toy").exists()
 
 
 @pytest.mark.parametrize("name", ["..", "../evil", "a/b", "", ".hidden", "a b", "x\n"])
-def test_a_name_that_leaves_its_folder_is_refused(places, name):
+def test_a_name_that_leaves_its_folder_is_refused(paths, name):
     with pytest.raises(ValueError, match="run is"):
-        run_folder(places, "toy", name)
+        run_folder(paths, "toy", name)
     with pytest.raises(ValueError, match="competition is"):
-        run_folder(places, name, "r")
+        run_folder(paths, name, "r")
 
 
-def test_finished_folds(places, folds, tables, run):
-    assert finished_folds(places, "toy", "r", folds, tables) == [0, 1, 2]
+def test_finished_folds(paths, folds, tables, run):
+    assert finished_folds(paths, "toy", "r", folds, tables) == [0, 1, 2]
     (run / "fold1.json").unlink()
-    assert finished_folds(places, "toy", "r", folds, tables) == [0, 2], "an .npz without its .json was cut off"
+    assert finished_folds(paths, "toy", "r", folds, tables) == [0, 2], "an .npz without its .json was cut off"
     (run / "fold2.npz").unlink()
-    assert finished_folds(places, "toy", "r", folds, tables) == [0], "a .json may be checked in without its .npz"
-    assert finished_folds(places, "toy", "another", folds, tables) == []
+    assert finished_folds(paths, "toy", "r", folds, tables) == [0], "a .json may be checked in without its .npz"
+    assert finished_folds(paths, "toy", "another", folds, tables) == []
 
 
-def test_finished_folds_refuses_what_it_cannot_keep(places, folds, tables, run):
+def test_finished_folds_refuses_what_it_cannot_keep(paths, folds, tables, run):
     with pytest.raises(ValueError, match=r"fold0.npz: made on other folds(.|\n)*--run r --fold all --overwrite"):
-        finished_folds(places, "toy", "r", replace(folds, sha256="0" * 64), tables)
+        finished_folds(paths, "toy", "r", replace(folds, sha256="0" * 64), tables)
     os.replace(run / "fold0.npz", run / "fold1.npz")
     with pytest.raises(ValueError, match=r"fold1.npz: not the file its .json describes"):
-        finished_folds(places, "toy", "r", folds, tables)
+        finished_folds(paths, "toy", "r", folds, tables)
 
 
-def test_a_run_made_elsewhere_is_not_trained_into(places, folds, tables, fold_file):
-    folder = places.oof("toy") / "r"
+def test_a_run_made_elsewhere_is_not_trained_into(paths, folds, tables, fold_file):
+    folder = paths.oof("toy") / "r"
     folder.mkdir(parents=True)
     (folder / "oof.csv").write_text("id,joy,anger,fear\n")
     with pytest.raises(ValueError, match=r"oof.csv made elsewhere; train under another --name"):
-        finished_folds(places, "toy", "r", folds, tables)
+        finished_folds(paths, "toy", "r", folds, tables)
     with pytest.raises(ValueError, match=r"oof.csv made elsewhere"):
-        write_fold(places, "toy", "r", folds, tables, fold_file(0), {"settings": SETTINGS})
+        write_fold(paths, "toy", "r", folds, tables, fold_file(0), {"settings": SETTINGS})
 
 
-def test_same_settings(places, run):
-    check_same_settings(places, "toy", "r", SETTINGS, DEFAULTS)
-    check_same_settings(places, "toy", "new", {"seed": 8}, DEFAULTS)
+def test_same_settings(paths, run):
+    check_same_settings(paths, "toy", "r", SETTINGS, DEFAULTS)
+    check_same_settings(paths, "toy", "new", {"seed": 8}, DEFAULTS)
     younger = {**SETTINGS, "tfidf": {**SETTINGS["tfidf"], "max_features": 100}}
-    check_same_settings(places, "toy", "r", younger, {**DEFAULTS, "tfidf": {"max_features": 100}})
+    check_same_settings(paths, "toy", "r", younger, {**DEFAULTS, "tfidf": {"max_features": 100}})
     with pytest.raises(ValueError, match=r"tfidf.max_features was 100, is now 200 \(fold0, fold1, fold2\)"):
         younger["tfidf"]["max_features"] = 200
-        check_same_settings(places, "toy", "r", younger, {**DEFAULTS, "tfidf": {"max_features": 100}})
+        check_same_settings(paths, "toy", "r", younger, {**DEFAULTS, "tfidf": {"max_features": 100}})
 
 
-def test_changed_settings_are_shown_with_both_ways_out(places, run):
+def test_changed_settings_are_shown_with_both_ways_out(paths, run):
     changed = {"learner": "tfidf", "seed": 8, "tfidf": {"word_ngrams": (1, 3), "min_rows": 2}}
     with pytest.raises(ValueError) as caught:
-        check_same_settings(places, "toy", "r", changed, DEFAULTS)
+        check_same_settings(paths, "toy", "r", changed, DEFAULTS)
     message = str(caught.value)
     assert "seed was 7, is now 8 (fold0, fold1, fold2)" in message
     assert "tfidf.word_ngrams was [1, 2], is now [1, 3]" in message
     assert "--overwrite" in message and "--name" in message and "min_rows" not in message
 
 
-def test_removed_folds_are_trained_again(places, folds, tables, run):
-    remove_folds(places, "toy", "r", [0, 2, 7])
-    assert finished_folds(places, "toy", "r", folds, tables) == [1]
+def test_removed_folds_are_trained_again(paths, folds, tables, run):
+    remove_folds(paths, "toy", "r", [0, 2, 7])
+    assert finished_folds(paths, "toy", "r", folds, tables) == [1]
     assert sorted(p.name for p in run.iterdir()) == ["fold1.json", "fold1.npz"]
 
 
@@ -133,24 +133,24 @@ def killed_before(step, work) -> bool:
     return status != 0
 
 
-def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(places, folds, tables, fold_file, run):
+def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(paths, folds, tables, fold_file, run):
     """Killed before each call that touches the disk; nothing half-written is ever taken for a fold."""
     before, new = fold_file(1).test, replace(fold_file(1), test=fold_file(1).test + 5)
     write = lambda file, age: write_fold(  # noqa: E731
-        places, "toy", "r", folds, tables, file, {"settings": SETTINGS, "age": age}
+        paths, "toy", "r", folds, tables, file, {"settings": SETTINGS, "age": age}
     )
     seen, step, killed = set(), 0, True
     while killed:
         step += 1
-        remove_folds(places, "toy", "r", [1])
+        remove_folds(paths, "toy", "r", [1])
         write(fold_file(1), "old")
         killed = killed_before(step, lambda: write(new, "new"))
-        if finished_folds(places, "toy", "r", folds, tables) == [0, 1, 2]:
-            loaded = load_run(places, "toy", "r", folds, tables)
+        if finished_folds(paths, "toy", "r", folds, tables) == [0, 1, 2]:
+            loaded = load_run(paths, "toy", "r", folds, tables)
             age = loaded.records[1]["age"]
             np.testing.assert_array_equal(loaded.test_folds[1], before + (5 if age == "new" else 0))
         else:
-            assert finished_folds(places, "toy", "r", folds, tables) == [0, 2]
+            assert finished_folds(paths, "toy", "r", folds, tables) == [0, 2]
             age = "none"
         seen.add(age)
     assert seen == {"old", "none", "new"} and step > 6
@@ -158,11 +158,11 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
     assert not [p.name for p in run.iterdir() if p.name.endswith(".tmp")], "nothing of the killed ones is left"
 
 
-def test_a_damaged_record_is_refused(places, folds, tables, run):
+def test_a_damaged_record_is_refused(paths, folds, tables, run):
     path = run / "fold2.json"
     write_record(path, read_record(path) | {"kind": "guesses"})
     with pytest.raises(ValueError, match="lacks kind or settings; written by another version"):
-        finished_folds(places, "toy", "r", folds, tables)
+        finished_folds(paths, "toy", "r", folds, tables)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="not readable as JSON"):
-        finished_folds(places, "toy", "r", folds, tables)
+        finished_folds(paths, "toy", "r", folds, tables)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from ledger_settings import SETTINGS
 
-from ledger.arrays import write_npz
-from ledger.files import sha256_file
-from ledger.oof import remove_folds, write_fold
-from ledger.records import read_record, write_record
-from ledger.runs import find_runs, find_stale_runs, load_run, load_runs
+from foldblend.files import sha256_file
+from foldblend.ledger.arrays import write_npz
+from foldblend.ledger.oof import remove_folds, write_fold
+from foldblend.ledger.records import read_record, write_record
+from foldblend.ledger.runs import find_runs, find_stale_runs, load_run, load_runs
 
 
-def test_a_run_comes_back_in_the_order_of_the_tables(places, folds, tables, run):
-    loaded = load_run(places, "toy", "r", folds, tables)
+def test_a_run_comes_back_in_the_order_of_the_tables(paths, folds, tables, run):
+    loaded = load_run(paths, "toy", "r", folds, tables)
     np.testing.assert_array_equal(loaded.oof, np.float32(np.arange(12)[:, None] + np.arange(3) / 10))
     np.testing.assert_array_equal(loaded.test_folds, np.ones((3, 4, 3)) * np.arange(3)[:, None, None])
     assert loaded.oof.dtype == loaded.test_folds[0].dtype == np.float32
@@ -24,42 +24,42 @@ def test_a_run_comes_back_in_the_order_of_the_tables(places, folds, tables, run)
     assert loaded.records[0]["score"] == {"macro_f1": 0.5}
     assert len(loaded.files) == 6
     for path, sha256 in loaded.files.items():
-        assert sha256_file(places.root / path) == sha256
+        assert sha256_file(paths.root / path) == sha256
 
 
-def test_all_runs_in_the_order_of_their_names(places, folds, tables, run):
+def test_all_runs_in_the_order_of_their_names(paths, folds, tables, run):
     shutil.copytree(run, run.with_name("a"))
     run.with_name(".ipynb_checkpoints").mkdir()
-    assert find_runs(places, "toy") == ["a", "r"]
-    assert [loaded.name for loaded in load_runs(places, "toy", None, folds, tables)] == ["a", "r"]
-    assert [loaded.name for loaded in load_runs(places, "toy", ["r", "a"], folds, tables)] == ["r", "a"]
+    assert find_runs(paths, "toy") == ["a", "r"]
+    assert [loaded.name for loaded in load_runs(paths, "toy", None, folds, tables)] == ["a", "r"]
+    assert [loaded.name for loaded in load_runs(paths, "toy", ["r", "a"], folds, tables)] == ["r", "a"]
 
 
-def test_a_missing_fold_names_the_command(places, folds, tables, run):
-    remove_folds(places, "toy", "r", [1])
+def test_a_missing_fold_names_the_command(paths, folds, tables, run):
+    remove_folds(paths, "toy", "r", [1])
     command = "accelerate launch src/train.py --competition toy --run r --fold"
     with pytest.raises(ValueError, match=f"^oof/toy/r: fold 1 of 3 missing. Run: {command} 1$"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
     (run / "fold2.json").unlink()
     with pytest.raises(ValueError, match=rf"folds \[1, 2\] of 3 missing. Run: {command} 1 2$"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
 
 
-def test_every_problem_of_every_run_at_once(places, folds, tables, run):
+def test_every_problem_of_every_run_at_once(paths, folds, tables, run):
     shutil.copytree(run, run.with_name("cut"))
     (run.with_name("cut") / "fold0.npz").unlink()
     (run.with_name("empty")).mkdir()
     with pytest.raises(ValueError) as caught:
-        load_runs(places, "toy", ["r", "cut", "empty", "none", "r", "../r"], folds, tables)
+        load_runs(paths, "toy", ["r", "cut", "empty", "none", "r", "../r"], folds, tables)
     message = str(caught.value)
     for words in ("toy/cut: fold 0 of 3", "toy/empty: folds [0, 1, 2]", "no such run. There are: cut, empty, r"):
         assert words in message
     assert "run r is named twice" in message and "run is '../r'" in message
 
 
-def test_no_run_at_all(places, folds, tables):
+def test_no_run_at_all(paths, folds, tables):
     with pytest.raises(ValueError, match=r"no run is there. Run: accelerate launch src/train.py --competition toy"):
-        load_runs(places, "toy", None, folds, tables)
+        load_runs(paths, "toy", None, folds, tables)
 
 
 OTHERS = {
@@ -74,9 +74,9 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("change, message", OTHERS.values(), ids=OTHERS)
-def test_predictions_of_something_else_are_refused(places, folds, tables, run, change, message):
+def test_predictions_of_something_else_are_refused(paths, folds, tables, run, change, message):
     with pytest.raises(ValueError, match=message):
-        load_run(places, "toy", "r", *change(folds, tables))
+        load_run(paths, "toy", "r", *change(folds, tables))
 
 
 def forge(folder, k, **changes):
@@ -124,46 +124,46 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("changes, message", FORGERIES.values(), ids=FORGERIES)
-def test_arrays_are_proven_even_when_the_hash_is_right(places, folds, tables, run, changes, message):
+def test_arrays_are_proven_even_when_the_hash_is_right(paths, folds, tables, run, changes, message):
     forge(run, 1, **changes)
     with pytest.raises(ValueError, match=message) as caught:
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
     assert "fold1.npz" in str(caught.value)
 
 
-def test_every_changed_byte_is_refused(places, folds, tables, run):
+def test_every_changed_byte_is_refused(paths, folds, tables, run):
     path = run / "fold1.npz"
     whole = path.read_bytes()
     for position in range(0, len(whole), 37):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
         with pytest.raises(ValueError, match=r"fold1.npz: not the file its .json describes"):
-            load_run(places, "toy", "r", folds, tables)
+            load_run(paths, "toy", "r", folds, tables)
 
 
-def test_folds_swapped_with_their_records_are_refused(places, folds, tables, run):
+def test_folds_swapped_with_their_records_are_refused(paths, folds, tables, run):
     for suffix in ("npz", "json"):
         one, two = run / f"fold1.{suffix}", run / f"fold2.{suffix}"
         one.rename(run / "x"), two.rename(one), (run / "x").rename(two)
     with pytest.raises(ValueError, match="damaged, swapped or changed"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
 
 
-def test_a_fold_beyond_the_folds_is_refused(places, folds, tables, run):
+def test_a_fold_beyond_the_folds_is_refused(paths, folds, tables, run):
     shutil.copy(run / "fold0.npz", run / "fold3.npz")
     with pytest.raises(ValueError, match=r"fold3.npz is of other folds; folds.csv has fold 0 to 2"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
 
 
-def test_folds_of_different_recipes_are_refused(places, folds, tables, fold_file, run):
-    write_fold(places, "toy", "r", folds, tables, fold_file(2), {"settings": {**SETTINGS, "seed": 9}})
+def test_folds_of_different_recipes_are_refused(paths, folds, tables, fold_file, run):
+    write_fold(paths, "toy", "r", folds, tables, fold_file(2), {"settings": {**SETTINGS, "seed": 9}})
     with pytest.raises(ValueError, match="folds 0 and 2 are of different recipes: seed was 7, is now 9"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
     probs = fold_file(2, oof=np.full((4, 3), 0.5, np.float32), test=np.zeros((4, 3), np.float32), kind="probs")
-    write_fold(places, "toy", "r", folds, tables, probs, {"settings": SETTINGS})
+    write_fold(paths, "toy", "r", folds, tables, probs, {"settings": SETTINGS})
     with pytest.raises(ValueError, match="kind was logits, is now probs"):
-        load_run(places, "toy", "r", folds, tables)
+        load_run(paths, "toy", "r", folds, tables)
 
 
-def test_stale_runs(places, folds, tables, run):
-    assert find_stale_runs(places, "toy", folds) == []
-    assert find_stale_runs(places, "toy", replace(folds, sha256="0" * 64)) == ["r"]
+def test_stale_runs(paths, folds, tables, run):
+    assert find_stale_runs(paths, "toy", folds) == []
+    assert find_stale_runs(paths, "toy", replace(folds, sha256="0" * 64)) == ["r"]

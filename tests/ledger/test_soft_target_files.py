@@ -3,9 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ledger.soft_targets import load_soft_targets, with_file_hash
-from settings.loss import LossSettings
-from settings.run import RunSettings
+from foldblend.ledger.dropped import load_soft_targets, with_file_hash
+from foldblend.settings.run import LossSettings, RunSettings
 
 TABLES = SimpleNamespace(train_ids=np.array(["a", "b", "007"]), label_names=("joy", "anger"))
 GOOD = "id,anger,joy\n007,0.25,0.75\nb,1,0\na,0,1\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queueing.jobs import FoldJob, split_flags, take_part, without_flags
+from foldblend.queueing.queue import FoldJob, split_flags, take_part, without_flags
 
 
 @given(st.integers(0, 40), st.integers(1, 50))

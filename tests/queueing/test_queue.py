@@ -11,18 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from queueing.jobs import FoldJob
-from queueing.queue import Queue
-from queueing.screen import Screen
-from queueing.slots import Slot
+from foldblend.queueing.queue import FoldJob, Queue
+from foldblend.queueing.screen import Screen
+from foldblend.queueing.slots import Slot
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("queueing.queue.LOOK_EVERY_SECONDS", 0.01)
-    monkeypatch.setattr("queueing.queue.AGAIN_AFTER_SECONDS", 0.05)
+    monkeypatch.setattr("foldblend.queueing.queue.LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("foldblend.queueing.queue.AGAIN_AFTER_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -155,12 +154,12 @@ def test_lines_that_stay_are_shown_and_ticks_are_not(job, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent has ended")
 def test_kill_9_of_the_queue_ends_its_children(tmp_path):
     """The child follows as train.py does, first thing."""
-    child = "import time; from learners.interruption import follow_launcher; follow_launcher(); "
+    child = "import time; from foldblend.learners.processes.interruption import follow_launcher; follow_launcher(); "
     child += "print('up', flush=True); time.sleep(99)"
     code = f"""
 import sys; from pathlib import Path
-from queueing.queue import Queue; from queueing.screen import Screen
-from queueing.slots import Slot; from queueing.jobs import FoldJob
+from foldblend.queueing.queue import Queue; from foldblend.queueing.screen import Screen
+from foldblend.queueing.slots import Slot; from foldblend.queueing.queue import FoldJob
 job = FoldJob("a", 0, (sys.executable, "-c", {child!r}), "", Path({str(tmp_path)!r}) / "log", False)
 Queue([job], [Slot(None)], 1, 3, Screen()).run()"""
     queue = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SRC)})

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from queueing.screen import Screen, clock, table_lines, time_left
+from foldblend.queueing.screen import Screen, clock, table_lines, time_left
 
 
 @pytest.mark.parametrize(

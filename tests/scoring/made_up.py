@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from scoring.decoders import Task
-from scoring.probs import sigmoid
-from scoring.runs import Runs
-from scoring.scores import Scores
-from scoring.strategies import Given
-from scoring.subsets import Partition
+from foldblend.scoring.ensembling.predictors import Scores
+from foldblend.scoring.ensembling.strategies import Given
+from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.thresholds.rules import Task
+from foldblend.scoring.validation.partitions import Partition, Runs
 
 
 def make_runs(n_rows=300, n_labels=4, noise=(0.5, 1.0, 2.0), seed=0, kind="multilabel") -> Runs:

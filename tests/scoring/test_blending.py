@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from scoring.blending import make_blend
-from scoring.bootstrap import Buckets
-from scoring.choice import Candidate, choose
-from scoring.crossfit import CrossFit, pack_answer
-from scoring.decoders import Task, decide
-from scoring.metrics import METRICS
-from scoring.outcome import describe_blend
-from scoring.runs import deal_parts
+from foldblend.scoring.blending import describe_blend, make_blend
+from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.thresholds.rules import Task, decide
+from foldblend.scoring.validation.bootstrap import Buckets
+from foldblend.scoring.validation.choice import Candidate, choose
+from foldblend.scoring.validation.crossfit import CrossFit, pack_answer
+from foldblend.scoring.validation.partitions import deal_parts
 
 
 def candidate(task, name, labels, answer, buckets, is_single=False):
@@ -62,7 +61,7 @@ def test_the_trusted_strategy_gives_way_only_to_a_clear_lead(rates, expected):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_walks_through(metric, monkeypatch):
-    monkeypatch.setattr("scoring.blending.N_REPEATS", 1)
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
     kind = "multiclass" if metric == "accuracy" else "multilabel"
     runs, task = make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0, 1.5), kind=kind), Task(metric, kind)
     blend = make_blend(task, runs)

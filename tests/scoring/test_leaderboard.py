@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring.leaderboard import Candidate, choose_finals, comparison_lines, disagreement, finals_lines, fit_line
+from foldblend.scoring.leaderboard import (
+    Candidate,
+    choose_finals,
+    comparison_lines,
+    disagreement,
+    finals_lines,
+    fit_line,
+)
 
 NONE = (None, None)
 

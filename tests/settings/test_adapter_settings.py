@@ -1,8 +1,6 @@
 import pytest
 
-from settings.adapter import AdapterSettings
-from settings.cleaning import CleaningSettings
-from settings.run import OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.run import AdapterSettings, CleaningSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 
 @pytest.mark.parametrize(

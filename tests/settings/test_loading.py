@@ -2,10 +2,18 @@ import dataclasses
 
 import pytest
 
-from settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings, TextSettings
-from settings.loading import guard, load_competition, load_defaults, load_run, open_job, settings_of
-from settings.run import READ_BY, RunSettings
-from settings.strict import check_name, describe_differences
+from foldblend.settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings, TextSettings
+from foldblend.settings.loading import (
+    check_name,
+    describe_differences,
+    guard,
+    load_competition,
+    load_defaults,
+    load_run,
+    open_job,
+    settings_of,
+)
+from foldblend.settings.run import READ_BY, RunSettings
 
 
 def fold_flag(parser):
@@ -16,19 +24,19 @@ def train_job(*argv):
     return open_job("train.py", argv, fold_flag, with_run=True)
 
 
-def test_bare_command_means_default_yaml(places):
+def test_bare_command_means_default_yaml(paths):
     job = train_job()
-    defaults = load_defaults(places)
+    defaults = load_defaults(paths)
     assert (job.competition_name, job.run_name) == (defaults.competition, defaults.run)
-    assert job.run == load_run(places, defaults.run)
-    assert job.competition == load_competition(places, defaults.competition)
+    assert job.run == load_run(paths, defaults.run)
+    assert job.competition == load_competition(paths, defaults.competition)
 
 
-def test_flags_win_over_yaml_and_keep_their_type(places):
+def test_flags_win_over_yaml_and_keep_their_type(paths):
     job = train_job("--optimizer.lr", "3e-5", "--training.epochs=7", "--fold", "0", "2", "--n_folds", "4")
     assert job.run.optimizer.lr == 3e-5 and job.run.training.epochs == 7
     assert job.own.fold == ["0", "2"] and job.competition.n_folds == 4
-    assert job.run.optimizer.head_lr == load_run(places, job.run_name).optimizer.head_lr
+    assert job.run.optimizer.head_lr == load_run(paths, job.run_name).optimizer.head_lr
 
 
 @pytest.mark.parametrize(
@@ -42,8 +50,8 @@ def test_flags_win_over_yaml_and_keep_their_type(places):
         (["--seed", "0"], "minilm-seed0", 0),
     ],
 )
-def test_another_seed_makes_a_sibling_run(places, flags, name, seed):
-    path = places.configs / "runs" / "minilm.yaml"
+def test_another_seed_makes_a_sibling_run(paths, flags, name, seed):
+    path = paths.configs / "runs" / "minilm.yaml"
     assert "seed:" not in path.read_text()
     job = open_job("train.py", ["--run", "minilm", *flags], lambda parser: None, with_run=True)
     assert (job.run_name, job.run.seed) == (name, seed)
@@ -52,7 +60,7 @@ def test_another_seed_makes_a_sibling_run(places, flags, name, seed):
     assert job.run_name == "minilm"
 
 
-def test_name_makes_a_sibling_run(places):
+def test_name_makes_a_sibling_run(paths):
     assert train_job("--run", "tfidf", "--name", "tfidf-c2").run_name == "tfidf-c2"
 
 
@@ -76,7 +84,7 @@ def test_name_makes_a_sibling_run(places):
         (["stray"], "stray"),
     ],
 )
-def test_wrong_flags_are_refused(places, argv, message):
+def test_wrong_flags_are_refused(paths, argv, message):
     with pytest.raises(ValueError, match=message):
         train_job(*argv)
 
@@ -107,14 +115,14 @@ def test_wrong_flags_are_refused(places, argv, message):
         ("learner: tfidf\nmodel: {name: x}\n", "learner tfidf does not read model"),
     ],
 )
-def test_wrong_yaml_is_refused(places, yaml, message):
-    (places.configs / "runs" / "mine.yaml").write_text(yaml)
+def test_wrong_yaml_is_refused(paths, yaml, message):
+    (paths.configs / "runs" / "mine.yaml").write_text(yaml)
     with pytest.raises(ValueError, match=message):
         train_job("--run", "mine")
 
 
-def test_exponents_without_a_point_are_numbers(places):
-    (places.configs / "runs" / "mine.yaml").write_text("learner: encoder\noptimizer: {lr: 2e-5}\n")
+def test_exponents_without_a_point_are_numbers(paths):
+    (paths.configs / "runs" / "mine.yaml").write_text("learner: encoder\noptimizer: {lr: 2e-5}\n")
     assert train_job("--run", "mine").run.optimizer.lr == 2e-5
 
 
@@ -136,15 +144,15 @@ def test_conflicting_competition_settings_are_refused(change, message):
         CompetitionSettings(id_column="id", **change)
 
 
-def test_every_yaml_loads(places):
+def test_every_yaml_loads(paths):
     """A YAML that nobody loads rots; counted, so that an empty folder fails."""
-    competitions = sorted(path.stem for path in (places.configs / "competitions").rglob("*.yaml"))
-    runs = sorted(path.stem for path in (places.configs / "runs").rglob("*.yaml"))
+    competitions = sorted(path.stem for path in (paths.configs / "competitions").rglob("*.yaml"))
+    runs = sorted(path.stem for path in (paths.configs / "runs").rglob("*.yaml"))
     assert len(competitions) >= 2 and len(runs) >= 2
     for name in competitions:
-        load_competition(places, name)
+        load_competition(paths, name)
     for name in runs:
-        load_run(places, name)
+        load_run(paths, name)
 
 
 def test_run_and_competition_settings_share_no_flag():

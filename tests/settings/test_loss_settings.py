@@ -1,8 +1,6 @@
 import pytest
 
-from settings.answer import AnswerSettings
-from settings.loss import LossSettings
-from settings.run import RunSettings
+from foldblend.settings.run import AnswerSettings, LossSettings, RunSettings
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@ import json
 
 import pytest
 
-from settings.loading import settings_of
-from settings.older import with_defaults
-from settings.run import OptimizerSettings, RunSettings
+from foldblend.settings.loading import settings_of, with_defaults
+from foldblend.settings.run import OptimizerSettings, RunSettings
 
 
 def as_stored(run):

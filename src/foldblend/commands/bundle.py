@@ -1,0 +1,172 @@
+"""Door: everything that an offline Kaggle notebook needs to predict with a blend, as a dataset and a notebook.
+
+python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
+python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from foldblend.bundling.contents import (
+    BundledModel,
+    Package,
+    building,
+    choose_packages,
+    choose_required,
+    copy_blend,
+    copy_model,
+    copy_sources,
+    copy_weights,
+    download_wheel,
+    measure,
+)
+from foldblend.bundling.notebook import as_json, dataset_metadata, kernel_metadata, make_title, notebook
+from foldblend.errors import UserError
+from foldblend.kaggle.transfers import default_owner, push
+from foldblend.learners.table import needs_gpu
+from foldblend.learners.trained import MODEL, NEEDED, check_folds, describe_model, find_model, model_name, needs_weights
+from foldblend.learners.training.weights import WEIGHTS
+from foldblend.ledger.records import read_record
+from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.scoring.recipe import recipe_from_record
+from foldblend.settings.loading import Job, open_job, run_from_settings
+from foldblend.settings.paths import Paths
+from foldblend.settings.run import RunSettings
+
+OWNER = "OWNER"
+"""Stands for the Kaggle name where none is known."""
+
+
+def add_flags(parser) -> None:
+    parser.add_argument("--from", default="", help="a blend's .json, or its name; the competition's newest by default")
+    parser.add_argument("--owner", default="", help="your Kaggle name; the one of your credentials by default")
+    parser.add_argument("--no_wheels", action="store_true", help="fetch no packages")
+    parser.add_argument("--model_sources", nargs="+", default=[], help="Kaggle models to attach in place of copies, "
+                        "as owner/model/framework/variation/version")  # fmt: skip
+    parser.add_argument("--gpu", default="auto", choices=["auto", "yes", "no"], help="one T4; auto: for neural runs")
+    parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
+
+
+def main(argv: list[str] | None = None) -> None:
+    job = open_job("bundle.py", argv, add_flags)
+    path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
+    record = read_record(path)
+    check_same_questions(path, record, job.competition_name, asdict(job.competition))
+    owner = job.own.owner or default_owner()
+    if job.own.push and not owner:
+        raise UserError("--push needs your Kaggle name: add --owner NAME")
+    runs = load_runs(job, record)
+    settings = [run_from_settings(run.settings, f"oof/{job.competition_name}/{run.name}/fold0.json") for run in runs]
+    models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
+    required = choose_required(read_requirements(), any(map(is_four_bit, settings)))
+    target = job.paths.bundle(job.competition_name) / path.stem
+    with building(target) as folder:
+        fill_dataset(job, path, record, runs, [model for model in models if model], folder / "dataset")
+        packages = {} if job.own.no_wheels else choose_packages(required)
+        missing = fetch(packages, folder / "dataset" / "wheels")
+        gpu = job.own.gpu == "yes" or (job.own.gpu == "auto" and any(needs_gpu(each.learner) for each in settings))
+        write_metadata(job, path.stem, owner or OWNER, gpu, required, packages, folder)
+    show(job, target, owner, missing, models)
+    if job.own.push:
+        push(target / "dataset", target / "notebook", path.stem, print)
+
+
+def load_runs(job: Job, record: dict) -> list[TrainedRun]:
+    """The trained runs that the recipe hangs on, every fold's weights proven."""
+    recipe = recipe_from_record(record["recipe"])
+    names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
+    runs = load_trained_runs(job.paths, record, names, WEIGHTS)
+    for run in runs:
+        check_folds(run.settings, run.fold, run.checkpoints)
+    return runs
+
+
+def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledModel | None:
+    """What the run needs of its pretrained model; None where it has none."""
+    if not model_name(settings):
+        return None
+    folder, whole = find_model(settings), needs_weights(settings)
+    patterns = (*NEEDED, "*.safetensors") if whole else NEEDED
+    proof = describe_model(folder, whole)
+    return BundledModel(run.name, model_name(settings), folder, patterns, proof, attached and whole)
+
+
+def is_four_bit(settings: RunSettings) -> bool:
+    """Whether the run's base model is loaded by bitsandbytes."""
+    return settings.learner in ("decoder", "generator") and settings.adapter.quantization == "nf4"
+
+
+def read_requirements() -> str:
+    return (Path(__file__).resolve().parents[3] / "requirements.txt").read_text(encoding="utf-8")
+
+
+def fill_dataset(
+    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], folder: Path
+) -> None:
+    """Sources, settings, weights and models."""
+    copy_sources(Path(__file__).resolve().parents[2], folder)
+    sample = job.paths.data(job.competition_name) / job.competition.files.sample_submission
+    copy_blend(job.paths, path, record, [run.name for run in runs], sample, folder)
+    inside = Paths(folder)
+    for run in runs:
+        copy_weights(run.checkpoints, WEIGHTS, inside.checkpoints(job.competition_name, run.name))
+    for model in models:
+        copy_model(model, inside.checkpoints(job.competition_name, model.run), MODEL, folder)
+
+
+def fetch(packages: dict[str, Package], folder: Path) -> list[str]:
+    """Fetch the wheels; a sentence for each that could not be had, and which is then not listed."""
+    missing = []
+    for number, package in enumerate(list(packages.values()), start=1):
+        print(f"wheel {number} of {len(packages) + len(missing)}: {package.pin}", flush=True)
+        sentence = download_wheel(package, folder)
+        if sentence:
+            missing.append(sentence)
+            del packages[package.name]
+    return missing
+
+
+def write_metadata(
+    job: Job, name: str, owner: str, gpu: bool, required: list[str], packages: dict[str, Package], folder: Path
+) -> None:
+    """bundle.json, the notebook, and what Kaggle is told of both."""
+    competition, files = job.competition_name, job.competition.files
+    title, slug = make_title(competition, name), files.kaggle or competition
+    about = {
+        "name": name,
+        "competition": competition,
+        "record": f"submissions/{competition}/{name}.json",
+        "test": files.test,
+        "sample_submission": files.sample_submission,
+        "sample": f"data/{competition}/{files.sample_submission}",
+        "required": required,
+        "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
+    }
+    kernel = kernel_metadata(owner, title, slug, gpu, list(job.own.model_sources))
+    for part, values in {
+        "dataset/bundle.json": about,
+        "dataset/dataset-metadata.json": dataset_metadata(owner, title),
+        "notebook/predict.ipynb": notebook(name, slug, f"{owner}/{title}"),
+        "notebook/kernel-metadata.json": kernel,
+    }.items():
+        path = folder / part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(as_json(values), encoding="utf-8")
+
+
+def show(job: Job, target: Path, owner: str, missing: list[str], models: list[BundledModel | None]) -> None:
+    """What was made, what is missing, and how it is uploaded by hand."""
+    shown = target.relative_to(job.paths.root)
+    n_files, size = measure(target / "dataset")
+    print(f"{shown}/dataset: {n_files} files, {size / 1e6:,.1f} MB")
+    for model in filter(None, models):
+        where = "from --model_sources" if model.attached else f"copied to models/{model.key}"
+        print(f"  {model.run}: {model.name}, {where}")
+    for sentence in missing:
+        print(f"look: missing wheel {sentence}")
+    if job.own.no_wheels:
+        print("look: no wheels; the notebook runs where the image has every requirement")
+    if not owner:
+        print(f"look: put your Kaggle name in the place of {OWNER} in both metadata files, or add --owner NAME")
+    if not job.own.push:
+        print(f"kaggle datasets create -p {shown}/dataset --dir-mode zip && kaggle kernels push -p {shown}/notebook")

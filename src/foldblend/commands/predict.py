@@ -1,0 +1,130 @@
+"""Door: probabilities and labels of new texts, by the trained folds and the recipe of a blend.
+
+python src/predict.py --text "what a day" "leave me alone"
+python src/predict.py --competition goemotions --input new.csv --output predictions.csv
+python src/predict.py --input test.csv --answer submission.csv --from submissions/sample/blend-1a2b3c4d.json
+"""
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.data.cleaning import clean_texts
+from foldblend.errors import UserError
+from foldblend.files import write_atomically
+from foldblend.learners.table import Corpus
+from foldblend.learners.trained import check_folds, predict_folds, resolve_model
+from foldblend.learners.training.weights import WEIGHTS
+from foldblend.ledger.records import read_record
+from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.scoring.recipe import Recipe, recipe_from_record
+from foldblend.scoring.thresholds.rules import Task
+from foldblend.scoring.validation.partitions import TestScores
+from foldblend.settings.loading import Job, open_job, run_from_settings
+from foldblend.submission.answers import build_submission, submission_bytes
+from foldblend.submission.new_texts import (
+    NewRows,
+    answer_tables,
+    check_answer,
+    prediction_bytes,
+    prediction_lines,
+    read_rows,
+    typed_rows,
+)
+
+
+def add_flags(parser) -> None:
+    parser.add_argument("--from", default="", help="a blend's .json, or its name; the competition's newest by default")
+    parser.add_argument("--texts", nargs="+", default=[], help="texts to predict; `--text` is the same")
+    parser.add_argument("--input", default="", help="texts in a file like the competition's test file, or a .jsonl")
+    parser.add_argument("--output", default="", help="a .csv or .jsonl to write; printed by default")
+    parser.add_argument("--answer", default="", help="a .csv to write in the form that the competition wants")
+    parser.add_argument("--sample", default="", help="the sample submission; the one in data/ by default")
+    kinds = ["", "auto", "fp32", "bf16", "fp16"]
+    parser.add_argument("--precision", default="", choices=kinds, help="other than trained in: auto on other devices")
+    parser.add_argument("--models", default="", help="a folder to search for pretrained models, as /kaggle/input")
+
+
+def main(argv: list[str] | None = None) -> None:
+    job = open_job("predict.py", name_texts(sys.argv[1:] if argv is None else argv), add_flags)
+    path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
+    record = read_record(path)
+    check_same_questions(path, record, job.competition_name, asdict(job.competition))
+    rows = gather_rows(job)
+    recipe, runs = load_recipe(job, record)
+    print(f"{path.name}: {', '.join(run.name for run in runs)}; {len(rows.texts):,} texts", flush=True)
+    scores = [predict_run(job, run, rows.texts) for run in runs]
+    probs, answer = recipe.answer(recipe.fold_probs(scores))
+    for look in [*rows.looks(), *recipe_looks(recipe, len(rows.texts))]:
+        print(f"look: {look}")
+    write(job, rows, runs[0].label_names, probs, answer if answer.dtype == bool else None)
+
+
+def name_texts(argv: list[str]) -> list[str]:
+    """The flags, `--text` under a name that the settings of the text columns (`--text.columns`) leave free."""
+    return [f"--texts{flag[6:]}" if flag == "--text" or flag.startswith("--text=") else flag for flag in argv]
+
+
+def gather_rows(job: Job) -> NewRows:
+    """The texts of --text or --input. Raises ValueError where there are none, or both."""
+    if bool(job.own.texts) == bool(job.own.input):
+        raise UserError('src/predict.py: expected either --input FILE or --text "..."')
+    return read_rows(Path(job.own.input), job.competition) if job.own.input else typed_rows(job.own.texts)
+
+
+def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
+    """The recipe, and the trained runs that it hangs on."""
+    recipe = recipe_from_record(record["recipe"])
+    names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
+    runs = load_trained_runs(job.paths, record, names, WEIGHTS)
+    for run in runs:
+        check_folds(run.settings, run.fold, run.checkpoints)
+    return recipe.of_used_runs(len(record["runs"])), runs
+
+
+def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores:
+    """One run's scores of the texts, a table a fold."""
+    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
+    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0].parent, job.own.models)
+    if job.own.precision:
+        settings = replace(settings, training=replace(settings.training, precision=job.own.precision))
+    nothing = np.zeros((0, len(run.label_names)), dtype=bool)
+    corpus = Corpus(tuple(clean_texts(texts, settings.cleaning)), nothing, run.label_names, job.competition.task)
+    tables = predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
+    return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task))
+
+
+def recipe_looks(recipe: Recipe, n_texts: int) -> list[str]:
+    """What the recipe does with these rows beyond weights and cut-offs."""
+    if not recipe.shifted:
+        return []
+    return [f"the blend was made with --reestimate_priors: label rates are estimated on these {n_texts} texts"]
+
+
+def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarray, decisions: np.ndarray | None):
+    """Write what was asked for; print it where nothing was."""
+    files = {}
+    if job.own.output:
+        suffix = Path(job.own.output).suffix
+        files[job.own.output] = prediction_bytes(rows, label_names, probs, decisions, suffix)
+    if job.own.answer:
+        files[job.own.answer] = submission_of(job, rows, label_names, probs, decisions)
+    for name, data in files.items():
+        write_atomically(Path(name), data)
+        print(f"{name}: {len(rows.texts):,} rows")
+    if not files:
+        print("\n" + "\n".join(prediction_lines(rows, label_names, probs, decisions)))
+
+
+def submission_of(job: Job, rows: NewRows, label_names: tuple[str, ...], probs, decisions) -> bytes:
+    """The competition's CSV, linted."""
+    sample = Path(job.own.sample or job.paths.data(job.competition_name) / job.competition.files.sample_submission)
+    tables, looks = answer_tables(job.competition, label_names, rows, sample)
+    for look in looks:
+        print(f"look: {look}")
+    frame = build_submission(job.competition, tables, decisions, probs)
+    data = submission_bytes(frame, job.competition.submission.separator)
+    check_answer(data, Path(job.own.answer), job.competition, tables)
+    return data

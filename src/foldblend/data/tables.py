@@ -1,0 +1,378 @@
+"""competition/: train, test and sample submission, read and checked before anything is trained on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foldblend.data.reading import Problems, excerpt, nearest, quoted
+from foldblend.data.reading import TextTable
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from foldblend.data.reading import Problems, excerpt, nearest, quoted
+from foldblend.data.reading import TextTable
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.data.fetch import how_to_get
+from foldblend.data.reading import Problems, quoted, raise_if_any
+from foldblend.data.reading import FileForm, TextTable, read_table
+from foldblend.settings.competition import CompetitionSettings, TextSettings
+
+
+# ---------- the ways a row's labels are written (0/1 columns, a delimited cell, one class name) into (N, L) bool.
+
+
+ZERO_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+"""What a 0/1 cell may hold; pandas writes 1.0 once a column has held a gap."""
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """How labels are written in one file, and what they are called."""
+
+    form: str
+    names: tuple[str, ...]
+    column: str = ""
+    delimiter: str = ","
+    values: str = "names"
+    one_a_row: bool = False
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Labels that are read as one, in the order of the columns of `read_labels`; empty leaves each to itself."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that must be there."""
+        return self.names if self.form == "columns" else (self.column,)
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """What a cell may say -> position of the label."""
+        says = self.names if self.values == "names" else map(str, range(len(self.names)))
+        return {name: k for k, name in enumerate(says)}
+
+
+def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
+    """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label.
+
+    L is the number of names, or of groups where there are any: a row has a group when it has one of its labels.
+    """
+    if form.form == "columns":
+        labels = _from_columns(table, form.names, problems)
+    else:
+        labels = _from_cells(table.column(form.column), form, problems)
+    if form.one_a_row and not problems:
+        _check_one_a_row(labels, form, problems)
+    if not form.groups:
+        return labels
+    position = {name: k for k, name in enumerate(form.names)}
+    return np.stack([labels[:, [position[name] for name in group]].any(axis=1) for group in form.groups], axis=1)
+
+
+def _from_columns(table: TextTable, names: Sequence[str], problems: Problems) -> np.ndarray:
+    labels = np.zeros((len(table.rows), len(names)), dtype=bool)  # (N, L)
+    for k, name in enumerate(names):
+        cells = table.column(name)
+        if set(cells) <= ZERO_ONE.keys():
+            labels[:, k] = [ZERO_ONE[cell] for cell in cells]
+            continue
+        bad = [row for row, cell in enumerate(cells) if cell not in ZERO_ONE]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected 0 or 1") for row in bad]
+        problems.add_rows(f"{name!r} not 0 or 1", found)
+    return labels
+
+
+def _from_cells(cells: Sequence[str], form: LabelForm, problems: Problems) -> np.ndarray:
+    """Cells repeat, so each spelling is read once."""
+    numbers = form.numbers
+    read = {cell: _read_cell(cell, form, numbers) for cell in set(cells)}
+    labels = np.zeros((len(cells), len(form.names)), dtype=bool)  # (N, L)
+    for row, cell in enumerate(cells):
+        labels[row, read[cell][0]] = True
+    bad = [row for row, cell in enumerate(cells) if read[cell][1]]
+    for kind, spell in DEFECTS.items():
+        found = [(row, (part, cells[row])) for row in bad for k, part in read[cells[row]][1] if k == kind]
+        problems.add_rows(kind, found, lambda what, spell=spell: spell(*what, form))
+    return labels
+
+
+def _read_cell(cell: str, form: LabelForm, numbers: dict[str, int]) -> tuple[list[int], list[tuple[str, str]]]:
+    """Positions of the labels that a cell names, and (kind in DEFECTS, part of the cell) of each defect in it."""
+    if not cell.strip():
+        return [], [("class missing", cell)] if form.form == "class" else []
+    said = [cell] if form.form == "class" else [part.strip() for part in cell.split(form.delimiter)]
+    defects = [("unknown label", part) for part in dict.fromkeys(said) if part and part not in numbers]
+    defects += [("doubled label", part) for part in dict.fromkeys(said) if part and said.count(part) > 1]
+    defects += [("empty label", "")] if "" in said else []
+    return [numbers[part] for part in said if part in numbers], defects
+
+
+def _spell_unknown(part: str, cell: str, form: LabelForm) -> str:
+    if form.values == "numbers":
+        hint = f"; expected 0 to {len(form.names) - 1}, as labels.names has {len(form.names)}"
+    else:
+        hint = nearest(part, form.names) or f"; expected one of {quoted(form.names)}"
+    return f"unknown label {excerpt(part)}{hint}"
+
+
+DEFECTS: dict[str, Callable[[str, str, LabelForm], str]] = {
+    "unknown label": _spell_unknown,
+    "doubled label": lambda part, cell, form: f"{excerpt(part)} stands twice in {excerpt(cell)}",
+    "empty label": lambda part, cell, form: f"an empty label in {excerpt(cell)}, split at {form.delimiter!r}",
+    "class missing": lambda part, cell, form: f"{form.column!r} is empty; expected one class",
+}
+"""What can be wrong with a cell -> the sentence on (part of the cell, cell, form)."""
+
+
+def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) -> None:
+    counts = labels.sum(axis=1)
+    wrong = ((int(row), f"{counts[row]} labels; task multiclass expects one") for row in np.flatnonzero(counts != 1))
+    problems.add_rows("not exactly one label", wrong)
+
+
+# ---------- what must hold of the tables before anything is trained on them.
+
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+"""A finite decimal number; `float` would also take nan, inf and 1_000."""
+
+LONGEST_ID = 256
+"""Characters; a longer id is a text column taken for the id."""
+
+
+def check_rows(
+    table: TextTable, id_column: str, texts: Sequence[str], others: Sequence[str], problems: Problems
+) -> None:
+    """Columns, ids and texts of one file; `others` are columns that must be there and are read elsewhere."""
+    check_columns(table, (id_column, *texts, *others), problems)
+    if id_column in table.header:
+        check_ids(table.column(id_column), id_column, problems)
+    check_texts(table, [name for name in texts if name in table.header], problems)
+
+
+def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -> None:
+    """Every needed column is there, none twice; beside a missing one stands the nearest name."""
+    counts = Counter(table.header)
+    for name, times in counts.items():
+        if times > 1 and name:
+            problems.add(f"column {name!r} stands {times} times in the header; expected once")
+    for name in dict.fromkeys(needed):
+        if name not in counts:
+            hint = nearest(name, counts) or f"; the file's columns are {quoted(counts)}"
+            problems.add(f"column {name!r} is missing{hint}")
+
+
+def check_ids(ids: Sequence[str], column: str, problems: Problems) -> None:
+    """Every row has an id of its own."""
+    empty = [row for row, name in enumerate(ids) if not name.strip()]
+    problems.add_rows(f"empty {column!r}", [(row, f"{column!r} is empty") for row in empty])
+    odd = [row for row, name in enumerate(ids) if len(name) > LONGEST_ID or "\0" in name]
+    problems.add_rows(
+        f"{column!r} not an id",
+        [(row, f"{column!r} is {excerpt(ids[row])}: no id has a NUL or over {LONGEST_ID} characters") for row in odd],
+    )
+    first, doubled = {}, []
+    for row, name in enumerate(ids):
+        if first.setdefault(name, row) != row and name.strip():
+            doubled.append((row, f"{column!r} {excerpt(name)} stands in row {problems.row_numbers[first[name]]} too"))
+    problems.add_rows(f"doubled {column!r}", doubled)
+
+
+def check_texts(table: TextTable, columns: Sequence[str], problems: Problems) -> None:
+    """Every text column says something in every row."""
+    for column in columns:
+        empty = [row for row, text in enumerate(table.column(column)) if not text.strip().strip("\0 \t\r\n")]
+        problems.add_rows(f"empty {column!r}", [(row, f"{column!r} is empty; expected a text") for row in empty])
+
+
+def check_label_counts(labels: np.ndarray, names: Sequence[str], n_folds: int, problems: Problems) -> None:
+    """Every label can be learned in every fold: a positive in each, and not in all rows."""
+    for name, positives in zip(names, labels.sum(axis=0).tolist(), strict=True):
+        if positives < n_folds:
+            fits = f"set n_folds: {positives}, " if positives >= 2 else ""
+            problems.add(
+                f"label {name!r} has {positives} positive rows, fewer than the {n_folds} folds, and each needs one: "
+                f"{fits}merge it into another label in the files and labels.names, or add rows that carry it"
+            )
+        elif positives == len(labels):
+            problems.add(f"label {name!r} is positive in all {positives} rows: nothing to tell apart, take it out")
+
+
+def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_file: str, problems: Problems) -> None:
+    """The sample submission names each test row once."""
+    in_sample, in_test = set(sample_ids), set(test_ids)
+    missing = [name for name in test_ids if name not in in_sample]
+    if missing:
+        problems.add(f"{len(missing)} ids of {test_file} are missing: {quoted(missing)}")
+    extra = [row for row, name in enumerate(sample_ids) if name not in in_test]
+    found = [(row, f"id {excerpt(sample_ids[row])} is not in {test_file}") for row in extra]
+    problems.add_rows(f"id not in {test_file}", found)
+
+
+def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, problems: Problems) -> None:
+    """The sample's answers are of the kind that submission.form says: 0/1, or numbers."""
+    for name in columns:
+        cells = table.column(name)
+        bad = [row for row, cell in enumerate(cells) if not _is_answer(cell, form)]
+        expected = "0 or 1 as submission.form is columns" if form == "columns" else "a number"
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {expected}") for row in bad]
+        problems.add_rows(f"{name!r} of another form", found)
+
+
+def _is_answer(cell: str, form: str) -> bool:
+    return cell in ZERO_ONE if form == "columns" else is_number(cell)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite decimal number."""
+    return NUMBER.fullmatch(cell) is not None
+
+
+# ---------- train, test and sample submission, read and checked before anything is trained on them.
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A competition's three files; N training rows, n_test test rows, L labels, ids always text."""
+
+    train_ids: np.ndarray
+    """(N,) str, in the order of the training file."""
+    train_texts: list[str]
+    """N texts, template applied."""
+    labels: np.ndarray
+    """(N, L) bool; exactly one True a row where the task is multiclass."""
+    label_names: tuple[str, ...]
+    """L names, in submission order."""
+    test_ids: np.ndarray
+    """(n_test,) str, in the order of the test file."""
+    test_texts: list[str]
+    """n_test texts, template applied."""
+    sample_columns: tuple[str, ...]
+    """Columns of the sample submission, in order."""
+    sample_ids: np.ndarray
+    """(n_test,) str: the test ids in the order of the sample submission."""
+    sample_rows: tuple[tuple[str, ...], ...] = ()
+    """n_test rows of the sample submission as written, whose number format a submission copies."""
+
+    def without_texts(self) -> "Tables":
+        """The same for whoever needs the memory more than the texts."""
+        return replace(self, train_texts=[], test_texts=[])
+
+
+def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
+    """Read and check the three files in data/<competition>/.
+
+    Raises: ValueError: every problem of every file, with row numbers, in one message.
+    """
+    names = (competition.files.train, competition.files.test, competition.files.sample_submission)
+    reports = [Problems(data_dir / name) for name in names]
+    forms = [data_form(competition), data_form(competition), submission_form(competition, competition.files.encoding)]
+    train, test, sample = (_read(competition, form, report) for form, report in zip(forms, reports, strict=True))
+    train_report, test_report, sample_report = reports
+
+    label_names = _check_sample(competition, sample, sample_report)
+    labels = _check_train(competition, train, label_names, train_report)
+    if test:
+        check_rows(test, competition.id_column, competition.text.columns, (), test_report)
+    if test and sample and not test_report and not sample_report:
+        id_column, test_file = competition.id_column, competition.files.test
+        check_sample_ids(sample.column(id_column), test.column(id_column), test_file, sample_report)
+    raise_if_any(reports)
+    return Tables(
+        train_ids=np.array(train.column(competition.id_column)),
+        train_texts=build_texts(train, competition.text),
+        labels=labels,
+        label_names=label_names,
+        test_ids=np.array(test.column(competition.id_column)),
+        test_texts=build_texts(test, competition.text),
+        sample_columns=sample.header,
+        sample_ids=np.array(sample.column(competition.id_column)),
+        sample_rows=tuple(map(tuple, sample.rows)),
+    )
+
+
+def data_form(competition: CompetitionSettings) -> FileForm:
+    """How train and test file are written."""
+    files = competition.files
+    return FileForm(files.encoding, files.separator, files.quoting)
+
+
+def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm:
+    """How the sample submission is written, and in utf-8 our answer."""
+    return FileForm(encoding, competition.submission.separator, "minimal", "submission.separator")
+
+
+def train_label_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
+    """How train.csv writes labels; `label_names` are those that are handed in."""
+    labels, one_a_row = competition.labels, competition.task == "multiclass"
+    names = labels.names if labels.groups else tuple(label_names)
+    groups = tuple(labels.groups.values())
+    return LabelForm(labels.form, names, labels.column, labels.delimiter, labels.values, one_a_row, groups)
+
+
+def build_texts(table: TextTable, text: TextSettings) -> list[str]:
+    """One text a row. Only the template is a pattern: braces inside a text stay what they are.
+
+    Example: columns title, body; template "{title} | {body}" -> "Hi {you} | ..." for the title "Hi {you}".
+    """
+    columns = {name: table.column(name) for name in text.columns}
+    if not text.template:
+        return [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
+    pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text.template)]
+    return [
+        "".join(literal + (columns[name][row] if name is not None else "") for literal, name in pieces)
+        for row in range(len(table.rows))
+    ]
+
+
+def _read(competition: CompetitionSettings, form: FileForm, report: Problems) -> TextTable | None:
+    if not report.path.is_file():
+        report.add(f"not there. {how_to_get(report.path.parent.name, competition.files)}")
+        return None
+    return read_table(report.path, form, report)
+
+
+def _check_train(
+    competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
+) -> np.ndarray | None:
+    """Labels (N, L) bool of the training file, after every check of it; None where they cannot be told."""
+    if table is None:
+        return None
+    form = train_label_form(competition, names)
+    check_rows(table, competition.id_column, competition.text.columns, form.columns, report)
+    if not names or not set(form.columns) <= set(table.header):
+        return None
+    before = report.count
+    labels = read_labels(table, form, report)
+    if report.count == before:
+        check_label_counts(labels, names, competition.n_folds, report)
+    return labels
+
+
+def _check_sample(competition: CompetitionSettings, table: TextTable | None, report: Problems) -> tuple[str, ...]:
+    """The label names, given or taken from the sample submission; empty where neither can be had."""
+    names, answer, id_column = competition.labels.answered, competition.submission, competition.id_column
+    if table is None:
+        return names
+    in_columns = answer.form in ("columns", "probabilities")
+    if not names:
+        names = tuple(dict.fromkeys(name for name in table.header if name != id_column))
+        if not names:
+            report.add(f"only column {id_column!r}; expected one column a label, or labels.names and submission.column")
+    answers = names if in_columns else (answer.column,)
+    check_rows(table, id_column, (), answers, report)
+    what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"
+    strange = [name for name in dict.fromkeys(table.header) if name not in (id_column, *answers)]
+    if strange:
+        report.add(f"column {quoted(strange)}: expected only {id_column!r} and {what}")
+    if in_columns:
+        check_sample_numbers(table, [name for name in answers if name in table.header], answer.form, report)
+    return names

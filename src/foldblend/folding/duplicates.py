@@ -1,0 +1,247 @@
+"""Folding room: which rows say the same, so that no text is both learnt and held out.
+
+Near duplicates are found by MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive
+Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups.
+"""
+
+import re
+import unicodedata
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
+
+# ---------- a text without what does not make it another text: case, spaces, punctuation, links, names.
+
+
+LINK, NAME, RAW = "\ue000", "\ue001", "\ue002"
+"""Private characters: what a link and an @mention become, and the mark of a text kept as it is."""
+LINK_OR_NAME = re.compile(r"(?P<link>(?:https?://|www\.)\S+)|(?<!\w)@\w+", re.IGNORECASE)
+VARIATION_SELECTORS = range(0xFE00, 0xFE10)
+
+
+class _Dropped(dict):
+    """Table for str.translate, filled as characters are met: None for those that are dropped, emoji are kept."""
+
+    def __missing__(self, code: int):
+        character = chr(code)
+        kind = unicodedata.category(character)
+        ascii_symbol = kind[0] == "S" and code < 128
+        dropped = kind[0] in "PZ" or kind in ("Cc", "Cf") or ascii_symbol or code in VARIATION_SELECTORS
+        self[code] = None if dropped else code
+        return self[code]
+
+
+DROPPED = _Dropped()
+
+
+def fold_text(text: str) -> str:
+    """Fold case (full Unicode), compatibility forms, links and @mentions; drop spaces, punctuation and controls.
+
+    Example: fold_text("So  HAPPY!! @bob https://t.co/x") == fold_text("so happy... @Ann www.a.com")
+    A text of which nothing but links and names is left is kept as written: two lone links are not one text.
+    Source:  Unicode TR 15 and 3.13 (NFKC_Casefold).
+    """
+    shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
+    folded = shortened if shortened.isascii() else unicodedata.normalize("NFKC", shortened)
+    folded = folded.casefold()
+    folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)
+    key = folded.translate(DROPPED)
+    return key if key.strip(LINK + NAME) else RAW + text.strip()
+
+
+def group_same(texts: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Group texts that fold to the same.
+
+    Returns: (N,) int64, the position of each text's key in the sorted keys, and these keys. Whatever the order of
+             the texts, the keys are the same.
+    """
+    keys = [fold_text(text) for text in texts]
+    distinct = sorted(set(keys))
+    position = {key: number for number, key in enumerate(distinct)}
+    return np.fromiter((position[key] for key in keys), dtype=np.int64, count=len(keys)), distinct
+
+
+def find_conflicts(same: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Rows of every text that stands in the table with different labels.
+
+    Args:   same: (N,) int64 of `group_same`.   labels: (N, L) bool.
+    Returns: one (n,) int64 array of rows a text, in the order of their first rows.
+    """
+    order = np.argsort(same, kind="stable")
+    borders = np.flatnonzero(np.diff(same[order])) + 1
+    groups = np.split(order, borders)
+    conflicts = [rows for rows in groups if len(rows) > 1 and (labels[rows] != labels[rows[0]]).any()]
+    return sorted(conflicts, key=lambda rows: int(rows[0]))
+
+
+# ---------- texts as sets of hashed character pieces, and how alike two such sets are; all in numpy.
+
+
+PIECE = 5
+"""Characters a piece: what MMDS ch. 3.2.2 advises for short texts."""
+CHUNK_CHARACTERS = 1 << 18
+"""Characters hashed at once; bounds the memory whatever the number of texts."""
+
+
+def hash_pieces(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """64-bit hashes of all 5-character pieces of each text.
+
+    Args:   texts: each at least 5 characters long.
+    Returns: uint64 (n_pieces,), the pieces of text 0, then of text 1, ...; int64 (n,), where each text's pieces start.
+    Source:  rolling polynomial (Karp, Rabin 1987), finished by splitmix64 (Steele et al. 2014).
+    """
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    hashes = np.zeros(len(codes) - PIECE + 1, dtype=np.uint64)
+    for offset in range(PIECE):
+        hashes *= np.uint64(0x9E3779B97F4A7C15)
+        hashes += codes[offset : offset + len(hashes)]
+    ends = np.cumsum(lengths)
+    inside = np.ones(len(codes), dtype=bool)
+    for offset in range(1, PIECE):
+        inside[ends - offset] = False  # a piece that starts here would reach into the next text
+    counts = lengths - PIECE + 1
+    return _mix(hashes[inside[: len(hashes)]]), np.cumsum(counts) - counts
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def split_chunks(lengths: np.ndarray, chunk: int = CHUNK_CHARACTERS) -> list[slice]:
+    """Runs of neighbours that have at most `chunk` characters together after the first text of the run."""
+    if not len(lengths):
+        return []
+    number = np.cumsum(lengths) // chunk
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(lengths)])]
+
+
+def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Jaccard similarity of the sets of pieces of pairs of texts.
+
+    Args:   texts: each at least 5 characters long.   left, right: (n_pairs,) int64 positions in `texts`.
+    Returns: float64 (n_pairs,), |A and B| / |A or B|; exact as far as 64-bit hashes of different pieces differ.
+    """
+    involved, member = np.unique(np.concatenate([left, right]), return_inverse=True)
+    hashes, starts = hash_pieces([texts[i] for i in involved])
+    _, column = np.unique(hashes, return_inverse=True)
+    sets = csr_array((np.ones(len(hashes), np.float32), column, np.append(starts, len(hashes))))
+    sets.sum_duplicates()
+    sets.data[:] = 1
+    sizes = np.diff(sets.indptr)
+    a, b = member[: len(left)], member[len(left) :]
+    common = sets[a].multiply(sets[b]).sum(axis=1)
+    return common / (sizes[a] + sizes[b] - common)
+
+
+# ---------- which rows say the same, so that no text is both learnt and held out.
+
+
+PERMUTATIONS = 64
+WANTED_RECALL = 0.999
+"""Chance that a pair exactly at the threshold shares a band and is compared."""
+NEIGHBOURS = 24
+"""In a bucket a text is compared with this many next ones in alphabetical order: all pairs of small buckets, and linear
+work in a bucket that a common template fills."""
+ESTIMATE_SLACK = 0.25
+"""Pairs whose estimated similarity is this far below the threshold are not verified: 4 standard errors or more."""
+PAIRS_AT_ONCE, CHARACTERS_AT_ONCE = 1 << 16, 1 << 22
+"""Of the pairs estimated and verified in one step; they bound the memory."""
+
+
+def group_texts(texts: list[str], near_duplicates: float = 0.8) -> np.ndarray:
+    """Number the groups of rows whose texts are the same or nearly the same.
+
+    Args:   near_duplicates: Jaccard similarity of 5-character pieces of the folded texts from which two texts are one
+            group; 1.0 joins exact duplicates (after folding) only.
+    Returns: int64 (N,), groups numbered by their first row.
+    Example: group_texts(["Good morning!", "good  morning", "bad night"]) -> [0, 0, 1]
+    """
+    same, keys = group_same(texts)
+    joined = _join_near(keys, near_duplicates) if near_duplicates < 1 else np.arange(len(keys))
+    _, first, group = np.unique(joined[same], return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    return number[group]
+
+
+def _join_near(keys: list[str], threshold: float) -> np.ndarray:
+    """Component (n_keys,) of each key under `similar enough`; keys shorter than one piece stay alone."""
+    long = np.array([i for i, key in enumerate(keys) if len(key) >= PIECE], dtype=np.int64)
+    texts = [keys[i] for i in long]
+    least = _min_hashes(texts)
+    component = np.arange(len(texts))
+    edges = [np.empty((2, 0), dtype=np.int64)]
+    for bucket in _hash_bands(least, _choose_rows_per_band(threshold)):
+        for pairs in _candidates(bucket):
+            new = component[pairs[0]] != component[pairs[1]]
+            near = [*_verify(texts, least, pairs[:, new], threshold)]
+            if near:
+                edges += near
+                component = _components(np.concatenate(edges, axis=1), len(texts))
+    joined = np.arange(len(keys))
+    joined[long] = long[np.unique(component, return_index=True)[1][component]]
+    return joined
+
+
+def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: float):
+    """Those of the pairs (2, n) that are at least so alike, in portions: by estimate first, which is cheap."""
+    for start in range(0, pairs.shape[1], PAIRS_AT_ONCE):
+        part = pairs[:, start : start + PAIRS_AT_ONCE]
+        estimate = (least[part[0]] == least[part[1]]).mean(axis=1)
+        part = part[:, estimate >= threshold - ESTIMATE_SLACK]
+        lengths = np.fromiter((len(texts[a]) + len(texts[b]) for a, b in part.T), dtype=np.int64, count=part.shape[1])
+        for chunk in split_chunks(lengths, CHARACTERS_AT_ONCE):
+            near = part[:, chunk][:, jaccard(texts, *part[:, chunk]) >= threshold]
+            if near.size:
+                yield near
+
+
+def _choose_rows_per_band(threshold: float) -> int:
+    """The longest band that still finds a pair at the threshold with the wanted chance; long bands compare less."""
+    for rows in range(8, 1, -1):
+        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= WANTED_RECALL:
+            return rows
+    return 1
+
+
+def _min_hashes(texts: list[str]) -> np.ndarray:
+    """uint32 (n, PERMUTATIONS): per text the least value of each of 64 hash functions over its pieces."""
+    rng = np.random.default_rng(1997)  # of the functions only; which texts are near is verified exactly
+    factor = rng.integers(0, 1 << 31, PERMUTATIONS, dtype=np.uint32) * 2 + 1
+    shift = rng.integers(0, 1 << 32, PERMUTATIONS, dtype=np.uint32)
+    least = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
+    for chunk in split_chunks(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))):
+        hashes, starts = hash_pieces(texts[chunk])
+        short = (hashes >> np.uint64(32)).astype(np.uint32)
+        for k in range(PERMUTATIONS):
+            least[chunk, k] = np.minimum.reduceat(short * factor[k] + shift[k], starts)
+    return least
+
+
+def _hash_bands(least: np.ndarray, rows: int):
+    """For each band a bucket number (n,) uint64: equal where all values of the band are equal."""
+    for start in range(0, PERMUTATIONS - rows + 1, rows):
+        bucket = np.zeros(len(least), dtype=np.uint64)
+        for value in least[:, start : start + rows].T:
+            bucket = (bucket ^ value) * np.uint64(0x9E3779B97F4A7C15)
+            bucket ^= bucket >> np.uint64(29)
+        yield bucket
+
+
+def _candidates(bucket: np.ndarray):
+    """Pairs (2, n) of texts that share a bucket; texts are numbered alphabetically, so neighbours are alike."""
+    order = np.argsort(bucket, kind="stable")
+    bucket = bucket[order]
+    for distance in range(1, NEIGHBOURS + 1):
+        here = np.flatnonzero(bucket[distance:] == bucket[:-distance])
+        yield np.stack([order[here], order[here + distance]])
+
+
+def _components(edges: np.ndarray, n: int) -> np.ndarray:
+    graph = coo_array((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(n, n))
+    return connected_components(graph, directed=False)[1]

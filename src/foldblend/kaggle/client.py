@@ -1,0 +1,391 @@
+"""competition/: before and after an upload: how many are left today, and when the score is there."""
+
+import base64
+import contextlib
+import json
+import math
+import os
+import re
+import select
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from foldblend.errors import UserError
+
+# ---------- Kaggle's keys: where they lie, who else can read them, and out of every text we print.
+
+
+HIDDEN = "<hidden>"
+SHORTEST = 8
+"""Characters; a shorter value is no key, and hiding it would garble the text."""
+QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\")]+")
+"""An address with a query: the places where Kaggle keeps files are signed there."""
+NAMES = ("KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_IAP_TOKEN")
+FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
+
+
+def hide_secrets(text: str) -> str:
+    """The text without any key or token that this process or the client can know, in any form it is sent in."""
+    for secret in sorted(_forms(), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return QUERY.sub(rf"\1?{HIDDEN}", text)
+
+
+def find_wide_permissions() -> list[str]:
+    """A sentence for each file of credentials that others may read."""
+    found = []
+    for path in _credential_files():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            found.append(f"{path} can be read by others (mode {mode:o}). Run: chmod 600 '{path}'")
+    return found
+
+
+def _forms() -> set[str]:
+    """Every key as it is, quoted for a URL, and with its user name as HTTP sends it."""
+    users, secrets = {os.environ.get("KAGGLE_USERNAME", "")}, {os.environ.get(name, "") for name in NAMES}
+    for path in _credential_files():
+        more_users, more_secrets = _read_credentials(path)
+        users, secrets = users | more_users, secrets | more_secrets
+    secrets = {secret.strip() for secret in secrets if len(secret.strip()) >= SHORTEST}
+    basic = {base64.b64encode(f"{name}:{secret}".encode()).decode() for name in users for secret in secrets}
+    return secrets | basic | {urllib.parse.quote(secret, safe="") for secret in secrets}
+
+
+def _read_credentials(path: Path) -> tuple[set[str], set[str]]:
+    """User names and keys that stand in a file; a JSON that cannot be read is one the client cannot read either."""
+    content = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix != ".json":
+        return set(), {content}
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return set(), {content}
+    if not isinstance(values, dict):
+        return set(), set()
+    secrets = {str(value) for name, value in values.items() if "key" in name or name.endswith("_token")}
+    return {str(values.get("username", ""))}, secrets
+
+
+def _credential_files() -> list[Path]:
+    """The files that are there and that we may read; KAGGLE_API_TOKEN may name one, too."""
+    home = Path.home()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "kaggle"
+    folders = [home / ".kaggle", config]
+    if os.environ.get("KAGGLE_CONFIG_DIR"):
+        folders.append(Path(os.environ["KAGGLE_CONFIG_DIR"]))
+    paths = [folder / name for folder in folders for name in FILES]
+    named = os.environ.get("KAGGLE_API_TOKEN", "")
+    if named and len(named) < 256 and os.path.isfile(named):
+        paths.append(Path(named))
+    return [path for path in dict.fromkeys(paths) if path.is_file() and os.access(path, os.R_OK)]
+
+
+# ---------- what Kaggle and its client say when something fails, told with what to run next.
+
+
+LATE = re.compile(r"deadline|has ended|is over|has closed|is closed|no longer accept|not accepting|not open")
+LIMIT = re.compile(r"allowance|(submission|daily|team) limit|too many submissions|maximum number of submissions")
+HANDING_IN = "CreateSubmission"
+"""The request that makes a submission of what was uploaded."""
+CREDENTIALS = (
+    "Run: kaggle auth login; or take a token from https://www.kaggle.com/settings/api and put it into "
+    "~/.kaggle/access_token (chmod 600) or KAGGLE_API_TOKEN"
+)
+
+
+class KaggleError(ValueError):
+    """A call that failed. `arrived` is False where Kaggle surely did nothing, None where that is not known."""
+
+    def __init__(self, message: str, kind: str, arrived: bool | None):
+        super().__init__(message)
+        self.kind = kind
+        self.arrived = arrived
+
+
+def explain(slug: str, kind: str, status: int | None, message: str, asked: str) -> KaggleError:
+    """The error of a failed call.
+
+    Args:   kind: `credentials`, `network`, `timeout`, `http`, `upload` or `client`.   status: of the HTTP answer.
+            message: what was said, without secrets.
+            asked: the last thing that Kaggle was asked; a lost answer to HANDING_IN leaves open whether it arrived.
+    """
+    if kind == "http":
+        kind, sentence = _explain_answer(slug, status or 0, message)
+    else:
+        sentence = _explain_no_answer(kind, message)
+    unanswered = kind in ("network", "timeout", "server", "client")
+    return KaggleError(sentence, kind, None if unanswered and asked == HANDING_IN else False)
+
+
+def _explain_no_answer(kind: str, message: str) -> str:
+    if kind == "credentials":
+        return f"no valid Kaggle credentials were found. {CREDENTIALS}"
+    if kind == "upload":
+        return f"the upload failed, nothing was handed in: {message or 'no reason given'}. Run the same command again"
+    if kind == "timeout":
+        return f"Kaggle did not answer in time ({message}). Run the same command again, or allow more: --timeout 300"
+    if kind == "network":
+        return f"Kaggle cannot be reached: {message}. Check the network and the proxy, then run the same command again"
+    return f"the kaggle client failed: {message}. Run: pip install -U 'kaggle>=2.2.4' six, then the same command again"
+
+
+def _explain_answer(slug: str, status: int, message: str) -> tuple[str, str]:
+    """What an HTTP error means: its kind and a sentence."""
+    page, lowered = f"https://www.kaggle.com/competitions/{slug}", message.lower()
+    if status == 401:
+        return "credentials", f"Kaggle refuses the credentials ({message}). {CREDENTIALS}"
+    if status == 429:
+        return "busy", f"Kaggle gets too many requests from here ({message}). Wait a minute and run the same again"
+    if status >= 500:
+        return "server", f"Kaggle has trouble of its own ({message}). Run the same command again later"
+    if LATE.search(lowered):
+        return "deadline", f"{slug} takes no submissions any more ({message}). Its dates: {page}"
+    if LIMIT.search(lowered):
+        return "limit", f"the submission limit is reached ({message}). It starts anew at midnight UTC; see {page}"
+    if "rules" in lowered:
+        return "rules", f"the rules of {slug} are not accepted yet ({message}). Accept them: {page}/rules"
+    if status in (403, 404):
+        return "slug", (
+            f"Kaggle knows no competition {slug!r} that you take part in ({message}). Look at {page}: if it is not "
+            f"there, put the right slug into files.kaggle; if it is, join it and accept its rules: {page}/rules"
+        )
+    return "refused", f"Kaggle refuses ({message}). See {page}/submissions"
+
+
+# ---------- the calls of Kaggle's own client that we make, each with a time limit and no secret in its errors.
+
+
+SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""The client makes a file name of it."""
+UPLOAD_BYTES_PER_SECOND = 20_000
+"""The slowest upload that is waited for."""
+PATIENCE = 3
+"""The worker ends late answers itself; it is ended where it takes this many times the limit of one answer."""
+DOWNLOAD_SECONDS = 6 * 3600
+"""A download that still moves is not cut off; one that stalls ends by the time limit of a single answer."""
+VERBOSE = ("VERBOSE", "VERBOSE_OUTPUT")
+"""Make the client print its headers, keys included; not handed on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How often the team has handed in and may do so now."""
+
+    num_today: int
+    num_total: int
+    num_allowed_now: int
+    limited_by_total: bool
+
+
+@dataclass(frozen=True)
+class KaggleSubmission:
+    """One submission as Kaggle lists it; scores are None until there are any."""
+
+    ref: int
+    date: str
+    file_name: str
+    description: str
+    status: str
+    public_score: float | None
+    private_score: float | None
+    error_description: str
+    total_bytes: int
+
+
+class KaggleClient:
+    """One competition at Kaggle. `with KaggleClient(slug) as client:`; every call raises KaggleError where it fails.
+
+    Args:   slug: the last part of the competition's address.   timeout_seconds: for one answer.
+    Raises: ValueError: what cannot be a slug, or a limit that is none.
+    """
+
+    def __init__(self, slug: str, timeout_seconds: float = 60.0):
+        if not SLUG.fullmatch(slug):
+            address = "https://www.kaggle.com/competitions/SLUG"
+            raise UserError(f"files.kaggle is {slug!r}; expected the last part of the address {address}")
+        if not timeout_seconds > 0:
+            raise UserError(f"the time limit of an answer is {timeout_seconds:g} s; expected more than 0")
+        self.slug = slug
+        self.timeout_seconds = timeout_seconds
+        self._worker: subprocess.Popen | None = None
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed with the worker
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self._stop()
+        self._log.close()
+
+    def limits(self) -> Limits:
+        """Submissions handed in and left."""
+        return Limits(**self._call("limits", PATIENCE * self.timeout_seconds))
+
+    def submit(self, path: Path, message: str) -> int:
+        """Upload and hand in a file.
+
+        Returns: Kaggle's number of the submission, 0 where the answer holds none.
+        Raises: KaggleError: `arrived` is None where the answer was lost: the file may be in the list all the same.
+        """
+        seconds = PATIENCE * self.timeout_seconds + path.stat().st_size / UPLOAD_BYTES_PER_SECOND
+        answer = self._call("submit", seconds, path=str(path.resolve()), message=message)
+        return int(answer["ref"] or 0)
+
+    def submissions(self) -> list[KaggleSubmission]:
+        """Everything that the team has handed in."""
+        return [_parse(one) for one in self._call("list", 10 * PATIENCE * self.timeout_seconds)]
+
+    def submission(self, ref: int) -> KaggleSubmission:
+        """One submission by its number."""
+        return _parse(self._call("get", PATIENCE * self.timeout_seconds, ref=ref))
+
+    def download(self, folder: Path) -> list[str]:
+        """Download the competition's archive into a folder that is there; the names that lie in it then."""
+        return self._call("download", DOWNLOAD_SECONDS, folder=str(folder))
+
+    def push_dataset(self, folder: Path, note: str) -> dict:
+        """Upload a folder with its dataset-metadata.json; `error`, or `url` and `ref`."""
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        seconds = 10 * PATIENCE * self.timeout_seconds + size / UPLOAD_BYTES_PER_SECOND
+        return self._call("push_dataset", seconds, folder=str(folder.resolve()), note=note)
+
+    def dataset_status(self, ref: str) -> str:
+        """`ready` once the dataset can be mounted; empty where Kaggle does not know it yet."""
+        return self._call("dataset_status", PATIENCE * self.timeout_seconds, ref=ref)
+
+    def push_notebook(self, folder: Path) -> dict:
+        """Upload a notebook with its kernel-metadata.json; `error`, or `url`."""
+        return self._call("push_notebook", PATIENCE * self.timeout_seconds, folder=str(folder.resolve()))
+
+    def _call(self, name: str, seconds: float, **values):
+        if self._worker is None:
+            self._worker = self._start()
+        line = (json.dumps({"call": name, "slug": self.slug, **values}) + "\n").encode()
+        try:
+            reply = self._exchange(line, seconds)
+        except KeyboardInterrupt:  # its reply, still to come, would be taken for the next call's
+            self._stop()
+            raise
+        said = hide_secrets(" ".join(str(reply.get("said", "")).split()))
+        if "error" in reply:
+            error = reply["error"]
+            if error["kind"] in ("timeout", "died"):
+                self._stop()
+            kind = "client" if error["kind"] == "died" else error["kind"]
+            raise explain(self.slug, kind, error["status"], hide_secrets(error["message"]), error["asked"])
+        if name == "submit" and not reply["value"]["uploaded"]:
+            raise explain(self.slug, "upload", None, said, "")
+        return reply["value"]
+
+    def _start(self) -> subprocess.Popen:
+        source = str(Path(__file__).resolve().parents[2])
+        env = {name: value for name, value in os.environ.items() if name not in VERBOSE}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [source, env.get("PYTHONPATH", "")]))
+        command = [sys.executable, "-P", "-m", "foldblend.kaggle.worker", str(self.timeout_seconds)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._log}
+        return subprocess.Popen(command, env=env, bufsize=0, **pipes)
+
+    def _exchange(self, line: bytes, seconds: float) -> dict:
+        """Send a request and wait for its reply; a worker that is late or dead gives an error instead."""
+        with contextlib.suppress(BrokenPipeError):
+            self._worker.stdin.write(line)
+        answer, until = b"", time.monotonic() + seconds
+        while not answer.endswith(b"\n"):
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([self._worker.stdout], [], [], left)[0]:
+                return _failed("timeout", f"waited {seconds:.0f} s")
+            part = os.read(self._worker.stdout.fileno(), 1 << 16)
+            if not part:
+                return _failed("died", self._last_words())
+            answer += part
+        return json.loads(answer)
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"it ended with status {self._worker.wait()}"
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.stdin.close()
+            self._worker.stdout.close()
+            self._worker.wait()
+            self._worker = None
+
+
+def _failed(kind: str, message: str) -> dict:
+    return {"error": {"kind": kind, "status": None, "message": message, "asked": HANDING_IN}}
+
+
+def _parse(one: dict) -> KaggleSubmission:
+    """A listed submission; its texts come from people, its scores as text."""
+    scores = {name: _parse_score(one[name]) for name in ("public_score", "private_score")}
+    texts = {name: hide_secrets(one[name]) for name in ("file_name", "description", "error_description")}
+    if not one["date"]:
+        raise KaggleError(f"Kaggle lists submission {one['ref']} without a date", "client", False)
+    return KaggleSubmission(**{**one, **scores, **texts})
+
+
+def _parse_score(text: str) -> float | None:
+    """A finite number, or None where Kaggle shows no score."""
+    try:
+        value = float(text) if text else math.nan
+    except ValueError:
+        value = math.nan
+    return value if math.isfinite(value) else None
+
+
+# ---------- before and after an upload: how many are left today, and when the score is there.
+
+
+POLL_SECONDS = 3.0
+"""Before the second look for a score; later looks come less often."""
+SLOWEST_POLL_SECONDS = 15.0
+
+
+def describe_limits(limits: Limits) -> str:
+    """What is left, as a sentence. Raises ValueError where nothing more may be handed in now."""
+    today = f"{limits.num_today} handed in today, {limits.num_total} in all"
+    if limits.num_allowed_now:
+        return f"{limits.num_allowed_now} left today; {today}"
+    if not limits.num_today and not limits.num_total:
+        return "look: Kaggle knows no team of yours in this competition; are its rules accepted?"
+    if limits.limited_by_total:
+        raise UserError(f"the submission limit of the whole competition is reached: {today}. Run: --choose 2")
+    minutes = 1440 - int(time.time() % 86400) // 60  # the day is UTC's
+    when = f"{minutes // 60} h {minutes % 60} min"
+    raise UserError(f"the submission limit of today is reached: {today}. Run the same command in {when}")
+
+
+def wait_for_score(
+    client: KaggleClient, ref: int, minutes: float, show: Callable[[str], None]
+) -> KaggleSubmission | None:
+    """Ask until Kaggle has scored a submission or failed to; None where the minutes, or the user's patience, end first.
+
+    Args: show: is told how long it has been. An answer that does not come is asked for again.
+    """
+    started, pause = time.monotonic(), POLL_SECONDS
+    try:
+        while (waited := time.monotonic() - started) < 60 * minutes:
+            trouble = ""
+            try:
+                one = client.submission(ref)
+                if one.status != "pending":
+                    return one
+            except KaggleError as error:
+                trouble = f" (no answer just now: {error.kind})"
+            show(f"waiting for the score: {waited:.0f} s{trouble}")
+            time.sleep(pause)
+            pause = min(1.3 * pause, SLOWEST_POLL_SECONDS)
+    except KeyboardInterrupt:
+        return None
+    return None

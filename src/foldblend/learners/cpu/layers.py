@@ -1,0 +1,284 @@
+"""Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
+
+Of a step of short texts the products are half; the rest were some forty passes over the states a layer, each of its
+own. Here they are four forward and six backward, each in float32, which write what the next product reads.
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from foldblend.learners.cpu.native import STATES, is_available, run
+
+# ---------- Dropout on a CPU, its masks drawn many numbers at a time, and the attention that goes with it.
+
+
+SIXTEEN_BITS = 1 << 16
+ATTENTION = "cpu_dropout"
+"""The name under which transformers knows `attend`."""
+
+ATTENDS_PLAINLY = ("bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+"""Architectures whose attention is a softmax over all tokens, every head with keys of its own."""
+
+
+def use_cpu_dropout(model: nn.Module) -> None:
+    """Let every dropout of a model, and its attention where that is plain, draw from here."""
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, CpuDropout(child.p))
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "model_type", None) in ATTENDS_PLAINLY and hasattr(module, "set_attn_implementation"):
+            module.set_attn_implementation(ATTENTION)
+            return
+
+
+class CpuDropout(nn.Dropout):
+    """nn.Dropout with masks of `draw_mask`."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return states
+        return states * draw_mask(states.shape, self.p, states.dtype)
+
+
+def draw_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torch.Tensor:
+    """0 with `probability`, else the number that makes the mean 1; float32 or bfloat16 (`shape`).
+
+    A seed is taken from torch's generator, so what is drawn follows torch.manual_seed, also where a layer is computed
+    again for its gradient. bfloat16 has no exact 1 / 0.9: the probability is moved to what its nearest number needs.
+    """
+    if probability == 1:
+        return torch.zeros(shape, dtype=dtype)
+    scale = torch.tensor(1 / (1 - probability), dtype=dtype)
+    threshold = round(SIXTEEN_BITS / float(scale))  # of 2^16 numbers, those that keep
+    n = int(np.prod(shape))
+    source = np.random.SFC64(int(torch.randint(1 << 62, ())))
+    kept = source.random_raw(-(-n // 4)).view(np.uint16)[:n] < np.uint16(threshold)
+    if dtype == torch.bfloat16:
+        bits = scale.view(torch.uint16).numpy()
+        return torch.from_numpy(kept.view(np.uint8) * bits).view(dtype).view(shape)
+    return torch.from_numpy(kept.view(np.uint8) * np.float32(SIXTEEN_BITS / threshold)).view(shape).to(dtype)
+
+
+def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **_):
+    """Attention as transformers calls it: query, key, value (B, heads, T, d), attention_mask float (B, 1, T, T) or
+    None, added. Returns (B, T, heads, d) and no weights. The softmax is taken in float32.
+    """
+    if not torch.is_grad_enabled():
+        states = F.scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
+        return states.transpose(1, 2).contiguous(), None
+    scaling = query.size(-1) ** -0.5 if scaling is None else scaling
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, heads, T, T)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = F.softmax(scores, dim=-1, dtype=torch.float32)
+    if dropout:
+        weights = weights * draw_mask(weights.shape, dropout, weights.dtype)
+    return torch.matmul(weights.to(value.dtype), value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, eager_mask)
+
+
+# ---------- Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
+
+
+LANES = 16
+"""Widths of the model, its heads and its inner layer are multiples of this."""
+
+NO_DROPOUT = (0, 0, 1.0)
+
+
+def fuse_layers(model: nn.Module) -> bool:
+    """Let every layer of BERT's kind in the model compute in one piece, in bfloat16 under autocast, else in float32.
+
+    Returns whether the machine can, or need not; layers of another kind, or of other widths, stay as they are.
+    """
+    layers = [module for module in model.modules() if _fits(module)]
+    if not layers or not is_available():
+        return not layers
+    for layer in layers:
+        layer.__class__ = _fused(type(layer))
+    return True
+
+
+class FusedLayer:
+    """What is put before a layer's own class."""
+
+    def forward(self, hidden_states, attention_mask=None, *others, **named):
+        """What the layer's own does, without hooks inside it; that one is called where this one cannot.
+
+        Args:    hidden_states: (B, T, H).   attention_mask: (B, 1, T, T), 0 or less, added to the scores of every
+                 token alike, as encoders have it; or None.
+        Returns: float32 (B, T, H).
+        """
+        if not self._is_plain(hidden_states, attention_mask, others, named):
+            return super().forward(hidden_states, attention_mask, *others, **named)
+        dtype, hidden_states = _dtype_of_products(), hidden_states.float()
+        own, after, last = self.attention.self, self.attention.output, self.output
+        weights = [_weights(own.query, own.key, own.value, after.dense, after.LayerNorm)]
+        weights += [_weights(self.intermediate.dense, last.dense, last.LayerNorm)]
+        batch, length, _ = hidden_states.shape
+        seen = torch.ones(batch, length, dtype=torch.bool)
+        if attention_mask is not None:
+            seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
+        drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
+        heads = (own.num_attention_heads, own.scaling)
+        is_taught = torch.is_grad_enabled()
+        at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps, is_taught)
+        states, read = _Attention.apply(hidden_states, *at_first, *weights[0])
+        return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, is_taught, *weights[1])
+
+    def _is_plain(self, states, mask, others, named) -> bool:
+        """Whether what is asked of the layer is what the C files do."""
+        asked = [*others, named.get("past_key_values"), named.get("encoder_hidden_states")]
+        return (
+            _dtype_of_products() in STATES
+            and self.output.LayerNorm.weight.dtype == self.output.dense.bias.dtype == torch.float32
+            and states.device.type == "cpu"
+            and all(value is None for value in asked)
+            and not named.get("output_attentions")
+            and (mask is None or (mask.is_floating_point() and mask.ndim == 4 and mask.shape[:2] == (len(states), 1)))
+        )
+
+
+def draw_dropout(probability: float) -> tuple[int, int, float]:
+    """What the C files know of a dropout: a seed of torch's generator, of 2^32 numbers those that keep, the scale."""
+    if probability == 0:
+        return NO_DROPOUT
+    kept = min(round((1 - probability) * 2**32), 2**32 - 1)
+    return int(torch.randint(1 << 32, ())), kept, 2**32 / kept if kept else 0.0
+
+
+class _Attention(torch.autograd.Function):
+    """norm(states + dropout(dense(attention(states)))), and the same as rows (B T, H) of the products' type."""
+
+    @staticmethod
+    def forward(ctx, states, dtype, seen, heads, drop_probs, drop, eps, is_taught, *weights):
+        wq, bq, wk, bk, wv, bv, wo, bo, gain, shift = weights
+        batch, length, width = states.shape
+        shape = (batch, length, heads[0], width // heads[0], heads[1])
+        rows = states.reshape(-1, width).contiguous()
+        weight, bias, read = _join((wq, wk, wv), dtype), torch.cat((bq, bk, bv)), rows.to(dtype)
+        qkv = read @ weight.t()  # (B T, 3 H)
+        attended = torch.empty_like(read)
+        run("attention_forward", dtype, qkv, bias, seen, attended, *shape, *drop_probs)
+        wo, next_read = wo.to(dtype), torch.empty_like(read)
+        out, added, moments = _norm(rows, attended @ wo.t(), bo, gain, shift, eps, drop, is_taught, next_read)
+        ctx.save_for_backward(read, qkv, bias, seen, attended, added, moments, weight, wo, gain)
+        ctx.shape, ctx.drops = shape, (drop_probs, drop)
+        ctx.mark_non_differentiable(next_read)
+        ctx.set_materialize_grads(False)
+        return out.view_as(states), next_read
+
+    @staticmethod
+    @once_differentiable
+    @torch.autocast("cpu", enabled=False)
+    def backward(ctx, gradient, _):
+        read, qkv, bias, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
+        of_wo = (of_out.t() @ attended).float()
+        of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
+        run("attention_backward", qkv.dtype, qkv, bias, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
+        of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
+        run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())
+        thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
+        of_inputs = (each for pair in thirds for each in pair)
+        return of_rows.view_as(gradient), *[None] * 7, *of_inputs, of_wo, of_bo, of_gain, of_shift
+
+
+class _FeedForward(torch.autograd.Function):
+    """norm(states + dropout(dense(gelu(dense(states)))))"""
+
+    @staticmethod
+    def forward(ctx, states, read, drop, eps, is_taught, *weights):
+        w1, b1, w2, b2, gain, shift = weights
+        w1, w2 = w1.to(read.dtype), w2.to(read.dtype)
+        inner = read @ w1.t()
+        active = torch.empty_like(inner)
+        run("gelu_forward", read.dtype, inner, b1, inner if is_taught else None, active, *inner.shape)
+        rows = states.view(-1, states.shape[-1])
+        out, added, moments = _norm(rows, active @ w2.t(), b2, gain, shift, eps, drop, is_taught)
+        ctx.save_for_backward(read, inner, active, added, moments, w1, w2, gain)  # inner is gelu's slope by now
+        ctx.drop = drop
+        return out.view_as(states)
+
+    @staticmethod
+    @once_differentiable
+    @torch.autocast("cpu", enabled=False)
+    def backward(ctx, gradient):
+        read, slope, active, added, moments, w1, w2, gain = ctx.saved_tensors
+        of_rows, of_out, of_gain, of_shift, of_b2 = _norm_backward(gradient, read, added, moments, gain, ctx.drop)
+        of_w2, of_inner, sums = (of_out.t() @ active).float(), of_out @ w2, _sums(slope.shape[1])
+        run("gelu_backward", slope.dtype, slope, of_inner, sums, *slope.shape)
+        of_w1 = (of_inner.t() @ read).float()
+        run("add_states", slope.dtype, of_rows, of_inner @ w1, of_rows.numel())
+        return of_rows.view_as(gradient), None, None, None, None, of_w1, sums.sum(0), of_w2, of_b2, of_gain, of_shift
+
+
+def _norm(rows, out, bias, gain, shift, eps, drop, is_taught, as_states=None):
+    """norm(rows + dropout(out + bias)), also in `as_states`; what is normed, if its gradient is asked for; its moments
+    (B T, 2)."""
+    normed, moments = torch.empty_like(rows), rows.new_empty(len(rows), 2)
+    added = torch.empty_like(rows) if is_taught else normed
+    where = (added, moments, normed, as_states, *rows.shape)
+    run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *where)
+    return normed, added, moments
+
+
+def _norm_backward(gradient, like_out, added, moments, gain, drop):
+    """Gradients of rows, of out (shape and dtype of `like_out`), of gain, of shift and of bias."""
+    gradient = gradient.reshape(added.shape).contiguous()
+    of_rows, of_out, sums = torch.empty_like(added), torch.empty_like(like_out), _sums(3, added.shape[1])
+    run("norm_backward", of_out.dtype, gradient, added, moments, gain, *drop, of_rows, of_out, sums, *added.shape)
+    return of_rows, of_out, *sums.sum(0)
+
+
+def _join(parts, dtype: torch.dtype) -> torch.Tensor:
+    """The parts below one another, in a type."""
+    joined = parts[0].new_empty(3 * len(parts[0]), *parts[0].shape[1:], dtype=dtype)
+    for piece, part in zip(joined.chunk(3), parts, strict=True):
+        piece.copy_(part)
+    return joined
+
+
+def _sums(*shape: int) -> torch.Tensor:
+    """Zeros, one part a thread."""
+    return torch.zeros(torch.get_num_threads(), *shape)
+
+
+def _weights(*parts: nn.Module) -> list[torch.Tensor]:
+    return [tensor for part in parts for tensor in (part.weight, part.bias)]
+
+
+def _dtype_of_products() -> torch.dtype:
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+
+
+@cache
+def _fused(kind: type) -> type:
+    return type(f"Fused{kind.__name__}", (FusedLayer, kind), {})
+
+
+def _fits(module: nn.Module) -> bool:
+    """Whether a module is a layer of BERT's, RoBERTa's or ELECTRA's encoder with widths that the C files take."""
+    kinds = ("BertLayer", "CamembertLayer", "ElectraLayer", "RobertaLayer", "XLMRobertaLayer")
+    if type(module).__name__ not in kinds or module.is_decoder or module.chunk_size_feed_forward:
+        return False
+    own, inner = module.attention.self, module.intermediate
+    dense = (own.query, own.key, own.value, module.attention.output.dense, inner.dense, module.output.dense)
+    if any(type(layer) is not nn.Linear for layer in dense):
+        return False
+    width = own.num_attention_heads * own.attention_head_size
+    widths = (own.attention_head_size, inner.dense.out_features)
+    is_plain = width == own.query.in_features and not any(size % LANES for size in widths)
+    return is_plain and type(inner.intermediate_act_fn).__name__ == "GELUActivation"

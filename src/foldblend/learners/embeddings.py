@@ -1,0 +1,119 @@
+"""Frozen sentence embeddings with one logistic regression a label: a pretrained encoder's view without training it.
+
+accelerate launch src/train.py --run minilm_lr --fold all
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from foldblend.errors import UserError
+from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass
+from foldblend.learners.nets.pretrained import find_weights, read_model_type
+from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
+from foldblend.learners.table import FoldRows
+from foldblend.learners.tokens.batches import plan_prediction
+from foldblend.learners.tokens.tokens import tokenize
+from foldblend.learners.training.heldout import label_log_odds
+
+TOKENS_PER_BATCH = 8192
+DEAD = 1e-6
+"""A dimension with less than this share of the largest spread says nothing (MiniLM has three); it becomes 0."""
+
+
+class EmbeddingsLearner(LinearLearner):
+    """Texts are embedded at the first fold and stay in memory; every fold standardises by its own training rows."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the encoder lies."""
+        settings = self.run.embeddings
+        try:
+            folder, where = find_weights(settings.name, settings.revision)
+        except ValueError as error:  # it speaks of the setting that other learners take the name from
+            raise UserError(str(error).replace("model.name", "embeddings.name")) from error
+        print(where, flush=True)
+        return folder
+
+    @cached_property
+    def embeddings(self) -> np.ndarray:
+        """float32 (n_texts, H): no text's depends on another text."""
+        return embed_texts(self.folder, self.corpus.texts, self.run.embeddings.max_length_tokens)
+
+    def fold_features(self, rows: FoldRows):
+        fitted = self.fitted_arrays(rows)
+        return [self._standardised(part, fitted) for part in (rows.train, rows.heldout, self.corpus.test_rows)]
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        taught = self.embeddings[rows.train].astype(np.float64)
+        mean, spread = taught.mean(0), taught.std(0)
+        spread[spread < DEAD * spread.max()] = np.inf
+        return {"mean": mean, "spread": spread}
+
+    def new_features(self, fitted: dict[str, np.ndarray]) -> np.ndarray:
+        return self._standardised(self.corpus.test_rows, fitted)
+
+    def _standardised(self, part: np.ndarray, fitted: dict[str, np.ndarray]) -> np.ndarray:
+        return ((self.embeddings[part] - fitted["mean"]) / fitted["spread"]).astype(np.float32)
+
+    def fit(self, features, labels: np.ndarray):
+        if self.corpus.task == "multiclass":
+            return fit_multiclass(features, labels, self.run.logistic)
+        weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
+        for k in np.flatnonzero(labels.any(0) & ~labels.all(0)):
+            model = build_model(self.run.logistic).fit(features, labels[:, k])
+            weights[:, k], bias[k] = model.coef_[0], model.intercept_[0]
+        return weights, bias
+
+    def device(self) -> str:
+        device = find_device()
+        return describe_device(device, 1, choose_precision("auto", device, read_model_type(self.folder)))
+
+
+def find_device() -> torch.device:
+    """The first GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) -> np.ndarray:
+    """The mean of each text's last hidden states, its special tokens included.
+
+    Returns: float32 (n_texts, H).
+    Raises:  ValueError: weights of the encoder are missing from the folder, so they would be random.
+    Source:  Reimers and Gurevych 2019, arXiv:1908.10084 (mean pooling), as all-MiniLM-L6-v2 was trained.
+    """
+    use_cores()
+    keep_freed_memory()
+    device = find_device()
+    precision = choose_precision("auto", device, read_model_type(folder))
+    model = load_encoder(folder).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokens = tokenize(tokenizer, texts, max_length_tokens)
+    embeddings = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):
+        for batch in plan_prediction(np.arange(len(texts)), tokens.lengths, TOKENS_PER_BATCH, 1):
+            inputs = {name: tensor.to(device) for name, tensor in tokens.batch(batch[0]).items()}
+            states = model(**inputs).last_hidden_state.float()  # (B, T, H)
+            mask = inputs["attention_mask"].unsqueeze(-1).float()
+            embeddings[batch[0]] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
+    return embeddings
+
+
+def load_encoder(folder: Path) -> torch.nn.Module:
+    """The pretrained encoder in float32. Raises ValueError where weights that the embedding needs are missing."""
+    model, info = AutoModel.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
+    return model

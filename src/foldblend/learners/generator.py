@@ -1,0 +1,131 @@
+"""A causal language model fine-tuned to answer with a row's labels in text, on one fold.
+
+accelerate launch src/train.py --run qwen2.5-1.5b-sft --fold 3
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answer_lead
+from foldblend.learners.answering.scoring import AnswerModel
+from foldblend.learners.losses.table import build_loss
+from foldblend.learners.nets.adapters import SharedBase, merged
+from foldblend.learners.processes.devices import place
+from foldblend.learners.processes.sharding import spreads
+from foldblend.learners.table import FoldRows
+from foldblend.learners.tokens.prompts import build_prompts
+from foldblend.learners.tokens.tokens import Tokens
+from foldblend.learners.training.heldout import prior_logits
+from foldblend.learners.training.neural import NeuralLearner
+from foldblend.learners.training.predicting import predict_logits
+from foldblend.settings.run import LossSettings
+
+VOCABULARY_AS_A_TOKEN = 8192
+"""Logits over this many tokens hold about as much memory as a prompt token's states."""
+
+
+class SumOfAnswers(nn.Module):
+    """What a list is trained by: the negative log-likelihood of the answers' tokens, in nats, summed."""
+
+    def forward(self, log_likelihoods: torch.Tensor) -> torch.Tensor:
+        return -log_likelihoods.sum()
+
+
+class GeneratorLearner(NeuralLearner):
+    """Adapters on a frozen base, which all folds share."""
+
+    def __init__(self, run, corpus):
+        super().__init__(run, corpus)
+        self.is_list = run.answer.form == "list"
+        at = (self.accelerator.device, self.precision, spreads(self.accelerator))
+        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, *at)
+
+    def make_tokens(self) -> Tokens:
+        run = self.run
+        names, length = self.corpus.label_names, run.model.max_length_tokens
+        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_share)
+
+    @cached_property
+    def answers(self) -> ListAnswers | YesNoAnswers:
+        run, names = self.run, self.corpus.label_names
+        lead = answer_lead(self.tokenizer, run.prompt, names)
+        if self.is_list:
+            return ListAnswers(self.tokenizer, run.answer, names, lead, self.corpus.task == "multiclass")
+        return YesNoAnswers(self.tokenizer, run.answer, names, lead)
+
+    def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
+        answers = self.answers  # refused before the base is loaded
+        lm = self.base.adapt(seed, self.run.training.gradient_checkpointing is True)
+        return AnswerModel(lm, answers, self.run.answer.histories, self.corpus.task == "multiclass").train()
+
+    def build_fold_loss(self, rows: FoldRows) -> nn.Module:
+        return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
+
+    def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
+        """For lists, the nats of a row's answer to the best blind writer of lists: the unit of the training's loss."""
+        if not self.is_list:
+            return super().best_constant(loss, labels)
+        task = self.corpus.task
+        nats = label_entropy(labels, task) if task == "multiclass" else list_entropy(labels)
+        return prior_logits(labels, task), nats
+
+    def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        if not self.is_list:
+            return super().summed_loss(fold, rows, rng)
+        inputs, targets = fold.augmentation.batch(rows, rng)
+        inputs |= self.answer_batch(targets.numpy() > 0)
+        with self.accelerator.autocast():
+            likelihoods = fold.model(**place(inputs, self.accelerator.device))
+        return fold.loss(likelihoods)
+
+    def answer_batch(self, labels: np.ndarray) -> dict[str, torch.Tensor]:
+        """`answers`, int64 (B, A), and `answer_mask`, bool: what rows of these labels, bool (B, L), should answer."""
+        written = [self.answers.whole(row) for row in labels]
+        lengths = np.array([len(ids) for ids in written])
+        padded = [ids + [0] * (lengths.max() - len(ids)) for ids in written]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        return {"answers": torch.tensor(padded), "answer_mask": torch.from_numpy(mask)}
+
+    def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
+        """Of lists it is the mean log loss of the labels' probabilities, as their answers are not what is predicted."""
+        if self.is_list:
+            loss = build_loss(LossSettings(), self.corpus.labels[rows.train], self.corpus.task)
+            loss = loss.to(self.accelerator.device)
+        return super().heldout_loss(loss, logits, rows)
+
+    def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
+        n_labels, beside = len(self.corpus.label_names), self.tokens_beside_prompt
+        with merged(model, len(rows)):
+            return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, beside, tokens_in_batch)
+
+    @cached_property
+    def tokens_beside_prompt(self) -> int:
+        """What a row's answers cost in prediction, in prompt tokens; most of it is logits over the vocabulary."""
+        n_branch = self.answers.count_tokens(self.run.answer.histories)
+        return n_branch * (1 + len(self.tokenizer) // VOCABULARY_AS_A_TOKEN)
+
+
+def label_entropy(labels: np.ndarray, task: str) -> float:
+    """Nats a row of labels, bool (n, L), when each is drawn by its rate; of the one label, where a row has one."""
+    rates = labels.mean(0)
+    shares = rates if task == "multiclass" else np.stack([rates, 1 - rates])
+    return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
+
+
+def list_entropy(labels: np.ndarray) -> float:
+    """Nats a row of labels, bool (n, L), to who knows how often each set of labels stands, and else each label's rate.
+
+    A set's chance mixes its share of the other rows with that of labels drawn each by its rate, in the best proportion.
+    As a row does not count for itself, sets that stand once are not known beforehand: their shares in all rows would
+    make a bar below what a blind writer reaches. Never above `label_entropy`.
+    """
+    sets, counts = np.unique(labels, axis=0, return_counts=True)
+    rates, others = labels.mean(0), (counts - 1) / max(len(labels) - 1, 1)
+    independent = np.where(sets, rates, 1 - rates).prod(1)
+    shares = np.linspace(0.01, 1, 100)[:, None]
+    chances = shares * independent + (1 - shares) * others  # (100, sets)
+    return float((-np.log(np.maximum(chances, 1e-300)) @ counts / len(labels)).min())

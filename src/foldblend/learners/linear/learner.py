@@ -1,0 +1,83 @@
+"""What the linear learners share: a fold's features, weights fitted on its training rows, logits of the others."""
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from foldblend.learners.table import Corpus, FoldPredictions, FoldRows
+from foldblend.learners.training.heldout import label_log_odds, score_heldout
+from foldblend.learners.training.weights import describe_training, load_linear, save_linear
+from foldblend.settings.run import LogisticSettings, RunSettings
+
+MAX_STEPS = 2000
+
+
+class LinearLearner:
+    """A kind of features (tfidf.py, nbsvm.py, embeddings.py) says how they are made and how weights are fitted."""
+
+    uses_all_processes = False
+
+    def __init__(self, run: RunSettings, corpus: Corpus):
+        self.run, self.corpus = run, corpus
+
+    def fold_features(self, rows: FoldRows):
+        """Matrices (n, D) of the fold's training rows, its held-out rows and the test rows; fitted on the first."""
+        raise NotImplementedError
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        """What `fold_features` fitted on the fold's training rows, by name: all that new texts' features need."""
+        raise NotImplementedError
+
+    def new_features(self, fitted: dict[str, np.ndarray]):
+        """Matrix (n_test, D) of the test rows from what `fitted_arrays` gave: the same as `fold_features` gives."""
+        raise NotImplementedError
+
+    def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (D, L) and bias (L,) for training rows' features (n, D) and labels, bool (n, L)."""
+        raise NotImplementedError
+
+    def device(self) -> str:
+        """Where the fold was trained."""
+        return "cpu"
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        labels = self.corpus.labels[rows.train]
+        train, heldout, test = self.fold_features(rows)
+        weights, bias = self.fit(train, labels)
+        arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
+        save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
+        heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
+        corpus = self.corpus
+        score = score_heldout(heldout, corpus.labels[rows.heldout], labels.mean(0), corpus.task, corpus.metric)
+        return FoldPredictions(heldout, test, "logits", score, self.device())
+
+    def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
+        arrays = load_linear(checkpoint_dir)
+        return self.to_logits(self.new_features(arrays) @ arrays["weights"] + arrays["bias"])
+
+    def to_logits(self, margins: np.ndarray) -> np.ndarray:
+        """float32 logits (n, L) of what weights and bias give."""
+        return margins.astype(np.float32)
+
+
+def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:
+    """One multinomial logistic regression.
+
+    Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row.
+    Returns: weights float64 (D, L) and bias (L,); a label that is never there gets its log-odds alone.
+    """
+    weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
+    model = build_model(settings).fit(features, labels.argmax(1))
+    if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes
+        weights[:, model.classes_] = np.stack([-model.coef_[0], model.coef_[0]], 1) / 2
+        bias[model.classes_] = np.array([-1, 1]) * model.intercept_[0] / 2
+    else:
+        weights[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
+    return weights, bias
+
+
+def build_model(settings: LogisticSettings) -> LogisticRegression:
+    """scikit-learn's model by its solver without a random state."""
+    weighing = "balanced" if settings.balanced else None
+    return LogisticRegression(C=settings.inverse_regularization, class_weight=weighing, max_iter=MAX_STEPS)

@@ -1,0 +1,45 @@
+"""NB-SVM: which n-grams a text has, times their naive Bayes log-count ratio, one logistic regression a label.
+
+accelerate launch src/train.py --run nbsvm --fold all
+
+Wang and Manning 2012, Baselines and bigrams, ACL; a logistic regression in the place of their SVM gives log-odds.
+"""
+
+import numpy as np
+
+from foldblend.learners.linear.logistic import fit_labels
+from foldblend.learners.table import FoldRows
+from foldblend.learners.tfidf import TfidfLearner
+
+
+class NbsvmLearner(TfidfLearner):
+    """One label against the rest, also where one label a row is the task."""
+
+    drawn_tasks = ("multilabel", "multiclass")
+
+    def fold_features(self, rows: FoldRows):
+        return self.ngrams.presence(rows.train, rows.heldout, self.corpus.test_rows)
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        return self.ngrams.fitted(rows.train, weighed=False)
+
+    def fit(self, features, labels: np.ndarray):
+        ratios = log_count_ratios(features, labels, self.run.nbsvm.smoothing)
+        return fit_labels(features, labels, self.run.logistic, self.run.seed, ratios)
+
+    def to_logits(self, margins: np.ndarray) -> np.ndarray:
+        """One label a row: log-probabilities, so that a softmax gives each label's probability over their sum."""
+        if self.corpus.task == "multiclass":
+            margins = -np.logaddexp(0, -margins)
+        return super().to_logits(margins)
+
+
+def log_count_ratios(features, labels: np.ndarray, smoothing: float) -> np.ndarray:
+    """log of a feature's share among positives over its share among negatives, float32 (D, L).
+
+    Args:   features: sparse (n, D), 0 or more.   labels: bool (n, L).   smoothing: added to every sum.
+    Source: Wang and Manning 2012, equation 1.
+    """
+    positive = features.T @ labels.astype(np.float64) + smoothing  # (D, L)
+    negative = features.T @ (~labels).astype(np.float64) + smoothing
+    return np.log((positive / positive.sum(0)) / (negative / negative.sum(0))).astype(np.float32)

@@ -1,0 +1,249 @@
+"""A frozen base model, loaded once a process, on which every fold trains adapters of its own."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModel, BitsAndBytesConfig
+
+from foldblend.errors import UserError
+from foldblend.learners.nets.classifier import keep_layers, recompute_layers
+from foldblend.learners.processes.sharding import is_sharded
+from foldblend.settings.run import AdapterSettings
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
+
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model  # noqa: E402
+from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
+
+NF4_BLOCK = 64
+"""Weights that share a scale."""
+
+WORTH_MERGING = 64
+"""Rows below which merging takes longer than it saves."""
+
+ROOM_TO_PREDICT = 8 * 2**30
+"""Bytes of a GPU's memory."""
+
+COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+
+
+class SharedBase:
+    """The base model of a process. A fold borrows it with its adapters on, and the next one finds it as it was loaded.
+
+    Args:   folder: a pretrained model's folder.   model_class: AutoModel for states, AutoModelForCausalLM for tokens.
+            device: where it computes.   precision: `bf16`, `fp16` or `no`, what is computed in.
+            spread: whether processes will share out its weights. Then it waits on the CPU, as one device may be too
+            small for it, and each fold loads it anew. In 4 bits it is never spread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model_class: type,
+        settings: AdapterSettings,
+        device: torch.device,
+        precision: str,
+        spread: bool = False,
+    ):
+        self.folder, self.model_class, self.settings = folder, model_class, settings
+        self.dtype = choose_base_dtype(settings.kind, precision, device)
+        self.spread = spread and settings.quantization == "none"
+        self.device, self.precision = torch.device("cpu") if self.spread else device, precision
+        self.task = TaskType.FEATURE_EXTRACTION if model_class is AutoModel else TaskType.CAUSAL_LM
+        self.base = self.adapted = None
+        self.originals: dict[str, torch.Tensor] = {}
+
+    def adapt(self, seed: int, gradient_checkpointing: bool) -> nn.Module:
+        """The base under fresh adapters drawn from `seed`, in training mode; what a fold before it had is gone.
+
+        Everything trained is float32. With `kind: none` it is the base itself, loaded anew.
+        """
+        if self.settings.kind == "none":
+            self.base = None  # two of them may not fit
+            self.base = self._load()
+            model = self.base.requires_grad_(True)
+        else:
+            self._restore()
+            self.originals = self._copy_what_adapters_change()
+            torch.manual_seed(seed)
+            model = self.adapted = get_peft_model(self.base, build_config(self.settings, self.task))
+        if gradient_checkpointing:
+            recompute_layers(self.base)
+            self.base.disable_input_require_grads()  # some versions of transformers have just enabled them
+            self.base.enable_input_require_grads()
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        return model.train()
+
+    def _load(self) -> nn.Module:
+        return load_base(self.folder, self.model_class, self.settings, self.device, self.precision, self.dtype)
+
+    def _restore(self) -> None:
+        """Load the base, or take the last fold's adapters off it. One that processes have shared out is loaded anew."""
+        if self.base is None or self.spread or is_sharded(self.base):
+            self.base = self.adapted = None
+            self.base = self._load()
+            return
+        keep_layers(self.base)
+        self.base.disable_input_require_grads()
+        if self.settings.kind == "lora":
+            self.base = self.adapted.unload()
+        parameters = dict(self.base.named_parameters())
+        for name, original in self.originals.items():
+            parameters[name].data = original.to(self.device, copy=True)
+
+    def _copy_what_adapters_change(self) -> dict[str, torch.Tensor]:
+        """On the CPU: trained biases, and the matrices that PiSSA splits."""
+        if self.originals or self.settings.kind != "lora":
+            return self.originals
+        names = [n for n, _ in self.base.named_parameters() if self.settings.bias != "none" and n.endswith("bias")]
+        if self.settings.start == "pissa":
+            names += [f"{name}.weight" for name, module in self.base.named_modules() if self._is_target(name, module)]
+        parameters = dict(self.base.named_parameters())
+        return {name: parameters[name].detach().to("cpu", copy=True) for name in names}
+
+    def _is_target(self, name: str, module: nn.Module) -> bool:
+        named = self.settings.targets == ("all-linear",) or name.rsplit(".", 1)[-1] in self.settings.targets
+        return named and isinstance(module, nn.Linear)
+
+
+def build_config(settings: AdapterSettings, task: TaskType):
+    """peft's configuration of these settings."""
+    if settings.kind == "prefix_tuning":
+        return PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.virtual_tokens)
+    if settings.kind == "prompt_tuning":
+        from_vocabulary = {"prompt_tuning_init": "SAMPLE_VOCAB"}  # Lester et al. 2021: words start better than noise
+        return PromptTuningConfig(task_type=task, num_virtual_tokens=settings.virtual_tokens, **from_vocabulary)
+    return LoraConfig(
+        task_type=task,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear" if settings.targets == ("all-linear",) else list(settings.targets),
+        bias=settings.bias,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        init_lora_weights="pissa" if settings.start == "pissa" else True,
+    )
+
+
+def load_base(
+    folder: Path,
+    model_class: type,
+    settings: AdapterSettings,
+    device: torch.device,
+    precision: str,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A pretrained model on `device`, in `dtype`; of one that reads images too, the part that reads text.
+
+    No code of the repository is run: its weights load into the architecture that config.json names.
+
+    Raises: ValueError: weights are missing from the folder, or bitsandbytes is for `nf4`.
+    """
+    model, info = model_class.from_pretrained(
+        folder,
+        dtype=dtype,
+        quantization_config=_nf4(precision) if settings.quantization == "nf4" else None,
+        device_map={"": device},
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
+    model = model.get_decoder() if model_class is AutoModel else text_part(model, model_class)
+    if settings.quantization == "nf4":
+        _prepare_four_bits(model, device)
+    return model
+
+
+def text_part(model: nn.Module, model_class: type) -> nn.Module:
+    """A causal language model without what reads images, where adapters would get no gradient."""
+    config = model.config.get_text_config()
+    if config is model.config:
+        return model
+    with torch.device("meta"):
+        text = model_class.from_config(config)
+    setattr(text, text.base_model_prefix, model.get_decoder())
+    text.set_output_embeddings(model.get_output_embeddings())
+    text.is_loaded_in_4bit = getattr(model, "is_loaded_in_4bit", False)  # peft asks for it
+    return text.eval()
+
+
+def choose_base_dtype(kind: str, precision: str, device: torch.device) -> torch.dtype:
+    """bf16 for a frozen base on a GPU that computes in it; else float32, as many models overflow fp16."""
+    in_bf16 = kind != "none" and precision == "bf16" and device.type == "cuda"
+    return torch.bfloat16 if in_bf16 else torch.float32
+
+
+def _nf4(precision: str) -> BitsAndBytesConfig:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("adapter.quantization nf4 needs the package bitsandbytes. Run: pip install bitsandbytes")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=COMPUTE_DTYPES[precision],
+    )
+
+
+def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
+    """Keep bitsandbytes from changing 4-bit layers as they compute; it is imported by now.
+
+    Raises: ValueError: it would read the weights wrongly (seen with 0.50: a third of their size off).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    widths = [layer.in_features for layer in layers if layer.in_features % NF4_BLOCK]
+    if widths and device.type == "cpu":
+        raise UserError(
+            f"a layer has {widths[0]} columns; on a CPU bitsandbytes reads nf4 rightly for multiples of {NF4_BLOCK} "
+            "alone; set adapter.quantization none"
+        )
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False  # it would repack the weights at the first prediction
+        if layer.bias is not None:
+            layer.bias.data = layer.bias.data.to(layer.compute_dtype)  # it would round them at the first pass
+
+
+@contextmanager
+def merged(model: nn.Module, n_rows: int = WORTH_MERGING) -> Iterator[None]:
+    """LoRA's updates added into the matrices they adapt, for faster inference; then those are bit for bit as before.
+
+    What they were is kept on the device where it has room, else in the CPU's memory. Adapters stay apart for few rows,
+    and on 4-bit or sharded matrices: a sum in 4 bits is another model.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if n_rows < WORTH_MERGING or is_sharded(model) or not all(weight.is_floating_point() for weight in weights):
+        layers, weights = [], []
+    device = choose_keeping_device(weights)
+    kept = [weight.detach().to(device, copy=True) for weight in weights]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer, weight, values in zip(layers, weights, kept):
+            layer.unmerge()
+            weight.data.copy_(values)
+
+
+def choose_keeping_device(weights: list[torch.Tensor]) -> torch.device:
+    """Where copies of the weights fit: beside them, if what is left is enough to predict with, else the CPU."""
+    cpu = torch.device("cpu")
+    if not weights or not weights[0].is_cuda:
+        return cpu
+    device = weights[0].device
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return weights[0].device if sum(weight.nbytes for weight in weights) + ROOM_TO_PREDICT <= free else cpu

@@ -1,0 +1,219 @@
+"""A last layer that starts from what the labels' names mean to the encoder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from foldblend.errors import UserError
+from foldblend.learners.nets.heads import LabelWiseLinear, Pooling, sample_dropout
+from foldblend.learners.processes.devices import place
+from foldblend.learners.tokens.batches import plan_prediction
+from foldblend.learners.tokens.tokens import Tokens
+from foldblend.settings.run import ModelSettings
+
+# ---------- A pretrained encoder under a fresh head: token ids in, one logit a label out.
+
+
+class TextClassifier(nn.Module):
+    """Pools the encoder's states and reads the labels off the pooled vector."""
+
+    def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings):
+        super().__init__()
+        hidden_size = encoder.config.hidden_size
+        self.encoder, self.head_pooling = encoder, Pooling(hidden_size, n_labels, settings)
+        width = self.head_pooling.width
+        self.head_dense = None
+        if settings.head == "mlp":
+            self.head_dense = nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
+            width = hidden_size
+        self.dropout, self.dropout_samples = nn.Dropout(settings.head_dropout), settings.dropout_samples
+        last_layer = LabelWiseLinear if settings.pooling == "label_attention" else nn.Linear
+        self.head = last_layer(width, n_labels)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """input_ids, attention_mask: int64 (B, T). Returns float32 logits (B, L)."""
+        return self.read_labels(self.encode(input_ids, attention_mask), attention_mask)
+
+    def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):
+        """What the encoder returns, with the states that the pooling reads."""
+        wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
+        return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
+
+    def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Float32 logits (B, L) of what the encoder returned, computed in float32 whatever the encoder computes in.
+
+        In bfloat16 a logit near 6 would stand on steps of 1/32: ties where rows are ranked and cut.
+        """
+        with torch.autocast(attention_mask.device.type, enabled=False):
+            pooled = self.head_pooling(output, attention_mask)  # (B, width), or a vector a label
+            if self.head_dense is not None:
+                pooled = self.head_dense(pooled)
+            return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples)
+
+
+def build_model(
+    folder: str | Path, settings: ModelSettings, head_bias: np.ndarray | None, n_labels: int, seed: int
+) -> TextClassifier:
+    """The pretrained encoder in float32 with a fresh head drawn from `seed`; its bias is `head_bias` where given.
+
+    Raises: ValueError: weights of the encoder are missing from the folder, so they would be random; or the encoder
+            has not what the settings ask for (a pooler, that many layers).
+    """
+    torch.manual_seed(seed)
+    encoder, info = AutoModel.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
+    if missing:
+        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
+    _check_fit(folder, encoder, settings, info["missing_keys"])
+    model = _add_head(encoder, n_labels, settings)
+    if head_bias is not None:
+        model.head.bias.data.copy_(torch.from_numpy(head_bias))
+    return model.train()  # from_pretrained hands the encoder over without dropout
+
+
+def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
+    """A model of that architecture whose numbers mean nothing yet; of the folder, config.json alone is read."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    encoder = AutoModel.from_config(config, dtype=torch.float32)
+    return _add_head(encoder, n_labels, settings)
+
+
+def _add_head(encoder: nn.Module, n_labels: int, settings: ModelSettings) -> TextClassifier:
+    if settings.pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # its output is not read; unused parameters would stall DDP
+    return TextClassifier(encoder, n_labels, settings)
+
+
+def _check_fit(folder, encoder, settings, missing_keys):
+    """Raise ValueError where the settings ask for more than the encoder has."""
+    if settings.pooling == "pooler":
+        if getattr(encoder, "pooler", None) is None:
+            raise UserError(f"{folder}: {type(encoder).__name__} has no pooler; set model.pooling to cls or mean")
+        if any("pooler" in key for key in missing_keys):
+            raise UserError(f"{folder}: the weights hold no pooler, it would be random; set model.pooling to cls")
+    n_layers = encoder.config.num_hidden_layers
+    if settings.pooling == "concat_last" and settings.concat_layers > n_layers:
+        raise UserError(f"{folder}: {n_layers} layers, model.concat_layers is {settings.concat_layers}")
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """Let the transformers model in `model` forget its layers' states and compute them again in the backward pass."""
+    pretrained = _find_pretrained(model)
+    pretrained.config.use_cache = False
+    # the name since transformers 5.2x, and the one before it; with reentry DDP would lose its hooks
+    enable = getattr(pretrained, "activation_checkpointing_enable", None) or pretrained.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def can_recompute(model: nn.Module) -> bool:
+    """Whether `recompute_layers` may be asked of the model."""
+    return _find_pretrained(model).supports_gradient_checkpointing
+
+
+def keep_layers(pretrained: nn.Module) -> None:
+    """The reverse of `recompute_layers`."""
+    disable = getattr(pretrained, "activation_checkpointing_disable", None) or pretrained.gradient_checkpointing_disable
+    disable()
+
+
+def _find_pretrained(model: nn.Module) -> PreTrainedModel:
+    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+
+
+def check_positions(encoder: nn.Module, longest: int, what: str = "") -> None:
+    """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions.
+
+    what: the text's name, where it is none of the corpus, which are cut.
+    """
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    if table is None:
+        return
+    n_positions = table.num_embeddings
+    if table.padding_idx is not None:  # RoBERTa's kin count positions from the one after padding's
+        n_positions -= table.padding_idx + 1
+    if longest > n_positions and what:
+        raise UserError(f"{what} has {longest} tokens, {type(encoder).__name__} has {n_positions} positions")
+    if longest > n_positions:
+        raise UserError(
+            f"the longest text has {longest} tokens, {type(encoder).__name__} has {n_positions} positions; "
+            f"set --model.max_length_tokens {n_positions}"
+        )
+
+
+# ---------- A last layer that starts from what the labels' names mean to the encoder.
+
+
+SAMPLE = 128
+"""Training rows that say how far logits spread."""
+SPREAD = 1 / 3
+"""Standard deviation of the logits at the start: enough to lean on, little enough to unlearn."""
+SAME = 1e-3
+"""Vectors of length 1 that are no further apart differ by rounding."""
+TOKENS_PER_BATCH = 2048
+
+
+def start_from_names(model: TextClassifier, named: Tokens, tokens: Tokens, rows: np.ndarray) -> np.ndarray:
+    """Turn the last layer's weights of each label towards its name, in place.
+
+    The pooled vectors of the labels' texts, each of length 1, less their mean, each of length 1 again, are the weights,
+    times one factor for all: over training rows the logits of a label keep its bias as their mean, and their standard
+    deviation is SPREAD in the mean of the labels. Labels whose texts are the same to the encoder stay as they are.
+
+    Args:    named: a text for each label, in their order.   tokens: the corpus's.   rows: int64 (n,), training rows.
+    Returns: int64, the labels that stay; all of them where training rows are the same to the encoder.
+    Raises:  ValueError: a label's text is longer than the model has positions for.
+    Source:  closeness of pooled states as closeness in meaning: Reimers and Gurevych 2019, arXiv:1908.10084.
+    """
+    check_positions(model.encoder, int(named.lengths.max()), "model.label_text with a label's name")
+    sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)]
+    head = model.head
+    model.eval()
+    with torch.no_grad():
+        vectors = torch.empty_like(head.weight)  # (L, width)
+        for numbers, pooled in _pool(model, named, np.arange(len(vectors))):
+            vectors[numbers] = pooled if pooled.ndim == 2 else pooled[np.arange(len(numbers)), numbers]
+        known, weights = _directions(normalize(vectors))
+        logits = torch.cat([_read(weights, pooled) for _, pooled in _pool(model, tokens, sample)])  # (n, L)
+        spread = float(logits[:, known].std(0, correction=0).mean()) if known.any() else 0.0
+        known &= spread > SAME
+        if known.any():
+            factor = SPREAD / spread
+            head.weight[known] = factor * weights[known]
+            head.bias[known] -= factor * logits.mean(0)[known]
+    model.train()
+    return torch.nonzero(~known).flatten().cpu().numpy()
+
+
+def _directions(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which labels' vectors, (L, width) of length 1, are like no other label's; and where those lie seen from their
+    mean, each of length 1 again."""
+    apart = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    known = apart.amin(1) > SAME
+    centre = units[known].mean(0) if known.sum() > 1 else torch.zeros_like(units[0])
+    return known, normalize(units - centre)
+
+
+def _read(weights: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+    """(B, L), of what the head reads, (B, width) or (B, L, width)."""
+    return pooled @ weights.T if pooled.ndim == 2 else torch.einsum("blh,lh->bl", pooled, weights)
+
+
+def _pool(model: TextClassifier, tokens: Tokens, rows: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """Rows, int64 (B,), and what the head reads of them, float32 (B, width) or (B, L, width)."""
+    for batch in plan_prediction(rows, tokens.lengths, TOKENS_PER_BATCH, 1):
+        inputs = place(tokens.batch(batch[0]), model.head.weight.device)
+        yield batch[0], model.head_pooling(model.encode(**inputs), inputs["attention_mask"])

@@ -1,0 +1,175 @@
+"""TF-IDF of words and character pieces with one logistic regression a label: minutes, and not a net's mistakes.
+
+accelerate launch src/train.py --run tfidf --fold all
+"""
+
+import json
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+from foldblend.errors import UserError
+from foldblend.learners.linear.learner import LinearLearner, fit_multiclass
+from foldblend.learners.linear.logistic import fit_labels
+from foldblend.learners.table import Corpus, FoldPredictions, FoldRows
+from foldblend.settings.run import RunSettings, TfidfSettings
+
+# ---------- Word and character n-grams: counted once for all folds, chosen and weighed on each fold's training rows.
+
+
+class Ngrams:
+    """Counts of every n-gram of every text. A fold takes those n-grams that its training rows have often enough."""
+
+    def __init__(self, texts: tuple[str, ...], settings: TfidfSettings):
+        self.texts, self.settings = texts, settings
+
+    @cached_property
+    def counted(self) -> list[tuple[np.ndarray, sp.csr_matrix]]:
+        """Names (n-grams,) and counts float32 (n_texts, n-grams), for each kind that `build_counters` has."""
+        counters = build_counters(self.settings)
+        counts = [counter.fit_transform(self.texts) for counter in counters]
+        return [(counter.get_feature_names_out(), part) for counter, part in zip(counters, counts, strict=True)]
+
+    @property
+    def counts(self) -> list[sp.csr_matrix]:
+        """float32 (n_texts, n-grams) for words and for character pieces inside words, less the one that is off."""
+        return [counts for _, counts in self.counted]
+
+    def tfidf(self, train: np.ndarray, *others: np.ndarray) -> list[sp.csr_matrix]:
+        """TF-IDF of the training rows and of each of `others`, float32 (n, D).
+
+        Each equals TfidfVectorizer's, fitted on the training rows alone.
+        Args:   train, others: int64 positions in `texts`.
+        Raises: ValueError: no n-gram stands in `min_rows` training rows.
+        """
+        blocks = []
+        for taught, *rest in self._kept(train, others):
+            weigh = _weigher(taught)
+            blocks.append([weigh.transform(part) for part in (taught, *rest)])
+        return [sp.hstack(part, format="csr") for part in zip(*blocks, strict=True)]
+
+    def presence(self, train: np.ndarray, *others: np.ndarray) -> list[sp.csr_matrix]:
+        """As `tfidf`: 1 where an n-gram stands in a text, however often."""
+        parts = [sp.hstack(part, format="csr") for part in zip(*self._kept(train, others), strict=True)]
+        for part in parts:
+            part.data[:] = 1
+        return parts
+
+    def fitted(self, train: np.ndarray, weighed: bool) -> dict[str, np.ndarray]:
+        """What `tfidf`, or unweighed `presence`, fits on the training rows; `features_of` reads it.
+
+        Returns: `names.<i>`: a JSON list of the n-grams of counter i as bytes, uint8; `idf.<i>`: float32, one a name.
+        """
+        arrays = {}
+        for i, (names, counts) in enumerate(self.counted):
+            columns = choose_columns(counts[train], self.settings)
+            if len(columns):
+                arrays[f"names.{i}"] = np.frombuffer(json.dumps(names[columns].tolist()).encode(), np.uint8)
+                if weighed:
+                    arrays[f"idf.{i}"] = _weigher(_take(counts, train, columns)).idf_
+        return arrays
+
+    def _kept(self, train: np.ndarray, others: tuple[np.ndarray, ...]) -> list[list[sp.csr_matrix]]:
+        """[kind of n-gram][part of the rows] -> counts of those n-grams that the training rows keep."""
+        kept = [choose_columns(counts[train], self.settings) for counts in self.counts]
+        if not any(map(len, kept)):
+            raise UserError(
+                f"tfidf.min_rows is {self.settings.min_rows}, and no n-gram stands in that many of {len(train)} "
+                "training rows; lower it"
+            )
+        pairs = [(counts, columns) for counts, columns in zip(self.counts, kept, strict=True) if len(columns)]
+        return [[_take(counts, rows, columns) for rows in (train, *others)] for counts, columns in pairs]
+
+
+def features_of(texts: tuple[str, ...], fitted: dict[str, np.ndarray], settings: TfidfSettings) -> sp.csr_matrix:
+    """Features float32 (n, D) of texts from what `Ngrams.fitted` gave, as `tfidf` or `presence` give them."""
+    blocks = []
+    for i, counter in enumerate(build_counters(settings)):
+        if f"names.{i}" in fitted:
+            counts = counter.set_params(vocabulary=json.loads(fitted[f"names.{i}"].tobytes())).transform(texts)
+            counts.sort_indices()
+            blocks.append(_weigh(counts, fitted.get(f"idf.{i}")))
+    return sp.hstack(blocks, format="csr")
+
+
+def _weigh(counts: sp.csr_matrix, idf: np.ndarray | None) -> sp.csr_matrix:
+    """TF-IDF of counts; without idf, 1 where there is a count."""
+    if idf is None:
+        counts.data[:] = 1
+        return counts
+    weigher = _weigher(sp.csr_matrix((1, len(idf)), dtype=np.float32))
+    weigher.idf_ = idf
+    return weigher.transform(counts)
+
+
+def _weigher(taught: sp.csr_matrix) -> TfidfTransformer:
+    return TfidfTransformer(sublinear_tf=True).fit(taught)
+
+
+def _take(counts: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.csr_matrix:
+    """Rows and columns in rising order within a row: otherwise n-grams of other rows would show in the last digits."""
+    taken = counts[rows][:, columns]
+    taken.sort_indices()
+    return taken
+
+
+def build_counters(settings: TfidfSettings) -> list[CountVectorizer]:
+    """One for words and one for character pieces inside words, less the one that is off."""
+    shared = {"strip_accents": "unicode", "dtype": np.float32}
+    counters = []
+    if settings.word_ngrams != (0, 0):  # any sign that is no space is a token too, so that emoji and "i" count
+        counters.append(CountVectorizer(ngram_range=settings.word_ngrams, token_pattern=r"\w+|[^\w\s]", **shared))
+    if settings.char_ngrams != (0, 0):
+        counters.append(CountVectorizer(ngram_range=settings.char_ngrams, analyzer="char_wb", **shared))
+    return counters
+
+
+def choose_columns(taught: sp.csr_matrix, settings: TfidfSettings) -> np.ndarray:
+    """Columns in at least `min_rows` training rows; of more than `max_features` the most frequent. Rising, int64."""
+    rows_with = np.bincount(taught.indices, minlength=taught.shape[1])
+    kept = np.flatnonzero(rows_with >= settings.min_rows)
+    if len(kept) <= settings.max_features:
+        return kept
+    frequency = np.asarray(taught.sum(0)).ravel()[kept]
+    return np.sort(kept[np.argsort(-frequency, kind="stable")[: settings.max_features]])
+
+
+# ----------
+# TF-IDF of words and character pieces with one logistic regression a label: minutes, and not a net's mistakes.
+
+
+class TfidfLearner(LinearLearner):
+    """The vocabulary and its weights are fitted on the fold's training rows alone."""
+
+    drawn_tasks = ("multilabel",)
+    """Where the fit visits rows in an order that is drawn."""
+
+    def __init__(self, run: RunSettings, corpus: Corpus):
+        super().__init__(run, corpus)
+        self.ngrams = Ngrams(corpus.texts, run.tfidf)
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        """As every linear learner's. Raises ValueError: a seed was chosen, and nothing would be drawn by it."""
+        if self.corpus.task not in self.drawn_tasks and self.run.seed != RunSettings.seed:
+            raise UserError(
+                f"seed is {self.run.seed}, but a {self.run.learner} run draws nothing where each row has one label: it "
+                "would be the same run again, to the last bit; take seed out"
+            )
+        return super().train_fold(rows)
+
+    def fold_features(self, rows: FoldRows):
+        return self.ngrams.tfidf(rows.train, rows.heldout, self.corpus.test_rows)
+
+    def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
+        return self.ngrams.fitted(rows.train, weighed=True)
+
+    def new_features(self, fitted: dict[str, np.ndarray]):
+        texts = tuple(self.corpus.texts[row] for row in self.corpus.test_rows)
+        return features_of(texts, fitted, self.run.tfidf)
+
+    def fit(self, features, labels: np.ndarray):
+        if self.corpus.task == "multiclass":
+            return fit_multiclass(features, labels, self.run.logistic)
+        return fit_labels(features, labels, self.run.logistic, self.run.seed)

@@ -1,0 +1,157 @@
+"""Prompts of causal language models: the words around every text, and the text, as token ids.
+
+The words around are made once and are the user's own: special tokens in them count. The text between them is data:
+it is cut where it is too long, and neither a placeholder nor a special token's name in it means anything.
+"""
+
+import re
+from itertools import chain, pairwise
+
+import numpy as np
+from jinja2 import TemplateError
+
+from foldblend.errors import UserError
+from foldblend.learners.tokens.tokens import CHUNK_TEXTS, Tokens, cut_text
+from foldblend.settings.run import PromptSettings
+
+MARK = "\ue000text\ue001"
+"""Stands for the text while a chat template is filled."""
+
+ANCHOR = "\n"
+"""A SentencePiece tokenizer puts a space before whatever it is given; pieces are given after this, which is taken
+off again."""
+
+SAME_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
+"""Some chat templates write today's date (Llama 3.2); a run killed tonight must go on tomorrow with the same prompt."""
+
+
+def build_prompts(
+    tokenizer,
+    prompt: PromptSettings,
+    texts: tuple[str, ...],
+    label_names: tuple[str, ...],
+    max_length_tokens: int,
+    tail_share: float = 0.0,
+) -> Tokens:
+    """Token ids of the prompt of every text, at most `max_length_tokens` long; what stands around a text is whole.
+
+    Args:   texts: n texts.   label_names: L names, for `{labels}`.   tail_share: of a text that is too long, the share
+            of the kept tokens that comes from its end.
+    Raises: ValueError: the words around the text leave it no room; the chat template is missing or refuses.
+    """
+    before, after = split_prompt(tokenizer, prompt, label_names)
+    spaces = " " * (len(before) - len(before.rstrip(" ")))  # belongs to the first word's token
+    head = _leading_ids(tokenizer, prompt) + _encode_words(tokenizer, before[: len(before) - len(spaces)])
+    tail = _encode_words(tokenizer, after)
+    room = max_length_tokens - len(head) - len(tail)
+    if room < 1:
+        raise UserError(
+            f"the prompt without its text has {len(head) + len(tail)} tokens; model.max_length_tokens "
+            f"{max_length_tokens} leaves no room for a text"
+        )
+    flat, lengths = [], []
+    for start in range(0, len(texts), CHUNK_TEXTS):
+        pieces = encode_data(tokenizer, [spaces + text for text in texts[start : start + CHUNK_TEXTS]])
+        rows = [[*head, *cut_text(ids, room, tail_share), *tail] for ids in pieces]
+        flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
+        lengths += map(len, rows)
+    starts, frame = np.cumsum([0, *lengths]), (len(head), len(tail))
+    return Tokens(np.concatenate(flat), starts, pad_id(tokenizer), frame, room, tokenizer.mask_token_id)
+
+
+def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]) -> tuple[str, str]:
+    """What stands before and after the text. Raises ValueError as `build_prompts` does."""
+    labels = ", ".join(label_names)
+    parts = [part.replace("{labels}", labels) for part in prompt.template.split("{text}")]
+    if prompt.form == "plain":
+        return parts[0], parts[1]
+    messages = [{"role": "user", "content": MARK.join(parts)}]
+    if prompt.system:
+        messages.insert(0, {"role": "system", "content": prompt.system.replace("{labels}", labels)})
+    filled = _fill_chat(tokenizer, messages).split(MARK)
+    if len(filled) != 2:
+        raise UserError(f"{tokenizer.name_or_path}: the chat template shows the user's message {len(filled) - 1} times")
+    return filled[0], filled[1]
+
+
+def encode_data(tokenizer, pieces: list[str]) -> list[list[int]]:
+    """Token ids of pieces that stand inside a prompt, where special tokens' names are plain letters.
+
+    Raises: ValueError: a special token came out all the same.
+    """
+    names = [re.escape(name) for name in _control_tokens(tokenizer)]
+    control = re.compile("|".join(names)) if names else None
+    split = [_break_up(control, piece) for piece in pieces]
+    ids = iter(_encode_inside(tokenizer, list(chain(*split)), split_special_tokens=True))
+    rows = [list(chain.from_iterable(next(ids) for _ in parts)) for parts in split]
+    forbidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - {tokenizer.unk_token_id}
+    for piece, row in zip(pieces, rows):
+        if not forbidden.isdisjoint(row):
+            raise UserError(f"{tokenizer.name_or_path}: {piece[:80]!r} became a special token; use its fast tokenizer")
+    return rows
+
+
+def pad_id(tokenizer) -> int:
+    """What fills short rows; the attention mask hides it, so any id will do where a model names none."""
+    known = (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None)
+    return next(known, 0)
+
+
+def _fill_chat(tokenizer, messages) -> str:
+    template = tokenizer.get_chat_template() if tokenizer.chat_template else ""
+    if not template:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; set prompt.form plain")
+    if "strftime_now" in template:
+        template = SAME_DAY + template
+    try:
+        return tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except TemplateError as error:
+        cure = "; leave prompt.system empty and put it into prompt.template" if len(messages) > 1 else ""
+        raise UserError(f"{tokenizer.name_or_path}: the chat template refuses ({error}){cure}") from error
+
+
+def _leading_ids(tokenizer, prompt) -> list[int]:
+    """The begin token of a plain prompt, where the tokenizer puts one; a chat template writes its own."""
+    if prompt.form == "chat" or tokenizer.bos_token_id is None:
+        return []
+    ids = tokenizer("", add_special_tokens=True)["input_ids"]
+    return [tokenizer.bos_token_id] if tokenizer.bos_token_id in ids else []
+
+
+def _encode_words(tokenizer, words: str) -> list[int]:
+    """Ids of the user's own words, special tokens counted."""
+    return _encode_inside(tokenizer, [words], split_special_tokens=False)[0]
+
+
+def _encode_inside(tokenizer, pieces: list[str], split_special_tokens: bool) -> list[list[int]]:
+    """Ids of each piece as it stands after other text: without a begin token, without a space before it."""
+    how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
+    if not pieces:
+        return []
+    anchor = tokenizer(ANCHOR, **how)["input_ids"] if _adds_a_space(tokenizer) else []
+    ids = tokenizer([(ANCHOR if anchor else "") + piece for piece in pieces], **how)["input_ids"]
+    return [row[len(anchor) :] for row in ids]
+
+
+def _adds_a_space(tokenizer) -> bool:
+    return tokenizer.tokenize("a")[:1] in (["▁a"], ["▁"])
+
+
+def _control_tokens(tokenizer) -> list[str]:
+    """Names that a text may not speak: special tokens, and bracketed ones that the chat template writes."""
+    template = str(tokenizer.chat_template or "")
+    added = tokenizer.added_tokens_decoder.values()
+    bracketed = re.compile(r"[<\[].*[>\]]")
+    return sorted(
+        (t.content for t in added if t.special or (bracketed.fullmatch(t.content) and t.content in template)),
+        key=len,
+        reverse=True,
+    )
+
+
+def _break_up(control, piece: str) -> list[str]:
+    """The piece, cut behind the first letter of every control token's name in it."""
+    cuts = [0, *(found.start() + 1 for found in control.finditer(piece)), len(piece)] if control else [0, len(piece)]
+    return [piece[start:end] for start, end in pairwise(cuts) if start < end]

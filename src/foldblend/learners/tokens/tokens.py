@@ -1,0 +1,240 @@
+"""Every text of a competition as token ids, made once and shared by all folds of a run."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from torch import nn
+from transformers import AddedToken
+
+from foldblend.errors import UserError
+from foldblend.learners.training.weights import checksum
+
+# ---------- Every text of a competition as token ids, made once and shared by all folds of a run.
+
+
+CHUNK_TEXTS = 1024
+"""Texts handed to a tokenizer at once: enough to keep its threads busy, few enough for long documents."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ragged token ids, flat: row r is ids[starts[r]:starts[r + 1]]."""
+
+    ids: np.ndarray
+    """int32 (total,)."""
+    starts: np.ndarray
+    """int64 (n_texts + 1,)."""
+    pad_id: int
+    frame: tuple[int, int] = (0, 0)
+    """Tokens before and after the text in every row: special tokens, a prompt."""
+    room: int = 0
+    """Most tokens of a text in a row; 0 is unknown, and the rows cannot be augmented."""
+    mask_id: int | None = None
+    """The mask token, where the tokenizer has one."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (n_texts,): tokens a row."""
+        return np.diff(self.starts)
+
+    def row(self, row: int) -> np.ndarray:
+        """int32 (T,): the tokens of one text, its frame included."""
+        return self.ids[self.starts[row] : self.starts[row + 1]]
+
+    def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask, int64 (B, T), padded on the right to the longest of `rows`."""
+        starts, ends = self.starts[rows], self.starts[rows + 1]
+        positions = starts[:, None] + np.arange((ends - starts).max())  # (B, T)
+        mask = positions < ends[:, None]
+        input_ids = np.where(mask, self.ids[np.minimum(positions, len(self.ids) - 1)], self.pad_id).astype(np.int64)
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
+    """input_ids and attention_mask, int64 (B, T), of rows of token ids, padded on the right to the longest."""
+    lengths = np.array([len(row) for row in rows])
+    input_ids = np.full((len(rows), lengths.max()), pad_id, dtype=np.int64)
+    mask = np.arange(lengths.max()) < lengths[:, None]
+    for i, row in enumerate(rows):
+        input_ids[i, : len(row)] = row
+    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+
+
+def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_share: float = 0.0) -> Tokens:
+    """Token ids of every text with the tokenizer's special tokens around it, at most `max_length_tokens` a row.
+
+    Args:   tail_share: of a text that is too long, the share of the kept tokens that comes from its end.
+    Raises: ValueError: the tokenizer has no pad token, or its special tokens leave no room.
+    """
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no pad token, so rows cannot be batched")
+    before, after = find_frame(tokenizer)
+    room = max_length_tokens - len(before) - len(after)
+    if room < 1:
+        raise UserError(
+            f"model.max_length_tokens is {max_length_tokens}; {tokenizer.name_or_path} puts {len(before)} special "
+            f"tokens before and {len(after)} after a text, which leaves no room for it"
+        )
+    flat, lengths = [], []
+    for start in range(0, len(texts), CHUNK_TEXTS):
+        pieces = encode_plain(tokenizer, list(texts[start : start + CHUNK_TEXTS]))
+        rows = [[*before, *cut_text(ids, room, tail_share), *after] or [tokenizer.pad_token_id] for ids in pieces]
+        flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
+        lengths += map(len, rows)
+    starts, frame = np.cumsum([0, *lengths]), (len(before), len(after))
+    return Tokens(np.concatenate(flat), starts, tokenizer.pad_token_id, frame, room, tokenizer.mask_token_id)
+
+
+def cut_text(ids: list[int], room: int, tail_share: float) -> list[int]:
+    """At most `room` ids: the first ones, and with a tail share the last ones too, the middle being left out.
+
+    Example: cut_text([0, 1, ..., 9], 4, 0.5) -> [0, 1, 8, 9]
+    Source:  Sun et al. 2019, arXiv:1905.05583, section 5.3 (510 tokens: 128 of the head, 382 of the tail).
+    """
+    if len(ids) <= room:
+        return ids
+    n_tail = int(room * tail_share)
+    return ids[: room - n_tail] + ids[len(ids) - n_tail :]
+
+
+def encode_plain(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Ids of every text, whole and without special tokens around it."""
+    extras = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    return tokenizer(texts, add_special_tokens=False, truncation=False, padding=False, **extras)["input_ids"]
+
+
+def find_frame(tokenizer) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and after a text; none for most decoders.
+
+    Raises: ValueError: it changes the text's own tokens as well.
+    """
+    plain, whole = encode_plain(tokenizer, ["a"])[0], tokenizer("a", padding=False)["input_ids"]
+    for n_before in range(len(whole) - len(plain) + 1):
+        if whole[n_before : n_before + len(plain)] == plain:
+            return whole[:n_before], whole[n_before + len(plain) :]
+    raise UserError(f"{tokenizer.name_or_path}: 'a' is {plain} alone but {whole} with special tokens around it")
+
+
+# ----------
+# Tokens on disk: made once, named by the hash of what they were made of, shared by runs, folds and processes.
+
+
+FORMAT = 1
+"""Raised when tokens are made in another way."""
+
+TOKENIZER_FILES = (
+    *("*token*.json", "vocab*", "merges.txt", "*.model", "config.json"),
+    *("*.jinja", "additional_chat_templates/*.jinja"),
+)
+"""What a tokenizer and its chat templates are read from, in a folder of weights."""
+
+
+def load_or_make(
+    cache_dir: Path | None, weights: Path, texts: Sequence[str], settings: dict, make: Callable[[], Tokens]
+) -> Tokens:
+    """The tokens that `make` makes, mapped from disk where they lie there whole; else made, and written.
+
+    Args:   cache_dir: None is no cache.   weights: the folder with the tokenizer's files.
+            settings: everything else that the tokens follow from, as JSON knows it.
+    Raises: OSError: the disk refused.
+    """
+    if cache_dir is None:
+        return make()
+    stem = cache_dir / hash_inputs(weights, texts, settings)
+    found = _read(stem)
+    if found is None:
+        _write(stem, make())
+        found = _read(stem)
+    if found is None:
+        raise OSError(f"{stem}.json: the tokens just written do not read back; look at the disk, or empty {cache_dir}")
+    return found
+
+
+def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
+    """32 hex digits of texts, tokenizer files, settings and the versions of what tokenizes."""
+    versions = [FORMAT, tokenizers.__version__, transformers.__version__]
+    total = hashlib.sha256(json.dumps([versions, settings], sort_keys=True).encode())
+    for path in sorted({path for pattern in TOKENIZER_FILES for path in weights.glob(pattern)}):
+        name = path.relative_to(weights).as_posix()
+        total.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        total.update(f"{len(encoded)}:".encode() + encoded)
+    return total.hexdigest()[:32]
+
+
+def _read(stem: Path) -> Tokens | None:
+    """None where a file is missing or is not what was written."""
+    try:
+        record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        arrays = {
+            name: np.load(_array_path(stem, name), mmap_mode="r", allow_pickle=False) for name in ("ids", "starts")
+        }
+        whole = record["crc32"] == checksum(arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+    if not whole:
+        return None
+    frame = tuple(record["frame"])
+    return Tokens(arrays["ids"], arrays["starts"], record["pad_id"], frame, record["room"], record["mask_id"])
+
+
+def _write(stem: Path, tokens: Tokens) -> None:
+    """The arrays first, the record that vouches for them last; each file takes its place whole."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"ids": tokens.ids, "starts": tokens.starts}
+    record = {"pad_id": tokens.pad_id, "frame": tokens.frame, "room": tokens.room, "mask_id": tokens.mask_id}
+    for name, array in arrays.items():
+        _replace(_array_path(stem, name), lambda file, array=array: np.save(file, array, allow_pickle=False))
+    text = json.dumps({**record, "crc32": checksum(arrays)})
+    _replace(stem.with_suffix(".json"), lambda file: file.write(text.encode()))
+
+
+def _replace(path: Path, write: Callable) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _array_path(stem: Path, name: str) -> Path:
+    return stem.with_name(f"{stem.name}.{name}.npy")
+
+
+# ---------- Placeholders that cleaning writes (`<URL>`) as tokens of their own, and embeddings for them.
+
+
+def add_placeholders(tokenizer, placeholders: Sequence[str]) -> int:
+    """Teach the tokenizer that each placeholder is one token, in exactly this spelling; before texts are tokenized.
+
+    Returns: how many were not known to it; the model then needs `fit_embeddings`.
+    """
+    # not normalised: an uncased tokenizer would look for `<url>`; lstrip: the space before it leaves no token behind
+    return tokenizer.add_tokens([AddedToken(name, normalized=False, lstrip=True) for name in placeholders])
+
+
+def fit_embeddings(model: nn.Module, tokenizer) -> int:
+    """Give the model an embedding for every token; a matrix that is large enough stays as it is.
+
+    New rows are drawn around the mean of the known ones: seed torch before. Where the model is frozen under adapters,
+    they stay as drawn unless the embedding matrix is trained too.
+    Returns: how many embeddings were added.
+    """
+    n_known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > n_known:
+        model.resize_token_embeddings(len(tokenizer))
+    return max(0, len(tokenizer) - n_known)

@@ -1,0 +1,60 @@
+"""The score a fold shows while it trains; its cut-offs come from the training rows' rates: nothing is tuned on it."""
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from foldblend.scoring.metrics.table import METRICS, class_log_loss, label_auc
+
+
+def score_heldout(
+    logits: np.ndarray, labels: np.ndarray, train_rates: np.ndarray, task: str, metric: str = "macro_f1"
+) -> dict[str, float]:
+    """Scores of held-out rows; where a metric wants decisions, as many positives a label as the training rows have.
+
+    Args:   logits: float32 (n, L); metrics of decisions and ranks read any rising function of the probabilities.
+            labels: bool (n, L).   train_rates: float (L,), share of positives a label in the fold's training rows.
+            metric: the competition's, a name in METRICS.
+    Returns: `macro_f1`, `accuracy` too where one label a row is the task, and `metric`.
+    """
+    if task == "multiclass":
+        decisions = logits.argmax(1)[:, None] == np.arange(logits.shape[1])
+    else:
+        decisions = logits >= np.array([np.quantile(column, 1 - rate) for column, rate in zip(logits.T, train_rates)])
+    names = dict.fromkeys(["macro_f1", *(["accuracy"] if task == "multiclass" else []), metric])
+    of_decisions = [name for name in names if METRICS[name].decoder != "none"]
+    scores = {name: float(METRICS[name].score(labels, decisions)) for name in of_decisions}
+    if metric not in scores:
+        scores[metric] = score_probs(
+            softmax(logits, axis=1) if task == "multiclass" else expit(logits), labels, task, metric
+        )
+    return scores
+
+
+def score_probs(probs: np.ndarray, labels: np.ndarray, task: str, metric: str) -> float:
+    """A metric of probabilities, float32 (n, L).
+
+    Macro-AUC is the mean over labels with rows of both kinds among these few; 0.5 where there is none.
+    """
+    if metric == "macro_auc":
+        of_labels = label_auc(labels, probs)
+        known = of_labels[np.isfinite(of_labels)]
+        return float(known.mean()) if len(known) else 0.5
+    if metric == "log_loss" and task == "multiclass":
+        return class_log_loss(labels, probs)
+    return METRICS[metric].score(labels, probs)
+
+
+def label_log_odds(labels: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) of each label's rate, float32 (L,); half a row on each side keeps it finite.
+
+    labels: (n, L), bool or shares in [0, 1].
+    """
+    positives = labels.sum(0)
+    return np.log((positives + 0.5) / (len(labels) - positives + 0.5)).astype(np.float32)
+
+
+def prior_logits(labels: np.ndarray, task: str) -> np.ndarray:
+    """Logits, float32 (L,), of answering every text with the label rates: log-odds; log rates where one label a row."""
+    if task == "multiclass":
+        return np.log((labels.sum(0) + 0.5) / len(labels)).astype(np.float32)
+    return label_log_odds(labels)

@@ -1,0 +1,249 @@
+"""AdamW with its parameter groups, and the learning rate as a pure function of the step."""
+
+import importlib.util
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from foldblend.errors import UserError
+from foldblend.learners.cpu.waiting_rows import RowAdamW, clip_rows
+from foldblend.learners.processes.sharding import as_part, like, own_part, publish
+from foldblend.settings.run import OptimizerSettings
+
+# ----------
+# AdamW whose moments take 8 bits a weight, by bitsandbytes; its state is saved and taken up as tensors alone.
+
+
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
+
+import bitsandbytes  # noqa: E402
+
+
+class AdamW8bit(bitsandbytes.optim.AdamW8bit):
+    """bitsandbytes' AdamW: moments as 8-bit numbers, each 256 with a float32 scale of their own.
+
+    Embeddings, whose gradients are far from even, and tensors below 4,096 weights keep float32 moments.
+
+    Source: Dettmers et al. 2022, arXiv:2110.02861, sections 2.1 and 2.3.
+    """
+
+    def __init__(self, groups: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
+        super().__init__(groups, betas=betas, eps=eps)
+        tables = (module.weight for module in model.modules() if isinstance(module, nn.Embedding))
+        self.tables = {id(weight) for weight in tables}
+
+    def get_config(self, gindex, pindex, group):
+        """As bitsandbytes asks for each tensor's settings at each step."""
+        config = super().get_config(gindex, pindex, group)
+        is_table = id(group["params"][pindex]) in self.tables
+        return config | {"optim_bits": 32} if is_table else config
+
+    def state_dict(self) -> dict:
+        """As torch's own: every value of the state is a tensor, none shares its memory with another."""
+        saved = super().state_dict()
+        for state in saved["state"].values():
+            state |= state.pop(self._FSDP_WRAPPED_QUANT_STATE_KEY, {})
+            state["step"] = torch.tensor(state["step"])
+            for name in state.keys() & {"qmap1", "qmap2"}:  # one table of the 256 values serves all
+                state[name] = state[name].clone()
+        return saved
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """The reverse of `state_dict`."""
+        state = {i: {**values, "step": int(values["step"])} for i, values in state_dict["state"].items()}
+        super().load_state_dict({**state_dict, "state": state})
+
+
+# ---------- AdamW with its parameter groups, and the learning rate as a pure function of the step.
+
+
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, table: nn.Embedding | None = None
+) -> torch.optim.Optimizer:
+    """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group.
+
+    Args:   table: the embeddings whose rows wait until they are read, as `row_adamw.choose_table` chose.
+    Raises: ValueError: 8-bit moments without the package that keeps them.
+    """
+    shares = layer_shares(model, settings.layer_decay)
+    groups: dict[tuple[float, float], list] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            peak_lr = settings.head_lr if name.startswith("head") else settings.lr * shares.get(name, 1.0)
+            decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
+            groups.setdefault((peak_lr, decay), []).append(parameter)
+    listed = [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
+    betas = (settings.beta1, settings.beta2)
+    if settings.moments == "8bit":
+        optimizer = _build_8bit(listed, model, betas, settings.eps)
+    elif table is not None:
+        optimizer = RowAdamW(listed, table, betas, settings.eps)
+    else:
+        optimizer = torch.optim.AdamW(listed, betas=betas, eps=settings.eps, fused=True)
+    optimizer.register_load_state_dict_pre_hook(_check_same_rows)
+    return optimizer
+
+
+def _build_8bit(listed: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("optimizer.moments 8bit needs the package bitsandbytes. Run: pip install bitsandbytes")
+
+    return AdamW8bit(listed, model, betas, eps)
+
+
+def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Share of the encoder's rate by parameter name, where it is below 1.
+
+    The top layer has 1, each layer below `layer_decay` times the one above it, and everything called embedding the
+    least. Example: 2 layers, 0.9 -> embeddings 0.81, first layer 0.9, second layer 1.
+    Raises: ValueError: no list of as many layers as the model's config counts.
+    Source: Howard and Ruder 2018, arXiv:1801.06146, section 3.2; Clark et al. 2020, arXiv:2003.10555, appendix A.
+    """
+    if layer_decay == 1:
+        return {}
+    prefix, layers = _find_layers(model)
+    n_layers, shares = len(layers), {}
+    for name, _ in model.named_parameters():
+        if name.startswith(prefix):
+            below_top = n_layers - 1 - int(name.removeprefix(prefix).split(".", 1)[0])
+            shares[name] = layer_decay**below_top
+        elif "embed" in name:
+            shares[name] = layer_decay**n_layers
+    return shares
+
+
+def _find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The encoder's layers and what their parameters' names begin with."""
+    for module in model.modules():
+        n_layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+        for name, layers in model.named_modules():
+            if n_layers and isinstance(layers, nn.ModuleList) and len(layers) == n_layers:
+                return f"{name}.", layers
+    raise UserError(
+        f"optimizer.layer_decay: {type(model).__name__} has no list of layers as long as its config says; set it to 1"
+    )
+
+
+def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
+    """Share of the peak rate at optimiser step `step`, counted from 0.
+
+    Example: linear, n_steps=10, warmup_fraction=0.2 -> 0.5, 1.0, 1.0, 0.875, ..., 0.125
+    """
+    n_warmup = settings.warmup_steps or math.ceil(settings.warmup_fraction * n_steps)
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    done = (step - n_warmup) / max(1, n_steps - n_warmup)
+    return {"linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}[settings.schedule]
+
+
+def check_warmup(n_steps: int, settings: OptimizerSettings) -> None:
+    """Raise ValueError where the warm-up is as long as the training, so that the peak rate would never be reached."""
+    if settings.warmup_steps >= n_steps:
+        raise UserError(
+            f"optimizer.warmup_steps is {settings.warmup_steps}, the training has {n_steps} steps; "
+            "lower it, or set it to 0 and --optimizer.warmup_fraction 0.1"
+        )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group to `factor` times its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+
+
+def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> torch.Tensor:
+    """Scale all gradients down to `max_norm` together, or leave them with 0; returns the norm they had, a scalar.
+
+    Of sharded gradients the norm is of this process's part. Where a loss scaler looks after overflows it is 0, as the
+    scaler skips the step.
+
+    Args: prepared: what Accelerate made of `build_optimizer`'s.
+    """
+    bound = max_norm or math.inf
+    if isinstance(prepared.optimizer, RowAdamW):
+        return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
+    norm = accelerator.clip_grad_norm_(model.parameters(), bound)
+    norm = own_part(norm) if isinstance(norm, torch.Tensor) else torch.tensor(norm)  # DeepSpeed's engine has a number
+    return torch.zeros_like(norm) if accelerator.scaler else norm
+
+
+def settle(prepared) -> None:
+    """Bring every weight up to date, before the model is evaluated or handed on."""
+    if isinstance(prepared.optimizer, RowAdamW):
+        prepared.optimizer.settle()
+
+
+def _check_same_rows(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Raise ValueError where a saved state has rows that wait and this optimiser has none, or the reverse."""
+    there = any("drift" in state for state in saved["state"].values())
+    here = isinstance(optimizer, RowAdamW)
+    if saved["state"] and there != here:
+        kinds = {True: "the touched rows of the embeddings", False: "all rows of the embeddings"}
+        raise UserError(
+            f"the checkpoint updated {kinds[there]}, this training would update {kinds[here]} (another device or "
+            "number of processes); go on where it began, or start over with --overwrite"
+        )
+
+
+# ----------
+# A running mean of the trained weights: what is evaluated and predicted with, while training goes on without it.
+
+
+class WeightAverage:
+    """Exponential moving average of every parameter that is trained, kept in float32.
+
+    Source: Polyak and Juditsky 1992; the warm-up of the decay as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.names, self.parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad))
+        self.averages = [part.float().clone() for part in self._parts()]
+
+    def _parts(self) -> list[torch.Tensor]:
+        """What this process holds of each parameter."""
+        return [own_part(parameter) for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimiser step `step`, counted from 0; early steps keep less, (1 + t) / (10 + t).
+
+        Example: decay 0.99 -> 0.1 of the start is kept at step 0, 0.5 at step 8, 0.99 from step 890 on.
+        """
+        kept = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.averages, [part.float() for part in self._parts()], 1 - kept)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the averages into the model, for good."""
+        self._write(self.averages)
+
+    def _write(self, parts: list[torch.Tensor]) -> None:
+        for own, part in zip(self._parts(), parts):
+            own.copy_(part)
+        publish(self.parameters)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """The model holds the averages inside, and exactly its own weights again afterwards."""
+        own = [part.clone() for part in self._parts()]
+        self.settle()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                self._write(own)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The averages as `ema.<name>`, for a checkpoint."""
+        named = zip(self.names, self.averages, self.parameters)
+        return {f"ema.{name}": as_part(average, parameter) for name, average, parameter in named}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """The reverse of `tensors`."""
+        for name, average, parameter in zip(self.names, self.averages, self.parameters):
+            average.copy_(own_part(like(tensors[f"ema.{name}"], parameter)))

@@ -1,0 +1,253 @@
+"""Ledger room: folds/<competition>.csv (`id,fold,group`) and its .json, drawn once and shared by every run.
+
+The .json is written first, the .csv last: a .csv that is there is whole and described.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.errors import UserError
+from foldblend.files import hold_lock, sha256_bytes, write_atomically
+from foldblend.ledger.records import read_record, write_record
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.paths import Paths
+
+# ---------- what data a file belongs to, as hashes, and the words for data that is not the same.
+
+
+def hash_texts(texts: Iterable[str]) -> str:
+    """sha256 of a list of texts; lengths are hashed too, so moving a border between two texts shows."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def describe_train(tables) -> dict[str, str]:
+    """Hashes of the training ids, texts, label names and labels: what folds are drawn on."""
+    labels = np.ascontiguousarray(tables.labels, dtype=bool)
+    return {
+        "ids": hash_texts(tables.train_ids),
+        "texts": hash_texts(tables.train_texts),
+        "label_names": hash_texts(tables.label_names),
+        "labels": hash_texts([str(labels.shape), hashlib.sha256(np.packbits(labels)).hexdigest()]),
+    }
+
+
+def describe_test(tables) -> dict[str, str]:
+    """Hashes of the test ids and texts: what test predictions are made on."""
+    return {"ids": hash_texts(tables.test_ids), "texts": hash_texts(tables.test_texts)}
+
+
+def name_changes(stored: object, now: dict[str, str]) -> list[str]:
+    """Which parts differ between a record's hashes and those of now; all of them where the record has none."""
+    known = stored if isinstance(stored, dict) else {}
+    return [name.replace("_", " ") for name, value in now.items() if known.get(name) != value]
+
+
+def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]:
+    """Sentences on how one list of ids differs from another; none when they are equal in the same order."""
+    if np.array_equal(found, expected):
+        return []
+    problems = []
+    values, counts = np.unique(found, return_counts=True)
+    if (counts > 1).any():
+        problems.append(f"{int((counts > 1).sum())} ids twice, first {str(values[counts > 1][0])!r}")
+    absent, foreign = np.setdiff1d(expected, found), np.setdiff1d(found, expected)
+    if len(absent):
+        problems.append(f"{len(absent)} ids of {what} are not in it, first {str(absent[0])!r}")
+    if len(foreign):
+        problems.append(f"{len(foreign)} ids are not of {what}, first {str(foreign[0])!r}")
+    if not problems:
+        row = int(np.flatnonzero(found != expected)[0])
+        there, wanted = str(found[row]), str(expected[row])
+        problems.append(f"ids in another order than {what}: row {row} is {there!r}, not {wanted!r}")
+    return problems
+
+
+# ---------- folds/<competition>.csv (`id,fold,group`) and its .json, drawn once and shared by every run.
+
+
+HEADER = ["id", "fold", "group"]
+Draw = Callable[[list[str], np.ndarray, tuple[str, ...], CompetitionSettings], tuple[np.ndarray, np.ndarray]]
+"""(texts, labels, label names, settings) -> fold (N,), group (N,); folding/draw.py has it."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Which fold holds out which training row; N rows in the order of the training file."""
+
+    ids: np.ndarray
+    """(N,) str."""
+    fold: np.ndarray
+    """(N,) int64, 0..n_folds-1."""
+    group: np.ndarray
+    """(N,) int64; rows of one group are copies of one text and share a fold."""
+    n_folds: int
+    """Number of folds."""
+    sha256: str
+    """Of the CSV's bytes: what files in oof/ are tied to."""
+
+
+def ensure_folds(paths: Paths, competition_name: str, competition: CompetitionSettings, tables, draw: Draw) -> Folds:
+    """Load the folds, or draw them where there are none; processes that start together wait for one draw.
+
+    Raises: ValueError: the stored folds are of other data or other settings, damaged, or cannot be drawn.
+    """
+    path = paths.folds(competition_name)
+    if not path.exists():
+        with hold_lock(path.with_name(f".{competition_name}.lock")):
+            if not path.exists():
+                fold, group = draw(tables.train_texts, tables.labels, tables.label_names, competition)
+                write_folds(paths, competition_name, competition, tables, fold, group)
+    return load_folds(paths, competition_name, tables, competition)
+
+
+def write_folds(
+    paths: Paths, competition_name: str, competition: CompetitionSettings, tables, fold: np.ndarray, group: np.ndarray
+) -> Folds:
+    """Write a draw over whatever is there.
+
+    Args:   fold, group: int64 (N,), in the order of tables.train_ids.
+    Raises: ValueError: an empty fold or a group in two folds. OSError: the folder cannot be written.
+    """
+    path = paths.folds(competition_name)
+    problems = _check_partition(fold, group, competition.n_folds)
+    if problems:
+        raise UserError(f"{path}: refused to write: " + "; ".join(problems))
+    data = _folds_bytes(tables.train_ids, fold, group)
+    record = {
+        **_draw_settings(competition),
+        "csv_sha256": sha256_bytes(data),
+        "train_sha256": describe_train(tables),
+        "rows_per_fold": np.bincount(fold, minlength=competition.n_folds).tolist(),
+        "labels_per_fold": _count_labels(tables, fold, competition.n_folds),
+    }
+    write_record(path.with_suffix(".json"), record)
+    write_atomically(path, data)
+    return Folds(tables.train_ids, fold, group, competition.n_folds, record["csv_sha256"])
+
+
+def load_folds(paths: Paths, competition_name: str, tables, competition: CompetitionSettings | None = None) -> Folds:
+    """Read the folds and prove that they are of this training file, and of these settings where they are given.
+
+    Raises: ValueError: missing, damaged, of another training file, drawn with other settings.
+    """
+    path = paths.folds(competition_name)
+    draw_anew = f"Run: python src/make_folds.py --competition {competition_name}"
+    if not path.exists():
+        raise UserError(f"{path}: missing. {draw_anew}")
+    if not path.with_suffix(".json").exists():
+        raise UserError(f"{path}: has no .json beside it that says what data it is of. {draw_anew} --overwrite")
+    record, data = read_record(path.with_suffix(".json")), path.read_bytes()
+    if record.get("csv_sha256") != sha256_bytes(data):
+        raise UserError(
+            f"{path}: not the file its .json describes (changed by hand, damaged, or an --overwrite was cut off). "
+            f"Restore both files, or draw new folds: {draw_anew} --overwrite"
+        )
+    problems = _compare_record(record, tables, competition)
+    if problems:
+        raise UserError(
+            f"{path}: {'; '.join(problems)}. Restore what was, or draw new folds; predictions in "
+            f"oof/{competition_name}/ made on the old ones are refused then. {draw_anew} --overwrite"
+        )
+    ids, fold, group = _parse_folds(path, data)
+    n_folds = int(record["n_folds"])
+    problems = compare_ids(ids, tables.train_ids, "the training file") + _check_partition(fold, group, n_folds)
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}. {draw_anew} --overwrite")
+    return Folds(tables.train_ids, fold, group, n_folds, record["csv_sha256"])
+
+
+def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
+    """The numbers that a door's --fold asks for, rising. Raises ValueError naming what is not a fold."""
+    if given == ["all"]:
+        return list(range(n_folds))
+    wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
+    if wrong:
+        raise UserError(f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`")
+    return sorted({int(name) for name in given})
+
+
+def load_fold_numbers(paths: Paths, competition_name: str, sha256: str) -> np.ndarray:
+    """Which fold holds out which training row, int64 (N,), of the folds with this hash; without the training file.
+
+    Raises: ValueError: missing, or other folds by now.
+    """
+    path = paths.folds(competition_name)
+    data = path.read_bytes() if path.exists() else b""
+    if sha256_bytes(data) != sha256:
+        found = "other folds than the blend was made on" if data else "missing"
+        raise UserError(f"{path}: {found}. Restore it, or train and blend anew")
+    return _parse_folds(path, data)[1]
+
+
+def _draw_settings(competition: CompetitionSettings) -> dict:
+    return {
+        "n_folds": competition.n_folds,
+        "fold_seed": competition.fold_seed,
+        "near_duplicates": competition.near_duplicates,
+    }
+
+
+def _compare_record(record: dict, tables, competition: CompetitionSettings | None) -> list[str]:
+    changed = name_changes(record.get("train_sha256"), describe_train(tables))
+    problems = [f"drawn on another training file: its {', '.join(changed)} differ"] if changed else []
+    wanted = _draw_settings(competition) if competition else {"n_folds": record.get("n_folds")}
+    for key, value in wanted.items():
+        if record.get(key) != value:
+            problems.append(f"drawn with {key} {record.get(key)}, you asked {value}")
+    if not isinstance(record.get("n_folds"), int) or not 2 <= record["n_folds"] <= len(tables.train_ids):
+        problems.append(f"its .json says n_folds {record.get('n_folds')!r}; expected 2 to {len(tables.train_ids)}")
+    return problems
+
+
+def _folds_bytes(ids: np.ndarray, fold: np.ndarray, group: np.ndarray) -> bytes:
+    """An id with a comma, quote or line break is quoted; which ones the csv module quotes depends on its version."""
+    text = io.StringIO()
+    text.write(",".join(HEADER) + "\n")
+    for name, k, g in zip(ids.tolist(), fold.tolist(), group.tolist(), strict=True):
+        plain = not any(c in name for c in ',"\r\n')
+        text.write(f"{name},{k},{g}\n" if plain else '"{}",{},{}\n'.format(name.replace('"', '""'), k, g))
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
+def _parse_folds(path: Path, data: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    try:
+        rows = list(csv.reader(io.StringIO(data.decode("utf-8", "surrogatepass"), newline=""), strict=True))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as CSV ({error})") from None
+    if not rows or rows[0] != HEADER:
+        raise UserError(f"{path}: starts with {rows[0] if rows else 'nothing'}; expected {','.join(HEADER)}")
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 3 or not (row[1] + row[2]).isdecimal() or len(row[1] + row[2]) > 18:
+            raise UserError(f"{path}: row {number} is {','.join(row)[:80]!r}; expected an id and two whole numbers")
+    ids = np.array([row[0] for row in rows[1:]], dtype=str)
+    numbers = np.array([[int(row[1]), int(row[2])] for row in rows[1:]], dtype=np.int64).reshape(-1, 2)
+    return ids, numbers[:, 0], numbers[:, 1]
+
+
+def _check_partition(fold: np.ndarray, group: np.ndarray, n_folds: int) -> list[str]:
+    """Every row has a fold, every fold has rows, no group is in two folds."""
+    outside = np.flatnonzero((fold < 0) | (fold >= n_folds))
+    if len(outside):
+        return [f"row {outside[0]} is in fold {fold[outside[0]]}; expected 0 to {n_folds - 1}"]
+    problems = [f"fold {k} holds no row" for k in range(n_folds) if not (fold == k).any()]
+    _, first, member = np.unique(group, return_index=True, return_inverse=True)
+    torn = np.flatnonzero(fold != fold[first][member]) if len(fold) else []
+    if len(torn):
+        problems.append(f"group {group[torn[0]]} crosses folds {fold[first][member][torn[0]]} and {fold[torn[0]]}")
+    return problems
+
+
+def _count_labels(tables, fold: np.ndarray, n_folds: int) -> dict[str, list[int]]:
+    """Label name -> its positives in each fold."""
+    counts = np.stack([tables.labels[fold == k].sum(axis=0) for k in range(n_folds)])
+    return dict(zip(tables.label_names, counts.T.tolist(), strict=True))

@@ -1,0 +1,288 @@
+"""Ledger room: oof/<competition>/<run>/fold<k>.npz and .json, the predictions of one trained fold.
+
+The .json is written last and names the .npz by its hash: an .npz without its .json is a fold that was cut off while
+it was written, and counts as not trained.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.errors import UserError
+from foldblend.files import remove_file, replacing, sha256_file
+from foldblend.ledger.arrays import load_npz, write_npz
+from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
+from foldblend.ledger.records import read_record, write_record
+from foldblend.settings.loading import check_name, describe_differences, merge
+from foldblend.settings.paths import Paths
+
+# ---------- what one trained fold hands in, and the proofs that it is whole and belongs here.
+
+
+KINDS = ("logits", "probs")
+
+
+@dataclass(frozen=True)
+class FoldFile:
+    """What one trained fold hands in."""
+
+    fold: int
+    rows: np.ndarray
+    """(n_heldout,) int64: positions of the held-out rows in the training file, in any order."""
+    oof: np.ndarray
+    """(n_heldout, L) float32, in the order of `rows`."""
+    test: np.ndarray
+    """(n_test, L) float32, in the order of the test file."""
+    kind: str
+    """`logits` or `probs`."""
+
+
+def describe_origin(folds: Folds, tables) -> dict:
+    """What a fold's record says of where its rows come from; read once, compared with every record."""
+    return {
+        "n_folds": folds.n_folds,
+        "folds_sha256": folds.sha256,
+        "label_names": list(tables.label_names),
+        "train_sha256": describe_train(tables),
+        "test_sha256": describe_test(tables),
+    }
+
+
+def check_fold_file(fold_file: FoldFile, folds: Folds, n_labels: int, n_test: int) -> list[str]:
+    """Sentences on what is wrong with one fold's predictions; none when they are whole."""
+    k, rows = fold_file.fold, fold_file.rows
+    if not 0 <= k < folds.n_folds:
+        return [f"fold {k}; folds.csv has 0 to {folds.n_folds - 1}"]
+    problems = _compare_rows(rows, np.flatnonzero(folds.fold == k), k)
+    for name, array, length in (("oof", fold_file.oof, len(rows)), ("test", fold_file.test, n_test)):
+        if array.dtype != np.float32 or array.shape != (length, n_labels):
+            problems.append(f"{name} is {array.dtype} {array.shape}; expected float32 {(length, n_labels)}")
+        else:
+            problems += check_values(array, fold_file.kind, name)
+    return problems
+
+
+def _compare_rows(rows: np.ndarray, heldout: np.ndarray, k: int) -> list[str]:
+    if np.array_equal(np.sort(rows), heldout):
+        return []
+    twice = len(rows) - len(np.unique(rows))
+    foreign, absent = len(np.setdiff1d(rows, heldout)), len(np.setdiff1d(heldout, rows))
+    return [
+        f"{len(rows)} rows, folds.csv holds out {len(heldout)} for fold {k}; {twice} doubled, {absent} missing, "
+        f"{foreign} of other folds. Gather inside the loop"
+    ]
+
+
+def check_values(array: np.ndarray, kind: str, name: str) -> list[str]:
+    """Sentences on numbers that cannot be predictions of this kind."""
+    if kind not in KINDS:
+        return [f"kind is {kind!r}; expected logits or probs"]
+    bad = ~np.isfinite(array)
+    what = "NaN or infinite"
+    if not bad.any() and kind == "probs":
+        bad = (array < 0) | (array > 1)
+        what = "outside [0, 1] (logits?)"
+    if not bad.any():
+        return []
+    row, column = np.argwhere(bad)[0].tolist()
+    first = f"the first in row {row}, column {column}: {array[row, column]}"
+    return [f"{name}: {int(bad.sum())} values are {what}, {first}"]
+
+
+def check_record(path: Path, origin: dict) -> dict:
+    """The record of one fold, proven to describe its .npz and to be of this origin.
+
+    Raises: ValueError: what differs.
+    """
+    record = read_record(path.with_suffix(".json"))
+    if record.get("folds_sha256") != origin["folds_sha256"]:
+        raise UserError(f"{path}: made on other folds than folds.csv holds now")
+    if record.get("label_names") != origin["label_names"]:
+        raise UserError(f"{path}: of labels {record.get('label_names')}; expected {origin['label_names']}")
+    changed = [f"training {part}" for part in name_changes(record.get("train_sha256"), origin["train_sha256"])]
+    changed += [f"test {part}" for part in name_changes(record.get("test_sha256"), origin["test_sha256"])]
+    if changed:
+        raise UserError(f"{path}: made on other data: the {', '.join(changed)} differ")
+    if record.get("kind") not in KINDS or not isinstance(record.get("settings"), dict):
+        raise UserError(f"{path.with_suffix('.json')}: lacks kind or settings; written by another version")
+    if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
+        raise UserError(f"{path}: not the file its .json describes; damaged, swapped or changed since it was written")
+    return record
+
+
+def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldFile:
+    """Read one fold's arrays and prove them again, whatever the record says.
+
+    Raises: ValueError: a damaged or foreign file, misaligned, doubled or foreign ids, other labels, NaN.
+    """
+    n_test, n_labels = len(tables.test_ids), len(tables.label_names)
+    n_heldout = int((folds.fold == record["fold"]).sum())
+    expected = {
+        "fold": ("i", ()),
+        "label_names": ("U", (n_labels,)),
+        "rows": ("i", (n_heldout,)),
+        "ids": ("U", (n_heldout,)),
+        "oof": ("f", (n_heldout, n_labels)),
+        "test_ids": ("U", (n_test,)),
+        "test": ("f", (n_test, n_labels)),
+    }
+    arrays = load_npz(path, expected)
+    fold_file = FoldFile(int(arrays["fold"]), arrays["rows"], arrays["oof"], arrays["test"], record["kind"])
+    problems = check_fold_file(fold_file, folds, n_labels, n_test)
+    if fold_file.fold != record["fold"]:
+        problems.append(f"holds fold {fold_file.fold}; its .json says {record['fold']}")
+    if arrays["label_names"].tolist() != list(tables.label_names):
+        problems.append(f"of labels {arrays['label_names'].tolist()}; expected {list(tables.label_names)}")
+    if not problems:
+        problems += compare_ids(arrays["ids"], folds.ids[fold_file.rows], "the fold's held-out rows")
+        problems += compare_ids(arrays["test_ids"], tables.test_ids, "the test file")
+    if problems:
+        raise UserError(f"{path}: {'; '.join(problems)}")
+    return fold_file
+
+
+def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """The test predictions float32 (n_test, L) of a fold that `load_fold` has proven."""
+    return load_npz(path, {"test": ("f", shape)}, others=True)["test"]
+
+
+# ---------- oof/<competition>/<run>/fold<k>.npz and .json, the predictions of one trained fold.
+
+
+DROPPED_IN = ("oof.csv", "test.csv")
+"""Predictions made elsewhere, see ledger/dropped.py."""
+
+
+def run_folder(paths: Paths, competition_name: str, run_name: str) -> Path:
+    """The folder of one run. Raises ValueError where a name could leave oof/."""
+    check_name(competition_name, "competition")
+    return paths.oof(competition_name) / check_name(run_name, "run")
+
+
+def write_fold(
+    paths: Paths, competition_name: str, run_name: str, folds: Folds, tables, fold_file: FoldFile, record: dict
+) -> Path:
+    """Prove that a fold's predictions are whole and write them, sorted by row.
+
+    Args:   record: what else is known of the training, at least `settings`; plain values that JSON can hold.
+    Returns: the .npz's path.
+    Raises: ValueError: rows that are not the fold's held-out rows, another shape, NaN or infinity, probabilities
+            outside [0, 1], a run that holds dropped-in predictions. OSError: the folder cannot be written.
+    """
+    path = run_folder(paths, competition_name, run_name) / f"fold{fold_file.fold}.npz"
+    problems = _refuse_dropped_in(path.parent)
+    problems += check_fold_file(fold_file, folds, len(tables.label_names), len(tables.test_ids))
+    problems += _check_plain(record)
+    if problems:
+        raise UserError(f"{path}: refused to write: {'; '.join(problems)}")
+    order = np.argsort(fold_file.rows)
+    rows = fold_file.rows[order].astype(np.int64)
+    arrays = {
+        "fold": np.array(fold_file.fold, dtype=np.int64),
+        "label_names": np.array(tables.label_names, dtype=str),
+        "rows": rows,
+        "ids": folds.ids[rows],
+        "oof": fold_file.oof[order],
+        "test_ids": tables.test_ids,
+        "test": fold_file.test,
+    }
+    with replacing(path) as file:
+        write_npz(file, arrays)
+        file.flush()
+        remove_file(path.with_suffix(".json"))  # written out; from here on an older fold of this name no longer counts
+    described = {
+        **describe_origin(folds, tables),
+        "fold": fold_file.fold,
+        "kind": fold_file.kind,
+        "rows": len(rows),
+        "test_rows": len(tables.test_ids),
+        "npz_sha256": sha256_file(path),
+    }
+    write_record(path.with_suffix(".json"), {**record, **described})
+    return path
+
+
+def _check_plain(record: dict) -> list[str]:
+    """Found out before the .npz is written: a fold must not be lost to its own record."""
+    try:
+        json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        return [f"the record holds a value that JSON cannot: {error}"]
+    return [] if isinstance(record.get("settings"), dict) else ["the record has no `settings`"]
+
+
+def _refuse_dropped_in(folder: Path) -> list[str]:
+    there = [name for name in DROPPED_IN if (folder / name).exists()]
+    return [f"the run's folder holds {', '.join(there)} made elsewhere; train under another --name"] if there else []
+
+
+def finished_folds(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> list[int]:
+    """Folds of a run that need no training, rising.
+
+    Raises: ValueError: a fold of other folds, labels or data, or damaged: nothing is retrained or kept in silence.
+    """
+    folder = run_folder(paths, competition_name, run_name)
+    done, problems, origin = [], _refuse_dropped_in(folder), describe_origin(folds, tables)
+    for k in recorded_folds(folder, folds.n_folds):
+        try:
+            check_record(folder / f"fold{k}.npz", origin)
+            done.append(k)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        cure = f"accelerate launch src/train.py --competition {competition_name} --run {run_name} --fold all"
+        raise UserError("\n".join([*problems, f"To train anew: {cure} --overwrite"]))
+    return done
+
+
+def recorded_folds(folder: Path, n_folds: int) -> list[int]:
+    """Folds whose .npz and .json are both there."""
+    there = [k for k in range(n_folds) if (folder / f"fold{k}.npz").exists()]
+    return [k for k in there if (folder / f"fold{k}.json").exists()]
+
+
+def check_same_settings(
+    paths: Paths,
+    competition_name: str,
+    run_name: str,
+    settings: dict,
+    defaults: dict,
+    forgotten: Iterable[int] = (),
+) -> None:
+    """Refuse to add folds to a run whose folds were trained with other settings.
+
+    Args:   settings: of now, resolved, as `record["settings"]` stores them.
+            defaults: of the same form; a setting that is younger than a stored record had its default then.
+            forgotten: folds that are about to be trained anew, whatever their settings were.
+    Raises: ValueError: every setting that differs, and how to go on.
+    """
+    folder = run_folder(paths, competition_name, run_name)
+    differences: dict[str, list[str]] = {}
+    kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
+    for path in sorted(kept):
+        if path.with_suffix(".npz").exists():
+            stored = merge(_as_json(defaults), read_record(path).get("settings") or {})
+            for difference in describe_differences(stored, _as_json(settings)):
+                differences.setdefault(difference, []).append(path.stem)
+    if differences:
+        lines = [f"{folder}: {difference} ({', '.join(stems)})" for difference, stems in differences.items()]
+        raise UserError(
+            "\n".join(lines) + f"\nRun {run_name} was trained with other settings. To retrain it: --fold all "
+            "--overwrite. To keep both: --name ANOTHER_NAME"
+        )
+
+
+def _as_json(values: dict) -> dict:
+    """Tuples become lists, as they are when they come back from a file."""
+    return json.loads(json.dumps(values))
+
+
+def remove_folds(paths: Paths, competition_name: str, run_name: str, numbers: Iterable[int]) -> None:
+    """Forget folds of a run (`--overwrite`): the .json first, so that a kill in between leaves them not trained."""
+    folder = run_folder(paths, competition_name, run_name)
+    for k in numbers:
+        remove_file(folder / f"fold{k}.json")
+        remove_file(folder / f"fold{k}.npz")

@@ -1,0 +1,296 @@
+"""Ledger room: whole runs out of oof/, every fold proven, in the order of the training and test files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.errors import UserError
+from foldblend.files import sha256_file
+from foldblend.ledger.dropped import load_dropped
+from foldblend.ledger.folds import Folds, load_fold_numbers
+from foldblend.ledger.oof import (
+    DROPPED_IN,
+    check_record,
+    describe_origin,
+    load_fold,
+    load_test,
+    recorded_folds,
+    run_folder,
+)
+from foldblend.ledger.records import read_record
+from foldblend.settings.loading import describe_differences, with_defaults
+from foldblend.settings.paths import Paths
+
+# ---------- whole runs out of oof/, every fold proven, in the order of the training and test files.
+
+
+@dataclass(frozen=True)
+class RunPredictions:
+    """All predictions of one run; K folds, or K = 1 for a run that was made elsewhere."""
+
+    name: str
+    oof: np.ndarray
+    """(N, L) float32, in the order of the training file; each row from the one model that did not see it."""
+    test_folds: Sequence[np.ndarray]
+    """K tables (n_test, L) float32, in the order of the test file; K = 1 for a run that was made elsewhere. A fold's
+    table is read from disk each time it is asked for: there are K times as many as anything needs at once."""
+    kind: str
+    """`logits` or `probs`."""
+    records: list[dict]
+    """One a fold; empty for a run made elsewhere."""
+    files: dict[str, str]
+    """Path relative to the root -> sha256."""
+
+
+@dataclass(frozen=True)
+class StoredTestFolds(Sequence):
+    """The test predictions in the files of a run's folds."""
+
+    fold_paths: list[Path]
+    shape: tuple[int, int]
+    """(n_test, L)."""
+
+    def __len__(self) -> int:
+        return len(self.fold_paths)
+
+    def __getitem__(self, fold: int) -> np.ndarray:
+        return load_test(self.fold_paths[fold], self.shape)
+
+
+def load_run(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> RunPredictions:
+    """Load one run. Raises ValueError as `load_runs` does."""
+    return load_runs(paths, competition_name, [run_name], folds, tables)[0]
+
+
+def load_runs(
+    paths: Paths, competition_name: str, run_names: Sequence[str] | None, folds: Folds, tables
+) -> list[RunPredictions]:
+    """Load the named runs, or all in oof/<competition>/ in the order of their names.
+
+    Raises: ValueError: every problem of every run, one a line, each with what to do.
+    """
+    names = find_runs(paths, competition_name) if run_names is None else list(run_names)
+    if not names:
+        raise UserError(
+            f"{paths.oof(competition_name)}: no run is there. Run: accelerate launch src/train.py "
+            f"--competition {competition_name} --fold all"
+        )
+    origin = describe_origin(folds, tables)
+    runs, problems = [], [f"run {name} is named twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    for name in names:
+        try:
+            runs.append(_load_run(paths, run_folder(paths, competition_name, name), folds, tables, origin))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return runs
+
+
+def find_runs(paths: Paths, competition_name: str) -> list[str]:
+    """Names of the folders in oof/<competition>/, sorted; hidden ones are not runs."""
+    folder = paths.oof(competition_name)
+    there = folder.iterdir() if folder.is_dir() else []
+    return sorted(entry.name for entry in there if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> list[str]:
+    """Names of runs that hold a fold made on other folds than these."""
+    stale = []
+    for name in find_runs(paths, competition_name):
+        records = (paths.oof(competition_name) / name).glob("fold*.json")
+        trained = [read_record(path) for path in records if path.with_suffix(".npz").exists()]
+        if any(record.get("folds_sha256") != folds.sha256 for record in trained):
+            stale.append(name)
+    return stale
+
+
+def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
+    if not folder.is_dir():
+        there = ", ".join(find_runs(paths, folder.parent.name)) or "none"
+        raise UserError(f"{folder}: no such run. There are: {there}")
+    dropped = [name for name in DROPPED_IN if (folder / name).exists()]
+    trained = sorted(path.name for path in folder.glob("fold*.npz"))
+    if dropped and trained:
+        raise UserError(f"{folder}: holds both {dropped[0]} and {trained[0]}; move one kind to another run's folder")
+    if len(dropped) == 1:
+        absent = next(name for name in DROPPED_IN if name not in dropped)
+        raise UserError(f"{folder}: {dropped[0]} is there, {absent} is not; a run made elsewhere needs both")
+    if dropped:
+        return _load_made_elsewhere(paths, folder, tables)
+    return _load_trained(paths, folder, folds, tables, origin)
+
+
+def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
+    oof = load_dropped(folder / "oof.csv", tables.train_ids, tables.label_names, "the training file")
+    test = load_dropped(folder / "test.csv", tables.test_ids, tables.label_names, "the test file")
+    return RunPredictions(folder.name, oof, test[np.newaxis], "probs", [], _hash_files(paths, folder, DROPPED_IN))
+
+
+def _load_trained(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
+    _check_complete(folder, folds.n_folds)
+    fold_paths = [folder / f"fold{k}.npz" for k in range(folds.n_folds)]
+    records = [check_record(path, origin) for path in fold_paths]
+    _check_agreement(folder, records)
+    n_labels = len(tables.label_names)
+    oof = np.empty((len(folds.ids), n_labels), dtype=np.float32)
+    for path, record in zip(fold_paths, records, strict=True):
+        fold_file = load_fold(path, record, folds, tables)
+        oof[fold_file.rows] = fold_file.oof
+    test_folds = StoredTestFolds(fold_paths, (len(tables.test_ids), n_labels))
+    files = {
+        **_relative(paths, fold_paths, records),
+        **_hash_files(paths, folder, [f"{p.stem}.json" for p in fold_paths]),
+    }
+    return RunPredictions(folder.name, oof, test_folds, records[0]["kind"], records, files)
+
+
+def _check_complete(folder: Path, n_folds: int) -> None:
+    """Exactly the folds 0..n_folds-1: the held-out rows of folds.csv are a partition, so these cover each row once."""
+    known = {f"fold{k}.npz" for k in range(n_folds)}
+    foreign = sorted(path.name for path in folder.glob("fold*.npz") if path.name not in known)
+    if foreign:
+        raise UserError(f"{folder}: {foreign[0]} is of other folds; folds.csv has fold 0 to {n_folds - 1}. Remove it")
+    missing = sorted(set(range(n_folds)) - set(recorded_folds(folder, n_folds)))
+    if missing:
+        which = f"fold {missing[0]} of {n_folds}" if len(missing) == 1 else f"folds {missing} of {n_folds}"
+        raise UserError(
+            f"oof/{folder.parent.name}/{folder.name}: {which} missing. Run: accelerate launch src/train.py "
+            f"--competition {folder.parent.name} --run {folder.name} --fold {' '.join(map(str, missing))}"
+        )
+
+
+def _check_agreement(folder: Path, records: list[dict]) -> None:
+    """All folds of a run come from one recipe and speak in one kind of number."""
+    settings = [with_defaults(record["settings"]) for record in records]
+    for record, own in zip(records[1:], settings[1:]):
+        problems = describe_differences(settings[0], own)
+        if record["kind"] != records[0]["kind"]:
+            problems.append(f"kind was {records[0]['kind']}, is now {record['kind']}")
+        if problems:
+            raise UserError(
+                f"{folder}: folds {records[0]['fold']} and {record['fold']} are of different recipes: "
+                f"{'; '.join(problems)}. Retrain with --fold all --overwrite, or keep them in two runs (--name)"
+            )
+
+
+def _relative(paths: Paths, fold_paths: list[Path], records: list[dict]) -> dict[str, str]:
+    pairs = zip(fold_paths, records, strict=True)
+    return {path.relative_to(paths.root).as_posix(): record["npz_sha256"] for path, record in pairs}
+
+
+def _hash_files(paths: Paths, folder: Path, names: Sequence[str]) -> dict[str, str]:
+    return {(folder / name).relative_to(paths.root).as_posix(): sha256_file(folder / name) for name in names}
+
+
+# ---------- the trained folds behind a submission, proven to be those that it was made with.
+
+
+ASKED = ("id_column", "task", "metric", "text", "labels", "submission")
+"""Settings of a competition on which answers to new texts hang."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One run of a blend."""
+
+    name: str
+    settings: dict
+    """Of its training, as its folds' records have them."""
+    kind: str
+    """`logits` or `probs`."""
+    label_names: tuple[str, ...]
+    checkpoints: list[Path]
+    """A folder for each fold, 0 to K - 1, with the fold's weights."""
+    fold: np.ndarray
+    """int64 (N,): which fold held out which training row."""
+
+
+def find_blend(paths: Paths, competition_name: str, named: str) -> Path:
+    """The .json of a blend: of that path or name, the one beside a .csv of that name; unnamed, the newest there.
+
+    Raises: ValueError: it is not there.
+    """
+    folder = paths.submissions(competition_name)
+    if named:
+        wanted = [Path(named).with_suffix(".json").resolve(), folder / f"{named.removesuffix('.json')}.json"]
+        for path in wanted:
+            if path.is_file():
+                return path
+        raise UserError(f"{named} is not there, nor in submissions/{competition_name}/")
+    written = [path.with_suffix(".json") for path in folder.glob("*.csv")]
+    records = [path for path in written if path.is_file()]
+    if not records:
+        where = f"no blend in submissions/{competition_name}/."
+        raise UserError(f"{where} Run: python src/blend.py --competition {competition_name}")
+    return max(records, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def check_same_questions(path: Path, record: dict, competition_name: str, competition: dict) -> None:
+    """Prove that a blend answers what this competition asks.
+
+    Args:   competition: its settings of now as plain values.
+    Raises: ValueError: another competition, or other settings of texts, labels, metric or answer.
+    """
+    if record.get("competition") != competition_name:
+        raise UserError(f"{path}: of {record.get('competition')!r}; add --competition {record.get('competition')}")
+    then, now = record["settings"]["competition"], json.loads(json.dumps(competition))
+    then, now = ({key: value[key] for key in ASKED if key in value} for value in (then, now))
+    differences = describe_differences(then, now)
+    if differences:
+        raise UserError(f"{path}: made under other settings of the competition: {'; '.join(differences)}")
+
+
+def load_trained_runs(paths: Paths, record: dict, names: list[str], weights_name: str) -> list[TrainedRun]:
+    """The named runs of a blend's record, every fold's weights there.
+
+    Args:   weights_name: the file that a finished fold leaves in its folder in checkpoints/.
+    Raises: ValueError: every problem of every run, one a line: made elsewhere, trained anew since, weights missing.
+    """
+    fold = load_fold_numbers(paths, record["competition"], record["inputs"]["folds"])
+    runs, problems = [], []
+    for name in names:
+        try:
+            runs.append(_load_trained_run(paths, record, name, weights_name, fold))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return runs
+
+
+def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, fold: np.ndarray) -> TrainedRun:
+    competition_name, n_folds = record["competition"], int(fold.max()) + 1
+    folder = run_folder(paths, competition_name, name)
+    where = f"oof/{competition_name}/{name}"
+    if f"{where}/{DROPPED_IN[1]}" in record["inputs"]:
+        raise UserError(
+            f"{where}: its predictions were made elsewhere, so it cannot predict new texts. Blend the others: "
+            f"python src/blend.py --competition {competition_name} --runs {_others(record, name)}"
+        )
+    train = f"accelerate launch src/train.py --competition {competition_name} --run {name} --fold"
+    then = f"and then: python src/blend.py --competition {competition_name}"
+    records = []
+    for k in range(n_folds):
+        path = folder / f"fold{k}.json"
+        if not path.exists():
+            raise UserError(f"{where}: fold {k} of {n_folds} is gone. Run: {train} {k}, {then}")
+        records.append(read_record(path))
+        if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/fold{k}.npz"):
+            raise UserError(
+                f"{where}: fold {k} was trained anew since the blend. Run: {then.removeprefix('and then: ')}"
+            )
+    checkpoints = [paths.checkpoints(competition_name, name) / f"fold{k}" for k in range(n_folds)]
+    missing = [str(k) for k, path in enumerate(checkpoints) if not (path / weights_name).is_file()]
+    if missing:
+        what = f"checkpoints/{competition_name}/{name}: no {weights_name} of fold {', '.join(missing)}"
+        raise UserError(f"{what}. Run: {train} {' '.join(missing)} --overwrite, {then}")
+    first = records[0]
+    return TrainedRun(name, first["settings"], first["kind"], tuple(first["label_names"]), checkpoints, fold)
+
+
+def _others(record: dict, name: str) -> str:
+    return " ".join(other for other in record["runs"] if other != name) or "RUN"

@@ -1,0 +1,193 @@
+"""The scoring room's forecast: the score to expect on the hidden rows, and how sure that is.
+
+OOF rows are each scored by one fold's model; test rows get the mean of all. The first forecast is of one fold's model,
+which cross-fitting measures. The second adds what averaging gains, read from how much the fold models disagree on the
+test rows (the ambiguity decomposition, Krogh and Vedelsby 1995): the more they disagree, the more of each one's error
+is its own and averages out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from foldblend.scoring.probs import logit, sigmoid
+from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
+from foldblend.scoring.thresholds.rules import Rule, Task, decide
+from foldblend.scoring.validation.bootstrap import Additive, resample
+
+# ---------- forecast: the score to expect on the hidden rows, and how sure that is.
+
+
+N_RESAMPLES = 1_000
+"""Bootstrap resamples."""
+LEVEL = 0.9
+"""Share of cases in which the interval should hold the hidden score."""
+PRIOR_POSITIVES = 10.0
+"""A label's calibrated probabilities weigh as much as this many of its positive rows in the forecast."""
+N_DRAWS = 8
+"""Sets of labels drawn to weigh one model against the average."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The score of rows nobody has seen, on the metric's own scale."""
+
+    expected: float
+    low: float
+    high: float
+
+
+def forecast(counted: list[Additive], softened: list[Additive], n_rows: int, n_test: int, seed: int) -> Forecast:
+    """What one fold's model should score on a test set of `n_test` rows, from the answers of each repeat.
+
+    Two things are uncertain: the cross-fitted score, known from `n_rows` rows, and the test rows, of which there are
+    n_test. Each is one bootstrap; their errors add up. A small set of rows also moves the mean of a ratio such as F1,
+    by as much as the means of the bootstraps of both sizes differ.
+
+    Args: counted: the metric of each repeat's answer.   softened: the same against `soften`ed labels: it says where the
+          score lies, and the counts how sure that is.
+    """
+    everything = np.ones(len(counted[0].sums), bool)
+    ours, theirs = _resample_both(counted, everything, n_rows, n_test, seed)
+    error = (theirs - theirs.mean()) - (ours - ours.mean())
+    ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
+    expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
+    low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
+    return Forecast(float(expected), float(low), float(high))
+
+
+def _resample_both(honest: list[Additive], everything: np.ndarray, n_rows: int, n_test: int, seed: int):
+    """Scores on resamples as large as our rows, and as large as the test rows: float64 (B,) each."""
+    ours = resample(honest, everything, 1.0, N_RESAMPLES, seed)
+    theirs = resample(honest, everything, n_test / n_rows, N_RESAMPLES, seed + 1)
+    return ours.mean(axis=1), theirs.mean(axis=1)
+
+
+def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """The labels, mixed with their calibrated probabilities the more, the fewer positives a label has: float32 (N, L).
+
+    Whether a blend finds two of three rows or none says little of a label's F1 on the hidden rows; what its calibrated
+    probabilities say of all rows is a guess that varies less. A label without positives has nothing else.
+
+    Args: labels: bool (N, L).   probs: float32 (N, L), cross-fitted.
+    """
+    counted = count_scores(probs, labels)
+    slope, shift = fit_calibration(counted)
+    positives = labels.sum(axis=0)
+    trust = (positives / (positives + PRIOR_POSITIVES)).astype(np.float32)
+    soft = sigmoid(logit(probs) * slope.astype(np.float32) + shift.astype(np.float32))
+    return trust * labels + (1 - trust) * soft
+
+
+def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:
+    """How much better the mean of the fold models should score than one of them; 0 with one fold model.
+
+    Draws of labels on which the metric is not defined (a label that no row got has no AUC) are left out; 0 without any.
+
+    Args:   fold_probs: float32 (K, n, L), the blend of each fold's models on the test rows.
+    How:    a fold's log-odds are the average's plus noise of its own. Calibrated singles mean an average that is too
+            timid by the share of variance that is noise; undoing that gives each row's chance of each label. Labels are
+            drawn from these chances, and one model and the average are scored against them.
+    """
+    if len(fold_probs) == 1:
+        return 0.0
+    mean = fold_probs.mean(axis=0)
+    chances, rng = sharpened(fold_probs), np.random.default_rng(seed)
+    together, alone = decide(rule, mean), [decide(rule, probs) for probs in fold_probs]
+    gains = []
+    for _ in range(N_DRAWS):
+        drawn = _draw_labels(chances, task.kind, rng)
+        gains.append(task.score(drawn, together) - np.mean([task.score(drawn, answer) for answer in alone]))
+    defined = np.isfinite(gains)
+    return float(np.mean(gains, where=defined)) if defined.any() else 0.0
+
+
+def sharpened(fold_probs: np.ndarray) -> np.ndarray:
+    """Each row's chance of each label, given all fold models: float32 (n, L).
+
+    The slope of the average on one fold's log-odds, where the decision is open (weights p (1 - p)), is the share of
+    variance that is not noise; the shift keeps each label's mean.
+    """
+    mean = fold_probs.mean(axis=0)
+    middle, weight = logit(mean), mean * (1 - mean) + np.float32(1e-9)
+    centre = (weight * middle).sum(axis=0) / weight.sum(axis=0)
+    shared, total = 0.0, 0.0
+    for probs in fold_probs:
+        own = logit(probs) - centre
+        shared = shared + (weight * own * (middle - centre)).sum(axis=0)
+        total = total + (weight * own**2).sum(axis=0)
+    signal = np.divide(shared, total, out=np.ones_like(total), where=total > 0)  # rows that are all alike: no noise
+    scores = (middle - centre) / np.clip(signal, 0.3, 1.0) + centre
+    return sigmoid((scores + _shift_to_mean(scores, mean.mean(axis=0))).astype(np.float32))
+
+
+def _shift_to_mean(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The shift a label that gives its probabilities the wanted mean, float64 (L,), by bisection."""
+    low, high = np.full(len(wanted), -10.0), np.full(len(wanted), 10.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        above = sigmoid((scores + middle).astype(np.float32)).mean(axis=0, dtype=np.float64) > wanted
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return (low + high) / 2
+
+
+def _draw_labels(chances: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    if kind == "multilabel":
+        return rng.random(chances.shape, np.float32) < chances
+    edges = (chances / chances.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    edges[:, -1] = 1.0
+    picked = (rng.random((len(chances), 1)) < edges).argmax(axis=1)
+    return np.eye(chances.shape[1], dtype=bool)[picked]
+
+
+# ---------- alarm for label shift, and the remedy on request: priors re-estimated on the test rows.
+
+
+ALARM = 0.01
+"""Chance of a false alarm over all labels together ..."""
+CHANGE = 0.25
+"""... and the mean probability must have moved by at least this share of itself."""
+MAX_STEPS = 1_000
+"""Steps of the EM, which converges slowly where probabilities say little."""
+
+
+def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
+    """Whether the model sees a label more or less often on the test rows than on its own held-out rows.
+
+    Args:    oof_probs: float32 (N, L), cross-fitted.   fold_probs: float32 (K, n, L), of each fold's models.
+    Returns: float64 (L,): p-values of equal mean probability, times L (Bonferroni), at most 1.
+    How:     Welch's test on means; the fold models' means are averaged, their rows are the same rows.
+    """
+    n_rows, n_test = len(oof_probs), fold_probs.shape[1]
+    difference = fold_probs.mean(axis=(0, 1), dtype=np.float64) - oof_probs.mean(axis=0, dtype=np.float64)
+    variance = oof_probs.var(axis=0, dtype=np.float64) / n_rows
+    variance += fold_probs.mean(axis=0).var(axis=0, dtype=np.float64) / n_test
+    return np.minimum(2 * norm.sf(np.abs(difference) / np.sqrt(variance + 1e-30)) * oof_probs.shape[1], 1.0)
+
+
+def find_shifted(p_values: np.ndarray, oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
+    """Labels whose shift is beyond chance and large enough to matter, int64."""
+    here, there = oof_probs.mean(axis=0, dtype=np.float64), fold_probs.mean(axis=(0, 1), dtype=np.float64)
+    return np.flatnonzero((p_values < ALARM) & (np.abs(there - here) >= CHANGE * here))
+
+
+def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and label rates that fit rows whose label rates differ from training's.
+
+    Args:    probs: float32 (n, L), calibrated on rows with rates `priors`.   priors: float64 (L,).
+             kind: "multilabel" (each label by itself) or "multiclass".
+    Returns: probs float32 (n, L), rates float64 (L,).
+    Source:  Saerens, Latinne and Decaestecker 2002 (EM on the priors; the likelihoods stay as they are).
+    """
+    priors = np.clip(priors, 1e-9, 1 - 1e-9)
+    rates, adjusted = priors.copy(), probs.astype(np.float64)
+    for _ in range(MAX_STEPS):
+        yes = probs * (rates / priors)
+        rest = (1 - probs) * ((1 - rates) / (1 - priors)) + yes if kind == "multilabel" else yes.sum(axis=1)[:, None]
+        adjusted = yes / np.maximum(rest, 1e-300)
+        moved = np.clip(adjusted.mean(axis=0), 1e-9, 1 - 1e-9)
+        if np.abs(moved - rates).max() < 1e-7:
+            break
+        rates = moved
+    return adjusted.astype(np.float32), rates

@@ -1,0 +1,282 @@
+"""competition/: decisions or probabilities into the sample submission's form, and the last look at it before Kaggle.
+
+Linted twice, by the same checks: as the bytes that are about to be written, and as the file that was.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from foldblend.data.reading import (
+    Problems,
+    TextTable,
+    excerpt,
+    nearest,
+    parse_table,
+    quoted,
+    raise_if_any,
+    shown_path,
+    table_bytes,
+)
+from foldblend.data.tables import LabelForm, Tables, check_ids, is_number, read_labels, submission_form
+from foldblend.errors import UserError
+from foldblend.settings.competition import CompetitionSettings
+
+# ---------- what is allowed and yet rarely meant: label rates far from training's, columns that never change.
+
+
+FAR = 3.0
+"""A rate this many times larger or smaller than expected is a finding ..."""
+NOISE = 3.0
+"""... where the difference is also more than this many standard deviations of a Poisson count."""
+
+
+def is_sample(table: TextTable, numeric: bool, tables: Tables) -> bool:
+    """Whether every cell equals the sample submission's; as numbers (0.5 and 0.50) where the form is one of numbers."""
+    same_cells = [tuple(row) for row in table.rows] == list(tables.sample_rows)
+    if same_cells or not numeric or len(table.rows) != len(tables.sample_rows):
+        return same_cells
+    sample = TextTable(tables.sample_columns, list(tables.sample_rows))
+    return all(_numbers(sample, name) == _numbers(table, name) for name in tables.label_names)
+
+
+def _numbers(table: TextTable, name: str) -> list[float]:
+    return [float(cell) for cell in table.column(name)]
+
+
+def find_oddities(answers: np.ndarray, tables: Tables, oof_answers: np.ndarray | None) -> list[str]:
+    """Sentences on constant labels, on label rates and on the share of rows without a label.
+
+    Args:   answers: (n_test, L) bool decisions or float probabilities.   oof_answers: (N, L) of the same kind, or None.
+    """
+    kind, reference = ("training", tables.labels) if oof_answers is None else ("OOF", oof_answers)
+    n_test = len(answers)
+    findings = []
+    for name, column, expected in zip(tables.label_names, answers.T, reference.mean(axis=0), strict=True):
+        if (column == column[0]).all() and n_test > 1:
+            findings.append(f"label {name!r} is {float(column[0]):g} in all {n_test} rows")
+        elif _is_far(column.sum(), expected * n_test):
+            findings.append(f"label {name!r}: positive rate {column.mean():.4f}, {kind} {expected:.4f}")
+    if answers.dtype == bool:
+        empty, expected = (~answers.any(axis=1)).sum(), (~reference.any(axis=1)).mean()
+        if _is_far(empty, expected * n_test):
+            findings.append(f"rows without a label: {empty} of {n_test} ({empty / n_test:.1%}), {kind} {expected:.1%}")
+    return findings
+
+
+def _is_far(count: float, expected: float) -> bool:
+    high, low = max(count, expected), min(count, expected)
+    return high > FAR * low and high - low > NOISE * max(expected, 1.0) ** 0.5
+
+
+# ---------- what must hold of an answer, checked on its cells as they stand in the file.
+
+
+def check_header(header: Sequence[str], expected: Sequence[str], problems: Problems) -> bool:
+    """Whether the columns are the sample submission's, in its order."""
+    if tuple(header) == tuple(expected):
+        return True
+    for name in expected:
+        if name not in header:
+            problems.add(f"column {name!r} is missing{nearest(name, header)}")
+    for name in dict.fromkeys(header):
+        if name not in expected:
+            problems.add(f"column {name!r} is not in the sample submission{nearest(name, expected)}")
+        elif list(header).count(name) > 1:
+            problems.add(f"column {name!r} stands {list(header).count(name)} times")
+    if not problems:
+        problems.add(f"columns in another order: {quoted(header)}; expected {quoted(expected)}")
+    return False
+
+
+def check_submission_ids(ids: Sequence[str], expected: Sequence[str], problems: Problems) -> None:
+    """The ids are the sample submission's, in its order."""
+    before = problems.count
+    check_ids(ids, "id", problems)
+    there, known = set(ids), set(expected)
+    if missing := [name for name in expected if name not in there]:
+        problems.add(f"{len(missing)} ids of the sample submission are missing: {quoted(missing)}")
+    strange = [row for row, name in enumerate(ids) if name not in known]
+    problems.add_rows("unknown id", [(k, f"id {excerpt(ids[k])} is not in the sample submission") for k in strange])
+    moved = [row for row, (name, other) in enumerate(zip(ids, expected, strict=False)) if name != other]
+    if moved and problems.count == before:
+        found = [(row, f"id {excerpt(ids[row])}; expected {excerpt(expected[row])} here") for row in moved]
+        problems.add_rows("not in the sample submission's order", found)
+
+
+def read_answers(
+    table: TextTable, competition: CompetitionSettings, label_names: Sequence[str], problems: Problems
+) -> np.ndarray:
+    """The answers, (n_test, L): bool decisions, or float64 probabilities; cells of another form are problems."""
+    if competition.submission.form == "probabilities":
+        return _read_probabilities(table, label_names, problems)
+    return read_labels(table, answer_form(competition, label_names), problems)
+
+
+def _read_probabilities(table: TextTable, label_names: Sequence[str], problems: Problems) -> np.ndarray:
+    probs = np.zeros((len(table.rows), len(label_names)))
+    for k, name in enumerate(label_names):
+        cells = table.column(name)
+        bad = [row for row, cell in enumerate(cells) if not (is_number(cell) and 0.0 <= float(cell) <= 1.0)]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected a number from 0 to 1") for row in bad]
+        problems.add_rows(f"{name!r} not a probability", found)
+        if not bad:
+            probs[:, k] = [float(cell) for cell in cells]
+    return probs
+
+
+def answer_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
+    """How a submission without probabilities writes labels."""
+    answer, one_a_row = competition.submission, competition.task == "multiclass"
+    return LabelForm(answer.form, tuple(label_names), answer.column, answer.delimiter, answer.values, one_a_row)
+
+
+def check_number_format(table: TextTable, tables: Tables, problems: Problems) -> None:
+    """1 where the sample submission has 1, and 1.0 where it has 1.0."""
+    pointed = pointed_columns(tables)
+    for name in tables.label_names:
+        ours = set(table.column(name))
+        expected = {"0.0", "1.0"} if name in pointed else {"0", "1"}
+        if not ours <= expected:
+            wrong, right = quoted(sorted(ours - expected)), quoted(sorted(expected))
+            problems.add(f"column {name!r} holds {wrong}; expected {right}, as the sample submission writes it")
+
+
+def pointed_columns(tables: Tables) -> set[str]:
+    """Columns in which the sample submission writes numbers with a decimal point."""
+    columns = enumerate(tables.sample_columns)
+    return {name for k, name in columns if any("." in row[k] for row in tables.sample_rows)}
+
+
+# ---------- decisions or probabilities into the sample submission's form, and the last look at it before Kaggle.
+
+
+def build_submission(
+    competition: CompetitionSettings, tables: Tables, decisions: np.ndarray | None, probs: np.ndarray
+) -> pd.DataFrame:
+    """The answer in the sample submission's ids, columns, order and number format.
+
+    Args:   decisions: bool (n_test, L), test_ids x label_names; may be None where the form is probabilities.
+            probs: float (n_test, L), in [0, 1]; read only by the form probabilities.
+    Returns: ids as text; answers int64 or float64 as the sample writes them, float64 probabilities, or text.
+    Raises: ValueError: a wrong shape, or no decisions where the form needs them.
+    """
+    form = competition.submission.form
+    answers = probs if form == "probabilities" else decisions
+    shape = (len(tables.test_ids), len(tables.label_names))
+    if answers is None or answers.shape != shape:
+        found = "nothing" if answers is None else answers.shape
+        raise UserError(f"submission.form {form} needs answers of shape {shape} (test rows, labels); found {found}")
+    row_of = {name: row for row, name in enumerate(tables.test_ids.tolist())}
+    ordered = answers[[row_of[name] for name in tables.sample_ids.tolist()]]  # (n_test, L), sample order
+    columns = {competition.id_column: tables.sample_ids.tolist()}
+    if form in ("delimited", "class"):
+        columns[competition.submission.column] = _as_text(competition, tables, ordered)
+    else:
+        columns |= _as_numbers(form, tables, ordered)
+    return pd.DataFrame({name: columns[name] for name in tables.sample_columns})
+
+
+def submission_bytes(frame: pd.DataFrame, separator: str = ",") -> bytes:
+    """The frame as it is written: utf-8, newline at line ends, quotes only where needed, every digit of a float."""
+    columns = ([_as_cell(value) for value in frame[name].tolist()] for name in frame.columns)
+    return table_bytes(frame.columns, zip(*columns, strict=True), separator)
+
+
+def lint_submission(
+    frame: pd.DataFrame,
+    competition: CompetitionSettings,
+    tables: Tables,
+    oof_answers: np.ndarray | None = None,
+    earlier: Mapping[str, Path] | None = None,
+) -> list[str]:
+    """Check an answer before it is written: hard errors are raised, oddities come back as sentences to print.
+
+    Args:   oof_answers: (N, L) decisions or probs made for the training rows in the same way; their rates are what is
+            expected of the test rows. The training labels' rates where None.
+            earlier: sha256 of the bytes -> path of each submission that is already there.
+    Returns: findings, in order of weight; empty where nothing is odd.
+    Raises: ValueError: ids, columns, order or values differ from what the sample submission asks for, every problem at
+            once; or the answer is the sample submission itself.
+    """
+    data = submission_bytes(frame, competition.submission.separator)
+    return _lint(data, Path("the submission, not yet written"), competition, tables, oof_answers, earlier or {})
+
+
+def lint_submission_file(
+    path: Path,
+    competition: CompetitionSettings,
+    tables: Tables,
+    oof_answers: np.ndarray | None = None,
+    earlier: Mapping[str, Path] | None = None,
+) -> list[str]:
+    """As `lint_submission`, of the bytes that lie on the disk."""
+    return _lint(path.read_bytes(), path, competition, tables, oof_answers, earlier or {})
+
+
+def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:
+    """The answers of a submission, rows in the sample submission's order: bool decisions or float64 probs (n_test, L).
+
+    Raises: ValueError: as `lint_submission_file`.
+    """
+    report = Problems(path)
+    table = parse_table(path.read_bytes(), submission_form(competition, "utf-8"), report)
+    answers = _check(table, competition, tables, report) if table else None
+    raise_if_any([report])
+    return answers
+
+
+def _lint(
+    data: bytes,
+    path: Path,
+    competition: CompetitionSettings,
+    tables: Tables,
+    oof_answers: np.ndarray | None,
+    earlier: Mapping[str, Path],
+) -> list[str]:
+    report = Problems(path)
+    if b"\r\n" in data.partition(b"\n")[0] + b"\n":
+        report.add("lines end in \\r\\n; expected \\n")
+    table = parse_table(data, submission_form(competition, "utf-8"), report)
+    answers = _check(table, competition, tables, report) if table else None
+    raise_if_any([report])
+    same = earlier.get(hashlib.sha256(data).hexdigest(), path)
+    findings = [] if same == path else [f"byte for byte the same as {shown_path(same)}: Kaggle scores it the same"]
+    return findings + find_oddities(answers, tables, oof_answers)
+
+
+def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> np.ndarray | None:
+    """The answers (n_test, L) after every check; None where the columns are not the sample submission's."""
+    if not check_header(table.header, tables.sample_columns, report):
+        return None
+    check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
+    answers = read_answers(table, competition, tables.label_names, report)
+    if competition.submission.form == "columns" and not report:
+        check_number_format(table, tables, report)
+    numeric = competition.submission.form in ("columns", "probabilities")
+    if not report and is_sample(table, numeric, tables):
+        report.add("every answer is the sample submission's: nothing was predicted; blend other runs, or train longer")
+    return answers
+
+
+def _as_text(competition: CompetitionSettings, tables: Tables, decisions: np.ndarray) -> list[str]:
+    """Names or numbers of each row's labels, in label order."""
+    numbered = competition.submission.values == "numbers"
+    words = [str(k) for k in range(len(tables.label_names))] if numbered else tables.label_names
+    return [competition.submission.delimiter.join(words[k] for k in np.flatnonzero(row)) for row in decisions]
+
+
+def _as_numbers(form: str, tables: Tables, answers: np.ndarray) -> dict[str, np.ndarray]:
+    """One column a label: probabilities, or 0 and 1 written as the sample submission writes them."""
+    if form == "probabilities":
+        return {name: answers[:, k].astype(np.float64) for k, name in enumerate(tables.label_names)}
+    pointed = pointed_columns(tables)
+    dtypes = {name: np.float64 if name in pointed else np.int64 for name in tables.label_names}
+    return {name: answers[:, k].astype(dtypes[name]) for k, name in enumerate(tables.label_names)}
+
+
+def _as_cell(value) -> str:
+    return value if isinstance(value, str) else repr(value)

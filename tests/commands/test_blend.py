@@ -1,0 +1,182 @@
+"""The door as a user runs it: a made-up competition in a root of its own, runs in oof/, a CSV at the end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foldblend.data.tables import load_tables
+from foldblend.ledger.folds import write_folds
+from foldblend.ledger.oof import FoldFile, write_fold
+from foldblend.scoring.probs import sigmoid
+from foldblend.settings.loading import guard, load_competition
+
+PROJECT = Path(__file__).resolve().parents[2]
+LABELS = ("joy", "fear", "anger")
+N_ROWS, N_TEST = 120, 40
+
+
+def write_competition(paths, metric="macro_f1", form="columns", task="multilabel"):
+    """Files of a competition `small`, and the hidden log-odds behind its labels."""
+    rng = np.random.default_rng(0)
+    hidden = 2 * rng.normal(size=(N_ROWS + N_TEST, 3)) - [0.0, 0.8, 1.5]
+    labels = (rng.random(hidden.shape) < sigmoid(hidden)).astype(int)
+    if task == "multiclass":
+        labels = np.eye(3, dtype=int)[hidden.argmax(axis=1)]
+    settings = f"id_column: id\ntask: {task}\nmetric: {metric}\nsubmission: {{form: {form}}}\n"
+    (paths.configs / "competitions" / "small.yaml").write_text(settings)
+    data = paths.data("small")
+    data.mkdir(parents=True)
+    rows = [f"r{row},text {row}," + ",".join(map(str, labels[row])) for row in range(N_ROWS)]
+    (data / "train.csv").write_text("\n".join(["id,text," + ",".join(LABELS), *rows]) + "\n")
+    (data / "test.csv").write_text("\n".join(["id,text", *(f"t{row},new {row}" for row in range(N_TEST))]) + "\n")
+    blank = "0.5,0.5,0.5" if form == "probabilities" else "0,0,0"
+    rows = [f"t{row},{blank}" for row in reversed(range(N_TEST))]
+    (data / "sample_submission.csv").write_text("\n".join(["id," + ",".join(LABELS), *rows]) + "\n")
+    return hidden
+
+
+def write_runs(paths, hidden, noise=(0.5, 1.5), record=None):
+    """Folds, and one run a noise level in the ledger."""
+    competition = load_competition(paths, "small")
+    tables = load_tables(competition, paths.data("small"))
+    folds = write_folds(paths, "small", competition, tables, np.arange(N_ROWS) % 5, np.arange(N_ROWS))
+    rng = np.random.default_rng(1)
+    for number, level in enumerate(noise):
+        for fold in range(5):
+            seen = (hidden + level * rng.normal(size=hidden.shape)).astype(np.float32)
+            rows = np.flatnonzero(folds.fold == fold)
+            entry = FoldFile(fold, rows, seen[rows], seen[N_ROWS:], "logits")
+            more = record(number) if callable(record) else record or {}
+            write_fold(paths, "small", f"run{number}", folds, tables, entry, {"settings": {}, **more})
+
+
+@pytest.fixture
+def small(paths):
+    write_runs(paths, write_competition(paths))
+    return paths
+
+
+def run_door(*flags) -> str:
+    from foldblend.commands import blend
+
+    return guard(lambda: blend.main(["--competition", "small", *flags]))
+
+
+def only_csv(paths) -> Path:
+    (path,) = paths.submissions("small").glob("*.csv")
+    return path
+
+
+def test_a_submission_its_record_and_what_is_printed(small, capsys):
+    assert run_door() == 0
+    shown, path = capsys.readouterr().out, only_csv(small)
+    for word in ("in-sample", "cross-fitted", "expected on the test rows", "best single run", "label shift"):
+        assert word in shown
+    assert shown.strip().endswith(f'-c small -f submissions/small/{path.name} -m "{path.stem}"')
+    assert max(map(len, shown.splitlines())) <= 120
+    lines = path.read_text().splitlines()
+    assert lines[0] == "id,joy,fear,anger"
+    assert [line.split(",")[0] for line in lines[1:]] == [f"t{row}" for row in reversed(range(N_TEST))]
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["runs"] == ["run0", "run1"]
+    account = record["account"]
+    assert account["expected_one_fold"]["low"] < account["cross_fitted"] < account["expected_one_fold"]["high"]
+    assert sum("fold" in name for name in record["inputs"]) == 1 + 2 * 2 * 5  # folds.csv; .npz and .json of each fold
+
+
+def test_from_a_record_comes_the_identical_csv_and_a_second_start_makes_the_same(small, capsys):
+    assert run_door("--reestimate_priors") == 0
+    path = only_csv(small)
+    data = path.read_bytes()
+    path.unlink()
+    from foldblend.commands import blend
+
+    assert guard(lambda: blend.main(["--from", str(path.with_suffix(".json"))])) == 0  # no --competition needed
+    assert path.read_bytes() == data
+    assert run_door("--reestimate_priors") == 0
+    assert only_csv(small).read_bytes() == data
+
+
+def test_from_a_record_whose_inputs_changed_is_refused(small, capsys):
+    assert run_door() == 0
+    path = only_csv(small)
+    write_runs(small, np.random.default_rng(5).normal(size=(N_ROWS + N_TEST, 3)))
+    assert run_door("--from", str(path.with_suffix(".json"))) == 2
+    assert "10 of its inputs changed" in capsys.readouterr().err.replace("20 of", "10 of")
+
+
+def test_a_forced_strategy_and_an_unknown_one(small, capsys):
+    assert run_door("--strategy", "mean_logits") == 0
+    assert "handed in: mean_logits + robust" in capsys.readouterr().out
+    assert run_door("--strategy", "magic") == 2
+    assert "--strategy magic: not there. There are: run0 + robust" in capsys.readouterr().err
+
+
+def test_the_spread_over_seeds_is_shown_where_runs_are_compared(paths, capsys):
+    write_runs(paths, write_competition(paths), (0.5, 0.6, 0.7), settings_of_seeds)
+    assert run_door() == 0
+    lines = capsys.readouterr().out.splitlines()
+    for cutoffs in {line.split(" seeds of run0 + ")[1].split(":")[0] for line in lines if " seeds of " in line}:
+        named = [line.split() for line in lines if any(f"run{n} + {cutoffs} " in line for n in range(3))]
+        scores = [float(words[words.index(cutoffs) + 2]) for words in named]
+        line = next(line for line in lines if f"over 3 seeds of run0 + {cutoffs}: " in line)
+        mean, sd = (float(word.rstrip(",")) for word in (line.split()[-3], line.split()[-1]))
+        assert mean == pytest.approx(np.mean(scores), abs=1e-4) and sd == pytest.approx(
+            np.std(scores, ddof=1), abs=2e-4
+        )
+    assert sum(" seeds of " in line for line in lines) >= 1
+
+
+def settings_of_seeds(number):
+    return {"settings": {"learner": "encoder", "seed": number, "training": {"epochs": 2}}}
+
+
+def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_another(paths, capsys):
+    record = lambda number: {"settings": {"learner": "encoder", "seed": number, "epochs": number}}  # noqa: E731
+    write_runs(paths, write_competition(paths), record=record)
+    assert run_door() == 0
+    assert " seeds of " not in capsys.readouterr().out
+
+
+def test_chosen_runs_and_one_that_chose_on_its_held_out_rows(paths, capsys):
+    write_runs(paths, write_competition(paths), record={"selected_on_heldout": True})
+    assert run_door("--runs", "run1") == 0
+    shown = capsys.readouterr().out
+    assert "selected on its held-out rows" in shown
+    assert "run0" not in shown
+
+
+@pytest.mark.parametrize(
+    "metric, form, task",
+    [("macro_auc", "probabilities", "multilabel"), ("log_loss", "probabilities", "multiclass"),
+     ("accuracy", "columns", "multiclass"), ("samples_f1", "columns", "multilabel")],
+)  # fmt: skip
+def test_other_answers(paths, capsys, metric, form, task):
+    hidden = write_competition(paths, metric, form, task)
+    write_runs(paths, hidden)
+    assert run_door() == 0, capsys.readouterr().err
+    values = np.array([line.split(",")[1:] for line in only_csv(paths).read_text().splitlines()[1:]], float)
+    if form == "columns":
+        assert set(values.ravel()) <= {0.0, 1.0}
+    if task == "multiclass":
+        assert values.sum(axis=1) == pytest.approx(np.ones(N_TEST), abs=1e-3)
+
+
+def test_a_missing_fold_is_named_with_the_command_that_trains_it(small, capsys):
+    (small.oof("small") / "run0" / "fold3.json").unlink()
+    assert run_door() == 2
+    assert "fold 3 of 5 missing" in capsys.readouterr().err
+
+
+def test_the_door_never_loads_torch_or_a_learner(small):
+    code = (
+        "import sys; sys.path.insert(0, 'src'); import blend; blend.main(['--competition', 'small'])\n"
+        "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'learners')]\n"
+        "assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")

