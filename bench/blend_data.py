@@ -12,7 +12,8 @@ sys.path.insert(0, str(PROJECT / "src"))
 
 from foldblend.data.tables import load_tables  # noqa: E402
 from foldblend.ledger.folds import write_folds  # noqa: E402
-from foldblend.ledger.oof import FoldFile, write_fold  # noqa: E402
+from foldblend.ledger.oof import write_fold  # noqa: E402
+from foldblend.predictions import FoldPredictions  # noqa: E402
 from foldblend.scoring.thresholds.rules import Task  # noqa: E402
 from foldblend.settings.loading import load_competition  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
@@ -77,8 +78,8 @@ def write_project(bench: Bench, root: Path) -> Paths:
         for fold in range(folds.n_folds):
             rows = np.flatnonzero(bench.fold == fold)
             both = np.concatenate([dev[fold % len(dev)], test[fold % len(test)]])
-            fold_file = FoldFile(fold, rows, oof[rows], both, "logits")
-            write_fold(paths, "bench", run, folds, tables, fold_file, {"settings": {"made": "elsewhere"}})
+            predictions = FoldPredictions(fold, rows, oof[rows], both, "logits")
+            write_fold(paths, "bench", run, folds, tables, predictions, {"settings": {"made": "elsewhere"}})
     return paths
 
 

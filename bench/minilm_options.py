@@ -137,7 +137,7 @@ def train(run, corpus: Corpus, rows: FoldRows) -> dict:
     """Train once, judge on the held-out rows."""
     started = time.monotonic()
     corpus = replace(corpus, texts=tuple(clean_texts(corpus.texts, run.cleaning)))
-    logits = EncoderLearner(run, corpus).train_fold(rows).heldout
+    logits = EncoderLearner(run, corpus).train_fold(rows).oof
     probs, labels = sigmoid(logits), corpus.labels[rows.heldout]
     decisions, half = np.empty(labels.shape, bool), np.arange(len(labels)) % 2 == 0
     for judged in (half, ~half):

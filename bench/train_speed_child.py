@@ -49,7 +49,7 @@ def _resident() -> int:
 def train_ours(run, corpus: Corpus, rows: FoldRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float32 logits (n_heldout, L), bool labels in the same order, and the tokens of every text."""
     learner = build_learner(run, corpus)
-    return learner.train_fold(rows).heldout, corpus.labels[rows.heldout], learner.tokens.lengths
+    return learner.train_fold(rows).oof, corpus.labels[rows.heldout], learner.tokens.lengths
 
 
 def train_theirs(run, corpus: Corpus, rows: FoldRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ import pytest
 
 from foldblend.data.tables import load_tables
 from foldblend.ledger.folds import write_folds
-from foldblend.ledger.oof import FoldFile, write_fold
+from foldblend.ledger.oof import write_fold
+from foldblend.predictions import FoldPredictions
 from foldblend.scoring.probs import sigmoid
 from foldblend.settings.loading import guard, load_competition
 
@@ -49,7 +50,7 @@ def write_runs(paths, hidden, noise=(0.5, 1.5), record=None):
         for fold in range(5):
             seen = (hidden + level * rng.normal(size=hidden.shape)).astype(np.float32)
             rows = np.flatnonzero(folds.fold == fold)
-            entry = FoldFile(fold, rows, seen[rows], seen[N_ROWS:], "logits")
+            entry = FoldPredictions(fold, rows, seen[rows], seen[N_ROWS:], "logits")
             more = record(number) if callable(record) else record or {}
             write_fold(paths, "small", f"run{number}", folds, tables, entry, {"settings": {}, **more})
 

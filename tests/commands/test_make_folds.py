@@ -12,7 +12,8 @@ import pytest
 from foldblend.commands import make_folds
 from foldblend.data.tables import load_tables
 from foldblend.ledger.folds import load_folds
-from foldblend.ledger.oof import FoldFile, write_fold
+from foldblend.ledger.oof import write_fold
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.loading import guard, load_competition
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -96,8 +97,8 @@ def test_says_which_predictions_are_refused_from_now_on(tiny, paths, capsys):
     tables = load_tables(load_competition(paths, "tiny"), paths.data("tiny"))
     folds = load_folds(paths, "tiny", tables)
     rows = np.flatnonzero(folds.fold == 0)
-    fold_file = FoldFile(0, rows, np.zeros((len(rows), 2), np.float32), np.zeros((2, 2), np.float32), "logits")
-    write_fold(paths, "tiny", "mine", folds, tables, fold_file, {"settings": {}})
+    predictions = FoldPredictions(0, rows, np.zeros((len(rows), 2), np.float32), np.zeros((2, 2), np.float32), "logits")
+    write_fold(paths, "tiny", "mine", folds, tables, predictions, {"settings": {}})
     run("--overwrite")
     assert "refused from now on" not in capsys.readouterr().out, "the same draw again changes nothing"
     run("--overwrite", "--fold_seed", "7")

@@ -57,7 +57,7 @@ def test_predicts_alike_alone_and_comes_back_from_its_file(tiny_encoder, tmp_pat
     stored, _ = load_checkpoint(rows.checkpoint_dir / WEIGHTS, learner.identity(rows))
     model = learner.build_fold_model(rows, seed=99)
     restore_model(model, stored)
-    assert np.array_equal(learner.predict(model, rows.heldout), got.heldout)
+    assert np.array_equal(learner.predict(model, rows.heldout), got.oof)
     shortest, longest = np.argsort(learner.tokens.lengths[:80])[[0, -1]]
     assert learner.tokens.lengths[longest] > learner.tokens.lengths[shortest]
     with torch.inference_mode():

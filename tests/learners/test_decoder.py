@@ -111,7 +111,7 @@ def test_the_base_is_loaded_once_and_folds_are_as_if_alone(run, tmp_path, monkey
         folds = two_folds(corpus, tmp_path / adapter / "both")
         both = [learner.train_fold(rows) for rows in folds]
         alone = DecoderLearner(settings, corpus).train_fold(two_folds(corpus, tmp_path / adapter / "alone")[1])
-        assert np.array_equal(both[1].heldout, alone.heldout) and np.array_equal(both[1].test, alone.test)
+        assert np.array_equal(both[1].oof, alone.oof) and np.array_equal(both[1].test, alone.test)
         assert not np.array_equal(both[0].test, both[1].test)
     assert len(loads) == 4
 
@@ -122,7 +122,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
     run = with_training(run, epochs=1)
     before = DecoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
     after = DecoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
-    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.oof, after.oof)
 
 
 @pytest.mark.parametrize("adapter", ["pissa", "nf4", "prefix"])
@@ -137,7 +137,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
             DecoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [CHECKPOINT]
     again = DecoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -149,7 +149,7 @@ def test_saved_weights_give_the_same_predictions(run, tmp_path, monkeypatch, ada
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
     monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
     again = DecoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+    assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
 
 def test_class_weights_reach_the_loss(run, tmp_path):
@@ -257,7 +257,7 @@ def test_rows_are_mixed_and_masked_inside_their_prompt(run, tmp_path):
     for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"]):
         words = learner.tokenizer.decode(ids[mask.bool()])
         assert words.startswith("Tweet: ") and words.endswith("\nMood:")
-    assert learner.train_fold(fold_rows(corpus, tmp_path / "all", 20)).heldout.shape == (20, 3)
+    assert learner.train_fold(fold_rows(corpus, tmp_path / "all", 20)).oof.shape == (20, 3)
 
 
 def test_tokens_beyond_the_models_embeddings_are_refused(run, tmp_path):

@@ -34,6 +34,6 @@ def test_two_steps_and_predictions_are_near_those_in_fp32(tiny_decoder, tmp_path
         learner = DecoderLearner(replace(run, training=training), corpus)
         got[precision] = learner.train_fold(fold_rows(corpus, tmp_path / precision, 20))
     assert got["auto"].device.endswith(", bf16") and got["fp32"].device.endswith(", fp32")
-    near, exact = got["auto"].heldout, got["fp32"].heldout
+    near, exact = got["auto"].oof, got["fp32"].oof
     assert np.isfinite(near).all() and near.dtype == np.float32 and not np.array_equal(near, exact)
     assert np.abs(near - exact).max() < 0.2 * exact.std(0).max()

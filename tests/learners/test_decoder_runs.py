@@ -48,7 +48,7 @@ def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name
     corpus = make_corpus(n=20 + 2 * training.global_batch_size)
     learner = DecoderLearner(run, corpus)
     got = learner.train_fold(fold_rows(corpus, tmp_path, 20))
-    assert got.heldout.shape == (20, 3) and np.isfinite(got.heldout).all()
+    assert got.oof.shape == (20, 3) and np.isfinite(got.oof).all()
     if run.model.pad_token:
         assert learner.tokens.pad_id == learner.tokenizer.convert_tokens_to_ids(run.model.pad_token)
 

@@ -29,12 +29,12 @@ def test_learns_and_predicts_in_order(run, tmp_path, task):
     corpus = make_corpus(task=task)
     rows = fold_rows(corpus, tmp_path)
     got = EmbeddingsLearner(run, corpus).train_fold(rows)
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (60, 3) and got.test.shape == (2, 3) and got.score["macro_f1"] > 0.9
+    assert got.kind == "logits" and got.oof.dtype == got.test.dtype == np.float32
+    assert got.oof.shape == (60, 3) and got.test.shape == (2, 3) and got.score["macro_f1"] > 0.9
     if task == "multilabel":
         assert (got.test > 0).tolist() == [[True, False, False], [False, True, True]]
     else:
-        assert (got.heldout.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.9
+        assert (got.oof.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.9
 
 
 def test_an_embedding_is_the_mean_of_the_last_states(tiny_bert, fp32):
@@ -103,7 +103,7 @@ def test_a_label_without_positives_gets_its_log_odds(run, tmp_path):
     labels = np.concatenate([corpus.labels, np.zeros((240, 1), bool)], axis=1)
     corpus = Corpus(corpus.texts, labels, (*corpus.label_names, "never"), "multilabel")
     got = EmbeddingsLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path))
-    assert np.unique(got.heldout[:, 3]).size == 1 and got.heldout[0, 3] < -5
+    assert np.unique(got.oof[:, 3]).size == 1 and got.oof[0, 3] < -5
 
 
 def test_weights_that_are_missing_are_named(run, tiny_bert, tmp_path):

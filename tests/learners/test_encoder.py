@@ -53,13 +53,13 @@ def test_learns_and_predicts_in_order(run, tmp_path, task):
     corpus = make_corpus(n=400, task=task)
     rows = fold_rows(corpus, tmp_path, 80)
     got = EncoderLearner(with_training(run, epochs=6), corpus).train_fold(rows)
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
+    assert got.kind == "logits" and got.oof.dtype == got.test.dtype == np.float32
+    assert got.oof.shape == (80, 3) and got.test.shape == (2, 3)
     assert got.score["macro_f1"] > 0.9
     if task == "multilabel":
-        assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.9
+        assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.9
     else:
-        assert (got.heldout.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.9
+        assert (got.oof.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.9
 
 
 def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
@@ -170,7 +170,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     again = EncoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -186,7 +186,7 @@ def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
     learner = EncoderLearner(run, corpus)
     assert FoldTraining(learner, rows).place.step >= 3
     again, whole = learner.train_fold(rows), learner.train_fold(fold_rows(corpus, tmp_path / "whole"))
-    assert np.array_equal(again.heldout, whole.heldout)
+    assert np.array_equal(again.oof, whole.oof)
 
 
 def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, monkeypatch):
@@ -196,7 +196,7 @@ def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, mo
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
     monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
     again = EncoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+    assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
 
 def test_a_checkpoint_of_other_settings_or_data_is_refused(run, tmp_path):
@@ -216,7 +216,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
     flipped = Corpus(corpus.texts, labels, corpus.label_names, "multilabel")
     before = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
     after = EncoderLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
-    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.oof, after.oof)
 
 
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
@@ -255,7 +255,7 @@ def test_a_run_that_learns_nothing_is_stopped(run, tmp_path):
 def test_automatic_precision_trains(run, tmp_path):
     corpus = make_corpus()
     got = EncoderLearner(with_training(run, precision="auto", epochs=4), corpus).train_fold(fold_rows(corpus, tmp_path))
-    assert got.score["macro_f1"] > 0.8 and np.isfinite(got.heldout).all()
+    assert got.score["macro_f1"] > 0.8 and np.isfinite(got.oof).all()
 
 
 @pytest.mark.parametrize("has_compiler", [True, False])

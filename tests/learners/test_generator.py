@@ -66,10 +66,10 @@ def test_learns_one_label_a_row(run, tiny_chat, tmp_path, form, prompt):
     )
     run = with_training(run, epochs=4, global_batch_size=8)
     got = GeneratorLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path, 80))
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (80, 3) and got.test.shape == (2, 3)
-    assert (got.heldout.argmax(1) == corpus.labels[:80].argmax(1)).mean() > 0.9
-    assert np.exp(got.heldout).sum(1) == pytest.approx(1, abs=1e-4)
+    assert got.kind == "logits" and got.oof.dtype == got.test.dtype == np.float32
+    assert got.oof.shape == (80, 3) and got.test.shape == (2, 3)
+    assert (got.oof.argmax(1) == corpus.labels[:80].argmax(1)).mean() > 0.9
+    assert np.exp(got.oof).sum(1) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("form", ["list", "yes_no"])
@@ -97,7 +97,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
         with pytest.raises(RuntimeError, match="killed"):
             GeneratorLearner(run, corpus).train_fold(rows)
     again = GeneratorLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 def test_finished_weights_say_the_same_and_hold_no_base(run, tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_finished_weights_say_the_same_and_hold_no_base(run, tmp_path, monkeypat
     assert all("lora_" in name for name in tensors)
     monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
     again = GeneratorLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(first.heldout, again.heldout) and np.array_equal(first.test, again.test)
+    assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
 
 def test_a_second_fold_is_as_if_it_were_the_first(run, tmp_path):
@@ -119,7 +119,7 @@ def test_a_second_fold_is_as_if_it_were_the_first(run, tmp_path):
     learner = GeneratorLearner(run, corpus)
     learner.train_fold(rows[0])
     second, alone = learner.train_fold(rows[1]), GeneratorLearner(run, corpus).train_fold(rows[2])
-    assert np.array_equal(second.heldout, alone.heldout)
+    assert np.array_equal(second.oof, alone.oof)
 
 
 @pytest.mark.parametrize("form", ["list", "yes_no"])
@@ -154,7 +154,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
     run = with_training(run, epochs=1)
     before = GeneratorLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
     after = GeneratorLearner(run, flipped).train_fold(fold_rows(flipped, tmp_path / "b"))
-    assert np.array_equal(before.test, after.test) and np.array_equal(before.heldout, after.heldout)
+    assert np.array_equal(before.test, after.test) and np.array_equal(before.oof, after.oof)
 
 
 def test_the_entropy_of_independent_labels(run, tmp_path):
@@ -207,7 +207,7 @@ def test_losses_work_on_the_odds_of_yes(run, tmp_path):
     corpus = make_corpus(n=120)
     run = replace(run, answer=AnswerSettings("yes_no"), loss=LossSettings("asymmetric", r_drop_alpha=0.5))
     got = GeneratorLearner(with_training(run, epochs=1), corpus).train_fold(fold_rows(corpus, tmp_path))
-    assert np.isfinite(got.heldout).all()
+    assert np.isfinite(got.oof).all()
 
 
 def test_mixed_texts_are_answered_with_the_labels_of_both(run, tmp_path):
@@ -230,7 +230,7 @@ def test_automatic_precision_trains(run, tmp_path):
     got = GeneratorLearner(with_training(run, precision="auto", epochs=1), corpus).train_fold(
         fold_rows(corpus, tmp_path)
     )
-    assert np.isfinite(got.heldout).all()
+    assert np.isfinite(got.oof).all()
 
 
 @pytest.mark.parametrize(

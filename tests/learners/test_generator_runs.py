@@ -32,7 +32,7 @@ def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name
     corpus = make_corpus(n=20 + 2 * training.global_batch_size)
     learner = GeneratorLearner(run, corpus)
     got = learner.train_fold(fold_rows(corpus, tmp_path, 20))
-    assert got.heldout.shape == (20, 3) and np.isfinite(got.heldout).all()
+    assert got.oof.shape == (20, 3) and np.isfinite(got.oof).all()
     prompt = learner.tokenizer.decode(learner.tokens.row(0))
     assert f"Tweet: {corpus.texts[0]}" in prompt and ", ".join(MOODS) in prompt
     is_chat = run.prompt.form == "chat"

@@ -19,12 +19,12 @@ def test_learns_and_predicts_in_order(tmp_path, task):
     corpus = make_corpus(task=task)
     rows = fold_rows(corpus, tmp_path)
     got = NbsvmLearner(RUN, corpus).train_fold(rows)
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (60, 3) and got.test.shape == (2, 3) and got.score["macro_f1"] > 0.9
+    assert got.kind == "logits" and got.oof.dtype == got.test.dtype == np.float32
+    assert got.oof.shape == (60, 3) and got.test.shape == (2, 3) and got.score["macro_f1"] > 0.9
     if task == "multilabel":
         assert (got.test > 0).tolist() == [[True, False, False], [False, True, True]]
     else:
-        assert (got.heldout < 0).all() and got.heldout.argmax(1).tolist() == corpus.labels[:60].argmax(1).tolist()
+        assert (got.oof < 0).all() and got.oof.argmax(1).tolist() == corpus.labels[:60].argmax(1).tolist()
 
 
 def test_ratios_by_hand():
@@ -52,7 +52,7 @@ def test_it_is_the_papers_model(tmp_path, monkeypatch):
         with_bias = [np.hstack([part, np.ones((len(part), 1))]) * ratio for part in (train, heldout)]
         model = LogisticRegression(C=0.05, class_weight="balanced", fit_intercept=False, tol=1e-9, max_iter=5000)
         expected = model.fit(with_bias[0], there).decision_function(with_bias[1])
-        assert got.heldout[:, k] == pytest.approx(expected, abs=5e-3)
+        assert got.oof[:, k] == pytest.approx(expected, abs=5e-3)
 
 
 def test_heldout_rows_teach_nothing(tmp_path):

@@ -41,11 +41,11 @@ def test_the_model_learns_the_shares_and_is_scored_by_the_labels(run, tmp_path):
     rows = fold_rows(corpus, tmp_path)
     learner = EncoderLearner(run, corpus)
     got = learner.train_fold(rows)
-    probs, labels = 1 / (1 + np.exp(-got.heldout)), corpus.labels[rows.heldout]
+    probs, labels = 1 / (1 + np.exp(-got.oof)), corpus.labels[rows.heldout]
     assert probs[labels].mean() == pytest.approx(HIGH, abs=0.06)
     assert probs[~labels].mean() == pytest.approx(LOW, abs=0.06)
     assert got.score["macro_f1"] > 0.9
-    hard = learner.heldout_loss(learner.build_fold_loss(rows), got.heldout, rows)
+    hard = learner.heldout_loss(learner.build_fold_loss(rows), got.oof, rows)
     assert hard == pytest.approx(-np.log(np.where(labels, probs, 1 - probs)).mean(), rel=1e-3)
     with pytest.raises(ValueError, match="data_sha256"):
         EncoderLearner(run, replace(corpus, soft_targets=corpus.soft_targets / 2)).train_fold(rows)

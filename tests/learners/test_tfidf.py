@@ -13,12 +13,12 @@ def test_learns_and_predicts_in_order(tmp_path, task):
     corpus = make_corpus(task=task)
     rows = fold_rows(corpus, tmp_path)
     got = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(rows)
-    assert got.kind == "logits" and got.heldout.dtype == got.test.dtype == np.float32
-    assert got.heldout.shape == (60, 3) and got.test.shape == (2, 3)
+    assert got.kind == "logits" and got.oof.dtype == got.test.dtype == np.float32
+    assert got.oof.shape == (60, 3) and got.test.shape == (2, 3)
     if task == "multiclass":
-        assert (got.heldout.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.95
+        assert (got.oof.argmax(1) == corpus.labels[rows.heldout].argmax(1)).mean() > 0.95
     else:
-        assert ((got.heldout > 0) == corpus.labels[rows.heldout]).mean() > 0.95
+        assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.95
         assert (got.test > 0).tolist() == [[True, False, False], [False, True, True]]
     assert got.score["macro_f1"] > 0.9
 
@@ -40,7 +40,7 @@ def test_two_classes_of_one_label_a_row(tmp_path):
     corpus = Corpus(corpus.texts, labels, ("joy", "other"), "multiclass")
     rows = fold_rows(corpus, tmp_path)
     got = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(rows)
-    assert (got.heldout.argmax(1) == labels[rows.heldout].argmax(1)).mean() > 0.95
+    assert (got.oof.argmax(1) == labels[rows.heldout].argmax(1)).mean() > 0.95
 
 
 def test_a_label_without_positives_gets_its_log_odds(tmp_path):
@@ -48,8 +48,8 @@ def test_a_label_without_positives_gets_its_log_odds(tmp_path):
     labels = np.concatenate([corpus.labels, np.zeros((240, 1), bool), np.ones((240, 1), bool)], axis=1)
     corpus = Corpus(corpus.texts, labels, (*corpus.label_names, "never", "always"), "multilabel")
     got = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(fold_rows(corpus, tmp_path))
-    assert np.unique(got.heldout[:, 3]).size == 1 and got.heldout[0, 3] < -5
-    assert np.unique(got.heldout[:, 4]).size == 1 and got.heldout[0, 4] > 5
+    assert np.unique(got.oof[:, 3]).size == 1 and got.oof[0, 3] < -5
+    assert np.unique(got.oof[:, 4]).size == 1 and got.oof[0, 4] > 5
 
 
 def test_heldout_rows_teach_nothing(tmp_path):
@@ -77,4 +77,4 @@ def test_trained_twice_it_is_the_same_to_the_last_bit(tmp_path, monkeypatch):
     corpus = make_corpus(n=600)
     rows = fold_rows(corpus, tmp_path)
     first, second = (TfidfLearner(RunSettings("tfidf"), corpus).train_fold(rows) for _ in range(2))
-    assert np.array_equal(first.heldout, second.heldout) and np.array_equal(first.test, second.test)
+    assert np.array_equal(first.oof, second.oof) and np.array_equal(first.test, second.test)

@@ -6,7 +6,8 @@ from ledger_settings import SETTINGS
 
 from foldblend.data.tables import Tables
 from foldblend.ledger.folds import write_folds
-from foldblend.ledger.oof import FoldFile, write_fold
+from foldblend.ledger.oof import write_fold
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.competition import CompetitionSettings
 
 
@@ -46,7 +47,7 @@ def fold_file(folds, tables):
         rows = np.flatnonzero(folds.fold == k)[::-1]
         oof = np.float32(rows[:, None] + np.arange(3) / 10)
         test = np.full((len(tables.test_ids), 3), k, dtype=np.float32)
-        return FoldFile(**{"fold": k, "rows": rows, "oof": oof, "test": test, "kind": "logits", **changes})
+        return FoldPredictions(**{"fold": k, "rows": rows, "oof": oof, "test": test, "kind": "logits", **changes})
 
     return build
 

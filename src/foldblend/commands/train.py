@@ -24,7 +24,7 @@ from foldblend.learners.processes.interruption import follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, build_learner
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, ensure_folds, parse_fold_numbers
-from foldblend.ledger.oof import FoldFile, check_same_settings, finished_folds, remove_folds, write_fold
+from foldblend.ledger.oof import check_same_settings, finished_folds, remove_folds, write_fold
 from foldblend.ledger.records import describe_environment
 from foldblend.settings.loading import Job, default_settings_of, open_job, settings_of
 
@@ -150,7 +150,6 @@ def train_one(job: Job, learner, fold: int, folds: Folds, tables: Tables, is_fir
             "seconds": round(time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
         }
-        fold_file = FoldFile(fold, rows.heldout, predictions.heldout, predictions.test, predictions.kind)
-        path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, fold_file, record)
+        path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, predictions, record)
     score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
     print(f"{path.relative_to(job.paths.root)}: held-out {score}, {record['seconds']:.0f} s", flush=True)

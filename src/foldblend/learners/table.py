@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings
 
 # ---------- What every learner is given and what it hands back; learners/table.py lists the learners.
@@ -55,24 +56,6 @@ class FoldRows:
     """int64 (n_heldout,), rising."""
     checkpoint_dir: Path
     """Where this fold may save itself."""
-
-
-@dataclass(frozen=True)
-class FoldPredictions:
-    """What one trained fold says of its held-out rows and of the test rows."""
-
-    heldout: np.ndarray
-    """float32 (n_heldout, L), in the order of FoldRows.heldout."""
-    test: np.ndarray
-    """float32 (n_test, L), in the order of Corpus.test_rows."""
-    kind: str
-    """`logits` or `probs`."""
-    score: dict[str, float]
-    """What the held-out rows say of the fold."""
-    device: str
-    """Where it was trained."""
-    selected_on_heldout: bool = False
-    """Whether its weights were chosen by the held-out rows, which makes their score too good."""
 
 
 class Learner(Protocol):

@@ -13,7 +13,8 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, fit_multiclass
 from foldblend.learners.linear.logistic import fit_labels
-from foldblend.learners.table import Corpus, FoldPredictions, FoldRows
+from foldblend.learners.table import Corpus, FoldRows
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings, TfidfSettings
 
 # ---------- Word and character n-grams: counted once for all folds, chosen and weighed on each fold's training rows.

@@ -6,7 +6,6 @@ it was written, and counts as not trained.
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from foldblend.files import remove_file, replacing, sha256_file
 from foldblend.ledger.arrays import load_npz, write_npz
 from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import read_record, write_record
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.loading import check_name, describe_differences, merge
 from foldblend.settings.paths import Paths
 
@@ -23,21 +23,6 @@ from foldblend.settings.paths import Paths
 
 
 KINDS = ("logits", "probs")
-
-
-@dataclass(frozen=True)
-class FoldFile:
-    """What one trained fold hands in."""
-
-    fold: int
-    rows: np.ndarray
-    """(n_heldout,) int64: positions of the held-out rows in the training file, in any order."""
-    oof: np.ndarray
-    """(n_heldout, L) float32, in the order of `rows`."""
-    test: np.ndarray
-    """(n_test, L) float32, in the order of the test file."""
-    kind: str
-    """`logits` or `probs`."""
 
 
 def describe_origin(folds: Folds, tables) -> dict:
@@ -51,17 +36,17 @@ def describe_origin(folds: Folds, tables) -> dict:
     }
 
 
-def check_fold_file(fold_file: FoldFile, folds: Folds, n_labels: int, n_test: int) -> list[str]:
+def check_fold(predictions: FoldPredictions, folds: Folds, n_labels: int, n_test: int) -> list[str]:
     """Sentences on what is wrong with one fold's predictions; none when they are whole."""
-    k, rows = fold_file.fold, fold_file.rows
+    k, rows = predictions.fold, predictions.rows
     if not 0 <= k < folds.n_folds:
         return [f"fold {k}; folds.csv has 0 to {folds.n_folds - 1}"]
     problems = _compare_rows(rows, np.flatnonzero(folds.fold == k), k)
-    for name, array, length in (("oof", fold_file.oof, len(rows)), ("test", fold_file.test, n_test)):
+    for name, array, length in (("oof", predictions.oof, len(rows)), ("test", predictions.test, n_test)):
         if array.dtype != np.float32 or array.shape != (length, n_labels):
             problems.append(f"{name} is {array.dtype} {array.shape}; expected float32 {(length, n_labels)}")
         else:
-            problems += check_values(array, fold_file.kind, name)
+            problems += check_values(array, predictions.kind, name)
     return problems
 
 
@@ -113,7 +98,7 @@ def check_record(path: Path, origin: dict) -> dict:
     return record
 
 
-def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldFile:
+def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldPredictions:
     """Read one fold's arrays and prove them again, whatever the record says.
 
     Raises: ValueError: a damaged or foreign file, misaligned, doubled or foreign ids, other labels, NaN.
@@ -130,18 +115,27 @@ def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldFile:
         "test": ("f", (n_test, n_labels)),
     }
     arrays = load_npz(path, expected)
-    fold_file = FoldFile(int(arrays["fold"]), arrays["rows"], arrays["oof"], arrays["test"], record["kind"])
-    problems = check_fold_file(fold_file, folds, n_labels, n_test)
-    if fold_file.fold != record["fold"]:
-        problems.append(f"holds fold {fold_file.fold}; its .json says {record['fold']}")
+    predictions = FoldPredictions(
+        int(arrays["fold"]),
+        arrays["rows"],
+        arrays["oof"],
+        arrays["test"],
+        record["kind"],
+        score=record.get("score") or {},
+        device=str(record.get("device", "")),
+        selected_on_heldout=record.get("selected_on_heldout") is True,
+    )
+    problems = check_fold(predictions, folds, n_labels, n_test)
+    if predictions.fold != record["fold"]:
+        problems.append(f"holds fold {predictions.fold}; its .json says {record['fold']}")
     if arrays["label_names"].tolist() != list(tables.label_names):
         problems.append(f"of labels {arrays['label_names'].tolist()}; expected {list(tables.label_names)}")
     if not problems:
-        problems += compare_ids(arrays["ids"], folds.ids[fold_file.rows], "the fold's held-out rows")
+        problems += compare_ids(arrays["ids"], folds.ids[predictions.rows], "the fold's held-out rows")
         problems += compare_ids(arrays["test_ids"], tables.test_ids, "the test file")
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
-    return fold_file
+    return predictions
 
 
 def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
@@ -163,7 +157,7 @@ def run_folder(paths: Paths, competition_name: str, run_name: str) -> Path:
 
 
 def write_fold(
-    paths: Paths, competition_name: str, run_name: str, folds: Folds, tables, fold_file: FoldFile, record: dict
+    paths: Paths, competition_name: str, run_name: str, folds: Folds, tables, predictions: FoldPredictions, record: dict
 ) -> Path:
     """Prove that a fold's predictions are whole and write them, sorted by row.
 
@@ -172,22 +166,22 @@ def write_fold(
     Raises: ValueError: rows that are not the fold's held-out rows, another shape, NaN or infinity, probabilities
             outside [0, 1], a run that holds dropped-in predictions. OSError: the folder cannot be written.
     """
-    path = run_folder(paths, competition_name, run_name) / f"fold{fold_file.fold}.npz"
+    path = run_folder(paths, competition_name, run_name) / f"fold{predictions.fold}.npz"
     problems = _refuse_dropped_in(path.parent)
-    problems += check_fold_file(fold_file, folds, len(tables.label_names), len(tables.test_ids))
+    problems += check_fold(predictions, folds, len(tables.label_names), len(tables.test_ids))
     problems += _check_plain(record)
     if problems:
         raise UserError(f"{path}: refused to write: {'; '.join(problems)}")
-    order = np.argsort(fold_file.rows)
-    rows = fold_file.rows[order].astype(np.int64)
+    order = np.argsort(predictions.rows)
+    rows = predictions.rows[order].astype(np.int64)
     arrays = {
-        "fold": np.array(fold_file.fold, dtype=np.int64),
+        "fold": np.array(predictions.fold, dtype=np.int64),
         "label_names": np.array(tables.label_names, dtype=str),
         "rows": rows,
         "ids": folds.ids[rows],
-        "oof": fold_file.oof[order],
+        "oof": predictions.oof[order],
         "test_ids": tables.test_ids,
-        "test": fold_file.test,
+        "test": predictions.test,
     }
     with replacing(path) as file:
         write_npz(file, arrays)
@@ -195,8 +189,8 @@ def write_fold(
         remove_file(path.with_suffix(".json"))  # written out; from here on an older fold of this name no longer counts
     described = {
         **describe_origin(folds, tables),
-        "fold": fold_file.fold,
-        "kind": fold_file.kind,
+        "fold": predictions.fold,
+        "kind": predictions.kind,
         "rows": len(rows),
         "test_rows": len(tables.test_ids),
         "npz_sha256": sha256_file(path),

@@ -138,8 +138,8 @@ def _load_trained(paths: Paths, folder: Path, folds: Folds, tables, origin: dict
     n_labels = len(tables.label_names)
     oof = np.empty((len(folds.ids), n_labels), dtype=np.float32)
     for path, record in zip(fold_paths, records, strict=True):
-        fold_file = load_fold(path, record, folds, tables)
-        oof[fold_file.rows] = fold_file.oof
+        predictions = load_fold(path, record, folds, tables)
+        oof[predictions.rows] = predictions.oof
     test_folds = StoredTestFolds(fold_paths, (len(tables.test_ids), n_labels))
     files = {
         **_relative(paths, fold_paths, records),

@@ -197,14 +197,14 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
     rare = replace(run, training=replace(run.training, checkpoint_every_minutes=60.0))
     whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
     seldom_saved = EncoderLearner(rare, corpus).train_fold(fold_rows(corpus, tmp_path / "seldom"))
-    assert np.array_equal(seldom_saved.heldout, whole.heldout), "saving must not move the weights"
+    assert np.array_equal(seldom_saved.oof, whole.oof), "saving must not move the weights"
     rows = fold_rows(corpus, tmp_path / "killed")
     with monkeypatch.context() as patch:
         stop_after(patch, n_steps)
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     again = EncoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 @pytest.mark.parametrize("adversary", [AdversarialSettings(), AdversarialSettings("fgm", epsilon=0.5)])
@@ -213,8 +213,8 @@ def test_a_fold_ends_where_the_dense_one_ends(run, tmp_path, adversary):
     dense = replace(run, optimizer=replace(run.optimizer, embedding_rows="all"))
     rows = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "rows"))
     whole = EncoderLearner(dense, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
-    assert np.allclose(rows.heldout, whole.heldout, atol=2e-3)
-    assert np.ptp(whole.heldout) > 0.2
+    assert np.allclose(rows.oof, whole.oof, atol=2e-3)
+    assert np.ptp(whole.oof) > 0.2
 
 
 def test_a_checkpoint_of_the_other_kind_is_refused(run, tmp_path, monkeypatch):

@@ -97,7 +97,7 @@ def test_it_starts_once_and_a_finished_fold_is_read_back_without_names(tiny_bert
     learner, rows = EncoderLearner(make_run(tiny_bert, pooling="label_attention"), corpus), fold_rows(corpus, tmp_path)
     first = learner.train_fold(rows)  # which loads the saved fold into another model
     again = learner.train_fold(rows)
-    assert starts == [1] and np.array_equal(first.heldout, again.heldout)
+    assert starts == [1] and np.array_equal(first.oof, again.oof)
     assert learner.predict_fold(rows.checkpoint_dir) == pytest.approx(first.test, abs=1e-4)
 
 

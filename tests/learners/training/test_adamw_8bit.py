@@ -120,7 +120,7 @@ def test_a_fold_killed_and_started_again_ends_the_same(run, tmp_path, monkeypatc
         patch.setattr(FoldTraining, "train", lambda self: (n_first.append(self.place.step), restore(self))[1])
         again = EncoderLearner(run, corpus).train_fold(rows)
     assert n_first == [7], "it went on from its save"
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 def test_rows_that_wait_are_refused():

@@ -210,7 +210,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
         stop_after(patch, 17, die)
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(EncoderLearner(run, corpus).train_fold(rows).heldout, whole.heldout)
+    assert np.array_equal(EncoderLearner(run, corpus).train_fold(rows).oof, whole.oof)
 
 
 @pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])

@@ -90,6 +90,6 @@ def test_ends_where_trainer_ends(run, tmp_path, embedding_rows):
     assert len(rows.train) % BATCH == 0, "a short step is Trainer's last one and any one of ours"
     theirs = train_theirs(run, corpus, rows, tmp_path)
     run = replace(run, optimizer=replace(run.optimizer, embedding_rows=embedding_rows))
-    ours = EncoderLearner(run, corpus).train_fold(rows).heldout
+    ours = EncoderLearner(run, corpus).train_fold(rows).oof
     assert np.ptp(ours, axis=0).min() > 1, "nothing was learned, so nothing is shown"
     assert np.allclose(ours, theirs, atol=1e-5), np.abs(ours - theirs).max()

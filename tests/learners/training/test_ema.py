@@ -111,4 +111,4 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     again = EncoderLearner(run, corpus).train_fold(rows)
-    assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)

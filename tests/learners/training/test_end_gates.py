@@ -179,7 +179,7 @@ def test_the_gates_leave_the_predictions_as_they_were(decoder_run, run, tmp_path
         with monkeypatch.context() as patch:
             patch.setattr("foldblend.learners.training.neural.check_end", lambda *_: None)
             free = train(lambda corpus: learner(settings, corpus), tmp_path / name)  # noqa: B023
-        assert np.array_equal(gated.heldout, free.heldout) and np.array_equal(gated.test, free.test)
+        assert np.array_equal(gated.oof, free.oof) and np.array_equal(gated.test, free.test)
 
 
 def test_wiping_forgets_all_that_was_trained():

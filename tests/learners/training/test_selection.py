@@ -116,7 +116,7 @@ def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys,
     best = int(np.argmin(losses)) if how == "lowest_loss" else min(near, key=lambda i: (-scores[i], losses[i]))
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
     assert all(torch.equal(stored[f"model.{name}"], value) for name, value in seen[best][0].items())
-    assert np.array_equal(got.heldout, seen[best][1]) and got.selected_on_heldout
+    assert np.array_equal(got.oof, seen[best][1]) and got.selected_on_heldout
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
     most = 1 if how != "loss_and_score" else 3
     assert all(1 <= len(there) - there.count(CHECKPOINT) <= most for there in files)
@@ -143,11 +143,11 @@ def test_last_is_what_it_was_and_looks_at_nothing(run, tmp_path):
     plain = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "a"))
     often = EncoderLearner(selecting(run, "last", evaluations_per_epoch=3), corpus)
     shown = often.train_fold(fold_rows(corpus, tmp_path / "b"))
-    assert np.array_equal(plain.heldout, shown.heldout) and not plain.selected_on_heldout
+    assert np.array_equal(plain.oof, shown.oof) and not plain.selected_on_heldout
     relabelled = replace(corpus, labels=corpus.labels.copy())
     relabelled.labels[:60] ^= True
     other = EncoderLearner(run, relabelled).train_fold(fold_rows(corpus, tmp_path / "c"))
-    assert np.array_equal(plain.heldout, other.heldout)
+    assert np.array_equal(plain.oof, other.oof)
 
 
 @pytest.mark.parametrize("how", EVERY)
@@ -164,7 +164,7 @@ def test_killed_anywhere_it_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch
             with pytest.raises(RuntimeError, match="killed"):
                 EncoderLearner(run, corpus).train_fold(rows)
         again = EncoderLearner(run, corpus).train_fold(rows)
-        assert np.array_equal(again.heldout, whole.heldout) and np.array_equal(again.test, whole.test)
+        assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
         assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
         assert len((rows.checkpoint_dir / WEIGHTS).read_bytes()) == pytest.approx(len(left), abs=100)  # seconds differ
 

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from foldblend.learners.table import Corpus, FoldPredictions, FoldRows
+from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.training.heldout import label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, save_linear
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
 
 MAX_STEPS = 2000
@@ -50,7 +51,7 @@ class LinearLearner:
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
         corpus = self.corpus
         score = score_heldout(heldout, corpus.labels[rows.heldout], labels.mean(0), corpus.task, corpus.metric)
-        return FoldPredictions(heldout, test, "logits", score, self.device())
+        return FoldPredictions(rows.fold, rows.heldout, heldout, test, "logits", score, self.device())
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         arrays = load_linear(checkpoint_dir)

@@ -32,7 +32,7 @@ from foldblend.learners.processes.devices import (
     use_cores,
 )
 from foldblend.learners.processes.sharding import gather_as_held, spreads
-from foldblend.learners.table import Corpus, FoldPredictions, FoldRows
+from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
 from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.checks import check_end
@@ -40,6 +40,7 @@ from foldblend.learners.training.heldout import prior_logits
 from foldblend.learners.training.loop import FoldTraining
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.learners.training.weights import describe_training
+from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings
 
 
@@ -175,7 +176,9 @@ class NeuralLearner:
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
         if any(isinstance(module, FusedLayer) for module in fold.model.modules()):
             device += ", fused layers"  # other bits than without them
-        return FoldPredictions(heldout, test, "logits", score, device, fold.selection.looks)
+        return FoldPredictions(
+            rows.fold, rows.heldout, heldout, test, "logits", score, device, selected_on_heldout=fold.selection.looks
+        )
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         model = self.build_trained_model()

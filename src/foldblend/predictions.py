@@ -1,0 +1,27 @@
+"""What one trained fold predicts: made by the learners, kept in oof/ by the ledger."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """One fold's predictions of its held-out rows and of the test rows; L labels."""
+
+    fold: int
+    """0..n_folds-1."""
+    rows: np.ndarray
+    """int64 (n_heldout,): positions of the held-out rows in the training file, in any order."""
+    oof: np.ndarray
+    """float32 (n_heldout, L), in the order of `rows`."""
+    test: np.ndarray
+    """float32 (n_test, L), in the order of the test file."""
+    kind: str
+    """`logits` or `probs`."""
+    score: dict[str, float] = field(default_factory=dict)
+    """Metric name -> score of the held-out rows."""
+    device: str = ""
+    """The hardware that trained the fold."""
+    selected_on_heldout: bool = False
+    """Whether its weights were chosen by the held-out rows, which makes their score too good."""
