@@ -145,6 +145,6 @@ def test_a_planted_key_is_nowhere_and_wide_permissions_are_named(paths, kaggle, 
     paths.submissions_log.unlink()
     assert run("-m", "the end") == 0
     shown = "".join(capfd.readouterr())
-    assert "kaggle.json can be read by others (mode 644). Run: chmod 600" in shown and "<hidden>" in shown
+    assert "kaggle.json can be read by others (mode 644). Run: chmod 600" in shown and "<redacted>" in shown
     texts = [path.read_text() for path in paths.root.rglob("submissions/**/*") if path.is_file()]
     assert len(texts) == 3 and KEY not in shown + "".join(texts)

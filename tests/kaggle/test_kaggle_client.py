@@ -182,6 +182,6 @@ def test_a_planted_key_is_in_no_error(kaggle, monkeypatch, fault):
     with KaggleClient(SLUG, 5) as client:
         with pytest.raises(KaggleError) as raised:
             client.limits()
-        assert KEY not in str(raised.value) and "<hidden>" in str(raised.value)
+        assert KEY not in str(raised.value) and "<redacted>" in str(raised.value)
         kaggle.add("a.csv", b"", f"the key is {KEY}")
-        assert client.submissions()[0].description == "the key is <hidden>"
+        assert client.submissions()[0].description == "the key is <redacted>"

@@ -86,7 +86,7 @@ def test_first_a_dataset_then_the_notebook_that_reads_it(kaggle, folders):
 @pytest.mark.parametrize(
     "refused, said",
     [
-        ({"CreateDataset": (403, f"You may not, {KEY}")}, "Kaggle refuses the dataset: .*You may not, <hidden>"),
+        ({"CreateDataset": (403, f"You may not, {KEY}")}, "Kaggle refuses the dataset: .*You may not, <redacted>"),
         ({"SaveKernel": (400, "no such accelerator")}, "Kaggle refuses the notebook: .*no such accelerator"),
         ({"SaveKernel": (401, "who are you")}, "Kaggle refuses the credentials"),
     ],

@@ -38,7 +38,7 @@ def test_live_lines_stay_below_and_keys_are_hidden(capsys, monkeypatch):
     screen = Screen()
     screen.show(["one", "two"])
     screen.say("lasting hf_abcdefgh12345")
-    assert capsys.readouterr().out == "one\ntwo\n\x1b[2F\x1b[Jlasting <hidden>\none\ntwo\n"
+    assert capsys.readouterr().out == "one\ntwo\n\x1b[2F\x1b[Jlasting <redacted>\none\ntwo\n"
     screen.show([])
     assert capsys.readouterr().out == "\x1b[2F\x1b[J"
 

@@ -13,7 +13,8 @@ from typing import BinaryIO
 
 from foldblend.data.reading import quoted, shown_path
 from foldblend.errors import UserError
-from foldblend.kaggle.client import KaggleClient, hide_secrets
+from foldblend.kaggle.client import KaggleClient
+from foldblend.redact import redact
 
 # ---------- a competition's files through Kaggle's client, out of an archive of which nothing is believed.
 
@@ -174,7 +175,7 @@ def push(dataset: Path, notebook: Path, note: str, show: Callable[[str], None], 
 
 def _accepted(what: str, answer: dict) -> dict:
     if answer["error"]:
-        raise UserError(f"Kaggle refuses the {what}: {hide_secrets(answer['error'])}")
+        raise UserError(f"Kaggle refuses the {what}: {redact(answer['error'])}")
     return answer
 
 

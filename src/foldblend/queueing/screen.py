@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from foldblend.redact import hide_keys
+from foldblend.redact import redact
 
 
 class Screen:
@@ -17,14 +17,14 @@ class Screen:
     def say(self, text: str) -> None:
         """One lasting message; keys and tokens are hidden."""
         self._wipe()
-        print(hide_keys(text), flush=True)
+        print(redact(text), flush=True)
         self._draw()
 
     def show(self, lines: list[str]) -> None:
         """Replace the live lines; without a terminal there are none."""
         if self.is_terminal:
             self._wipe()
-            self.live = [hide_keys(line) for line in lines]
+            self.live = [redact(line) for line in lines]
             self._draw()
 
     def _wipe(self) -> None:

@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from foldblend.errors import UserError
-from foldblend.redact import hide_keys
+from foldblend.redact import redact
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import Paths, find_paths
 from foldblend.settings.run import READ_BY, RunSettings
@@ -243,8 +243,8 @@ def guard(main: Callable[[], None]) -> int:
         main()
     except (ValueError, OSError) as error:
         if os.environ.get("FOLDBLEND_TRACEBACK"):
-            print(hide_keys(traceback.format_exc()), file=sys.stderr)
-        print(f"error: {hide_keys(str(error))}", file=sys.stderr)
+            print(redact(traceback.format_exc()), file=sys.stderr)
+        print(f"error: {redact(str(error))}", file=sys.stderr)
         return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         print("stopped; what was finished is whole, and the same command goes on from there", file=sys.stderr)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from foldblend.files import hold_lock, remove_file, replacing, sha256_file, write_atomically
+from foldblend.errors import UserError
+from foldblend.files import hold_lock, read_bytes, remove_file, replacing, sha256_file, write_atomically, write_whole
 
-SRC = Path(__file__).resolve().parents[2] / "src"
+SRC = Path(__file__).resolve().parents[1] / "src"
 NOBODY = 65534
 
 
@@ -73,7 +74,7 @@ def test_what_a_living_writer_is_writing_is_left_alone(tmp_path):
 
 
 @pytest.mark.parametrize("number, words", [(errno.ENOSPC, "no space is left"), (errno.EROFS, "cannot be written")])
-def test_a_failed_write_names_path_and_cure_and_keeps_the_earlier_file(tmp_path, monkeypatch, number, words):
+def test_a_failed_write_names_path_and_fix_and_keeps_the_earlier_file(tmp_path, monkeypatch, number, words):
     path = tmp_path / "oof.npz"
     write_atomically(path, b"earlier")
 
@@ -83,7 +84,7 @@ def test_a_failed_write_names_path_and_cure_and_keeps_the_earlier_file(tmp_path,
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match=f"oof.npz: not written: .*{words}") as caught:
         write_atomically(path, b"later")
-    assert caught.value.errno == number
+    assert caught.value.errno == number and isinstance(caught.value, UserError)
     assert path.read_bytes() == b"earlier"
     assert [p.name for p in tmp_path.iterdir()] == ["oof.npz"]
 
@@ -183,6 +184,46 @@ def test_waiting_processes_enter_one_at_a_time(tmp_path):
     for process in processes:
         assert process.wait() == 0, process.communicate()[1]
     assert counter.read_text() == "300"
+
+
+def test_a_library_that_writes_to_a_path_writes_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "folder" / "weights"
+    write_whole(path, lambda temporary: temporary.write_bytes(b"old"))
+
+    def cut_off(temporary):
+        temporary.write_bytes(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, cut_off)
+    assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["weights"]
+
+    def fill_the_disk(temporary):
+        temporary.write_bytes(b"ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match="weights: not written: no space is left there. Free some"):
+        write_whole(path, fill_the_disk)
+    assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["weights"]
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_whoever_holds_the_folders_lock_removes_what_other_machines_left(tmp_path, exclusive):
+    left = [".other-host-123-0a1b2c3d.checkpoint.tmp", ".other-host-7-0a1b2c3d.weights.tmp"]
+    kept = [".hidden.tmp", "notes.tmp", ".lock"]
+    for name in left + kept:
+        (tmp_path / name).write_bytes(b"x")
+    write_whole(tmp_path / "weights", lambda temporary: temporary.write_bytes(b"new"), exclusive)
+    expected = kept + ["weights"] + ([] if exclusive else left)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(expected)
+
+
+def test_a_file_that_may_not_be_read_is_a_users_error(tmp_path):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match=f"{path}: cannot be read: .* run the same again"):
+            read_bytes(path)
+        with pytest.raises(UserError, match=f"{path}: cannot be read: "):
+            sha256_file(path)
 
 
 def test_remove_and_hash(tmp_path):
