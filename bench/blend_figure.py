@@ -1,4 +1,4 @@
-"""bench/: the figure of bench/HONEST_SCORE.md: what each way said beforehand against what was true.
+"""The figure of docs/blending.md: what each way said beforehand against what was true.
 
 python bench/blend_figure.py   # reads bench/figures/small_competitions.json, which bench/blend_small.py writes
 """
