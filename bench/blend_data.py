@@ -1,4 +1,4 @@
-"""bench/: the ten real GoEmotions runs in ../shared/bench (or $FOLDBLEND_SHARED/bench), as arrays and as a project."""
+"""The ten real GoEmotions runs in $FOLDBLEND_SHARED/bench, as arrays and as a project."""
 
 import os
 import sys
@@ -38,13 +38,11 @@ class Bench:
 
 
 def shared_folder() -> Path:
-    """Where the bench data lie. Raises ValueError where they do not."""
-    folder = Path(os.environ.get("FOLDBLEND_SHARED", PROJECT.parent / "shared"))
-    if not (folder / "bench" / "goemotions_oof.npz").is_file():
-        raise ValueError(
-            f"{folder}/bench/goemotions_oof.npz is missing; set FOLDBLEND_SHARED to the folder that has it"
-        )
-    return folder
+    """The folder of the bench data. Raises ValueError if it is missing."""
+    folder = os.environ.get("FOLDBLEND_SHARED")
+    if not folder or not (Path(folder) / "bench" / "goemotions_oof.npz").is_file():
+        raise ValueError("bench/goemotions_oof.npz is missing; set FOLDBLEND_SHARED to the folder that has it")
+    return Path(folder)
 
 
 def load_bench() -> Bench:

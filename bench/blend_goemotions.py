@@ -1,9 +1,9 @@
-"""bench/: the default blend of ten real GoEmotions runs against what people use, on dev and test nothing was tuned on.
+"""The default blend of ten real GoEmotions runs against what people use, on dev and test nothing was tuned on.
 
     python bench/blend_goemotions.py
 
 The ways below are recomputed on the same rows, with paired bootstraps (1,000 resamples of dev and test rows) of the
-default's lead. Rows of other libraries are quoted from ../shared/bench/README.md, which measured them on the same file.
+default's lead. Rows of other libraries are quoted from $FOLDBLEND_SHARED/bench/README.md, which measured them on the same file.
 """
 
 import argparse
@@ -56,9 +56,9 @@ def print_ways(bench: Bench, ours: np.ndarray, seed: int) -> None:
 
 
 def print_quoted() -> None:
-    """The table of ../shared/bench/README.md: way, dev, test, mean."""
+    """The table of $FOLDBLEND_SHARED/bench/README.md: way, dev, test, mean."""
     text = (shared_folder() / "bench" / "README.md").read_text(encoding="utf-8")
-    print("\nquoted from ../shared/bench/README.md (measured there on the same file):")
+    print("\nquoted from $FOLDBLEND_SHARED/bench/README.md (measured there on the same file):")
     for line in text.split("## Small")[0].splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 6 and re.fullmatch(r"0\.\d+", cells[3]):
@@ -93,10 +93,10 @@ def print_honesty(bench: Bench, seed: int) -> None:
 
 
 def print_gap(bench: Bench) -> None:
-    """Ways for cut-offs of single models to meet the average of five, minilm_ft."""
+    """Ways for thresholds of single models to meet the average of five, minilm_ft."""
     run = bench.runs.index("minilm_ft")
     cuts = tune_robust_thresholds(sigmoid(bench.oof[run]), bench.labels)
-    print("\nhow OOF cut-offs cross to the mean of five fold models (minilm_ft, robust cut-offs):")
+    print("\nhow OOF thresholds cross to the mean of five fold models (minilm_ft, robust thresholds):")
     for name, folds, truth in (("dev", bench.dev, bench.dev_labels), ("test", bench.test, bench.test_labels)):
         probs = sigmoid(folds[run])
         ways = {

@@ -1,4 +1,4 @@
-"""bench/: small competitions drawn from the GoEmotions OOF rows, where the truth of every strategy is known.
+"""Small competitions drawn from the GoEmotions OOF rows, where the truth of every strategy is known.
 
     python bench/blend_small.py --rows 1000 2000 5000 --draws 20
 
@@ -67,7 +67,7 @@ def score_truths(draw: Draw, predict, rule: Rule) -> dict[str, float]:
 
 
 def score_naive(draw: Draw) -> dict[str, dict]:
-    """What people do: exact cut-offs on the rows that are scored, best run, equal mean, Caruana."""
+    """What people do: exact thresholds on the rows that are scored, best run, equal mean, Caruana."""
     labels, probs = draw.runs.labels, [sigmoid(run) for run in draw.runs.scores.runs]
     reached = [macro_f1(labels, run >= tune_thresholds(run, labels)) for run in probs]
     ways = {"best run, exact": np.eye(len(probs))[int(np.argmax(reached))]}

@@ -1,4 +1,4 @@
-"""bench/: how fast the scoring room is, as ratios in one run, and what the whole door takes.
+"""How fast the scoring room is, as ratios in one run, and what the whole door takes.
 
 python bench/blend_speed.py            # metrics, thresholds, the whole blend.py on ten GoEmotions runs
 python bench/blend_speed.py --large    # once: 1,000,000 rows x 100 labels x 5 runs, made up
@@ -61,7 +61,7 @@ def time_metrics(probs: np.ndarray, labels: np.ndarray) -> None:
 
 
 def time_thresholds(probs: np.ndarray, labels: np.ndarray) -> None:
-    """All classes' exact cut-offs beside a grid of f1_score calls."""
+    """All classes' exact thresholds beside a grid of f1_score calls."""
 
     def grid():
         cuts = np.arange(0.01, 1.0, 0.01)
@@ -76,7 +76,7 @@ def time_thresholds(probs: np.ndarray, labels: np.ndarray) -> None:
     slow = time.perf_counter() - started
     fine, rough = (macro_f1(labels, probs >= cuts) for cuts in (exact, coarse))
     print(
-        f"exact cut-offs of all {labels.shape[1]} classes: {ours * 1e3:.1f} ms (macro-F1 {fine:.4f});"
+        f"exact thresholds of all {labels.shape[1]} classes: {ours * 1e3:.1f} ms (macro-F1 {fine:.4f});"
         f" 0.01 grid of f1_score: {slow:.1f} s ({rough:.4f})  x{slow / ours:.0f}"
     )
 

@@ -1,4 +1,4 @@
-"""bench/: the ways to blend that people use, on the arrays of blend_data.py; each answers dev and test rows together.
+"""The ways to blend that people use, on the arrays of blend_data.py; each answers dev and test rows together.
 
 Those that need a library of their own (hillclimbers, AutoGluon, Optuna) are quoted by blend_goemotions.py instead.
 """
@@ -69,21 +69,21 @@ def _normal(weights):
 
 
 def search_nelder_mead(oof: list[np.ndarray], labels: np.ndarray) -> np.ndarray:
-    """Weights by Nelder-Mead from the equal mean, cut-offs tuned inside: float64 (M,)."""
+    """Weights by Nelder-Mead from the equal mean, thresholds tuned inside: float64 (M,)."""
     start = np.full(len(oof), 1 / len(oof))
     found = minimize(_loss, start, (oof, labels), method="Nelder-Mead", options={"maxfev": 300})
     return _normal(found.x)
 
 
 def search_evolution(oof: list[np.ndarray], labels: np.ndarray, seed: int) -> np.ndarray:
-    """Weights by differential evolution, cut-offs tuned inside: float64 (M,)."""
+    """Weights by differential evolution, thresholds tuned inside: float64 (M,)."""
     bounds = [(0, 1)] * len(oof)
     found = differential_evolution(_loss, bounds, (oof, labels), maxiter=8, popsize=5, seed=seed, polish=False)
     return _normal(found.x)
 
 
 def stack_regressions(bench: Bench, hidden: list[np.ndarray]) -> np.ndarray:
-    """A logistic regression a label on the runs' log-odds; cut-offs tuned on its predictions across the folds."""
+    """A logistic regression per label on the runs' log-odds; thresholds tuned on its predictions across the folds."""
     answer = np.empty(hidden[0].shape, bool)
     there = np.stack([logit(run) for run in hidden], axis=2)
     for label in range(bench.labels.shape[1]):

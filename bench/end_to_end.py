@@ -63,7 +63,7 @@ def blend(competition: str, runs: list[str]) -> str:
 def table_lines(rows: dict) -> list[str]:
     """A Markdown table: what was said beforehand, then the truth part by part."""
     parts = list(next(iter(rows.values()))[1])
-    heads = ["run", "handed in", "in-sample", "cross-fitted", "expected, 90 % interval", *(f"true, {p}" for p in parts)]
+    heads = ["run", "chosen", "in-sample", "cross-fitted", "expected, 90 % interval", *(f"true, {p}" for p in parts)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, (said, true) in rows.items():
         expected = said["expected_fold_mean"]

@@ -2,7 +2,7 @@
 
     python bench/fuzz.py --inputs 10000
 
-Each input goes through the doors, in this process: folds, a TF-IDF run or predictions dropped in, the blend. What comes
+Each input goes through the commands, in this process: folds, a TF-IDF run or predictions dropped in, the blend. What comes
 out is either a submission, which is compared with the sample submission by other code than the project's, or one error
 message that names the file and says what was expected, with exit status 2. `--only 17` runs one input and shows it.
 """
@@ -53,7 +53,7 @@ TFIDF = "learner: tfidf\ntfidf: {word_ngrams: [1, 1], char_ngrams: [0, 0], min_r
 
 
 class TooSlow(BaseException):
-    """Not an Exception, so that no door takes it for an error of the files."""
+    """Not an Exception, so that no command takes it for an error of the files."""
 
 
 @dataclass
@@ -170,7 +170,7 @@ def write_input(root: Path, rng: random.Random) -> str:
 
 
 def run_doors(root: Path, drop_in: bool) -> int:
-    """Folds, predictions, blend, as far as they go; the exit status of the last door."""
+    """Folds, predictions, blend, as far as they go; the exit status of the last command."""
     if status := guard(lambda: make_folds.main([])):
         return status
     if drop_in:

@@ -1,4 +1,4 @@
-"""Folds of a training file of many rows, as the door draws them: seconds, and the most memory it took.
+"""Folds of a training file of many rows, as the command makes them: seconds, and the most memory it took.
 
 python bench/large_table.py --rows 1000000
 """

@@ -1,8 +1,8 @@
-"""bench/: which training options pay for MiniLM on GoEmotions, judged on held-out training rows over several seeds.
+"""Which training options pay for MiniLM on GoEmotions, judged on held-out training rows over several seeds.
 
     python bench/minilm_options.py --rows 8000 --heldout 4000 --epochs 2 --seeds 1 2 3 --options base ema fgm
 
-Only training rows are read: `--rows` of those outside fold 0 teach, `--heldout` of fold 0 judge. Macro-F1 has cut-offs
+Only training rows are read: `--rows` of those outside fold 0 teach, `--heldout` of fold 0 judge. Macro-F1 has thresholds
 tuned on one half of the judging rows and used on the other, both ways round; macro average precision has none. Every
 training is kept in bench/figures/minilm_options.json and not repeated.
 """

@@ -2,7 +2,7 @@
 
     python bench/submit_kills.py --kills 60
 
-The real kaggle client speaks to the tests' own server on the loopback; kill -9 takes the door alone (its client's
+The real kaggle client speaks to the tests' own server on the loopback; kill -9 takes the command alone (its client's
 process may live on and finish the upload) or both. Each kill is followed by `--sync` and the same command again.
 """
 
@@ -32,7 +32,7 @@ from foldblend.settings.paths import Paths  # noqa: E402
 
 DOOR = [sys.executable, str(ROOT / "src" / "submit.py"), "--competition", "emo"]
 CLIENT_ENDS_SECONDS = 2.0
-"""A client whose door was killed has finished by then."""
+"""A client whose command was killed has finished by then."""
 
 
 def main() -> None:
@@ -110,14 +110,14 @@ def again(number: int) -> None:
 
 
 def report(paths: Paths, kaggle, reached: Counter) -> None:
-    """Print what was reached, and how many were lost, handed in twice or logged otherwise than Kaggle has them."""
+    """Print what was reached, and how many were lost, submitted twice or logged otherwise than Kaggle has them."""
     there = Counter(one["content"] for one in kaggle.submissions)
     wanted = [path.read_bytes() for path in paths.submissions("emo").glob("*.csv")]
     logged = {(one.ref, one.sha256) for one in read_log(paths)}
     known = {(one["ref"], sha256_bytes(one["content"])) for one in kaggle.submissions}
     for name, count in reached.most_common():
         print(f"  last request before the kill: {name:25} {count:3}")
-    print(f"{reached.total()} kills: lost {sum(not there[one] for one in wanted)}, handed in twice "
+    print(f"{reached.total()} kills: lost {sum(not there[one] for one in wanted)}, submitted twice "
           f"{sum(there[one] > 1 for one in wanted)}, missing or wrong in the log {len(logged ^ known)}")  # fmt: skip
 
 

@@ -12,7 +12,7 @@ slows all of them; on a GPU, whose memory they would share, they run one after t
 Trainer runs twice: as it is (rows shuffled, padded to the longest of a batch, float32, saving every 500 steps), and
 with the best its documentation offers (rows grouped by length, bf16 or, on GPUs without it, fp16, fused AdamW, large
 evaluation batches, nothing saved). All use the same learning rates, and the same cut-off rule for macro-F1; macro
-average precision (AP) needs no cut-offs. Times are medians over the seeds, scores means. CPU seconds are beside the
+average precision (AP) needs no thresholds. Times are medians over the seeds, scores means. CPU seconds are beside the
 wall's, as they hold on a machine that others use too.
 """
 
