@@ -3,7 +3,7 @@
     python bench/blend_goemotions.py
 
 The ways below are recomputed on the same rows, with paired bootstraps (1,000 resamples of dev and test rows) of the
-default's lead. Rows of other libraries are quoted from $FOLDBLEND_SHARED/bench/README.md, which measured them on the same file.
+default's lead. Rows of other libraries are quoted from $FOLDBLEND_SHARED/bench/README.md, measured on the same file.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast the scoring room is, as ratios in one run, and what the whole door takes.
+"""How fast scoring is, as ratios in one run, and how long the whole blend.py takes.
 
 python bench/blend_speed.py            # metrics, thresholds, the whole blend.py on ten GoEmotions runs
 python bench/blend_speed.py --large    # once: 1,000,000 rows x 100 labels x 5 runs, made up

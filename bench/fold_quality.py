@@ -2,7 +2,7 @@
 
 python bench/fold_quality.py [--n-folds 5] [--seeds 3] [--copies 1]
 
-GoEmotions' 43,410 training rows from data/goemotions, filled as every command fills it. `--copies 3` stacks three copies
+GoEmotions' 43,410 training rows from data/goemotions, fetched as any command does. `--copies 3` stacks three copies
 whose words are shuffled, for the time at 130,000 rows. Writes nothing into the project.
 """
 

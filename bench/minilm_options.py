@@ -2,7 +2,7 @@
 
     python bench/minilm_options.py --rows 8000 --heldout 4000 --epochs 2 --seeds 1 2 3 --options base ema fgm
 
-Only training rows are read: `--rows` of those outside fold 0 teach, `--heldout` of fold 0 judge. Macro-F1 has thresholds
+Only training rows are read: `--rows` of those outside fold 0 teach, `--heldout` of it judge. Macro-F1 uses thresholds
 tuned on one half of the judging rows and used on the other, both ways round; macro average precision has none. Every
 training is kept in bench/figures/minilm_options.json and not repeated.
 """
