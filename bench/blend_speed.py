@@ -89,7 +89,8 @@ def time_door() -> None:
         size = sum(run.nbytes for run in bench.oof) / 2**20
         del bench
         code = (
-            "import resource, sys, time; sys.path.insert(0, 'src'); import blend; started = time.perf_counter()\n"
+            "import resource, sys, time; sys.path.insert(0, 'src'); from foldblend.commands import blend\n"
+            "started = time.perf_counter()\n"
             "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\n"
             "before = peak(); blend.main([]); used = resource.getrusage(resource.RUSAGE_SELF)\n"
             "print(f'{time.perf_counter() - started:.1f} s wall, {used.ru_utime + used.ru_stime:.1f} s cpu,'"

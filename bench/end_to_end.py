@@ -19,9 +19,10 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from score_submission import ROOT, load_truth, score_submission
 
+from foldblend.commands import guard
 from foldblend.data.fetch import TRUTH
 from foldblend.data.tables import load_tables
-from foldblend.settings.loading import guard, load_competition
+from foldblend.settings.loading import load_competition
 from foldblend.settings.paths import find_paths
 
 

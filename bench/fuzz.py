@@ -32,11 +32,15 @@ from broken_settings import break_settings  # noqa: E402
 from made_up_files import make_competition  # noqa: E402
 from yaml import safe_dump  # noqa: E402
 
-from foldblend.commands import blend, make_folds, train  # noqa: E402
+from foldblend.commands import (  # noqa: E402
+    blend,
+    guard,
+    make_folds,
+    train,
+)
 from foldblend.data.tables import load_tables  # noqa: E402
 from foldblend.ledger import records as provenance  # noqa: E402
 from foldblend.settings import loading  # noqa: E402
-from foldblend.settings.loading import guard  # noqa: E402
 
 NAMES_A_FILE = re.compile(
     r"train\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"

@@ -17,6 +17,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from foldblend.commands import guard  # noqa: E402
 from foldblend.data.fetch import TRUTH, ensure_data  # noqa: E402
 from foldblend.data.reading import FileForm, Problems, raise_if_any, read_table  # noqa: E402  # noqa: E402
 from foldblend.data.tables import (  # noqa: E402
@@ -28,7 +29,7 @@ from foldblend.data.tables import (  # noqa: E402
 )
 from foldblend.scoring.metrics.table import METRICS, class_log_loss  # noqa: E402
 from foldblend.settings.competition import CompetitionSettings  # noqa: E402
-from foldblend.settings.loading import guard, load_competition  # noqa: E402
+from foldblend.settings.loading import load_competition  # noqa: E402
 from foldblend.settings.paths import find_paths  # noqa: E402
 from foldblend.submission.answers import lint_submission_file, read_answers  # noqa: E402
 

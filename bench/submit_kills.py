@@ -103,7 +103,7 @@ def distinct(number: int) -> bytes:
 def again(number: int) -> None:
     """Sync with a clock that has moved on, then the same command."""
     code = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); "
-    code += "import submit; from foldblend.ledger import log as log_sync\n"
+    code += "from foldblend.commands import submit; from foldblend.ledger import log as log_sync\n"
     code += "log_sync.ARRIVES_WITHIN_SECONDS = 0; submit.main(['--competition', 'emo', '--sync'])"
     subprocess.run([sys.executable, "-c", code], check=True, **QUIET)
     subprocess.run([*DOOR, f"blend-{number}.csv"], check=False, **QUIET)

@@ -2,8 +2,7 @@
 
 import sys
 
-from foldblend.commands.train_all import main
-from foldblend.settings.loading import guard
+from foldblend.commands import run_command
 
 if __name__ == "__main__":
-    sys.exit(guard(main))
+    sys.exit(run_command("train_all"))

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from kaggle_server import SLUG, serving
 
-from foldblend.commands import submit
+from foldblend.commands import guard, submit
 from foldblend.kaggle import client as kaggle_waiting
 from foldblend.ledger.submissions import write_submission
-from foldblend.settings.loading import guard
 
 PROJECT = Path(__file__).resolve().parents[1]
 N_TEST = 20

@@ -11,8 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from launched_calls import read_calls
 
-from foldblend.commands import train
-from foldblend.settings.loading import guard
+from foldblend.commands import guard, train
 
 
 def main() -> None:

@@ -14,10 +14,9 @@ from launched_calls import read_calls
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
 
-from foldblend.commands import train
+from foldblend.commands import guard, train
 from foldblend.learners.training import neural
 from foldblend.learners.training.loop import FoldTraining
-from foldblend.settings.loading import guard
 
 
 def join_as_gpus() -> PartialState:

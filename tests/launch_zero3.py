@@ -13,11 +13,10 @@ from accelerate import DistributedType, PartialState
 from accelerate.state import AcceleratorState
 from launched_calls import read_calls
 
-from foldblend.commands import train
+from foldblend.commands import guard, train
 from foldblend.learners.processes.zero3 import is_cut, own_part
 from foldblend.learners.training import neural
 from foldblend.learners.training.loop import FoldTraining
-from foldblend.settings.loading import guard
 
 
 def join_as_gpus() -> PartialState:

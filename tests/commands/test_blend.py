@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foldblend.commands import guard
 from foldblend.data.tables import load_tables
 from foldblend.ledger.folds import write_folds
 from foldblend.ledger.oof import write_fold
 from foldblend.predictions import FoldPredictions
 from foldblend.scoring.probs import sigmoid
-from foldblend.settings.loading import guard, load_competition
+from foldblend.settings.loading import load_competition
 
 PROJECT = Path(__file__).resolve().parents[2]
 LABELS = ("joy", "fear", "anger")
@@ -175,8 +176,10 @@ def test_a_missing_fold_is_named_with_the_command_that_trains_it(small, capsys):
 
 def test_the_door_never_loads_torch_or_a_learner(small):
     code = (
-        "import sys; sys.path.insert(0, 'src'); import blend; blend.main(['--competition', 'small'])\n"
-        "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers', 'learners')]\n"
+        "import sys; sys.path.insert(0, 'src'); from foldblend.commands import blend\n"
+        "blend.main(['--competition', 'small'])\n"
+        "bad = [name for name in sys.modules if name.split('.')[0] in ('torch', 'transformers')]\n"
+        "bad += [name for name in sys.modules if name.startswith('foldblend.learners')]\n"
         "assert not bad, bad"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300)

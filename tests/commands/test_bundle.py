@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from trained_blend import blend_once
 
-from foldblend.commands import bundle, predict
-from foldblend.settings.loading import guard
+from foldblend.commands import bundle, guard, predict
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 NAMES = ("words", "tiny", "adapted")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foldblend.commands import make_folds
+from foldblend.commands import guard, make_folds
 from foldblend.data.tables import load_tables
 from foldblend.ledger.folds import load_folds
 from foldblend.ledger.oof import write_fold
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.loading import guard, load_competition
+from foldblend.settings.loading import load_competition
 
 PROJECT = Path(__file__).resolve().parents[2]
 EMOTIONS = ("joy", "anger")

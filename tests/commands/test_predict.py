@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from trained_blend import blend_once, stored_test
 
-from foldblend.commands import blend, predict
+from foldblend.commands import blend, guard, predict
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record, write_record
-from foldblend.settings.loading import guard, open_job
+from foldblend.settings.loading import open_job
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 NAMES = ("words", "ratios", "frozen", "tiny")

@@ -10,9 +10,8 @@ import pytest
 from emo_competition import answer, kaggle, run, tables, write
 from kaggle_server import SLUG
 
-from foldblend.commands import submit
+from foldblend.commands import guard, submit
 from foldblend.ledger.log import read_log
-from foldblend.settings.loading import guard
 
 __all__ = ["kaggle"]
 """The fixture."""

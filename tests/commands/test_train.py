@@ -164,7 +164,7 @@ def test_weights_chosen_on_held_out_rows_are_marked_up_to_the_blend(paths, toy_c
 
 def test_tfidf_needs_no_torch(paths, toy_competition):
     code = (
-        "import sys; sys.path.insert(0, 'src'); import train;"
+        "import sys; sys.path.insert(0, 'src'); from foldblend.commands import train;"
         "train.main(['--competition', 'toy', '--run', 'tfidf', '--fold', '0']); assert 'torch' not in sys.modules"
     )
     finish(start(sys.executable, "-c", code))

@@ -180,6 +180,6 @@ def test_the_files_for_clusters_hold_the_whole_list(words, tmp_path, capsys):
 
 
 def test_torch_is_left_to_the_trainings():
-    code = "import sys; sys.path.insert(0, 'src'); import train_all; print('torch' in sys.modules)"
+    code = "import sys; sys.path.insert(0, 'src'); import foldblend.commands.train_all; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

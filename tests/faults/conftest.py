@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from foldblend.commands import blend, make_folds, train
-from foldblend.settings.loading import guard
+from foldblend.commands import blend, guard, make_folds, train
 
 DOORS = {"make_folds": make_folds.main, "train": train.main, "blend": blend.main}
 READ_ONLY, REMOUNT = 1, 32

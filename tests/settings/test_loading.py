@@ -6,7 +6,6 @@ from foldblend.settings.competition import CompetitionSettings, LabelsSettings, 
 from foldblend.settings.loading import (
     check_name,
     describe_differences,
-    guard,
     load_competition,
     load_defaults,
     load_run,
@@ -179,20 +178,3 @@ def test_differences_name_the_leaf():
 def test_names_that_leave_their_folder_are_refused(name):
     with pytest.raises(ValueError, match="name"):
         check_name(name, "the name")
-
-
-def test_ctrl_c_is_no_traceback(capsys):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    assert guard(interrupted) == 130
-    assert capsys.readouterr().err.startswith("stopped; what was finished is whole")
-
-
-def test_guard_prints_one_message_and_returns_2(capsys):
-    def fail():
-        raise ValueError("found x, expected y")
-
-    assert guard(fail) == 2
-    assert capsys.readouterr().err == "error: found x, expected y\n"
-    assert guard(lambda: None) == 0

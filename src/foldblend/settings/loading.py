@@ -2,10 +2,8 @@
 
 import difflib
 import json
-import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +12,6 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from foldblend.errors import UserError
-from foldblend.redact import redact
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import Paths, find_paths
 from foldblend.settings.run import READ_BY, RunSettings
@@ -231,25 +228,6 @@ def default_settings_of(run: RunSettings) -> dict:
 def settings_of(run: RunSettings) -> dict:
     """The settings the run's learner reads, as plain nested dicts: what a fold's record stores and is compared by."""
     return {name: value for name, value in asdict(run).items() if name in READ_BY[run.learner]}
-
-
-def guard(main: Callable[[], None]) -> int:
-    """Run a door; an error of files or settings becomes one message on stderr and exit status 2, Ctrl-C 130.
-
-    An error with an `exit_status` of its own ends with that one.
-    `FOLDBLEND_TRACEBACK=1` shows where it was raised.
-    """
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        if os.environ.get("FOLDBLEND_TRACEBACK"):
-            print(redact(traceback.format_exc()), file=sys.stderr)
-        print(f"error: {redact(str(error))}", file=sys.stderr)
-        return getattr(error, "exit_status", 2)
-    except KeyboardInterrupt:
-        print("stopped; what was finished is whole, and the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
 
 
 def find_config(paths: Paths, folder: str, name: str) -> Path:

@@ -1,0 +1,127 @@
+"""The commands by name, and how each is run: `foldblend train --fold 3` is `python src/train.py --fold 3`."""
+
+import difflib
+import errno
+import os
+import select
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+
+from foldblend.console import print_error
+from foldblend.errors import UserError
+from foldblend.redact import redact
+
+COMMANDS = {
+    "make_folds": "draw a competition's folds, or show those it has",
+    "train": "train folds of one run",
+    "train_all": "train the folds of several runs on all GPUs or cores",
+    "blend": "weight the runs, tune thresholds, write a submission",
+    "submit": "submit to Kaggle and log the score",
+    "predict": "predict new texts with a blend's models",
+    "bundle": "pack a blend for a Kaggle notebook without internet",
+}
+"""Name of the module in foldblend/commands/ -> what it does."""
+STOPPED = "stopped; what was finished is saved, and the same command goes on from there"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The console script `foldblend`: run the command that the first word names. Returns its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    name = argv[0].replace("-", "_")
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        guess = f"; did you mean {shown_name(close[0])!r}?" if close else "."
+        print_error(f"unknown command {argv[0]!r}{guess} See `foldblend --help`")
+        return 2
+    sys.argv = [f"foldblend {argv[0]}", *argv[1:]]
+    return run_command(name)
+
+
+def help_text() -> str:
+    """One line per command."""
+    lines = [f"  {shown_name(name):<12}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        ["usage: foldblend COMMAND [flags]", "", *lines, "", "`foldblend COMMAND --help` lists a command's flags."]
+    )
+
+
+def shown_name(name: str) -> str:
+    """train_all -> train-all."""
+    return name.replace("_", "-")
+
+
+def run_command(name: str) -> int:
+    """Import one command and run it with the process's flags. Returns its exit status."""
+    return guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
+
+
+def guard(main: Callable[[], None]) -> int:
+    """Run a command. What the user can fix becomes one message; a fault of the program keeps its traceback.
+
+    Returns: the exit status: 0; a UserError's own (2); 1 after any other error; 130 after Ctrl-C; 141 if whoever read
+             the output is gone (`| head`). `FOLDBLEND_TRACEBACK=1` shows where a UserError was raised.
+    """
+    try:
+        main()
+        sys.stdout.flush()  # a closed pipe shows here, and not while the interpreter ends
+    except UserError as error:
+        return _show_user_error(error, error.exit_status)
+    except KeyboardInterrupt:
+        return _show_stopped()
+    except MemoryError as error:
+        print_error(f"out of memory{_because(error)}. Close other programs, or train fewer folds side by side")
+        return 1
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return _show_user_error(error, UserError.exit_status)
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return 141  # 128 + SIGPIPE, as a shell reports it
+        if _began_with_interrupt(error):
+            return _show_stopped()
+        print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _show_user_error(error: Exception, status: int) -> int:
+    if os.environ.get("FOLDBLEND_TRACEBACK"):
+        print(redact(traceback.format_exc()), file=sys.stderr)
+    print_error(str(error))
+    return status
+
+
+def _show_stopped() -> int:
+    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a launch
+        print(STOPPED, file=sys.stderr)
+    return 130
+
+
+def _because(error: MemoryError) -> str:
+    return f": {error}" if str(error) else ""
+
+
+def _began_with_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C came first: a library that is imported then may raise an error of its own from it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads; if so, what is left to be said goes nowhere."""
+    gone = False
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):  # poll(2): the read end has been closed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            gone = True
+    return gone

@@ -1,0 +1,60 @@
+"""How text reaches a person: colour in a terminal only, 80 columns in a pipe, few lines in a notebook."""
+
+import os
+import shutil
+import sys
+from textwrap import fill
+from typing import TextIO
+
+from foldblend.redact import redact
+
+COLOURS = {"red": "31", "yellow": "33", "green": "1;32", "bold": "1"}
+"""Red for an error, yellow for a warning, green for what was chosen; SGR codes of ECMA-48."""
+NOTEBOOK_VARIABLES = ("JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG")
+"""Set by Jupyter, Kaggle and Colab in a kernel and in every process that a cell starts."""
+
+
+def in_notebook() -> bool:
+    """Whether a notebook shows the output. `!python ...` in a cell gets a terminal that keeps every line for ever."""
+    return "ipykernel" in sys.modules or any(name in os.environ for name in NOTEBOOK_VARIABLES)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person reads the stream in a terminal that understands cursor codes."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not in_notebook()
+
+
+def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """The text in a colour of COLOURS if `stream` (stdout) is a terminal and $NO_COLOR is unset; else unchanged.
+
+    Source: no-color.org.
+    """
+    if os.environ.get("NO_COLOR") or not is_terminal(stream or sys.stdout):
+        return text
+    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
+
+
+def columns() -> int:
+    """Characters per line: of the terminal, 80 in a pipe or notebook."""
+    return shutil.get_terminal_size((80, 24)).columns if is_terminal(sys.stdout) else 80
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """The text in lines as long as the terminal, at most 100, all but the first indented; no word is broken."""
+    return fill(
+        text,
+        min(columns(), 100),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def warn(text: str) -> None:
+    """Print `warning: <text>` on stdout."""
+    print(f"{coloured('warning:', 'yellow')} {redact(text)}", flush=True)
+
+
+def print_error(text: str) -> None:
+    """Print `error: <text>` on stderr, without keys and tokens."""
+    print(f"{coloured('error:', 'red', sys.stderr)} {redact(text)}", file=sys.stderr, flush=True)
