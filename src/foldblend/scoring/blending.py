@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Average, Predictor
 from foldblend.scoring.ensembling.strategies import STRATEGIES, Given, fit_single, fit_strategies
 from foldblend.scoring.parallel import single_threaded_products
@@ -147,7 +148,7 @@ def find_candidate(candidates: list[Candidate], wanted: str) -> int:
     for position, candidate in enumerate(candidates):
         if wanted in (candidate.name, candidate.fits[0].strategy):
             return position
-    raise ValueError(f"--strategy {wanted}: not there. There are: {', '.join(each.name for each in candidates)}")
+    raise UserError(f"--strategy {wanted}: not there. There are: {', '.join(each.name for each in candidates)}")
 
 
 # ---------- account of a blend: what to expect of it, against what, from which runs, on which test rows.

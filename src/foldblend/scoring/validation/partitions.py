@@ -7,6 +7,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
+from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Scores
 from foldblend.scoring.thresholds.rules import Task
 
@@ -74,7 +75,7 @@ def deal_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
         return fold
     names, member = np.unique(group, return_inverse=True)
     if len(names) < 3:
-        raise ValueError(f"the training file: {len(names)} distinct texts; a blend needs three or more to be scored on")
+        raise UserError(f"the training file: {len(names)} distinct texts; a blend needs three or more to be scored on")
     in_fold = np.zeros(len(names), np.int64)
     in_fold[member] = fold
     rank = np.empty(len(names), np.int64)  # a group's number within its fold
