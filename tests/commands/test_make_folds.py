@@ -55,7 +55,7 @@ def test_draws_shows_and_writes(tiny, capsys):
     run()
     shown = capsys.readouterr().out
     assert shown.startswith("folds/tiny.csv: drawn\n60 rows in ")
-    assert "1 texts (2 rows) stand there with different labels" in shown and "'the VERY  same'" in shown
+    assert "1 texts (2 rows) appear with different labels" in shown and "'the VERY  same'" in shown
     rows = read(tiny)
     assert [row["id"] for row in rows[:4]] == NASTY
     assert {row["fold"] for row in rows} == set("01234")

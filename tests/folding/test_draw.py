@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
+from foldblend.errors import UserError
 from foldblend.folding.draw import draw_folds, rate_deviation, stratify
 from foldblend.settings.competition import CompetitionSettings
 
@@ -106,6 +107,20 @@ def test_too_few_groups():
         stratify(labels, group, ("rare", "gone"), 2, 0)
 
 
+def test_arrays_alone_are_enough():
+    """Without names the message numbers the labels; the default folds are those of a competition's defaults."""
+    texts = [f"text number {i} of them all" for i in range(60)] + ["Same  text!", "same text"]
+    labels = np.arange(124).reshape(62, 2) % 3 < 1
+    fold, group = draw_folds(texts, labels, n_folds=3, seed=1)
+    assert fold.dtype == group.dtype == np.int64 and set(fold.tolist()) == {0, 1, 2}
+    assert group[60] == group[61] and fold[60] == fold[61] and len(set(group.tolist())) == 61
+    settings = CompetitionSettings(id_column="id")
+    named = (settings.n_folds, settings.fold_seed, settings.near_duplicates)
+    assert np.array_equal(draw_folds(texts, labels)[0], draw_folds(texts, labels, *named)[0])
+    with pytest.raises(UserError, match=r"than the 5 folds: 1 \(2\)"):
+        draw_folds(texts, np.c_[np.ones(62, bool), np.arange(62) < 2])
+
+
 def test_labels_that_cannot_all_be_in_every_fold_are_named():
     """Three texts with two of three labels each cannot give two folds every label."""
     labels = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], dtype=bool)
@@ -121,7 +136,7 @@ def test_real_tweets_have_rates_within_two_percent(shared_dir):
     for row, (_, numbers, _) in enumerate(rows):
         labels[row, [int(number) for number in numbers.split(",")]] = True
     texts = [text for text, _, _ in rows]
-    fold, group = draw_folds(texts, labels, names(labels), CompetitionSettings(id_column="id"))
+    fold, group = draw_folds(texts, labels)
     assert len(set(zip(group.tolist(), fold.tolist(), strict=True))) == group.max() + 1
     common = labels.sum(axis=0) >= 200
     assert rate_deviation(labels, fold, 5)[:, common].max() < 0.02

@@ -26,16 +26,19 @@ def test_table():
     assert cells[4] == ["rows", "3", "3", "6"]
     assert "0.00%" in lines[-1]
     many = describe_folds(np.repeat(LABELS, 100, axis=0), ("joy", "anger"), np.repeat(FOLD, 100), np.arange(600), 2)
-    assert many[-1].startswith("deviation of a fold's label rates from all rows, labels of 200+ rows: at most 0.00%")
+    assert many[-1] == (
+        "Label rates in a fold differ from those of all rows by at most 0.00% (joy),\n"
+        "0.00% on average (labels with 200 or more rows)"
+    )
 
 
 def test_conflicts_show_ids_texts_and_labels_safely():
     ids = np.array(["a", "b\x1b[31m", "c", "d", "e", "f"])
     texts = ["Hi", "hi!", "x", "same \x1b[2J" + "y" * 99, "SAME", "z"]
     lines = describe_conflicts([np.array([0, 1]), np.array([3, 4])], ids, texts, LABELS, ("joy", "anger"))
-    assert lines[0].startswith("2 texts (4 rows) stand there with different labels")
+    assert lines[0].startswith("2 texts (4 rows) appear with different labels")
     assert lines[1] == "  'a' 'Hi': joy" and lines[2] == "  'b\\x1b[31m' 'hi!': joy, anger"
     assert "\x1b" not in "".join(lines) and len(lines[3]) < 90
     assert describe_conflicts([], ids, texts, LABELS, ("joy", "anger")) == [
-        "no text stands there twice with different labels"
+        "No text appears twice with different labels"
     ]

@@ -138,11 +138,11 @@ def test_a_kill_between_json_and_csv(paths, competition, tables, folds):
     with pytest.raises(ValueError, match="an --overwrite was cut off"):
         load_folds(paths, "toy", tables)
     csv.unlink()
-    draw = lambda *given: (np.arange(12) % 3, np.arange(12))  # noqa: E731
+    draw = lambda *given, **settings: (np.arange(12) % 3, np.arange(12))  # noqa: E731
     assert ensure_folds(paths, "toy", competition, tables, draw).sha256 == folds.sha256
 
 
-def _draw_slowly(texts, labels, names, competition):
+def _draw_slowly(texts, labels, **settings):
     with open(os.environ["DRAW_LOG"], "a") as log:
         log.write("drawn\n")
     time.sleep(0.2)

@@ -8,7 +8,7 @@ from foldblend.data.tables import Tables, load_tables
 from foldblend.files import hold_lock
 from foldblend.folding.draw import describe_conflicts, describe_folds, draw_folds
 from foldblend.folding.duplicates import find_conflicts, group_same
-from foldblend.ledger.folds import Folds, ensure_folds, write_folds
+from foldblend.ledger.folds import Folds, draw_and_write_folds, ensure_folds
 from foldblend.ledger.runs import find_stale_runs
 from foldblend.settings.loading import Job, open_job
 
@@ -43,8 +43,7 @@ def draw_or_keep(job: Job, tables: Tables) -> tuple[Folds, str]:
         verdict = "kept as it was; it is of this training file" if path.exists() else "drawn"
         return ensure_folds(*at, draw_folds), verdict
     with hold_lock(path.with_name(f".{path.stem}.lock")):
-        fold, group = draw_folds(tables.train_texts, tables.labels, tables.label_names, job.competition)
-        return write_folds(*at, fold, group), "drawn anew"
+        return draw_and_write_folds(*at, draw_folds), "drawn anew"
 
 
 def show(folds: Folds, tables: Tables) -> None:

@@ -1,7 +1,7 @@
-"""Folding room: deal groups of rows to folds so that every fold has every label in the same share.
+"""Draw folds: whole groups of rows go to folds so that every fold has every label in the same share.
 
-Start: iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) of the groups; then folding/balance.py evens out
-what it leaves. Multiclass is the case of one label a row.
+Two steps: iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011) assigns the groups one by one, then `balance`
+moves and swaps groups to even out what that leaves. Multiclass is the case of one label per row.
 """
 
 from itertools import combinations
@@ -12,130 +12,74 @@ from scipy.sparse import csr_array, hstack
 
 from foldblend.errors import UserError
 from foldblend.folding.duplicates import group_texts
-from foldblend.settings.competition import CompetitionSettings
 
-# ---------- make folds more even by moving and swapping whole groups, until no single step helps.
-
-
-CANDIDATES = 256
-"""Kinds a side that a step looks at, best first by what moving one alone would gain."""
-MAX_STEPS = 20_000
-"""Enough for a million rows; every step makes the folds strictly more even, so this only bounds the time."""
-
-
-def balance(kinds: csr_array, counts: np.ndarray) -> np.ndarray:
-    """Lower the sum over folds and columns of (count - ideal)^2 / ideal, where ideal is a column's total / n_folds.
-
-    Args:   kinds: (S, C) int64; what one group of kind s adds to each column.
-            counts: (S, K) int64; how many groups of each kind each fold has.
-    Returns: (S, K) int64 with the same row sums.
-    """
-    counts = counts.copy()
-    kinds = csr_array(kinds, dtype=np.float64)
-    total = counts.sum(axis=1) @ kinds
-    n_folds = counts.shape[1]
-    weight = n_folds / np.maximum(total, 1)
-    excess = counts.T @ kinds - total / n_folds  # (K, C)
-    own = (kinds * kinds) @ weight  # (S,): half of what a move costs by itself
-    idle, steps = 0, 0
-    pairs = list(combinations(range(n_folds), 2))
-    while idle < len(pairs) and steps < MAX_STEPS:
-        step = _best_step(kinds, counts, weight, own, excess, *pairs[steps % len(pairs)])
-        idle = 0 if step else idle + 1
-        steps += 1
-        if step:
-            _take(step, kinds, counts, excess)
-    return counts
-
-
-def _best_step(kinds, counts, weight, own, excess, a: int, b: int):
-    """The move or swap between folds a and b that gains most: (kind from a or -1, kind from b or -1, a, b)."""
-    pull = kinds @ (weight * (excess[a] - excess[b]))
-    from_a = _choose(own - pull, counts[:, a])
-    from_b = _choose(own + pull, counts[:, b])
-    shared = ((kinds[from_a] * weight) @ kinds[from_b].T).toarray()
-    change = np.zeros((len(from_a) + 1, len(from_b) + 1))  # the last row and column stand for `nothing`
-    change[:-1, :] += (own - pull)[from_a][:, None]
-    change[:, :-1] += (own + pull)[from_b][None, :]
-    change[:-1, :-1] -= 2 * shared
-    i, j = np.unravel_index(np.argmin(change), change.shape)
-    if change[i, j] > -1e-9:
-        return None
-    return (from_a[i] if i < len(from_a) else -1), (from_b[j] if j < len(from_b) else -1), a, b
-
-
-def _choose(cost: np.ndarray, available: np.ndarray) -> np.ndarray:
-    there = np.flatnonzero(available > 0)
-    if len(there) <= CANDIDATES:
-        return there
-    return there[np.argpartition(cost[there], CANDIDATES)[:CANDIDATES]]
-
-
-def _take(step, kinds, counts, excess) -> None:
-    from_a, from_b, a, b = step
-    for kind, source, target in ((from_a, a, b), (from_b, b, a)):
-        if kind >= 0:
-            counts[kind, source] -= 1
-            counts[kind, target] += 1
-            row = kinds[[kind]].toarray()[0]
-            excess[source] -= row
-            excess[target] += row
-
-
-# ---------- deal groups of rows to folds so that every fold has every label in the same share.
+# ---------- texts and labels in, folds and groups out.
 
 
 RARE_GROUPS_PER_FOLD = 10
-"""Below this many groups a fold, a label's groups are evened out as well as its rows."""
+"""If a label has fewer groups per fold than this, its groups are evened out as well as its rows."""
 
 
 def draw_folds(
-    texts: list[str], labels: np.ndarray, label_names: tuple[str, ...], competition: CompetitionSettings
+    texts: list[str],
+    labels: np.ndarray,
+    n_folds: int = 5,
+    seed: int = 42,
+    near_duplicates: float = 0.8,
+    label_names: tuple[str, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Group duplicate texts and deal the groups to folds.
+    """Group texts that say the same, and assign every group to one fold.
 
-    Args:   labels: (N, L) bool.
-    Returns: fold (N,) int64, 0..n_folds-1; group (N,) int64.
-    Raises: ValueError: as `stratify`.
+    Args:    texts: N texts.   labels: bool (N, L).   seed: of the folds; the groups do not depend on it.
+             near_duplicates: as for `group_texts`.   label_names: L names for messages; the label's number by default.
+    Returns: fold int64 (N,), 0..n_folds-1; group int64 (N,), 0..G-1, rows of one group share a fold.
+    Example: draw_folds(["good", "Good!", "bad", "so so"], np.ones((4, 1), bool), n_folds=3)[1] -> [0, 0, 1, 2]
+    Raises:  UserError: as `stratify`.
     """
-    group = group_texts(texts, competition.near_duplicates)
-    return stratify(labels, group, label_names, competition.n_folds, competition.fold_seed), group
+    group = group_texts(texts, near_duplicates)
+    return stratify(labels, group, label_names, n_folds, seed), group
 
 
 def stratify(
     labels: np.ndarray, group: np.ndarray, label_names: tuple[str, ...], n_folds: int, seed: int
 ) -> np.ndarray:
-    """Deal whole groups to folds with even shares of each label, of rows without a label, and of rows.
+    """Assign whole groups to folds with even shares of each label, of rows without a label, and of rows.
 
-    Args:   labels: (N, L) bool.   group: (N,) int64, 0..G-1.
-    Returns: fold (N,) int64, 0..n_folds-1.
-    Raises: ValueError: fewer groups than folds, or a label that cannot be in every fold.
+    Args:    labels: bool (N, L).   group: int64 (N,), 0..G-1.   label_names: L names for messages, or none.
+    Returns: fold int64 (N,), 0..n_folds-1.
+    Raises:  UserError: fewer groups than folds, or a label that cannot be in every fold.
+    Source:  Sechidis, Tsoumakas, Vlahavas 2011, "On the Stratification of Multi-Label Data".
     """
+    n_labels = labels.shape[1]
+    label_names = tuple(label_names) or tuple(map(str, range(n_labels)))
     columns = _count_columns(labels, group)  # (G, L + 2)
-    _check_enough(columns[:, : labels.shape[1]], label_names, n_folds)
-    kind, kinds = _find_kinds(columns, seed)
-    start = _stratify_groups(columns[:, :-1], n_folds, seed)
-    counts = np.zeros((kinds.shape[0], n_folds), dtype=np.int64)
+    _check_enough(columns[:, :n_labels], label_names, n_folds)
+    # Groups with equal columns are interchangeable, so they are balanced as kinds: S of them, far fewer than G.
+    kind, kinds = _find_kinds(columns, seed)  # (G,), (S, L + 2)
+    start = _stratify_groups(columns[:, :-1], n_folds, seed)  # (G,)
+    counts = np.zeros((kinds.shape[0], n_folds), dtype=np.int64)  # (S, K)
     np.add.at(counts, (kind, start), 1)
-    fold = _deal(kind, balance(_add_presence(kinds, counts, labels.shape[1]), counts), seed)[group]
+    counts = balance(_add_presence(kinds, counts, n_labels), counts)
+    fold = _assign(kind, counts, seed)[group]  # (N,)
     _check_every_fold(labels, fold, label_names, n_folds)
     return fold
 
 
 def _count_columns(labels: np.ndarray, group: np.ndarray) -> csr_array:
-    """(G, L + 2) int64: a group's positives of each label, rows without a label, rows."""
-    n = len(labels)
+    """int64 (G, L + 2): per group the positives of each label, the rows without a label, the rows."""
+    n, n_labels = labels.shape
     row, column = np.nonzero(labels)
     empty = np.flatnonzero(~labels.any(axis=1))
     rows = np.concatenate([row, empty, np.arange(n)])
-    columns = np.concatenate([column, np.full(len(empty), labels.shape[1]), np.full(n, labels.shape[1] + 1)])
-    shape = (int(group.max()) + 1 if n else 0, labels.shape[1] + 2)
+    columns = np.concatenate([column, np.full(len(empty), n_labels), np.full(n, n_labels + 1)])
+    shape = (int(group.max()) + 1 if n else 0, n_labels + 2)
     counted = csr_array((np.ones(len(rows), dtype=np.int64), (group[rows], columns)), shape=shape)
     counted.sum_duplicates()
     return counted
 
 
 def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: int) -> None:
+    """Every fold can get a group, and a group with each label."""
     n_groups = positives.shape[0]
     if n_groups < n_folds:
         raise UserError(
@@ -153,14 +97,17 @@ def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: i
 
 
 def _find_kinds(columns: csr_array, seed: int) -> tuple[np.ndarray, csr_array]:
-    """Number the distinct rows: (G,) int64 and (S, C). Rows are told apart by 63 random bits a column."""
+    """Number the distinct rows: each group's kind int64 (G,), and the kinds (S, C).
+
+    Rows are compared by a dot product with 62 random bits per column, which costs less than sorting sparse rows.
+    """
     code = np.random.default_rng(seed).integers(1, 1 << 62, columns.shape[1], dtype=np.uint64)
     _, first, kind = np.unique(columns.astype(np.uint64) @ code, return_index=True, return_inverse=True)
     return kind, columns[first]
 
 
 def _stratify_groups(columns: csr_array, n_folds: int, seed: int) -> np.ndarray:
-    """(G,) fold of each group; `no label` is a column of its own, so such rows are spread too."""
+    """Each group's fold (G,) to start from; `no label` is a column of its own, so such rows are spread too."""
     present = columns.toarray() > 0
     splitter = MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(present), dtype=np.int64)
@@ -170,7 +117,7 @@ def _stratify_groups(columns: csr_array, n_folds: int, seed: int) -> np.ndarray:
 
 
 def _add_presence(kinds: csr_array, counts: np.ndarray, n_labels: int) -> csr_array:
-    """Add the number of groups of each rare label that has copies: copies in one fold do not serve the others."""
+    """Add a column per rare label that counts its groups: many copies in one fold do not help the other folds."""
     presence = (kinds[:, :n_labels] > 0).astype(np.int64)
     size = counts.sum(axis=1)
     groups, rows = size @ presence, size @ kinds[:, :n_labels]
@@ -178,8 +125,8 @@ def _add_presence(kinds: csr_array, counts: np.ndarray, n_labels: int) -> csr_ar
     return csr_array(hstack([kinds, presence[:, rare]]))
 
 
-def _deal(kind: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
-    """(G,) fold of each group: `counts[s, k]` groups of kind s, drawn by the seed, go to fold k."""
+def _assign(kind: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
+    """Each group's fold (G,): of kind s, `counts[s, k]` groups drawn by the seed go to fold k."""
     shuffled = np.random.default_rng(seed).permutation(len(kind))
     order = shuffled[np.argsort(kind[shuffled], kind="stable")]
     fold = np.empty(len(kind), dtype=np.int64)
@@ -192,24 +139,98 @@ def _check_every_fold(labels: np.ndarray, fold: np.ndarray, label_names: tuple[s
         absent = np.flatnonzero(~labels[fold == k].any(axis=0))
         if len(absent):
             raise UserError(
-                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows stand together "
+                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows share texts "
                 "with those of other rare labels. Lower n_folds, or try another fold_seed"
             )
 
 
-# ---------- folds in words and numbers, for the eye that has to trust them.
+# ---------- balance: make folds more even by moving and swapping whole groups, until no single step helps.
+
+
+CANDIDATES = 256
+"""Kinds per side that a step compares, the best first by what moving one alone would gain."""
+MAX_STEPS = 20_000
+"""Enough for a million rows; every step makes the folds strictly more even, so this only bounds the time."""
+
+
+def balance(kinds: csr_array, counts: np.ndarray) -> np.ndarray:
+    """Lower the sum over folds and columns of (count - ideal)^2 / ideal, where ideal is a column's total / n_folds.
+
+    Args:    kinds: int64 (S, C); what one group of kind s adds to each column.
+             counts: int64 (S, K); how many groups of each kind each fold has.
+    Returns: int64 (S, K) with the same row sums.
+    """
+    counts = counts.copy()
+    kinds = csr_array(kinds, dtype=np.float64)
+    total = counts.sum(axis=1) @ kinds  # (C,)
+    n_folds = counts.shape[1]
+    weight = n_folds / np.maximum(total, 1)  # (C,): 1 / ideal
+    excess = counts.T @ kinds - total / n_folds  # (K, C)
+    own = (kinds * kinds) @ weight  # (S,): half of what a move costs by itself
+    pairs = list(combinations(range(n_folds), 2))
+    idle, steps = 0, 0
+    while idle < len(pairs) and steps < MAX_STEPS:  # done when no pair of folds has a step that helps
+        step = _best_step(kinds, counts, weight, own, excess, *pairs[steps % len(pairs)])
+        idle = 0 if step else idle + 1
+        steps += 1
+        if step:
+            _take(step, kinds, counts, excess)
+    return counts
+
+
+def _best_step(kinds, counts, weight, own, excess, a: int, b: int):
+    """The move or swap between folds a and b that gains most: (kind from a or -1, kind from b or -1, a, b).
+
+    Moving a group x from a to b changes half the sum by own(x) - pull(x), where pull is how much more a has of x's
+    columns than b. A swap is two moves, less 2 * (x * weight) @ y for the columns that both groups share.
+    """
+    pull = kinds @ (weight * (excess[a] - excess[b]))  # (S,)
+    from_a = _choose(own - pull, counts[:, a])
+    from_b = _choose(own + pull, counts[:, b])
+    shared = ((kinds[from_a] * weight) @ kinds[from_b].T).toarray()
+    change = np.zeros((len(from_a) + 1, len(from_b) + 1))  # the last row and column stand for `nothing`
+    change[:-1, :] += (own - pull)[from_a][:, None]
+    change[:, :-1] += (own + pull)[from_b][None, :]
+    change[:-1, :-1] -= 2 * shared
+    i, j = np.unravel_index(np.argmin(change), change.shape)
+    if change[i, j] > -1e-9:  # rounding must not make two folds swap for ever
+        return None
+    return (from_a[i] if i < len(from_a) else -1), (from_b[j] if j < len(from_b) else -1), a, b
+
+
+def _choose(cost: np.ndarray, available: np.ndarray) -> np.ndarray:
+    """Kinds that the fold has, at most CANDIDATES of the cheapest."""
+    there = np.flatnonzero(available > 0)
+    if len(there) <= CANDIDATES:
+        return there
+    return there[np.argpartition(cost[there], CANDIDATES)[:CANDIDATES]]
+
+
+def _take(step, kinds, counts, excess) -> None:
+    """Change `counts` and `excess` in place."""
+    from_a, from_b, a, b = step
+    for kind, source, target in ((from_a, a, b), (from_b, b, a)):
+        if kind >= 0:
+            counts[kind, source] -= 1
+            counts[kind, target] += 1
+            row = kinds[[kind]].toarray()[0]
+            excess[source] -= row
+            excess[target] += row
+
+
+# ---------- what make_folds.py prints: counts per fold, deviations, texts with contradictory labels.
 
 
 SHOWN_CONFLICTS = 3
 SHOWN_CHARACTERS = 60
 COMMON_ROWS = 200
-"""From this many rows on a label's rate is judged; below it one row is more than half a percent."""
+"""A label's rate is judged from this many rows on; below it one row is more than half a percent."""
 
 
 def rate_deviation(labels: np.ndarray, fold: np.ndarray, n_folds: int) -> np.ndarray:
     """How far each label's rate in each fold is from its rate in all rows.
 
-    Args:   labels: (N, L) bool.   fold: (N,) int64.
+    Args:    labels: bool (N, L).   fold: int64 (N,).
     Returns: float64 (n_folds, L), relative: 0.02 is 2 % more or less; 0 for a label without a positive.
     """
     rates = np.stack([labels[fold == k].mean(axis=0) for k in range(n_folds)])
@@ -220,7 +241,7 @@ def rate_deviation(labels: np.ndarray, fold: np.ndarray, n_folds: int) -> np.nda
 def describe_folds(
     labels: np.ndarray, label_names: tuple[str, ...], fold: np.ndarray, group: np.ndarray, n_folds: int
 ) -> list[str]:
-    """Lines: groups, a table of label counts a fold, and the deviations."""
+    """Lines: rows and groups, a table of label counts per fold, and the deviations."""
     sizes = np.bincount(group)
     deviation = rate_deviation(labels, fold, n_folds)
     lines = [f"{len(fold)} rows in {len(sizes)} groups of distinct texts; the largest group has {sizes.max()} rows"]
@@ -238,22 +259,23 @@ def describe_folds(
 def _worst(labels: np.ndarray, label_names: tuple[str, ...], deviation: np.ndarray) -> str:
     common = np.flatnonzero(labels.sum(axis=0) >= COMMON_ROWS)
     if not len(common):
-        return f"largest deviation of a label's rate from its rate in all rows: {deviation.max():.2%}"
+        return f"Label rates in a fold differ from those of all rows by at most {deviation.max():.2%}"
     worst = common[np.argmax(deviation[:, common].max(axis=0))]
+    most, mean = deviation[:, worst].max(), deviation[:, common].mean()
     return (
-        f"deviation of a fold's label rates from all rows, labels of {COMMON_ROWS}+ rows: at most "
-        f"{deviation[:, worst].max():.2%} ({label_names[worst]}), mean {deviation[:, common].mean():.2%}"
+        f"Label rates in a fold differ from those of all rows by at most {most:.2%} ({label_names[worst]}),\n"
+        f"{mean:.2%} on average (labels with {COMMON_ROWS} or more rows)"
     )
 
 
 def describe_conflicts(
     conflicts: list[np.ndarray], ids: np.ndarray, texts: list[str], labels: np.ndarray, label_names: tuple[str, ...]
 ) -> list[str]:
-    """Lines: how many texts stand in the table with different labels, and the first of them."""
+    """Lines: how many texts appear with different labels, and the first of them."""
     if not conflicts:
-        return ["no text stands there twice with different labels"]
+        return ["No text appears twice with different labels"]
     rows = sum(len(conflict) for conflict in conflicts)
-    lines = [f"{len(conflicts)} texts ({rows} rows) stand there with different labels; they share a fold. The first:"]
+    lines = [f"{len(conflicts)} texts ({rows} rows) appear with different labels; they share a fold. The first:"]
     for conflict in conflicts[:SHOWN_CONFLICTS]:
         first = conflict[0]
         other = next(row for row in conflict if (labels[row] != labels[first]).any())

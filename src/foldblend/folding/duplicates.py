@@ -1,4 +1,4 @@
-"""Folding room: which rows say the same, so that no text is both learnt and held out.
+"""Which rows say the same or nearly the same, so that no text is both trained on and held out.
 
 Near duplicates are found by MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive
 Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups.
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-# ---------- a text without what does not make it another text: case, spaces, punctuation, links, names.
+# ---------- exact duplicates: texts without case, spaces, punctuation, links and names, which do not change what they say.
 
 
 LINK, NAME, RAW = "\ue000", "\ue001", "\ue002"
@@ -21,7 +21,7 @@ VARIATION_SELECTORS = range(0xFE00, 0xFE10)
 
 
 class _Dropped(dict):
-    """Table for str.translate, filled as characters are met: None for those that are dropped, emoji are kept."""
+    """Table for str.translate, filled as characters are met: None for those that are dropped; emoji are kept."""
 
     def __missing__(self, code: int):
         character = chr(code)
@@ -45,7 +45,7 @@ def fold_text(text: str) -> str:
     shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
     folded = shortened if shortened.isascii() else unicodedata.normalize("NFKC", shortened)
     folded = folded.casefold()
-    folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)
+    folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)  # casefold can make what NFKC changes again
     key = folded.translate(DROPPED)
     return key if key.strip(LINK + NAME) else RAW + text.strip()
 
@@ -53,8 +53,8 @@ def fold_text(text: str) -> str:
 def group_same(texts: list[str]) -> tuple[np.ndarray, list[str]]:
     """Group texts that fold to the same.
 
-    Returns: (N,) int64, the position of each text's key in the sorted keys, and these keys. Whatever the order of
-             the texts, the keys are the same.
+    Returns: int64 (N,), the position of each text's key in the sorted keys; and these keys, which are the same in
+             whatever order the texts come.
     """
     keys = [fold_text(text) for text in texts]
     distinct = sorted(set(keys))
@@ -63,10 +63,10 @@ def group_same(texts: list[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def find_conflicts(same: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Rows of every text that stands in the table with different labels.
+    """Rows of every text that appears with different labels.
 
-    Args:   same: (N,) int64 of `group_same`.   labels: (N, L) bool.
-    Returns: one (n,) int64 array of rows a text, in the order of their first rows.
+    Args:    same: int64 (N,) of `group_same`.   labels: bool (N, L).
+    Returns: per text an int64 (n,) array of its rows, in the order of their first rows.
     """
     order = np.argsort(same, kind="stable")
     borders = np.flatnonzero(np.diff(same[order])) + 1
@@ -75,11 +75,11 @@ def find_conflicts(same: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     return sorted(conflicts, key=lambda rows: int(rows[0]))
 
 
-# ---------- texts as sets of hashed character pieces, and how alike two such sets are; all in numpy.
+# ---------- texts as sets of hashed character pieces, and how similar two such sets are; all in numpy.
 
 
 PIECE = 5
-"""Characters a piece: what MMDS ch. 3.2.2 advises for short texts."""
+"""Characters per piece: what MMDS ch. 3.2.2 advises for short texts."""
 CHUNK_CHARACTERS = 1 << 18
 """Characters hashed at once; bounds the memory whatever the number of texts."""
 
@@ -87,13 +87,13 @@ CHUNK_CHARACTERS = 1 << 18
 def hash_pieces(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """64-bit hashes of all 5-character pieces of each text.
 
-    Args:   texts: each at least 5 characters long.
+    Args:    texts: each at least 5 characters long.
     Returns: uint64 (n_pieces,), the pieces of text 0, then of text 1, ...; int64 (n,), where each text's pieces start.
     Source:  rolling polynomial (Karp, Rabin 1987), finished by splitmix64 (Steele et al. 2014).
     """
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    hashes = np.zeros(len(codes) - PIECE + 1, dtype=np.uint64)
+    hashes = np.zeros(len(codes) - PIECE + 1, dtype=np.uint64)  # of the texts joined: one loop of 5, not one per text
     for offset in range(PIECE):
         hashes *= np.uint64(0x9E3779B97F4A7C15)
         hashes += codes[offset : offset + len(hashes)]
@@ -123,7 +123,7 @@ def split_chunks(lengths: np.ndarray, chunk: int = CHUNK_CHARACTERS) -> list[sli
 def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Jaccard similarity of the sets of pieces of pairs of texts.
 
-    Args:   texts: each at least 5 characters long.   left, right: (n_pairs,) int64 positions in `texts`.
+    Args:    texts: each at least 5 characters long.   left, right: int64 (n_pairs,), positions in `texts`.
     Returns: float64 (n_pairs,), |A and B| / |A or B|; exact as far as 64-bit hashes of different pieces differ.
     """
     involved, member = np.unique(np.concatenate([left, right]), return_inverse=True)
@@ -138,26 +138,27 @@ def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray) -> np.ndarray
     return common / (sizes[a] + sizes[b] - common)
 
 
-# ---------- which rows say the same, so that no text is both learnt and held out.
+# ---------- near duplicates: MinHash, bands, verification, groups.
 
 
 PERMUTATIONS = 64
 WANTED_RECALL = 0.999
 """Chance that a pair exactly at the threshold shares a band and is compared."""
 NEIGHBOURS = 24
-"""In a bucket a text is compared with this many next ones in alphabetical order: all pairs of small buckets, and linear
-work in a bucket that a common template fills."""
+"""In a bucket a text is compared with this many next ones in alphabetical order: all pairs of a small bucket, and only
+linear work in a large one, as a common template makes it."""
 ESTIMATE_SLACK = 0.25
-"""Pairs whose estimated similarity is this far below the threshold are not verified: 4 standard errors or more."""
+"""Pairs whose estimated similarity is this far below the threshold are not verified: 4 standard errors or more, as an
+estimate from 64 hash functions has a standard error of at most sqrt(0.25 / 64) = 0.0625."""
 PAIRS_AT_ONCE, CHARACTERS_AT_ONCE = 1 << 16, 1 << 22
-"""Of the pairs estimated and verified in one step; they bound the memory."""
+"""Pairs that are estimated, and characters that are verified, in one step; they bound the memory."""
 
 
 def group_texts(texts: list[str], near_duplicates: float = 0.8) -> np.ndarray:
     """Number the groups of rows whose texts are the same or nearly the same.
 
-    Args:   near_duplicates: Jaccard similarity of 5-character pieces of the folded texts from which two texts are one
-            group; 1.0 joins exact duplicates (after folding) only.
+    Args:    near_duplicates: two texts are one group if the Jaccard similarity of the 5-character pieces of their
+             folded texts is at least this; 1.0 joins exact duplicates (after folding) only.
     Returns: int64 (N,), groups numbered by their first row.
     Example: group_texts(["Good morning!", "good  morning", "bad night"]) -> [0, 0, 1]
     """
@@ -171,6 +172,7 @@ def group_texts(texts: list[str], near_duplicates: float = 0.8) -> np.ndarray:
 
 def _join_near(keys: list[str], threshold: float) -> np.ndarray:
     """Component (n_keys,) of each key under `similar enough`; keys shorter than one piece stay alone."""
+    # Keys are sorted, so positions in `texts` are alphabetical, which `_candidates` relies on.
     long = np.array([i for i, key in enumerate(keys) if len(key) >= PIECE], dtype=np.int64)
     texts = [keys[i] for i in long]
     least = _min_hashes(texts)
@@ -178,7 +180,7 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
     edges = [np.empty((2, 0), dtype=np.int64)]
     for bucket in _hash_bands(least, _choose_rows_per_band(threshold)):
         for pairs in _candidates(bucket):
-            new = component[pairs[0]] != component[pairs[1]]
+            new = component[pairs[0]] != component[pairs[1]]  # pairs already joined need no verifying
             near = [*_verify(texts, least, pairs[:, new], threshold)]
             if near:
                 edges += near
@@ -189,7 +191,7 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
 
 
 def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: float):
-    """Those of the pairs (2, n) that are at least so alike, in portions: by estimate first, which is cheap."""
+    """Yield those of the pairs (2, n) that reach the threshold, in portions: by estimate first, which is cheap."""
     for start in range(0, pairs.shape[1], PAIRS_AT_ONCE):
         part = pairs[:, start : start + PAIRS_AT_ONCE]
         estimate = (least[part[0]] == least[part[1]]).mean(axis=1)
@@ -202,7 +204,11 @@ def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: f
 
 
 def _choose_rows_per_band(threshold: float) -> int:
-    """The longest band that still finds a pair at the threshold with the wanted chance; long bands compare less."""
+    """The longest band that still finds a pair at the threshold with the wanted chance: long bands compare fewer pairs.
+
+    A pair with similarity s agrees in a band of r rows with chance s^r, so it shares one of b bands with chance
+    1 - (1 - s^r)^b (MMDS ch. 3.4.2).
+    """
     for rows in range(8, 1, -1):
         if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= WANTED_RECALL:
             return rows
@@ -211,7 +217,7 @@ def _choose_rows_per_band(threshold: float) -> int:
 
 def _min_hashes(texts: list[str]) -> np.ndarray:
     """uint32 (n, PERMUTATIONS): per text the least value of each of 64 hash functions over its pieces."""
-    rng = np.random.default_rng(1997)  # of the functions only; which texts are near is verified exactly
+    rng = np.random.default_rng(1997)  # it chooses the functions only; which texts are near is verified exactly
     factor = rng.integers(0, 1 << 31, PERMUTATIONS, dtype=np.uint32) * 2 + 1
     shift = rng.integers(0, 1 << 32, PERMUTATIONS, dtype=np.uint32)
     least = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
@@ -224,7 +230,7 @@ def _min_hashes(texts: list[str]) -> np.ndarray:
 
 
 def _hash_bands(least: np.ndarray, rows: int):
-    """For each band a bucket number (n,) uint64: equal where all values of the band are equal."""
+    """Yield per band a bucket number uint64 (n,): equal for texts whose values of the band are all equal."""
     for start in range(0, PERMUTATIONS - rows + 1, rows):
         bucket = np.zeros(len(least), dtype=np.uint64)
         for value in least[:, start : start + rows].T:
@@ -234,7 +240,7 @@ def _hash_bands(least: np.ndarray, rows: int):
 
 
 def _candidates(bucket: np.ndarray):
-    """Pairs (2, n) of texts that share a bucket; texts are numbered alphabetically, so neighbours are alike."""
+    """Yield pairs (2, n) of texts that share a bucket; texts are numbered alphabetically, so neighbours are similar."""
     order = np.argsort(bucket, kind="stable")
     bucket = bucket[order]
     for distance in range(1, NEIGHBOURS + 1):
@@ -243,5 +249,6 @@ def _candidates(bucket: np.ndarray):
 
 
 def _components(edges: np.ndarray, n: int) -> np.ndarray:
+    """Connected component int64 (n,) of each text; edges (2, n_edges)."""
     graph = coo_array((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(n, n))
     return connected_components(graph, directed=False)[1]

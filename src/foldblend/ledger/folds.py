@@ -76,8 +76,8 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
 
 
 HEADER = ["id", "fold", "group"]
-Draw = Callable[[list[str], np.ndarray, tuple[str, ...], CompetitionSettings], tuple[np.ndarray, np.ndarray]]
-"""(texts, labels, label names, settings) -> fold (N,), group (N,); folding/draw.py has it."""
+Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=, label_names=) -> fold (N,), group (N,)."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,23 @@ def ensure_folds(paths: Paths, competition_name: str, competition: CompetitionSe
     if not path.exists():
         with hold_lock(path.with_name(f".{competition_name}.lock")):
             if not path.exists():
-                fold, group = draw(tables.train_texts, tables.labels, tables.label_names, competition)
-                write_folds(paths, competition_name, competition, tables, fold, group)
+                draw_and_write_folds(paths, competition_name, competition, tables, draw)
     return load_folds(paths, competition_name, tables, competition)
+
+
+def draw_and_write_folds(
+    paths: Paths, competition_name: str, competition: CompetitionSettings, tables, draw: Draw
+) -> Folds:
+    """Draw by the competition's settings and write over whatever is there. Raises as `draw` and `write_folds` do."""
+    fold, group = draw(
+        tables.train_texts,
+        tables.labels,
+        n_folds=competition.n_folds,
+        seed=competition.fold_seed,
+        near_duplicates=competition.near_duplicates,
+        label_names=tables.label_names,
+    )
+    return write_folds(paths, competition_name, competition, tables, fold, group)
 
 
 def write_folds(
