@@ -71,12 +71,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def name_competition(argv: list[str]) -> list[str]:
     """The flags, with the competition in whose folder the named CSV lies, unless one is named."""
+    named = [Path(flag).resolve() for flag in argv if flag.endswith(".csv")]
+    if not named or any(flag.split("=", 1)[0] == "--competition" for flag in argv):
+        return argv
     folder = find_paths().submissions("any").parent
-    if not any(flag.split("=", 1)[0] == "--competition" for flag in argv):
-        for path in (Path(flag).resolve() for flag in argv if flag.endswith(".csv")):
-            if path.is_file() and path.parent.parent == folder:
-                return [*argv, "--competition", path.parent.name]
-    return argv
+    inside = [path for path in named if path.is_file() and path.parent.parent == folder]
+    return [*argv, "--competition", inside[0].parent.name] if inside else argv
 
 
 def find_slug(job: Job) -> str:

@@ -154,12 +154,13 @@ def open_job(
     Raises: ValueError: an unknown key or flag (with the nearest right one), a wrong type, a conflict.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
+    if {"-h", "--help"} & set(argv):  # an installed package explains itself outside of a workspace, too
+        _build_parser(door, Defaults("", "", ()), add_flags, parts).parse_args(["--help"])
     paths = find_paths()
     defaults = load_defaults(paths)
-    parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
     parser = _build_parser(door, defaults, add_flags, parts)
-    if not {"-h", "--help"} & set(argv):
-        _refuse_unknown_flags(argv, parser)
+    _refuse_unknown_flags(argv, parser)
     picked = {"competition": _flag(argv, "competition") or defaults.competition}
     yamls = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
     if with_run:

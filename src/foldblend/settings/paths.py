@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from foldblend.errors import UserError
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -47,6 +49,27 @@ class Paths:
 
 
 def find_paths() -> Paths:
-    """The repository this file stands in, or the folder `$FOLDBLEND_ROOT` names (tests, a second workspace)."""
+    """The workspace: `$FOLDBLEND_ROOT`, else this checkout, else the nearest folder upward with configs/default.yaml.
+
+    Raises: UserError: the package is installed, and neither names a workspace.
+    """
     named = os.environ.get("FOLDBLEND_ROOT")
-    return Paths(Path(named).resolve() if named else Path(__file__).resolve().parents[3])
+    if named:
+        return Paths(Path(named).resolve())
+    if checkout := find_checkout():
+        return Paths(checkout)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "configs" / "default.yaml").is_file():
+            return Paths(folder)
+    raise UserError(
+        f"no workspace found: neither {here} nor a folder above it holds configs/default.yaml. Work in a clone of the "
+        "repository, or set FOLDBLEND_ROOT to a folder with configs/default.yaml, configs/competitions/<name>.yaml and "
+        "configs/runs/<name>.yaml"
+    )
+
+
+def find_checkout() -> Path | None:
+    """The repository that this file is in; None if the package is installed."""
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / "pyproject.toml").is_file() and Path(__file__).is_relative_to(root / "src") else None

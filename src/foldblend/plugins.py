@@ -1,0 +1,171 @@
+"""Learners, losses, metrics and strategies that are defined outside the package.
+
+`plugins: [my_module]` in configs/default.yaml names modules of the workspace root, or installed ones. Every command
+imports them before it reads settings; the decorators below put what they define into the same tables that the
+package's own learners, losses, metrics and strategies stand in.
+"""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import is_dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from foldblend.errors import UserError
+
+_REGISTERED: dict[tuple[str, str], tuple[MutableMapping, str]] = {}
+"""(what, name) -> its table, and the module that registered it."""
+_root: Path | None = None
+"""The workspace whose plugins are loaded."""
+
+
+def learner(name: str, settings: type | None = None, needs_gpu: bool = False) -> Callable:
+    """Decorate a class `(run: RunSettings, corpus: Corpus)` that has `train_fold`: `learner: name` in a run's YAML.
+
+    Args:   name: a Python identifier.
+            settings: a frozen dataclass with a type and a default for every field. It becomes the group `name` of the
+                run's settings (`run.<name>`, `--<name>.<field>`) and is checked like the package's own groups.
+            needs_gpu: whether a GPU saves hours.
+    """
+    if not name.isidentifier():
+        raise UserError(f"learner {name!r} is no identifier of Python; use letters, digits and _")
+    if settings is not None and not (is_dataclass(settings) and isinstance(settings, type)):
+        raise UserError(f"learner {name}: settings is {settings!r}; expected a frozen dataclass")
+
+    def register(build: Callable) -> Callable:
+        from foldblend.learners import table
+
+        _register(table.LEARNERS, "learner", name, table.LearnerEntry(build, settings, needs_gpu), build.__module__)
+        return build
+
+    return register
+
+
+def loss(name: str, tasks: Sequence[str] = ("multilabel",)) -> Callable:
+    """Decorate a function `(settings, labels, task) -> torch.nn.Module`: `loss: {name: ...}` in a run's YAML.
+
+    The module takes (logits, targets), both float32 (B, L), and returns a scalar: summed over rows, mean over labels.
+    Import torch inside the function: `blend` loads plugins too, and starts without torch.
+    """
+
+    def register(build: Callable) -> Callable:
+        from foldblend.settings import run
+
+        _register(run.LOSSES, "loss", name, run.LossEntry(build, tuple(tasks)), build.__module__)
+        return build
+
+    return register
+
+
+def metric(name: str, answer: str = "decisions", greater_is_better: bool = True, rows: Callable | None = None):
+    """Decorate a function `(labels, answer) -> float`: `metric: name` in a competition's YAML.
+
+    Args:   answer: `decisions`, a bool (N, L) table made by tuned thresholds, or `probs`, float32 (N, L) as they are.
+            greater_is_better: False for an error or a loss.
+            rows: the values per row, float64 (N,), whose mean the metric is, if there are such: the interval of the
+                expected score is then computed without calling the metric once per resample.
+    """
+    if answer not in ("decisions", "probs"):
+        raise UserError(f"metric {name}: answer is {answer!r}; expected decisions or probs")
+
+    def register(score: Callable) -> Callable:
+        from foldblend.scoring.metrics.table import METRICS, Metric
+
+        decoder = "joint" if answer == "decisions" else "none"
+        _register(METRICS, "metric", name, Metric(score, decoder, rows, greater_is_better), score.__module__)
+        return score
+
+    return register
+
+
+def strategy(name: str) -> Callable:
+    """Decorate a function `(given: Given) -> Mixture` that weights the runs: one more candidate of `blend`."""
+
+    def register(fit: Callable) -> Callable:
+        from foldblend.scoring.ensembling.strategies import STRATEGIES
+
+        _register(STRATEGIES, "strategy", name, lambda given, _stacks: fit(given), fit.__module__)
+        return fit
+
+    return register
+
+
+def load_plugins(names: Sequence[str], root: Path) -> None:
+    """Import the modules that configs/default.yaml names; one that is loaded already stays as it is.
+
+    Args:   names: module names, such as `my_module` or `my_package.losses`.   root: the workspace, searched first.
+    Raises: UserError: a module is missing, or named like an installed one, or registers a name that is taken. An error
+            of the plugin's own keeps its type and its traceback.
+    """
+    root = root.resolve()
+    _enter(root, names)
+    for name in names:
+        _check_findable(name, root)
+        try:
+            importlib.import_module(name)
+        except UserError as error:
+            raise UserError(f"plugin {name} cannot be used: {error}") from error
+        except Exception as error:
+            error.add_note(f"(raised by the plugin {name}, which `plugins` in configs/default.yaml names)")
+            raise
+
+
+def _enter(root: Path, names: Sequence[str]) -> None:
+    """Put the workspace last on the path, where it shadows no library, and forget the plugins of another workspace."""
+    global _root
+    if _root is not None and _root != root:
+        old = [name for name, module in sys.modules.items() if _is_of(name, module, _root)]
+        for key in [key for key, (_, owner) in _REGISTERED.items() if owner in old]:
+            table, _ = _REGISTERED.pop(key)
+            table.pop(key[1], None)
+        for name in old:
+            del sys.modules[name]
+        sys.path.remove(str(_root))
+        _root = None
+    if _root is None and names:
+        sys.path.append(str(root))
+        importlib.invalidate_caches()
+        _root = root
+
+
+def _is_of(name: str, module: object, root: Path) -> bool:
+    """Whether a module is a file of the workspace; an environment inside its folder is not."""
+    top, file = root / name.split(".")[0], Path(getattr(module, "__file__", None) or "/")
+    return file == top.with_suffix(".py") or file.is_relative_to(top)
+
+
+def _check_findable(name: str, root: Path) -> None:
+    """Raise UserError if no module has this name, or if the workspace's would be hidden by an installed one."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"plugins holds {name!r}; expected the name of a module, such as my_module")
+    top = name.split(".")[0]
+    installed = _find_elsewhere(top, root)
+    here = [path for path in (root / f"{top}.py", root / top / "__init__.py") if path.is_file()]
+    if here and installed is not None:
+        raise UserError(f"plugin {name} is named like an installed module ({installed.origin}); rename {here[0]}")
+    if not here and installed is None:
+        raise UserError(
+            f"plugin {name} is missing: no {root / top}.py and no installed module of that name was found. Write it, "
+            "or take it out of `plugins` in configs/default.yaml"
+        )
+
+
+def _find_elsewhere(top: str, root: Path) -> ModuleSpec | None:
+    """The module of that name that Python finds without the workspace."""
+    if top in sys.builtin_module_names:
+        return importlib.util.find_spec(top)
+    elsewhere = [folder for folder in sys.path if Path(folder).resolve() != root]
+    spec = PathFinder.find_spec(top, elsewhere)
+    return None if spec is None or spec.origin is None else spec  # a folder without __init__.py is no module
+
+
+def _register(table: MutableMapping, what: str, name: str, entry: object, owner: str) -> None:
+    """Raise UserError if another module, or the package itself, has this name already."""
+    known = _REGISTERED.get((what, name))
+    if name in table and (known is None or known[1] != owner):
+        there = known[1] if known else "the package itself"
+        raise UserError(f"{what} {name} is already registered by {there}; choose another name")
+    table[name] = entry
+    _REGISTERED[what, name] = (table, owner)
