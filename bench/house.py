@@ -2,10 +2,11 @@
 
     python bench/house.py /path/to/old .
 
-Counted is src/ of each checkout. A module's importers are files of src/ that import it anywhere in them, by name in a
-table such as "learners.tfidf:TfidfLearner" too; what an __init__.py passes on counts for the module it is from. The
-training loop and the blend are the files of LOOPS and BLENDS, whatever of them a checkout has. Lengths of functions are
-from `def` to the last line, docstring included. A line with `# noqa` or another word for a tool is not commented.
+Counted is src/ of each checkout. A module's importers are the files that import it anywhere in them; what an
+__init__.py passes on counts for the module it is from, and neither it nor an entry point of a few lines is an importer.
+Files behind a command are also those named in a table, as "learners.tfidf:TfidfLearner" is. The training loop and the
+blend are the files of LOOPS and BLENDS, whatever of them a checkout has. Lengths of functions are from `def` to the
+last line, docstring included. A line with `# noqa` or another word for a tool is not commented.
 """
 
 import argparse
@@ -43,6 +44,11 @@ class House:
         """File -> the files of this house that it imports; an __init__.py is seen through."""
         return {name: {other for other in self._imported(name) if other != name} for name in self.text}
 
+    @cached_property
+    def named(self) -> dict[str, set[str]]:
+        """File -> the files that strings such as "package.module:Name" in it are about."""
+        return {name: {other for other in self._named(name) if other != name} for name in self.text}
+
     def _imported(self, name: str):
         for node in ast.walk(self.tree[name]):
             if isinstance(node, ast.Import):
@@ -51,7 +57,10 @@ class House:
                 base = absolute_name(name, node)
                 for alias in node.names:
                     yield from self._resolve(base, alias.name)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.fullmatch(node.value):
+
+    def _named(self, name: str):
+        for node in ast.walk(self.tree[name]):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.fullmatch(node.value):
                 module, _, attribute = node.value.partition(":")
                 yield from self._resolve(module, attribute)
 
@@ -70,15 +79,17 @@ class House:
                 yield from [name] if origin is None else self._resolve(origin, attribute)
 
     def importers(self) -> Counter:
-        """How many files import each module; an __init__.py that passes names on is none of them."""
-        own = [(name, other) for name, others in self.imports.items() for other in others]
-        return Counter(other for name, other in own if not name.endswith("__init__.py"))
+        """How many files import each module, without entry points and files that pass names on."""
+        is_package = any(name.startswith("foldblend/") for name in self.text)
+        counted = [name for name in self.text if not name.endswith("__init__.py") and ("/" in name or not is_package)]
+        return Counter(other for name in counted for other in self.imports[name])
 
     def reached(self, start: str) -> set[str]:
         """Every file behind this one, however far."""
         found, open_files = set(), [start]
         while open_files:
-            for name in self.imports.get(open_files.pop(), set()) - found:
+            here = open_files.pop()
+            for name in (self.imports.get(here, set()) | self.named.get(here, set())) - found:
                 found.add(name)
                 open_files.append(name)
         return found - {start}
