@@ -35,7 +35,7 @@ from foldblend.settings.paths import find_paths  # noqa: E402
 RESULTS = PROJECT / "bench" / "figures" / "minilm_options.json"
 ATTENTION, THREE_EPOCHS = {"model": {"pooling": "attention"}}, {"training": {"epochs": 3}}
 EMOJI = {"cleaning": {"emoji_language": "en"}}
-LABELS = {"model": {"pooling": "label_attention", "head_start": "label_names"}}
+LABELS = {"model": {"pooling": "label_attention", "head_init": "label_names"}}
 RARE = {"augmentation": {"oversample_factor": 1.0, "oversample_k_rarest": 8}}
 NAMED = "label attention from names, fgm 0.5"
 RARER = {"augmentation": {"oversample_factor": 1.0, "oversample_rarer_than": 0.015}}
@@ -113,7 +113,7 @@ OPTIONS = {
     "attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": TWICE,
     "attention from names, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {
         **TWICE,
-        "model": {"pooling": "attention", "head_start": "label_names"},
+        "model": {"pooling": "attention", "head_init": "label_names"},
     },
     "label attention, fgm 0.5, head lr 3e-3, rarer than 1.5 %": {**TWICE, "model": {"pooling": "label_attention"}},
     f"{NAMED}, head lr 3e-3": {**BEST, **LABELS},
@@ -197,7 +197,7 @@ def main() -> None:
     corpus, taught, judged = choose_rows(asked.rows, asked.heldout)
     prefix = f"{len(taught)} rows, {len(judged)} held out, {asked.epochs} epochs: "
     plain = {
-        "model": {"pooling": "mean", "head_start": "random"},
+        "model": {"pooling": "mean", "head_init": "random"},
         "training": {"epochs": asked.epochs},
         "optimizer": {"lr": 1.5e-4, "head_lr": 1e-3},
         "adversarial": {"name": "none", "epsilon": 0.0},

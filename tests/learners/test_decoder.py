@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ADAPTERS = {
     "lora": AdapterSettings(rank=4),
     "dora": AdapterSettings(rank=4, dora=True, rslora=True),
-    "pissa": AdapterSettings(rank=4, start="pissa", bias="all"),
+    "pissa": AdapterSettings(rank=4, init="pissa", bias="all"),
     "prefix": AdapterSettings("prefix_tuning", virtual_tokens=4),
     "prompt": AdapterSettings("prompt_tuning", virtual_tokens=4),
     "nf4": AdapterSettings(rank=4, quantization="nf4"),

@@ -241,7 +241,7 @@ def test_automatic_precision_trains(run, tmp_path):
         ({"loss": LossSettings(r_drop_alpha=0.5)}, "loss.r_drop_alpha is set, but answer.form list"),
         ({"model": ModelSettings(head="mlp")}, "model.head is set, but a generator has no head"),
         ({"optimizer": OptimizerSettings(head_lr=1.0)}, "optimizer.head_lr is set, but a generator has no head"),
-        ({"answer": AnswerSettings("yes_no", histories=3)}, "answer.histories is set, but answer.form is yes_no"),
+        ({"answer": AnswerSettings("yes_no", beam_size=3)}, "answer.beam_size is set, but answer.form is yes_no"),
         ({"answer": AnswerSettings("yes_no", question="?")}, "expected {label} in it, once"),
         ({"answer": AnswerSettings(separator=" ")}, "expected something to be written"),
     ],

@@ -11,7 +11,7 @@ from foldblend.settings.run import AdapterSettings, CleaningSettings, OptimizerS
         ({"dropout": 1.0}, "adapter.dropout is 1.0"),
         ({"targets": ()}, "adapter.targets is"),
         ({"targets": ("all-linear", "q_proj")}, "all-linear alone"),
-        ({"quantization": "nf4", "start": "pissa"}, "use one of the two"),
+        ({"quantization": "nf4", "init": "pissa"}, "use one of the two"),
         ({"quantization": "nf4", "bias": "all"}, "too coarse to train"),
         ({"kind": "prompt_tuning", "rank": 8}, "adapter.rank is set, but adapter.kind is prompt_tuning"),
         ({"virtual_tokens": 3}, "adapter.virtual_tokens is set, but adapter.kind is lora"),

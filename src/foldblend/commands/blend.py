@@ -26,7 +26,7 @@ from foldblend.scoring.recipe import Recipe, recipe_from_record
 from foldblend.scoring.report import account_of, outcome_lines, seed_lines, shift_lines, table_lines
 from foldblend.scoring.thresholds.rules import Task
 from foldblend.scoring.validation.partitions import Runs, TestScores, deal_parts
-from foldblend.settings.loading import Job, open_job
+from foldblend.settings.loading import Job, open_job, with_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 
@@ -110,7 +110,7 @@ def group_seeds(predictions: list[RunPredictions]) -> list[list[str]]:
     """Names of runs that differ in their seed alone, the shortest name first; runs on their own are left out."""
     groups: dict[str, list[str]] = {}
     for run in predictions:
-        settings = dict(run.records[0]["settings"]) if run.records else {}
+        settings = with_defaults(dict(run.records[0]["settings"])) if run.records else {}
         if settings.pop("seed", None) is not None:
             groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run.name)
     return [sorted(names, key=lambda name: (len(name), name)) for names in groups.values() if len(names) > 1]

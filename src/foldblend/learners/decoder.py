@@ -43,7 +43,9 @@ class DecoderLearner(NeuralLearner):
     def make_tokens(self) -> Tokens:
         """Tokens of every text in its prompt."""
         texts, names, model = self.corpus.texts, self.corpus.label_names, self.run.model
-        return build_prompts(self.tokenizer, self.run.prompt, texts, names, model.max_length_tokens, model.tail_share)
+        return build_prompts(
+            self.tokenizer, self.run.prompt, texts, names, model.max_length_tokens, model.tail_fraction
+        )
 
     @cached_property
     def shared_base(self) -> SharedBase:

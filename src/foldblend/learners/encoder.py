@@ -38,7 +38,7 @@ class EncoderLearner(NeuralLearner):
 
     def start_model(self, model: nn.Module, rows: FoldRows) -> None:
         settings, names = self.run.model, self.corpus.label_names
-        if settings.head_start != "label_names":
+        if settings.head_init != "label_names":
             return
         if not spreads(self.accelerator):
             model.to(self.accelerator.device)

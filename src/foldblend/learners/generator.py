@@ -47,7 +47,7 @@ class GeneratorLearner(NeuralLearner):
     def make_tokens(self) -> Tokens:
         run = self.run
         names, length = self.corpus.label_names, run.model.max_length_tokens
-        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_share)
+        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_fraction)
 
     @cached_property
     def answers(self) -> ListAnswers | YesNoAnswers:
@@ -60,7 +60,7 @@ class GeneratorLearner(NeuralLearner):
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         answers = self.answers  # refused before the base is loaded
         lm = self.base.adapt(seed, self.run.training.gradient_checkpointing is True)
-        return AnswerModel(lm, answers, self.run.answer.histories, self.corpus.task == "multiclass").train()
+        return AnswerModel(lm, answers, self.run.answer.beam_size, self.corpus.task == "multiclass").train()
 
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
@@ -105,7 +105,7 @@ class GeneratorLearner(NeuralLearner):
     @cached_property
     def tokens_beside_prompt(self) -> int:
         """What a row's answers cost in prediction, in prompt tokens; most of it is logits over the vocabulary."""
-        n_branch = self.answers.count_tokens(self.run.answer.histories)
+        n_branch = self.answers.count_tokens(self.run.answer.beam_size)
         return n_branch * (1 + len(self.tokenizer) // VOCABULARY_AS_A_TOKEN)
 
 

@@ -16,7 +16,7 @@ from foldblend.ledger.arrays import load_npz, write_npz
 from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import read_record, write_record
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.loading import check_name, describe_differences, merge
+from foldblend.settings.loading import check_name, describe_differences, merge, with_new_names
 from foldblend.settings.paths import Paths
 
 # ---------- what one trained fold hands in, and the proofs that it is whole and belongs here.
@@ -258,7 +258,7 @@ def check_same_settings(
     kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
-            stored = merge(_as_json(defaults), read_record(path).get("settings") or {})
+            stored = merge(_as_json(defaults), with_new_names(read_record(path).get("settings") or {})[0])
             for difference in describe_differences(stored, _as_json(settings)):
                 differences.setdefault(difference, []).append(path.stem)
     if differences:

@@ -2,10 +2,12 @@
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -217,6 +219,7 @@ def run_from_settings(settings: dict, where: str) -> RunSettings:
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(RunSettings)
+    settings = with_new_names(settings)[0]
     refuse_unknown_keys(Path(where), settings, _names(RunSettings))
     return _build(RunSettings, _parse_object(parser, settings, where), where)
 
@@ -245,6 +248,14 @@ def find_config(paths: Paths, folder: str, name: str) -> Path:
 def load_part(part: type, path: Path) -> dict:
     """One YAML as a dict whose every key is a field of `part`. Raises ValueError naming the nearest field."""
     values = parse_yaml(path)
+    if part is RunSettings:
+        try:
+            values, replaced = with_new_names(values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        if replaced:
+            names = ", ".join(f"{old} to {new}" for old, new in replaced.items())
+            _warn_once(f"{path} has old names, which are still read; rename {names}")
     refuse_unknown_keys(path, values, _names(part))
     return values
 
@@ -319,7 +330,8 @@ def _flag(argv: list[str], name: str) -> str:
 def _refuse_unknown_flags(argv: list[str], parser: ArgumentParser) -> None:
     known = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
     given = [flag[2:].split("=", 1)[0] for flag in argv if flag.startswith("--") and len(flag) > 2]
-    unknown = [f"unknown flag --{name}{nearest(name, known)}" for name in given if name not in known]
+    hint = lambda name: f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known)  # noqa: E731
+    unknown = [f"unknown flag --{name}{hint(name)}" for name in given if name not in known]
     if unknown:
         raise UserError(f"{parser.prog}: " + "; ".join(unknown))
 
@@ -333,19 +345,59 @@ def _refuse_unread(run: RunSettings, values: dict, argv: list[str], path: Path) 
         raise UserError(f"{path}: learner {run.learner} does not read {', '.join(unread)}; take it out")
 
 
-# ---------- Settings as an older release wrote them into records and weights.
+# ---------- Names that settings had in older releases: still read in YAML, records and checkpoints.
+
+
+RENAMED = {
+    "model.tail_share": "model.tail_fraction",
+    "model.head_start": "model.head_init",
+    "optimizer.moments": "optimizer.state_precision",
+    "optimizer.embedding_rows": "optimizer.embedding_updates",
+    "training.near_lowest_loss": "training.loss_tolerance",
+    "answer.histories": "answer.beam_size",
+    "adapter.start": "adapter.init",
+}
+"""Setting of a run in version 0.1 -> its name now."""
+RENAMED_VALUES = {"optimizer.embedding_rows": {"all": "every_step", "touched": "lazy"}}
+"""Old setting -> its old values -> what they are called now."""
+
+
+def with_new_names(values: dict) -> tuple[dict, dict[str, str]]:
+    """Settings of a run under the names of now, and which old names were replaced (old -> new).
+
+    Raises UserError if a setting is there under both names.
+    """
+    values, replaced = dict(values), {}
+    for old, new in RENAMED.items():
+        group, name, new_name = *old.split("."), new.split(".")[1]
+        if isinstance(values.get(group), dict) and name in values[group]:
+            if new_name in values[group]:
+                raise UserError(f"{old} and {new} are the same setting; remove {old}, its old name")
+            value = values[group][name]
+            value = RENAMED_VALUES.get(old, {}).get(value, value) if isinstance(value, str) else value
+            others = {key: kept for key, kept in values[group].items() if key != name}
+            values[group] = {**others, new_name: value}
+            replaced[old] = new
+    return values, replaced
+
+
+@cache
+def _warn_once(line: str) -> None:
+    """One line on stderr, by the first process of a launch alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def with_defaults(stored: dict) -> dict:
-    """Stored settings of a run, with the defaults of those that are younger; what else stands beside them stays."""
+    """Stored settings of a run as this version would store them: new names, and the defaults of newer settings."""
     if stored.get("learner") not in READ_BY:
         return stored
     defaults = default_settings_of(RunSettings(stored["learner"]))
-    return merge(json.loads(json.dumps(defaults)), stored)
+    return merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0])
 
 
 def merge(defaults: dict, values: dict) -> dict:
-    """`values`, and of nested dicts what `defaults` has beside them."""
+    """`values`, completed from `defaults` in nested dicts too."""
     merged = defaults | values
     for key in defaults.keys() & values.keys():
         if isinstance(defaults[key], dict) and isinstance(values[key], dict):

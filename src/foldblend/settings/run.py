@@ -20,8 +20,8 @@ class ModelSettings:
     revision: str = "main"
     """Branch, tag or commit on the hub."""
     max_length_tokens: int = 128
-    """Longer texts are cut: at their end, or in their middle where `tail_share` says so."""
-    tail_share: float = 0.0
+    """Longer texts are cut: at their end, or in their middle where `tail_fraction` says so."""
+    tail_fraction: float = 0.0
     """Of a text that is cut, the share of the kept tokens that comes from its end; 0 keeps the beginning alone."""
     pooling: Literal["mean", "cls", "last", "max", "attention", "label_attention", "pooler", "concat_last"] = "mean"
     """How token states become one vector: `last` is the last token's, `attention` weighs them by a learned score,
@@ -33,7 +33,7 @@ class ModelSettings:
     """What `concat_last` takes of each layer."""
     head: Literal["linear", "mlp"] = "linear"
     """`mlp`: dense layer of the encoder's width and ReLU before the last layer."""
-    head_start: Literal["random", "label_names"] = "random"
+    head_init: Literal["random", "label_names"] = "random"
     """`label_names`: the last layer starts from the encoder's own vectors of the labels' names; an encoder that was
     trained on sentences knows rare labels by them."""
     label_text: str = "This text expresses {label}."
@@ -51,7 +51,7 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
     for name, least in (("max_length_tokens", 4), ("concat_layers", 1), ("dropout_samples", 1)):
         if getattr(model, name) < least:
             yield f"model.{name} is {getattr(model, name)}; expected {least} or more"
-    for name in ("head_dropout", "tail_share"):
+    for name in ("head_dropout", "tail_fraction"):
         if not 0 <= getattr(model, name) < 1:
             yield f"model.{name} is {getattr(model, name)}; expected 0 up to, but not, 1"
     if model.dropout_samples > 1 and not model.head_dropout:
@@ -59,12 +59,12 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
     plain = ModelSettings()
     if model.label_text.count("{label}") != 1:
         yield f"model.label_text is {model.label_text!r}; expected {{label}} in it, once"
-    if model.head_start != "label_names" and model.label_text != plain.label_text:
-        yield f"model.label_text is set, but model.head_start is {model.head_start}; label_names alone reads it"
-    if model.head_start == "label_names" and model.head == "mlp":
+    if model.head_init != "label_names" and model.label_text != plain.label_text:
+        yield f"model.label_text is set, but model.head_init is {model.head_init}; label_names alone reads it"
+    if model.head_init == "label_names" and model.head == "mlp":
         yield (
-            "model.head_start is label_names, but model.head is mlp, whose fresh dense layer stands between; "
-            "set model.head_start to random"
+            "model.head_init is label_names, but model.head is mlp, whose fresh dense layer stands between; "
+            "set model.head_init to random"
         )
     for name in ("concat_layers", "concat_states"):
         if model.pooling != "concat_last" and getattr(model, name) != getattr(plain, name):
@@ -73,8 +73,8 @@ def model_conflicts(model: ModelSettings) -> Iterator[str]:
 
 def reader_conflicts(learner: str, model: ModelSettings) -> Iterator[str]:
     """What a learner that has no use for it was told, as sentences."""
-    if model.head_start != "random" and learner != "encoder":
-        yield f"model.head_start is {model.head_start}, but learner is {learner}; an encoder alone starts so"
+    if model.head_init != "random" and learner != "encoder":
+        yield f"model.head_init is {model.head_init}, but learner is {learner}; an encoder alone starts so"
     if model.pad_token and learner != "decoder":
         yield f"model.pad_token is set, but learner is {learner}, which does not read it"
 
@@ -100,7 +100,7 @@ class OptimizerSettings:
     """AdamW's second moment."""
     eps: float = 1e-8
     """AdamW's denominator."""
-    moments: Literal["float32", "8bit"] = "float32"
+    state_precision: Literal["float32", "8bit"] = "float32"
     """How AdamW keeps its two moments: `8bit` takes a quarter of their memory (bitsandbytes; not under FSDP2 or ZeRO-3,
     embeddings stay in float32), for models whose 12 bytes a trained weight would not fit."""
     max_grad_norm: float = 1.0
@@ -111,8 +111,8 @@ class OptimizerSettings:
     """Share of all optimiser steps in which the rate climbs from 0."""
     warmup_steps: int = 0
     """The same as a number of steps; 0 leaves it to warmup_fraction, which must be 0 where this is not."""
-    embedding_rows: Literal["auto", "all", "touched"] = "auto"
-    """`touched`: a word's embedding is moved when a text next reads it, by what all steps since would have moved it:
+    embedding_updates: Literal["auto", "every_step", "lazy"] = "auto"
+    """`lazy`: a word's embedding is moved when a text next reads it, by what all steps since would have moved it:
     the same result in less time. `auto`: so on one CPU process where the table is a large part of the model."""
 
 
@@ -143,8 +143,11 @@ def optimizer_conflicts(optimizer: OptimizerSettings) -> Iterator[str]:
             yield f"optimizer.{name} is {getattr(optimizer, name)}; expected 0 up to, but not, 1"
     if not 0 < optimizer.layer_decay <= 1:
         yield f"optimizer.layer_decay is {optimizer.layer_decay}; expected more than 0, at most 1"
-    if optimizer.moments == "8bit" and optimizer.embedding_rows == "touched":
-        yield "optimizer.embedding_rows touched keeps moments of its own; with optimizer.moments 8bit use auto or all"
+    if optimizer.state_precision == "8bit" and optimizer.embedding_updates == "lazy":
+        yield (
+            "optimizer.embedding_updates lazy keeps moments of its own; with optimizer.state_precision 8bit use auto "
+            "or every_step"
+        )
     if optimizer.warmup_steps and optimizer.warmup_fraction:
         yield (
             f"optimizer.warmup_steps is {optimizer.warmup_steps} and optimizer.warmup_fraction is "
@@ -397,7 +400,7 @@ class AnswerSettings:
     """Stands between the labels of a list."""
     none: str = "none"
     """The list of a row without labels."""
-    histories: int = 2
+    beam_size: int = 2
     """Most probable lists so far that are followed up for each label they may end with; more cost time."""
     question: str = "{label}:"
     """How `yes_no` asks for a label."""
@@ -407,7 +410,7 @@ class AnswerSettings:
     """Answer where it has not."""
 
 
-READ_BY_FORM = {"list": {"separator", "none", "histories"}, "yes_no": {"question", "yes", "no"}}
+READ_BY_FORM = {"list": {"separator", "none", "beam_size"}, "yes_no": {"question", "yes", "no"}}
 HEAD_SETTINGS = {
     "model": ("pooling", "concat_layers", "concat_states", "head", "head_dropout", "dropout_samples"),
     "optimizer": ("head_lr",),
@@ -428,8 +431,8 @@ def answer_conflicts(answer: AnswerSettings) -> Iterator[str]:
         yield f"answer.question is {answer.question!r}; expected {{label}} in it, once"
     if answer.yes == answer.no:
         yield f"answer.yes and answer.no are both {answer.yes!r}"
-    if answer.histories < 1:
-        yield f"answer.histories is {answer.histories}; expected 1 or more"
+    if answer.beam_size < 1:
+        yield f"answer.beam_size is {answer.beam_size}; expected 1 or more"
 
 
 def generator_conflicts(run) -> Iterator[str]:
@@ -459,7 +462,7 @@ def generator_conflicts(run) -> Iterator[str]:
 
 
 READ_BY_KIND = {
-    "lora": {"rank", "alpha", "dropout", "targets", "bias", "rslora", "dora", "start", "quantization"},
+    "lora": {"rank", "alpha", "dropout", "targets", "bias", "rslora", "dora", "init", "quantization"},
     "prefix_tuning": {"virtual_tokens", "quantization"},
     "prompt_tuning": {"virtual_tokens", "quantization"},
     "none": set(),
@@ -480,7 +483,7 @@ class AdapterSettings:
     """Scale by alpha / sqrt(rank) instead, which keeps high ranks learning."""
     dora: bool = False
     """Learn the length of each weight row apart from its direction."""
-    start: Literal["zero", "pissa"] = "zero"
+    init: Literal["zero", "pissa"] = "zero"
     """`zero` starts from no change, `pissa` from each matrix's strongest singular directions, freezing the rest."""
     dropout: float = 0.05
     """Dropout before LoRA's update."""
@@ -525,8 +528,8 @@ def adapter_conflicts(adapter: AdapterSettings, gradient_checkpointing: bool) ->
         yield f"adapter.dropout is {adapter.dropout}; expected 0 up to, but not, 1"
     if not adapter.targets or ("all-linear" in adapter.targets and len(adapter.targets) > 1):
         yield f"adapter.targets is {list(adapter.targets)}; expected names of layers, or all-linear alone"
-    if adapter.quantization == "nf4" and adapter.start == "pissa":
-        yield "adapter.start pissa splits the weights themselves, which nf4 holds in 4 bits; use one of the two"
+    if adapter.quantization == "nf4" and adapter.init == "pissa":
+        yield "adapter.init pissa splits the weights themselves, which nf4 holds in 4 bits; use one of the two"
     if adapter.quantization == "nf4" and adapter.bias != "none":
         yield (
             f"adapter.bias is {adapter.bias}, but 4-bit layers hold their biases in 16 bits, too coarse to train; "
@@ -565,7 +568,7 @@ class TrainingSettings:
     The three in the middle look at held-out rows, and the fold says so."""
     evaluations_per_epoch: int = 1
     """Looks at the held-out rows, evenly spread over an epoch; the last one stands at its end."""
-    near_lowest_loss: float = 0.02
+    loss_tolerance: float = 0.02
     """With `loss_and_score`: a held-out loss up to (1 + this) times the lowest one is near it."""
     average_last_epochs: int = 2
     """With `average_last`: how many epochs' final weights are averaged."""
@@ -689,9 +692,9 @@ def _conflicts(settings: RunSettings):
     ):
         if not value > 0:
             yield f"{name} is {value}; expected more than 0"
-    if training.near_lowest_loss < 0:
-        yield f"training.near_lowest_loss is {training.near_lowest_loss}; expected 0 or more"
-    for name, reader in (("near_lowest_loss", "loss_and_score"), ("average_last_epochs", "average_last")):
+    if training.loss_tolerance < 0:
+        yield f"training.loss_tolerance is {training.loss_tolerance}; expected 0 or more"
+    for name, reader in (("loss_tolerance", "loss_and_score"), ("average_last_epochs", "average_last")):
         if training.selection != reader and getattr(training, name) != getattr(TrainingSettings, name):
             yield f"training.{name} is set, but training.selection is {training.selection}; {reader} alone reads it"
     if training.selection == "average_last" and training.average_last_epochs > training.epochs:

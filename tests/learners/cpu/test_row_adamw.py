@@ -125,14 +125,14 @@ CPU = torch.device("cpu")
 
 
 def choose(how, device=CPU, n_processes=1, model=None, **groups):
-    run = replace(RunSettings("encoder", optimizer=OptimizerSettings(embedding_rows=how)), **groups)
+    run = replace(RunSettings("encoder", optimizer=OptimizerSettings(embedding_updates=how)), **groups)
     return choose_table(model or Reader(), run, device, n_processes)
 
 
 def test_chosen_where_the_table_is_most_of_the_model():
     model = Reader()
-    assert choose("touched", model=model) is model.words
-    assert choose("auto") is None and choose("all") is None, "a small table is not worth it"
+    assert choose("lazy", model=model) is model.words
+    assert choose("auto") is None and choose("every_step") is None, "a small table is not worth it"
     model.words = nn.Embedding(40_000, 26)
     assert choose("auto", model=model) is model.words
     model.body = nn.Linear(3000, 3000)
@@ -156,7 +156,7 @@ def test_refused_or_left_where_it_cannot_be(against, message):
     if "training" in against or "adversarial" in against or "device" in against or "n_processes" in against:
         assert choose("auto", **against) is None
     with pytest.raises(ValueError, match=message):
-        choose("touched", **against)
+        choose("lazy", **against)
 
 
 def test_a_table_that_stands_in_two_places_is_left():
@@ -164,7 +164,7 @@ def test_a_table_that_stands_in_two_places_is_left():
     model.tied = nn.Linear(4, N_WORDS)
     model.tied.weight = model.words.weight
     with pytest.raises(ValueError, match="no plain table"):
-        choose("touched", model=model)
+        choose("lazy", model=model)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def run(tiny_bert, fresh_accelerate):
         training=TrainingSettings(
             epochs=2, global_batch_size=16, micro_batch_size=8, precision="fp32", checkpoint_every_minutes=1e-9
         ),
-        optimizer=OptimizerSettings(lr=5e-3, head_lr=5e-3, embedding_rows="touched"),
+        optimizer=OptimizerSettings(lr=5e-3, head_lr=5e-3, embedding_updates="lazy"),
     )
 
 
@@ -210,7 +210,7 @@ def test_killed_and_started_again_ends_bit_for_bit_the_same(run, tmp_path, monke
 @pytest.mark.parametrize("adversary", [AdversarialSettings(), AdversarialSettings("fgm", epsilon=0.5)])
 def test_a_fold_ends_where_the_dense_one_ends(run, tmp_path, adversary):
     corpus, run = make_corpus(), replace(run, adversarial=adversary)
-    dense = replace(run, optimizer=replace(run.optimizer, embedding_rows="all"))
+    dense = replace(run, optimizer=replace(run.optimizer, embedding_updates="every_step"))
     rows = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "rows"))
     whole = EncoderLearner(dense, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
     assert np.allclose(rows.oof, whole.oof, atol=2e-3)

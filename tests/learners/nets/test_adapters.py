@@ -21,9 +21,9 @@ LORAS = {
     "lora": AdapterSettings(rank=4),
     "rslora": AdapterSettings(rank=4, rslora=True),
     "dora": AdapterSettings(rank=4, dora=True),
-    "pissa": AdapterSettings(rank=4, start="pissa"),
-    "pissa_rslora": AdapterSettings(rank=4, start="pissa", rslora=True),
-    "pissa_some": AdapterSettings(rank=4, start="pissa", targets=("q_proj", "v_proj")),
+    "pissa": AdapterSettings(rank=4, init="pissa"),
+    "pissa_rslora": AdapterSettings(rank=4, init="pissa", rslora=True),
+    "pissa_some": AdapterSettings(rank=4, init="pissa", targets=("q_proj", "v_proj")),
     "biases": AdapterSettings(rank=4, bias="all", targets=("q_proj", "down_proj")),
 }
 OTHERS = {

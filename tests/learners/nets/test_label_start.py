@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 def make_run(folder="sentence-transformers/all-MiniLM-L6-v2", **model):
     return RunSettings(
         "encoder",
-        model=ModelSettings(name=str(folder), **{"head_start": "label_names"} | model),
+        model=ModelSettings(name=str(folder), **{"head_init": "label_names"} | model),
         training=TrainingSettings(epochs=2, global_batch_size=16, precision="fp32"),
         optimizer=OptimizerSettings(lr=5e-3, head_lr=5e-3),
     )
@@ -120,7 +120,7 @@ def test_labels_whose_names_are_the_same_to_the_encoder_start_at_random(tiny_ber
     """Digits are not in its word list, and letters have no case."""
     corpus = replace(make_corpus(), label_names=names)
     rows = fold_rows(corpus, tmp_path)
-    fresh, started = (head_of(tiny_bert, corpus, rows, head_start=how) for how in ("random", "label_names"))
+    fresh, started = (head_of(tiny_bert, corpus, rows, head_init=how) for how in ("random", "label_names"))
     for name in ("weight", "bias"):
         same = (fresh[name] == started[name]).reshape(3, -1)
         assert same.all(1).tolist() == [k in left for k in range(3)]
@@ -132,7 +132,7 @@ def test_nothing_is_said_of_names_that_differ_nor_of_a_single_label(tiny_bert, t
     one = replace(corpus, labels=corpus.labels[:, :1], label_names=corpus.label_names[:1])
     for each in (corpus, one):
         rows = fold_rows(each, tmp_path)
-        fresh, started = (head_of(tiny_bert, each, rows, head_start=how) for how in ("random", "label_names"))
+        fresh, started = (head_of(tiny_bert, each, rows, head_init=how) for how in ("random", "label_names"))
         assert not (fresh["weight"] == started["weight"]).any()
     assert "at random" not in capsys.readouterr().err
 
@@ -140,7 +140,7 @@ def test_nothing_is_said_of_names_that_differ_nor_of_a_single_label(tiny_bert, t
 def test_rows_that_are_all_alike_leave_the_head_as_it_is(tiny_bert, tmp_path, capsys):
     corpus = replace(make_corpus(), texts=("today it was",) * 242)
     rows = fold_rows(corpus, tmp_path)
-    fresh, started = (head_of(tiny_bert, corpus, rows, head_start=how) for how in ("random", "label_names"))
+    fresh, started = (head_of(tiny_bert, corpus, rows, head_init=how) for how in ("random", "label_names"))
     assert all(torch.equal(fresh[name], started[name]) for name in fresh)
     assert "they start at random: joy, sadness, anger\n" in capsys.readouterr().err
 
@@ -148,10 +148,10 @@ def test_rows_that_are_all_alike_leave_the_head_as_it_is(tiny_bert, tmp_path, ca
 @pytest.mark.parametrize(
     "learner, settings, message",
     [
-        ("encoder", {"head_start": "label_names", "head": "mlp"}, "whose fresh dense layer stands between"),
-        ("encoder", {"head_start": "label_names", "label_text": "label"}, "expected {label} in it, once"),
+        ("encoder", {"head_init": "label_names", "head": "mlp"}, "whose fresh dense layer stands between"),
+        ("encoder", {"head_init": "label_names", "label_text": "label"}, "expected {label} in it, once"),
         ("encoder", {"label_text": "It is {label}."}, "label_names alone reads it"),
-        ("decoder", {"pooling": "last", "head_start": "label_names"}, "an encoder alone starts so"),
+        ("decoder", {"pooling": "last", "head_init": "label_names"}, "an encoder alone starts so"),
     ],
 )
 def test_settings_that_do_nothing_are_refused(learner, settings, message):

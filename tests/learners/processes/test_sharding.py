@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 LEARNERS = {
     "encoder": "learner: encoder\n"
-    "model: {name: %s, pooling: label_attention, head_start: label_names, head_dropout: 0.0}\n"
+    "model: {name: %s, pooling: label_attention, head_init: label_names, head_dropout: 0.0}\n"
     "training: {epochs: 2, global_batch_size: 9, micro_batch_size: 3, precision: fp32, ema_decay: 0.5, "
     "selection: loss_and_score, evaluations_per_epoch: 2, collapse_check_after_steps: 0}\n",
     "decoder": "learner: decoder\nmodel: {name: %s, pooling: last, head_dropout: 0.0}\n"

@@ -43,7 +43,7 @@ ALL_OPTIONS = (
     "gradient_checkpointing: true}\n"
 )
 PLAIN = (
-    "learner: encoder\nmodel: {name: %s, pooling: label_attention, head_start: label_names, head_dropout: 0.0}\n"
+    "learner: encoder\nmodel: {name: %s, pooling: label_attention, head_init: label_names, head_dropout: 0.0}\n"
     "optimizer: {lr: 5e-3, head_lr: 5e-3}\n"
     "training: {epochs: 4, global_batch_size: 6, precision: fp32}\n"
 )

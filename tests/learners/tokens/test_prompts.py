@@ -19,8 +19,8 @@ def rows_of(tokens):
     return [tokens.ids[start:end].tolist() for start, end in zip(tokens.starts, tokens.starts[1:])]
 
 
-def prompts(tokenizer, prompt, *texts, length=500, tail_share=0.0):
-    return rows_of(build_prompts(tokenizer, prompt, texts, NAMES, length, tail_share))
+def prompts(tokenizer, prompt, *texts, length=500, tail_fraction=0.0):
+    return rows_of(build_prompts(tokenizer, prompt, texts, NAMES, length, tail_fraction))
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_bracketed_tokens_of_the_chat_template_are_letters_in_a_text():
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60), st.integers(46, 90), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([PLAIN, CHAT]))
-def test_the_words_around_a_text_stay_whole(text, length, tail_share, prompt):
+def test_the_words_around_a_text_stay_whole(text, length, tail_fraction, prompt):
     tokenizer = TOKENIZER
-    (row,) = prompts(tokenizer, prompt, text, length=length, tail_share=tail_share)
+    (row,) = prompts(tokenizer, prompt, text, length=length, tail_fraction=tail_fraction)
     (whole,), (empty,) = prompts(tokenizer, prompt, text), prompts(tokenizer, prompt, "")
     assert len(row) == min(length, len(whole))
     before, after = tokenizer.decode(empty).split("Text:")
@@ -89,7 +89,7 @@ TOKENIZER = make_tokenizer()
 
 def test_a_long_text_keeps_the_asked_ends(tokenizer):
     text = " ".join(f"happy{i}" for i in range(50))
-    head, both = (prompts(tokenizer, PLAIN, text, length=60, tail_share=share)[0] for share in (0.0, 0.5))
+    head, both = (prompts(tokenizer, PLAIN, text, length=60, tail_fraction=share)[0] for share in (0.0, 0.5))
     assert len(head) == len(both) == 60
     assert "happy0 " in tokenizer.decode(head) and "happy49" not in tokenizer.decode(head)
     assert "happy0 " in tokenizer.decode(both) and "happy49\nLabels: joy" in tokenizer.decode(both)

@@ -8,7 +8,7 @@ from tiny_tokenizers import bert
 from foldblend.learners.tokens.tokens import Tokens, hash_inputs, load_or_make, tokenize
 
 TEXTS = ("happy day", "", "sad " * 40, "Ärger \ud800 x")
-SETTINGS = {"max_length_tokens": 12, "tail_share": 0.0, "placeholders": []}
+SETTINGS = {"max_length_tokens": 12, "tail_fraction": 0.0, "placeholders": []}
 
 
 def never():
@@ -75,7 +75,7 @@ def test_the_name_follows_texts_settings_and_tokenizer(tmp_path):
     assert hash_inputs(tmp_path, TEXTS, dict(reversed(SETTINGS.items()))) == first
     assert hash_inputs(tmp_path, ("happy", " day", *TEXTS[1:]), SETTINGS) != first
     assert hash_inputs(tmp_path, TEXTS[::-1], SETTINGS) != first
-    assert hash_inputs(tmp_path, TEXTS, {**SETTINGS, "tail_share": 0.5}) != first
+    assert hash_inputs(tmp_path, TEXTS, {**SETTINGS, "tail_fraction": 0.5}) != first
     (tmp_path / "model.safetensors").write_text("other weights")
     assert hash_inputs(tmp_path, TEXTS, SETTINGS) == first
     (tmp_path / "tokenizer.json").write_text("{ }")

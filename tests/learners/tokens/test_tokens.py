@@ -28,16 +28,16 @@ def test_rows_are_the_tokenizers_own(kind, tmp_path):
 
 
 @kinds
-@pytest.mark.parametrize("tail_share, n_tail", [(0.0, 0), (0.3, 3), (0.75, 7)])
-def test_head_and_tail_of_a_long_text_inside_its_special_tokens(kind, tail_share, n_tail, tmp_path):
+@pytest.mark.parametrize("tail_fraction, n_tail", [(0.0, 0), (0.3, 3), (0.75, 7)])
+def test_head_and_tail_of_a_long_text_inside_its_special_tokens(kind, tail_fraction, n_tail, tmp_path):
     tokenizer, (before, after) = kind(tmp_path), FRAMES[kind]
-    room, n_tail = 12 - before - after, int((12 - before - after) * tail_share)
-    long = rows_of(tokenize(tokenizer, TEXTS[2:3], 12, tail_share))[0]
+    room, n_tail = 12 - before - after, int((12 - before - after) * tail_fraction)
+    long = rows_of(tokenize(tokenizer, TEXTS[2:3], 12, tail_fraction))[0]
     whole = tokenizer(TEXTS[2])["input_ids"]
     text = whole[before : len(whole) - after]
     kept = text[: room - n_tail] + text[len(text) - n_tail :]
     assert long == whole[:before] + kept + whole[len(whole) - after :] and len(long) == 12
-    short = tokenize(tokenizer, TEXTS[:1], 12, tail_share)
+    short = tokenize(tokenizer, TEXTS[:1], 12, tail_fraction)
     assert rows_of(short)[0] == tokenizer(TEXTS[0])["input_ids"]
 
 

@@ -15,7 +15,7 @@ from foldblend.learners.training.loop import FoldTraining
 from foldblend.learners.training.optimizer import build_optimizer
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
-SETTINGS = OptimizerSettings(lr=1e-2, head_lr=1e-2, weight_decay=0.1, moments="8bit")
+SETTINGS = OptimizerSettings(lr=1e-2, head_lr=1e-2, weight_decay=0.1, state_precision="8bit")
 pytestmark = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is for Linux")
 
 
@@ -52,7 +52,9 @@ def flat(optimizer):
 
 
 def test_moves_as_adamw_does_with_a_quarter_of_the_moments():
-    (dense, float32), (model, optimizer) = (trained(replace(SETTINGS, moments=kind)) for kind in ("float32", "8bit"))
+    (dense, float32), (model, optimizer) = (
+        trained(replace(SETTINGS, state_precision=kind)) for kind in ("float32", "8bit")
+    )
     start = Reader()
     for name, weight in model.named_parameters():
         moved = dense.get_parameter(name) - start.get_parameter(name)
@@ -124,13 +126,13 @@ def test_a_fold_killed_and_started_again_ends_the_same(run, tmp_path, monkeypatc
 
 
 def test_rows_that_wait_are_refused():
-    with pytest.raises(ValueError, match=r"embedding_rows touched .* with optimizer\.moments 8bit"):
-        RunSettings("encoder", optimizer=OptimizerSettings(moments="8bit", embedding_rows="touched"))
+    with pytest.raises(ValueError, match=r"embedding_updates lazy .* with optimizer\.state_precision 8bit"):
+        RunSettings("encoder", optimizer=OptimizerSettings(state_precision="8bit", embedding_updates="lazy"))
 
 
 def test_a_launch_that_spreads_weights_is_refused(run, monkeypatch):
     monkeypatch.setattr("foldblend.learners.training.neural.spreads", lambda accelerator: True)
-    with pytest.raises(ValueError, match=r"optimizer\.moments 8bit works on whole tensors"):
+    with pytest.raises(ValueError, match=r"optimizer\.state_precision 8bit works on whole tensors"):
         EncoderLearner(run, make_corpus())
 
 

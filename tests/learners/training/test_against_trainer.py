@@ -83,13 +83,13 @@ def train_theirs(run, corpus, rows, tmp_path):
         return model.eval()(asked["input_ids"], asked["attention_mask"]).numpy()
 
 
-@pytest.mark.parametrize("embedding_rows", ["all", "touched"])
-def test_ends_where_trainer_ends(run, tmp_path, embedding_rows):
+@pytest.mark.parametrize("embedding_updates", ["every_step", "lazy"])
+def test_ends_where_trainer_ends(run, tmp_path, embedding_updates):
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path, 64)
     assert len(rows.train) % BATCH == 0, "a short step is Trainer's last one and any one of ours"
     theirs = train_theirs(run, corpus, rows, tmp_path)
-    run = replace(run, optimizer=replace(run.optimizer, embedding_rows=embedding_rows))
+    run = replace(run, optimizer=replace(run.optimizer, embedding_updates=embedding_updates))
     ours = EncoderLearner(run, corpus).train_fold(rows).oof
     assert np.ptp(ours, axis=0).min() > 1, "nothing was learned, so nothing is shown"
     assert np.allclose(ours, theirs, atol=1e-5), np.abs(ours - theirs).max()

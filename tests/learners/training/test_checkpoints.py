@@ -44,11 +44,11 @@ def test_other_settings_are_refused_by_name(saved):
 def test_a_training_of_an_older_release_goes_on(tmp_path):
     """What has become a setting since had its default then; anything else is another training."""
     identity = {**settings_of(RunSettings("encoder")), "data_sha256": "ab"}
-    older = {**identity, "optimizer": {k: v for k, v in identity["optimizer"].items() if k != "moments"}}
+    older = {**identity, "optimizer": {k: v for k, v in identity["optimizer"].items() if k != "state_precision"}}
     save_checkpoint(tmp_path / "c.safetensors", {"model.w": torch.ones(2)}, Place(1), older)
     assert load_checkpoint(tmp_path / "c.safetensors", identity)[1].epoch == 1
-    with pytest.raises(ValueError, match=r"optimizer.moments was float32, is now 8bit"):
-        now = {**identity, "optimizer": {**identity["optimizer"], "moments": "8bit"}}
+    with pytest.raises(ValueError, match=r"optimizer.state_precision was float32, is now 8bit"):
+        now = {**identity, "optimizer": {**identity["optimizer"], "state_precision": "8bit"}}
         load_checkpoint(tmp_path / "c.safetensors", now)
 
 

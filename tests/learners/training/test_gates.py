@@ -273,7 +273,7 @@ class BadGradient(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
-@pytest.mark.parametrize("rows_of", ["touched", "all"])
+@pytest.mark.parametrize("rows_of", ["lazy", "every_step"])
 def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite(
     run, tmp_path, monkeypatch, max_grad_norm, rows_of
 ):
@@ -287,7 +287,7 @@ def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite
         return loss
 
     monkeypatch.setattr(EncoderLearner, "summed_loss", summed)
-    optimizer = replace(OPTIMIZER, max_grad_norm=max_grad_norm, embedding_rows=rows_of)
+    optimizer = replace(OPTIMIZER, max_grad_norm=max_grad_norm, embedding_updates=rows_of)
     run = replace(run, optimizer=optimizer, training=replace(TRAINING, epochs=4))
     with pytest.raises(ValueError, match="first on rows") as error:
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)

@@ -61,7 +61,7 @@ def few_steps(tiny_bert, tiny_decoder, tmp_path_factory):
         ),
         "lora": lambda: with_adapter(rank=4),
         "dora": lambda: with_adapter(rank=4, dora=True),
-        "pissa": lambda: with_adapter(rank=4, start="pissa", bias="all"),
+        "pissa": lambda: with_adapter(rank=4, init="pissa", bias="all"),
         "prefix": lambda: with_adapter(kind="prefix_tuning", virtual_tokens=4),
         "prompt": lambda: with_adapter(kind="prompt_tuning", virtual_tokens=4),
         "nf4": lambda: with_adapter(rank=4, quantization="nf4"),

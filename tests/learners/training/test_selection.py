@@ -217,9 +217,9 @@ def test_looks_of_another_metric_are_refused(run, tmp_path, monkeypatch):
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="average_last_epochs is 3, training.epochs is 2"):
         RunSettings("encoder", training=TrainingSettings(selection="average_last", average_last_epochs=3))
-    with pytest.raises(ValueError, match="near_lowest_loss is -0.1"):
-        RunSettings("encoder", training=TrainingSettings(near_lowest_loss=-0.1))
-    with pytest.raises(ValueError, match="near_lowest_loss is set, but training.selection is lowest_loss; loss_and_s"):
-        RunSettings("encoder", training=TrainingSettings(selection="lowest_loss", near_lowest_loss=0.1))
+    with pytest.raises(ValueError, match="loss_tolerance is -0.1"):
+        RunSettings("encoder", training=TrainingSettings(loss_tolerance=-0.1))
+    with pytest.raises(ValueError, match="loss_tolerance is set, but training.selection is lowest_loss; loss_and_s"):
+        RunSettings("encoder", training=TrainingSettings(selection="lowest_loss", loss_tolerance=0.1))
     with pytest.raises(ValueError, match="average_last_epochs is set, but training.selection is last; average_last"):
         RunSettings("encoder", training=TrainingSettings(epochs=5, average_last_epochs=3))

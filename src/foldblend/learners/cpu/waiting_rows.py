@@ -131,8 +131,8 @@ def choose_table(model: nn.Module, run: RunSettings, device: torch.device, n_pro
 
     Raises: ValueError: the settings ask for it where it cannot be.
     """
-    wanted = run.optimizer.embedding_rows
-    if wanted == "all" or run.optimizer.moments == "8bit":
+    wanted = run.optimizer.embedding_updates
+    if wanted == "every_step" or run.optimizer.state_precision == "8bit":
         return None
     table = _find_table(model)
     reasons = [
@@ -143,8 +143,8 @@ def choose_table(model: nn.Module, run: RunSettings, device: torch.device, n_pro
         (table is None, "the model trains no plain table of word embeddings of its own"),
     ]
     against = [reason for holds, reason in reasons if holds]
-    if wanted == "touched" and against:
-        raise UserError(f"optimizer.embedding_rows touched: {against[0]}; use auto or all")
+    if wanted == "lazy" and against:
+        raise UserError(f"optimizer.embedding_updates lazy: {against[0]}; use auto or every_step")
     if against or (wanted == "auto" and not _is_large(table, model)):
         return None
     return table

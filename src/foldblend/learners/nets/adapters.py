@@ -103,7 +103,7 @@ class SharedBase:
         if self.originals or self.settings.kind != "lora":
             return self.originals
         names = [n for n, _ in self.base.named_parameters() if self.settings.bias != "none" and n.endswith("bias")]
-        if self.settings.start == "pissa":
+        if self.settings.init == "pissa":
             names += [f"{name}.weight" for name, module in self.base.named_modules() if self._is_target(name, module)]
         parameters = dict(self.base.named_parameters())
         return {name: parameters[name].detach().to("cpu", copy=True) for name in names}
@@ -129,7 +129,7 @@ def build_config(settings: AdapterSettings, task: TaskType):
         bias=settings.bias,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
-        init_lora_weights="pissa" if settings.start == "pissa" else True,
+        init_lora_weights="pissa" if settings.init == "pissa" else True,
     )
 
 

@@ -31,12 +31,12 @@ def build_prompts(
     texts: tuple[str, ...],
     label_names: tuple[str, ...],
     max_length_tokens: int,
-    tail_share: float = 0.0,
+    tail_fraction: float = 0.0,
 ) -> Tokens:
     """Token ids of the prompt of every text, at most `max_length_tokens` long; what stands around a text is whole.
 
-    Args:   texts: n texts.   label_names: L names, for `{labels}`.   tail_share: of a text that is too long, the share
-            of the kept tokens that comes from its end.
+    Args:   texts: n texts.   label_names: L names, for `{labels}`.   tail_fraction: of a text that is too long, the
+            share of the kept tokens that comes from its end.
     Raises: ValueError: the words around the text leave it no room; the chat template is missing or refuses.
     """
     before, after = split_prompt(tokenizer, prompt, label_names)
@@ -52,7 +52,7 @@ def build_prompts(
     flat, lengths = [], []
     for start in range(0, len(texts), CHUNK_TEXTS):
         pieces = encode_data(tokenizer, [spaces + text for text in texts[start : start + CHUNK_TEXTS]])
-        rows = [[*head, *cut_text(ids, room, tail_share), *tail] for ids in pieces]
+        rows = [[*head, *cut_text(ids, room, tail_fraction), *tail] for ids in pieces]
         flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
         lengths += map(len, rows)
     starts, frame = np.cumsum([0, *lengths]), (len(head), len(tail))

@@ -69,10 +69,10 @@ def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]
     return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
-def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_share: float = 0.0) -> Tokens:
+def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_fraction: float = 0.0) -> Tokens:
     """Token ids of every text with the tokenizer's special tokens around it, at most `max_length_tokens` a row.
 
-    Args:   tail_share: of a text that is too long, the share of the kept tokens that comes from its end.
+    Args:   tail_fraction: of a text that is too long, the share of the kept tokens that comes from its end.
     Raises: ValueError: the tokenizer has no pad token, or its special tokens leave no room.
     """
     if tokenizer.pad_token_id is None:
@@ -87,14 +87,14 @@ def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_share
     flat, lengths = [], []
     for start in range(0, len(texts), CHUNK_TEXTS):
         pieces = encode_plain(tokenizer, list(texts[start : start + CHUNK_TEXTS]))
-        rows = [[*before, *cut_text(ids, room, tail_share), *after] or [tokenizer.pad_token_id] for ids in pieces]
+        rows = [[*before, *cut_text(ids, room, tail_fraction), *after] or [tokenizer.pad_token_id] for ids in pieces]
         flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
         lengths += map(len, rows)
     starts, frame = np.cumsum([0, *lengths]), (len(before), len(after))
     return Tokens(np.concatenate(flat), starts, tokenizer.pad_token_id, frame, room, tokenizer.mask_token_id)
 
 
-def cut_text(ids: list[int], room: int, tail_share: float) -> list[int]:
+def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
     """At most `room` ids: the first ones, and with a tail share the last ones too, the middle being left out.
 
     Example: cut_text([0, 1, ..., 9], 4, 0.5) -> [0, 1, 8, 9]
@@ -102,7 +102,7 @@ def cut_text(ids: list[int], room: int, tail_share: float) -> list[int]:
     """
     if len(ids) <= room:
         return ids
-    n_tail = int(room * tail_share)
+    n_tail = int(room * tail_fraction)
     return ids[: room - n_tail] + ids[len(ids) - n_tail :]
 
 

@@ -223,7 +223,7 @@ class Selection:
     def needed(self, place: Place) -> list[int]:
         """Numbers of the candidates that a training at `place` counts on."""
         if self.looks:
-            return still_in_play(place.history, self.training.selection, self.training.near_lowest_loss, self.metric)
+            return still_in_play(place.history, self.training.selection, self.training.loss_tolerance, self.metric)
         averages = self.training.selection == "average_last" and self._averaged(place.epoch) > 0
         return [place.epoch] if averages else []
 
@@ -261,7 +261,7 @@ class Selection:
     def final(self, place: Place) -> int | None:
         """Number of the candidate that a fold at its end takes; None where it keeps the weights it has."""
         if self.looks:
-            return choose(place.history, self.training.selection, self.training.near_lowest_loss, self.metric)
+            return choose(place.history, self.training.selection, self.training.loss_tolerance, self.metric)
         return next(iter(self.needed(place)), None)
 
     def load(self, number: int) -> dict[str, torch.Tensor]:

@@ -70,9 +70,9 @@ class NeuralLearner:
             self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
             gather_as_held(self.accelerator)
         self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-        if run.optimizer.moments == "8bit" and spreads(self.accelerator):
+        if run.optimizer.state_precision == "8bit" and spreads(self.accelerator):
             raise UserError(
-                "optimizer.moments 8bit works on whole tensors, and this launch spreads them over processes "
+                "optimizer.state_precision 8bit works on whole tensors, and this launch spreads them over processes "
                 "(FSDP2 or ZeRO-3); launch with configs/accelerate/ddp.yaml or set it to float32"
             )
         self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
@@ -93,14 +93,14 @@ class NeuralLearner:
             "learner": run.learner,
             "label_names": corpus.label_names,
             **{name: asdict(getattr(run, name)) for name in ("cleaning", "prompt")},
-            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_share", "pad_token")},
+            **{name: getattr(run.model, name) for name in ("max_length_tokens", "tail_fraction", "pad_token")},
         }
         return load_or_make(corpus.cache_dir, self.folder, corpus.texts, follow_from, self.make_tokens)
 
     def make_tokens(self) -> Tokens:
         """Tokens of every text."""
         model = self.run.model
-        return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_share)
+        return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_fraction)
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         """The model this fold starts from, its fresh parts drawn from `seed`; on the CPU, in training mode."""

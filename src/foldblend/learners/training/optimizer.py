@@ -78,7 +78,7 @@ def build_optimizer(
             groups.setdefault((peak_lr, decay), []).append(parameter)
     listed = [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
     betas = (settings.beta1, settings.beta2)
-    if settings.moments == "8bit":
+    if settings.state_precision == "8bit":
         optimizer = _build_8bit(listed, model, betas, settings.eps)
     elif table is not None:
         optimizer = RowAdamW(listed, table, betas, settings.eps)
@@ -90,7 +90,7 @@ def build_optimizer(
 
 def _build_8bit(listed: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError("optimizer.moments 8bit needs the package bitsandbytes. Run: pip install bitsandbytes")
+        raise UserError("optimizer.state_precision 8bit needs the package bitsandbytes. Run: pip install bitsandbytes")
 
     return AdamW8bit(listed, model, betas, eps)
 
