@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-# ---------- exact duplicates: texts without case, spaces, punctuation, links and names, which do not change what they say.
+# ---------- exact duplicates: texts that are equal without case, spaces, punctuation, links and names.
 
 
 LINK, NAME, RAW = "\ue000", "\ue001", "\ue002"
@@ -45,7 +45,7 @@ def fold_text(text: str) -> str:
     shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
     folded = shortened if shortened.isascii() else unicodedata.normalize("NFKC", shortened)
     folded = folded.casefold()
-    folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)  # casefold can make what NFKC changes again
+    folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)  # casefold may need a second NFKC
     key = folded.translate(DROPPED)
     return key if key.strip(LINK + NAME) else RAW + text.strip()
 

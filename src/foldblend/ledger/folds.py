@@ -77,7 +77,7 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
 
 HEADER = ["id", "fold", "group"]
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
-"""folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=, label_names=) -> fold (N,), group (N,)."""
+"""As folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=, label_names=) -> fold, group, (N,)."""
 
 
 @dataclass(frozen=True)
