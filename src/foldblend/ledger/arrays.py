@@ -1,11 +1,13 @@
-"""Ledger room: numpy arrays in an .npz and back, with nothing believed that the file says about itself.
+"""Numpy arrays in an .npz and back; a file is refused before memory is spent on what it says about itself.
 
-A file is refused before memory is spent on it: its members, their types, shapes and sizes must be the expected ones.
+numpy's own reader unpacks each member, without pickle. Before that its names, types, shapes and sizes are compared with
+the expected ones: numpy.load alone would unpack a zip bomb and allocate whatever shape a header announces.
 """
 
 import math
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,21 +15,20 @@ import numpy as np
 
 from foldblend.errors import UserError
 
-Expected = dict[str, tuple[str, tuple[int | None, ...]]]
-"""Member name -> (numpy kind: "f" float32, "i" int64, "U" text; shape, None where any length goes)."""
-DTYPES = {"f": np.dtype(np.float32), "i": np.dtype(np.int64)}
-DAMAGE = (
-    zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, UnicodeDecodeError, struct.error,
-    OSError,
-)  # fmt: skip
-"""What zipfile raises on damaged files; OSError is a seek to where no file is."""
+Expected = Mapping[str, tuple[str, tuple[int | None, ...]]]
+"""Member name -> (numpy kind: "f" float32, "i" int64, "U" text; shape, None where any length may stand)."""
+DTYPES: dict[str, np.dtype] = {"f": np.dtype(np.float32), "i": np.dtype(np.int64)}
 MAX_HEADER_BYTES = 4096
 MAX_TEXT_LENGTH = 10_000
 """Longest id or label name, in characters, that a file may announce."""
+DAMAGE = (
+    zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OverflowError, ValueError, struct.error, OSError,
+)  # fmt: skip
+"""What zipfile and numpy raise on damaged files, found by changing every byte of one; OSError is a seek to nowhere."""
 
 
-def write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays uncompressed; equal arrays give equal bytes (no clock in the file). Raises: OSError."""
+def write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays uncompressed; equal arrays give equal bytes, since no clock goes into the file. Raises: OSError."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -37,7 +38,7 @@ def write_npz(file: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
 def load_npz(path: Path, expected: Expected, others: bool = False) -> dict[str, np.ndarray]:
     """Read exactly the expected arrays; with `others` there may be more, which stay unread.
 
-    Raises: ValueError: no zip (cut off?), missing or unknown members, a compressed or oversized member, another
+    Raises: UserError: no zip (cut off?), missing or unknown members, a compressed or oversized member, a different
             type or shape, an object array (pickle), or a member whose checksum does not fit.
     """
     try:
@@ -45,6 +46,8 @@ def load_npz(path: Path, expected: Expected, others: bool = False) -> dict[str, 
             members = [each for each in archive.infolist() if not others or Path(each.filename).stem in expected]
             _check_members(path, members, expected)
             return {name: _read_member(path, archive, name, *expected[name]) for name in expected}
+    except UserError:
+        raise
     except DAMAGE as error:
         raise UserError(f"{path}: not a whole .npz ({error}); cut off or damaged") from None
 
@@ -63,22 +66,29 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], expected: Expecte
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, name: str, kind: str, shape: tuple) -> np.ndarray:
+    _check_header(path, archive, name, kind, shape)
+    with archive.open(f"{name}.npy") as member:  # opened anew: after a seek zipfile no longer compares the checksum
+        array = np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
+    if array.dtype.kind == "U" and array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF:
+        raise UserError(f"{path}: {name} holds bytes that are no text")
+    return array
+
+
+def _check_header(path: Path, archive: zipfile.ZipFile, name: str, kind: str, shape: tuple) -> None:
+    """Type, shape and size of one member, told from its first bytes."""
     with archive.open(f"{name}.npy") as member:
         found_shape, fortran, dtype = _read_header(path, name, member)
-        if not _fits(dtype, kind) or fortran:
-            raise UserError(f"{path}: {name} is of type {dtype}; expected {DTYPES.get(kind, 'text')}")
-        if len(found_shape) != len(shape) or any(w is not None and f != w for f, w in zip(found_shape, shape)):
-            raise UserError(f"{path}: {name} has shape {found_shape}; expected {_shape_shown(shape)}")
-        size = math.prod(found_shape) * dtype.itemsize
-        stored = archive.getinfo(f"{name}.npy").file_size
-        if not size <= stored <= size + MAX_HEADER_BYTES:
-            raise UserError(f"{path}: {name} is {stored} bytes long; its shape {found_shape} needs {size}")
-        array = np.empty(found_shape, dtype)
-        _fill(path, name, member, array)
-        return array
+        stored = archive.getinfo(f"{name}.npy").file_size - member.tell()
+    if not _fits(dtype, kind) or fortran:
+        raise UserError(f"{path}: {name} is of type {dtype}; expected {DTYPES.get(kind, 'text')}")
+    if len(found_shape) != len(shape) or any(w is not None and f != w for f, w in zip(found_shape, shape)):
+        raise UserError(f"{path}: {name} has shape {found_shape}; expected {_shape_shown(shape)}")
+    size = math.prod(found_shape) * dtype.itemsize
+    if stored != size:
+        raise UserError(f"{path}: {name} holds {stored} bytes of numbers; its shape {found_shape} needs {size}")
 
 
-def _read_header(path: Path, name: str, member: BinaryIO) -> tuple[tuple, bool, np.dtype]:
+def _read_header(path: Path, name: str, member) -> tuple[tuple, bool, np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(member)
@@ -92,21 +102,6 @@ def _fits(dtype: np.dtype, kind: str) -> bool:
     if kind == "U":
         return dtype.kind == "U" and dtype.isnative and 0 < dtype.itemsize <= 4 * MAX_TEXT_LENGTH
     return dtype == DTYPES[kind] and dtype.isnative
-
-
-def _fill(path: Path, name: str, member: BinaryIO, array: np.ndarray) -> None:
-    """Read into the array; the zip's checksum is compared when its last byte has been read."""
-    data = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
-    done = 0
-    while done < len(data):
-        count = member.readinto(data[done : done + (1 << 20)])
-        if not count:
-            raise UserError(f"{path}: {name} ends after {done} of {len(data)} bytes; cut off")
-        done += count
-    if member.read(1):
-        raise UserError(f"{path}: {name} goes on after its {len(data)} bytes")
-    if array.dtype.kind == "U" and array.size and array.view(np.uint32).max() > 0x10FFFF:
-        raise UserError(f"{path}: {name} holds bytes that are no text")
 
 
 def _shown(names: list[str]) -> str:
