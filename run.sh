@@ -7,6 +7,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+# Real data for some tests and benches; without it they are skipped.
+if [ -z "${FOLDBLEND_SHARED:-}" ] && [ -d ../shared ]; then export FOLDBLEND_SHARED="$PWD/../shared"; fi
+
 say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 2; }
 
