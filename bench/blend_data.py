@@ -14,7 +14,7 @@ from foldblend.data.tables import load_tables  # noqa: E402
 from foldblend.ledger.folds import write_folds  # noqa: E402
 from foldblend.ledger.oof import write_fold  # noqa: E402
 from foldblend.predictions import FoldPredictions  # noqa: E402
-from foldblend.scoring.thresholds.rules import Task  # noqa: E402
+from foldblend.scoring.inputs import Task  # noqa: E402
 from foldblend.settings.loading import load_competition  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
 

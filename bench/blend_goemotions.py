@@ -13,17 +13,17 @@ import numpy as np
 from blend_data import Bench, load_bench, shared_folder
 from blend_ways import TASK, usual_ways
 
-from foldblend.scoring.blending import describe_blend, make_blend
-from foldblend.scoring.ensembling.predictors import Scores, predict_folds
-from foldblend.scoring.metrics.table import macro_f1
+from foldblend.scoring.blending import make_blend
+from foldblend.scoring.ensembling.predictors import predict_folds
+from foldblend.scoring.inputs import Runs, Scores
+from foldblend.scoring.metrics.decisions import macro_f1
 from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.recipe import Recipe
-from foldblend.scoring.report import outcome_lines, table_lines
+from foldblend.scoring.report import describe_blend, report_lines, table_lines
 from foldblend.scoring.thresholds.robust import tune_robust_thresholds
 from foldblend.scoring.thresholds.rules import decide
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive, resample
-from foldblend.scoring.validation.partitions import Runs
 
 
 def print_ways(bench: Bench, ours: np.ndarray, seed: int) -> None:
@@ -83,7 +83,7 @@ def print_honesty(bench: Bench, seed: int) -> None:
         print(
             f"  {name:4} one fold: expected {one.expected:.4f} [{one.low:.4f}, {one.high:.4f}],"
             f" true {np.mean(alone):.4f} ({held} of {len(alone)} held);"
-            f" in-sample said {blend.candidates[blend.chosen].in_sample:.4f}"
+            f" in-sample said {blend.choice.in_sample:.4f}"
         )
         expected = one.expected + said.gain
         print(
@@ -119,8 +119,8 @@ def main() -> None:
     recipe = Recipe("multilabel", blend.predictor, blend.rule)
     test_folds = [np.concatenate([d, t], axis=1) for d, t in zip(bench.dev, bench.test, strict=True)]
     fold_probs = recipe.fold_probs(test_folds)
-    outcome = describe_blend(TASK, blend, fold_probs, seed)
-    lines = [*table_lines(TASK, blend, {}), "", *outcome_lines(TASK, blend, outcome, len(fold_probs), len(runs.labels))]
+    report = describe_blend(TASK, blend, fold_probs, seed)
+    lines = [*table_lines(TASK, blend, {}), "", *report_lines(TASK, blend, report, bench.label_names)]
     print("\n".join(lines))
     print()
     print_ways(bench, recipe.answer(fold_probs)[1], seed)

@@ -14,18 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from blend_data import PROJECT, Bench, load_bench
 
-from foldblend.scoring.blending import Blend, make_blend, soften_answers
-from foldblend.scoring.ensembling.predictors import Scores, mix
-from foldblend.scoring.ensembling.strategies import Given, greedy_once
-from foldblend.scoring.metrics.table import macro_f1
+from foldblend.scoring.blending import Blend, make_blend
+from foldblend.scoring.ensembling.predictors import mix
+from foldblend.scoring.ensembling.searches import climb_once
+from foldblend.scoring.ensembling.strategies import Given
+from foldblend.scoring.inputs import Partition, Runs, Scores, Task
+from foldblend.scoring.metrics.decisions import macro_f1
 from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.report import soften_answers
 from foldblend.scoring.thresholds.exact import tune_thresholds
-from foldblend.scoring.thresholds.rules import Rule, Task, decide, tune_rule
+from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
 from foldblend.scoring.validation.crossfit import predict_outer
-from foldblend.scoring.validation.expected import forecast
-from foldblend.scoring.validation.partitions import Partition, Runs
+from foldblend.scoring.validation.expected import estimate_score
 
 TASK = Task("macro_f1")
 N_TRUTH = 10_853
@@ -72,7 +74,7 @@ def score_naive(draw: Draw) -> dict[str, dict]:
     reached = [macro_f1(labels, run >= tune_thresholds(run, labels)) for run in probs]
     ways = {"best run, exact": np.eye(len(probs))[int(np.argmax(reached))]}
     ways["equal mean, exact"] = np.full(len(probs), 1 / len(probs))
-    ways["Caruana, exact"] = greedy_once(TASK, probs, labels)
+    ways["Caruana, exact"] = climb_once(TASK, probs, labels)
     table = {}
     for name, weights in ways.items():
         mixed = mix(probs, weights)
@@ -96,7 +98,7 @@ def score_strategies(draw: Draw, blend: Blend) -> dict[str, dict]:
         strategy = blend.strategies[fit.strategy]
         if fit.strategy not in outer:
             outer[fit.strategy] = predict_outer(strategy, given)
-        rule = tune_rule(TASK, fit.cutoffs, outer[fit.strategy], draw.runs.labels)
+        rule = tune_rule(TASK, fit.tuning, outer[fit.strategy], draw.runs.labels)
         predictor = strategy.predictor(given.partition.n_parts, 0)
         truths = score_truths(draw, lambda scores, predictor=predictor: predictor.predict(Scores(scores)), rule)
         table[candidate.name] = {"in": candidate.in_sample, "cf": candidate.score, **truths}
@@ -109,13 +111,13 @@ def play(bench: Bench, n_rows: int, seed: int) -> dict:
     blend = make_blend(TASK, draw.runs, seed=seed)
     buckets = Buckets(draw.runs.fold, seed)
     honest = [make_additive(TASK, draw.runs.labels, answer, buckets) for answer in blend.honest]
-    said = forecast(honest, soften_answers(TASK, blend, buckets), n_rows, N_TRUTH, seed)
+    said = estimate_score(honest, soften_answers(TASK, blend, buckets), n_rows, N_TRUTH, seed)
     truths = score_truths(draw, lambda scores: blend.predictor.predict(Scores(scores)), blend.rule)
     headline = float(np.mean([macro_f1(draw.runs.labels, answer) for answer in blend.honest]))
-    default = {"in": blend.candidates[blend.chosen].in_sample, "cf": headline, **truths}
-    forecast_ = {"expected": said.expected, "low": said.low, "high": said.high}
+    default = {"in": blend.choice.in_sample, "cf": headline, **truths}
+    expected_ = {"expected": said.expected, "low": said.low, "high": said.high}
     return {
-        "chosen": blend.name, "default": {**default, **forecast_},
+        "chosen": blend.choice.name, "default": {**default, **expected_},
         "naive": score_naive(draw), "fixed": score_strategies(draw, blend),
     }  # fmt: skip
 

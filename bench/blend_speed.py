@@ -19,12 +19,11 @@ from blend_data import PROJECT, load_bench, write_project
 from sklearn import metrics as reference
 
 from foldblend.scoring.blending import make_blend
-from foldblend.scoring.ensembling.predictors import Scores
-from foldblend.scoring.metrics.table import METRICS, macro_f1
+from foldblend.scoring.inputs import Runs, Scores, Task
+from foldblend.scoring.metrics.decisions import macro_f1
+from foldblend.scoring.metrics.table import METRICS
 from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.thresholds.exact import tune_thresholds
-from foldblend.scoring.thresholds.rules import Task
-from foldblend.scoring.validation.partitions import Runs
 
 REFERENCES = {
     "macro_f1": lambda y, a: reference.f1_score(y, a, average="macro", zero_division=0),
@@ -53,7 +52,7 @@ def time_metrics(probs: np.ndarray, labels: np.ndarray) -> None:
     """Every metric beside scikit-learn's."""
     print(f"metrics on {labels.shape[0]:,} x {labels.shape[1]}, milliseconds")
     for name, theirs in REFERENCES.items():
-        answer = probs if METRICS[name].decoder == "none" else probs >= 0.3
+        answer = probs if METRICS[name].takes_probs else probs >= 0.3
         value, ours = best_time(lambda name=name, answer=answer: METRICS[name].score(labels, answer), 7)
         expected, slow = best_time(lambda theirs=theirs, answer=answer: theirs(labels, answer), 2)
         assert abs(value - expected) < 1e-6, (name, value, expected)
@@ -116,7 +115,9 @@ def time_large() -> None:
     given = Runs(tuple("abcde"), Scores(runs), labels, np.arange(shape[0]) % 5, np.arange(shape[0]))
     blend = make_blend(Task("macro_f1"), given)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"1,000,000 x 100 x 5: {time.perf_counter() - started:.0f} s, peak memory {peak:.1f} GiB, {blend.name}")
+    print(
+        f"1,000,000 x 100 x 5: {time.perf_counter() - started:.0f} s, peak memory {peak:.1f} GiB, {blend.choice.name}"
+    )
 
 
 def main() -> None:

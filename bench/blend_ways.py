@@ -9,11 +9,11 @@ from scipy.optimize import differential_evolution, minimize
 from sklearn.linear_model import LogisticRegression
 
 from foldblend.scoring.ensembling.predictors import mix
-from foldblend.scoring.ensembling.strategies import greedy_once
-from foldblend.scoring.metrics.table import label_f1, macro_f1
+from foldblend.scoring.ensembling.searches import climb_once
+from foldblend.scoring.inputs import Task
+from foldblend.scoring.metrics.decisions import label_f1, macro_f1
 from foldblend.scoring.probs import logit, sigmoid
 from foldblend.scoring.thresholds.exact import tune_thresholds
-from foldblend.scoring.thresholds.rules import Task
 
 TASK = Task("macro_f1")
 
@@ -34,7 +34,7 @@ def usual_ways(bench: Bench, seed: int) -> dict[str, np.ndarray]:
         "best single, exact": hidden[single] >= tune_thresholds(oof[single], labels),
         "equal mean at 0.5": mix(hidden, equal) >= 0.5,
         "equal mean, exact": weighted(equal),
-        "Caruana, exact": weighted(greedy_once(TASK, oof, labels)),
+        "Caruana, exact": weighted(climb_once(TASK, oof, labels)),
         "Caruana a class, exact": by_class(oof, hidden, labels),
         "Nelder-Mead weights, exact": weighted(search_nelder_mead(oof, labels)),
         "differential evolution, exact": weighted(search_evolution(oof, labels, seed)),
@@ -53,7 +53,7 @@ def by_class(oof: list[np.ndarray], hidden: list[np.ndarray], labels: np.ndarray
     answer = np.empty(hidden[0].shape, bool)
     for label in range(labels.shape[1]):
         one, there, truth = ([run[:, [label]] for run in runs] for runs in (oof, hidden, [labels]))
-        weights = greedy_once(TASK, one, truth[0])
+        weights = climb_once(TASK, one, truth[0])
         answer[:, [label]] = mix(there, weights) >= tune_thresholds(mix(one, weights), truth[0])
     return answer
 

@@ -42,7 +42,7 @@ def _run(argv: Sequence[str] | None) -> None:
     rows = {}
     for name, runs in [*((run, [run]) for run in args.runs), ("blend", args.runs)]:
         path = paths.root / blend(args.competition, runs)
-        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["account"]
+        said = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["report"]
         scores = score_submission(path, competition, tables, truth, parts)
         rows[name] = said, {part: values[competition.metric] for part, values in scores.items()}
     print("\n".join(table_lines(rows)))
@@ -69,7 +69,7 @@ def table_lines(rows: dict) -> list[str]:
     for name, (said, true) in rows.items():
         expected = said["expected_fold_mean"]
         interval = f"{expected['score']:.4f}, {expected['low']:.4f} to {expected['high']:.4f}"
-        cells = [name, f"`{said['handed_in']}`", f"{said['in_sample']:.4f}", f"{said['cross_fitted']:.4f}", interval]
+        cells = [name, f"`{said['chosen']}`", f"{said['in_sample']:.4f}", f"{said['cross_fitted']:.4f}", interval]
         lines.append("| " + " | ".join([*cells, *(f"{score:.4f}" for score in true.values())]) + " |")
     return lines
 

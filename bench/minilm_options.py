@@ -26,7 +26,8 @@ from foldblend.files import write_atomically  # noqa: E402
 from foldblend.learners.encoder import EncoderLearner  # noqa: E402
 from foldblend.learners.table import Corpus, FoldRows  # noqa: E402
 from foldblend.ledger.folds import load_folds  # noqa: E402
-from foldblend.scoring.metrics.table import macro_ap, macro_f1  # noqa: E402
+from foldblend.scoring.metrics.decisions import macro_f1  # noqa: E402
+from foldblend.scoring.metrics.ranks import macro_ap  # noqa: E402
 from foldblend.scoring.probs import sigmoid  # noqa: E402
 from foldblend.scoring.thresholds.robust import tune_robust_thresholds  # noqa: E402
 from foldblend.settings.loading import load_competition, load_run  # noqa: E402

@@ -27,7 +27,8 @@ from foldblend.data.tables import (  # noqa: E402
     submission_form,
     train_label_form,
 )
-from foldblend.scoring.metrics.table import METRICS, class_log_loss  # noqa: E402
+from foldblend.scoring.metrics.ranks import class_log_loss  # noqa: E402
+from foldblend.scoring.metrics.table import METRICS  # noqa: E402
 from foldblend.settings.competition import CompetitionSettings  # noqa: E402
 from foldblend.settings.loading import load_competition  # noqa: E402
 from foldblend.settings.paths import find_paths  # noqa: E402
@@ -113,7 +114,7 @@ def metric_names(competition: CompetitionSettings) -> list[str]:
     """The metrics that take this form of answer, the competition's own first where it is among them."""
     in_probs = competition.submission.form == "probabilities"
     usual = PROBABILITY_METRICS if in_probs else DECISION_METRICS
-    own = [competition.metric] if (METRICS[competition.metric].decoder == "none") == in_probs else []
+    own = [competition.metric] if METRICS[competition.metric].takes_probs == in_probs else []
     return list(dict.fromkeys((*own, *usual)))
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from foldblend.learners.table import Corpus, FoldRows, build_learner
 from foldblend.learners.training.heldout import score_heldout
-from foldblend.scoring.metrics.table import macro_ap
+from foldblend.scoring.metrics.ranks import macro_ap
 from foldblend.scoring.probs import sigmoid
 from foldblend.settings.loading import run_from_settings
 

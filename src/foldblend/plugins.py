@@ -73,20 +73,19 @@ def metric(name: str, answer: str = "decisions", greater_is_better: bool = True,
     def register(score: Callable) -> Callable:
         from foldblend.scoring.metrics.table import METRICS, Metric
 
-        decoder = "joint" if answer == "decisions" else "none"
-        _register(METRICS, "metric", name, Metric(score, decoder, rows, greater_is_better), score.__module__)
+        _register(METRICS, "metric", name, Metric(score, answer, rows, greater_is_better), score.__module__)
         return score
 
     return register
 
 
 def strategy(name: str) -> Callable:
-    """Decorate a function `(given: Given) -> Mixture` that weights the runs: one more candidate of `blend`."""
+    """Decorate a function `(given: Given) -> Strategy` that weights the runs: one more candidate of `blend`."""
 
     def register(fit: Callable) -> Callable:
         from foldblend.scoring.ensembling.strategies import STRATEGIES
 
-        _register(STRATEGIES, "strategy", name, lambda given, _stacks: fit(given), fit.__module__)
+        _register(STRATEGIES, "strategy", name, fit, fit.__module__)
         return fit
 
     return register

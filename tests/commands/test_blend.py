@@ -1,4 +1,4 @@
-"""The door as a user runs it: a made-up competition in a root of its own, runs in oof/, a CSV at the end."""
+"""The command as a user runs it: a made-up competition in a root of its own, runs in oof/, a CSV at the end."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ def small(paths):
     return paths
 
 
-def run_door(*flags) -> str:
+def run_blend(*flags) -> str:
     from foldblend.commands import blend
 
     return guard(lambda: blend.main(["--competition", "small", *flags]))
@@ -74,24 +74,31 @@ def only_csv(paths) -> Path:
 
 
 def test_a_submission_its_record_and_what_is_printed(small, capsys):
-    assert run_door() == 0
+    assert run_blend() == 0
     shown, path = capsys.readouterr().out, only_csv(small)
-    for word in ("in-sample", "cross-fitted", "expected on the test rows", "best single run", "label shift"):
+    for word in (
+        "in-sample",
+        "cross-fitted",
+        "Chosen: ",
+        "Expected on the test set, 5-fold average",
+        "best single run",
+    ):
         assert word in shown
     assert shown.strip().endswith(f'-c small -f submissions/small/{path.name} -m "{path.stem}"')
-    assert max(map(len, shown.splitlines())) <= 120
+    lines = shown.splitlines()
+    assert max(map(len, lines[: lines.index(f"submissions/small/{path.name}")])) <= 80
     lines = path.read_text().splitlines()
     assert lines[0] == "id,joy,fear,anger"
     assert [line.split(",")[0] for line in lines[1:]] == [f"t{row}" for row in reversed(range(N_TEST))]
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["runs"] == ["run0", "run1"]
-    account = record["account"]
-    assert account["expected_one_fold"]["low"] < account["cross_fitted"] < account["expected_one_fold"]["high"]
+    report = record["report"]
+    assert report["expected_one_fold"]["low"] < report["cross_fitted"] < report["expected_one_fold"]["high"]
     assert sum("fold" in name for name in record["inputs"]) == 1 + 2 * 2 * 5  # folds.csv; .npz and .json of each fold
 
 
 def test_from_a_record_comes_the_identical_csv_and_a_second_start_makes_the_same(small, capsys):
-    assert run_door("--reestimate_priors") == 0
+    assert run_blend("--reestimate_priors") == 0
     path = only_csv(small)
     data = path.read_bytes()
     path.unlink()
@@ -99,33 +106,35 @@ def test_from_a_record_comes_the_identical_csv_and_a_second_start_makes_the_same
 
     assert guard(lambda: blend.main(["--from", str(path.with_suffix(".json"))])) == 0  # no --competition needed
     assert path.read_bytes() == data
-    assert run_door("--reestimate_priors") == 0
+    assert run_blend("--reestimate_priors") == 0
     assert only_csv(small).read_bytes() == data
 
 
 def test_from_a_record_whose_inputs_changed_is_refused(small, capsys):
-    assert run_door() == 0
+    assert run_blend() == 0
     path = only_csv(small)
     write_runs(small, np.random.default_rng(5).normal(size=(N_ROWS + N_TEST, 3)))
-    assert run_door("--from", str(path.with_suffix(".json"))) == 2
+    assert run_blend("--from", str(path.with_suffix(".json"))) == 2
     assert "10 of its inputs changed" in capsys.readouterr().err.replace("20 of", "10 of")
 
 
 def test_a_forced_strategy_and_an_unknown_one(small, capsys):
-    assert run_door("--strategy", "mean_logits") == 0
-    assert "handed in: mean_logits + robust" in capsys.readouterr().out
-    assert run_door("--strategy", "magic") == 2
-    assert "--strategy magic: not there. There are: run0 + robust" in capsys.readouterr().err
+    assert run_blend("--strategy", "mean_logits") == 0
+    assert "Chosen: mean_logits, robust thresholds" in capsys.readouterr().out
+    assert run_blend("--strategy", "magic") == 2
+    assert "unknown --strategy magic. There are: run0 + robust" in capsys.readouterr().err
 
 
 def test_the_spread_over_seeds_is_shown_where_runs_are_compared(paths, capsys):
     write_runs(paths, write_competition(paths), (0.5, 0.6, 0.7), settings_of_seeds)
-    assert run_door() == 0
+    assert run_blend() == 0
     lines = capsys.readouterr().out.splitlines()
-    for cutoffs in {line.split(" seeds of run0 + ")[1].split(":")[0] for line in lines if " seeds of " in line}:
-        named = [line.split() for line in lines if any(f"run{n} + {cutoffs} " in line for n in range(3))]
-        scores = [float(words[words.index(cutoffs) + 2]) for words in named]
-        line = next(line for line in lines if f"over 3 seeds of run0 + {cutoffs}: " in line)
+    table = [line.lstrip("> ").split() for line in lines]
+    for tuning in {line.split(" seeds of run0, ")[1].split(":")[0] for line in lines if " seeds of " in line}:
+        scores = [
+            float(words[3]) for words in table if words[:1] in (["run0"], ["run1"], ["run2"]) and words[1] == tuning
+        ]
+        line = next(line for line in lines if f"3 seeds of run0, {tuning}: " in line)
         mean, sd = (float(word.rstrip(",")) for word in (line.split()[-3], line.split()[-1]))
         assert mean == pytest.approx(np.mean(scores), abs=1e-4) and sd == pytest.approx(
             np.std(scores, ddof=1), abs=2e-4
@@ -140,13 +149,13 @@ def settings_of_seeds(number):
 def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_another(paths, capsys):
     record = lambda number: {"settings": {"learner": "encoder", "seed": number, "epochs": number}}  # noqa: E731
     write_runs(paths, write_competition(paths), record=record)
-    assert run_door() == 0
+    assert run_blend() == 0
     assert " seeds of " not in capsys.readouterr().out
 
 
 def test_chosen_runs_and_one_that_chose_on_its_held_out_rows(paths, capsys):
     write_runs(paths, write_competition(paths), record={"selected_on_heldout": True})
-    assert run_door("--runs", "run1") == 0
+    assert run_blend("--runs", "run1") == 0
     shown = capsys.readouterr().out
     assert "selected on its held-out rows" in shown
     assert "run0" not in shown
@@ -160,7 +169,7 @@ def test_chosen_runs_and_one_that_chose_on_its_held_out_rows(paths, capsys):
 def test_other_answers(paths, capsys, metric, form, task):
     hidden = write_competition(paths, metric, form, task)
     write_runs(paths, hidden)
-    assert run_door() == 0, capsys.readouterr().err
+    assert run_blend() == 0, capsys.readouterr().err
     values = np.array([line.split(",")[1:] for line in only_csv(paths).read_text().splitlines()[1:]], float)
     if form == "columns":
         assert set(values.ravel()) <= {0.0, 1.0}
@@ -170,11 +179,11 @@ def test_other_answers(paths, capsys, metric, form, task):
 
 def test_a_missing_fold_is_named_with_the_command_that_trains_it(small, capsys):
     (small.oof("small") / "run0" / "fold3.json").unlink()
-    assert run_door() == 2
+    assert run_blend() == 2
     assert "fold 3 of 5 missing" in capsys.readouterr().err
 
 
-def test_the_door_never_loads_torch_or_a_learner(small):
+def test_blend_never_loads_torch_or_a_learner(small):
     code = (
         "import sys; sys.path.insert(0, 'src'); from foldblend.commands import blend\n"
         "blend.main(['--competition', 'small'])\n"

@@ -128,7 +128,7 @@ def test_a_run_made_elsewhere_cannot_predict(paths, blended, capsys):
     for name, first, n in (("oof.csv", 0, 90), ("test.csv", 90, 21)):
         rows = [f"r{first + i},{i / 200},0.5,{0.9 - i / 200}" for i in range(n)]
         (folder / name).write_text("\n".join(["id,joy,sadness,anger", *rows, ""]))
-    blend.main(arguments("--strategy", "wide"))
+    blend.main(arguments("--strategy", "cross_label_stack"))
     said = refused(capsys, "--text", "x")
     assert "oof/toy/notebook: its predictions were made elsewhere, so it cannot predict new texts" in said
     assert "--runs frozen ratios tiny words" in said

@@ -12,7 +12,8 @@ from foldblend.commands import blend, train
 from foldblend.data.fetch import ensure_data
 from foldblend.data.reading import FileForm, Problems, parse_table
 from foldblend.data.tables import LabelForm, load_tables, read_labels, submission_form
-from foldblend.scoring.metrics.table import macro_auc, macro_f1
+from foldblend.scoring.metrics.decisions import macro_f1
+from foldblend.scoring.metrics.ranks import macro_auc
 from foldblend.settings.loading import load_competition, load_run
 from foldblend.settings.paths import Paths
 from foldblend.submission.answers import lint_submission_file, read_answers

@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from foldblend.scoring.ensembling.predictors import Scores
 from foldblend.scoring.ensembling.strategies import Given
+from foldblend.scoring.inputs import Partition, Runs, Scores, Task
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.thresholds.rules import Task
-from foldblend.scoring.validation.partitions import Partition, Runs
 
 
 def make_runs(n_rows=300, n_labels=4, noise=(0.5, 1.0, 2.0), seed=0, kind="multilabel") -> Runs:

@@ -1,16 +1,17 @@
-"""Door: weigh the runs in oof/, cut probabilities into labels, say the honest score, write the submission.
+"""Blend the runs in oof/: weights, thresholds, an honest score, and the submission.
 
 python src/blend.py
-python src/blend.py --competition goemotions --runs tfidf minilm --strategy label
+python src/blend.py --competition goemotions --runs tfidf minilm --strategy label_weights
 python src/blend.py --from submissions/goemotions/blend-1a2b3c4d.json
 """
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
@@ -19,42 +20,43 @@ from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
-from foldblend.scoring.blending import describe_blend, make_blend
-from foldblend.scoring.ensembling.predictors import Scores
+from foldblend.scoring.blending import make_blend
+from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
+from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
 from foldblend.scoring.parallel import give_back_freed_memory
 from foldblend.scoring.recipe import Recipe, recipe_from_record
-from foldblend.scoring.report import account_of, outcome_lines, seed_lines, shift_lines, table_lines
-from foldblend.scoring.thresholds.rules import Task
-from foldblend.scoring.validation.partitions import Runs, TestScores, deal_parts
+from foldblend.scoring.report import (
+    describe_blend,
+    report_lines,
+    report_record,
+    seed_lines,
+    shift_lines,
+    table_lines,
+    wrap,
+)
 from foldblend.settings.loading import Job, open_job, with_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 
 def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all by default")
-    parser.add_argument("--strategy", default="", help="hand in this strategy or run, whatever its score")
-    parser.add_argument("--reestimate_priors", action="store_true", help="correct for label shift where it is found")
-    parser.add_argument("--seed", type=int, default=0, help="of resamples, bags and repeated partitions")
+    parser.add_argument("--strategy", default="", help="take this strategy or run, whatever its score")
+    parser.add_argument("--reestimate_priors", action="store_true", help="correct label shift, if there is a warning")
+    parser.add_argument("--seed", type=int, default=0, help="seed of resamples, bags and repeated partitions")
     parser.add_argument("--from", default="", help="a submission's .json: write the identical .csv again")
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Parse, load, blend or repeat a blend, write."""
     give_back_freed_memory()
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("blend.py", name_competition(argv), add_flags)
     source = getattr(job.own, "from")
-    record = read_record(Path(source)) if source else {}
-    tables = load_tables(job.competition, job.paths.data(job.competition_name))
-    folds = load_folds(job.paths, job.competition_name, tables, job.competition)
-    predictions = load_runs(job.paths, job.competition_name, record.get("runs", job.own.runs), folds, tables)
-    tables = tables.without_texts()
-    task = Task(job.competition.metric, job.competition.task)
-    test_folds = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     if source:
-        path = repeat(job, tables, predictions, folds, test_folds, record, Path(source))
+        path = repeat_blend(job, Path(source))
     else:
-        path = blend_anew(job, tables, predictions, folds, test_folds, task)
-    show_end(job, path)
+        path = blend_anew(job)
+    print_end(job, path)
 
 
 def name_competition(argv: list[str]) -> list[str]:
@@ -67,43 +69,91 @@ def name_competition(argv: list[str]) -> list[str]:
     return [*argv, "--competition", read_record(Path(source))["competition"]] if Path(source).is_file() else argv
 
 
-def blend_anew(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list[TestScores], task: Task) -> Path:
-    """Choose, show and write a blend."""
-    runs = gather_runs(predictions, folds, tables, task)
-    blend = make_blend(task, runs, job.own.strategy, job.own.seed)
-    table = table_lines(task, blend, find_notes(predictions)) + seed_lines(task, blend, group_seeds(predictions))
-    print("\n".join(table), flush=True)
-    recipe = Recipe(task.kind, blend.predictor, blend.rule)
-    fold_probs = recipe.fold_probs(test_folds)
-    outcome = describe_blend(task, blend, fold_probs, job.own.seed)
-    print("\n" + "\n".join(outcome_lines(task, blend, outcome, len(fold_probs), len(runs.labels))))
-    print("\n".join(shift_lines(blend, outcome, fold_probs, tables.label_names)))
-    if job.own.reestimate_priors:
-        priors, shifted = tables.labels.mean(axis=0), tuple(outcome.shifted.tolist())
-        recipe = Recipe(task.kind, blend.predictor, blend.rule, priors, shifted)
-    record = {
-        "competition": job.competition_name,
-        "runs": list(runs.names),
-        "settings": {"competition": asdict(job.competition), "seed": job.own.seed, "strategy": job.own.strategy},
-        "inputs": describe_inputs(predictions, folds),
-        "recipe": recipe.to_record(),
-        "account": account_of(task, blend, outcome, fold_probs, tables.label_names),
-    }
-    return hand_in(job, tables, recipe, fold_probs, blend.honest[0], record)
+# ---------- What goes in
 
 
-def gather_runs(predictions: list[RunPredictions], folds: Folds, tables: Tables, task: Task) -> Runs:
-    """The runs' held-out scores side by side."""
-    scores = Scores([task.to_scores(run.oof, run.kind) for run in predictions])
+@dataclass(frozen=True)
+class Inputs:
+    """What the stages before left on disk."""
+
+    tables: Tables
+    folds: Folds
+    predictions: list[RunPredictions]
+    test_scores: list[TestScores]
+    task: Task
+
+    def digests(self) -> dict[str, str]:
+        """Every file that went in -> its sha256."""
+        files = {path: digest for run in self.predictions for path, digest in run.files.items()}
+        return {"folds": self.folds.sha256, **files}
+
+
+def load_inputs(job: Job, run_names: list[str] | None) -> Inputs:
+    """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
+    tables = load_tables(job.competition, job.paths.data(job.competition_name))
+    folds = load_folds(job.paths, job.competition_name, tables, job.competition)
+    predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables)
+    task = Task(job.competition.metric, job.competition.task)
+    test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
+    return Inputs(tables.without_texts(), folds, predictions, test_scores, task)
+
+
+def gather_runs(inputs: Inputs) -> Runs:
+    """The runs' out-of-fold scores side by side."""
+    refuse_strategy_names([run.name for run in inputs.predictions])
     return Runs(
-        tuple(run.name for run in predictions), scores, tables.labels, deal_parts(folds.fold, folds.group), folds.group
+        names=tuple(run.name for run in inputs.predictions),
+        scores=Scores([inputs.task.to_scores(run.oof, run.kind) for run in inputs.predictions]),
+        labels=inputs.tables.labels,
+        fold=split_into_parts(inputs.folds.fold, inputs.folds.group),
+        group=inputs.folds.group,
     )
 
 
+# ---------- A new blend
+
+
+def blend_anew(job: Job) -> Path:
+    """Choose, print and write a blend."""
+    strategy, seed = find_strategy(job.own.strategy), job.own.seed
+    inputs = load_inputs(job, job.own.runs)
+    task, label_names = inputs.task, inputs.tables.label_names
+
+    blend = make_blend(task, gather_runs(inputs), strategy, seed)
+    print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
+    print_lines(seed_lines(task, blend, group_seeds(inputs.predictions)))
+
+    recipe = Recipe(task.kind, blend.predictor, blend.rule)
+    fold_probs = recipe.fold_probs(inputs.test_scores)
+    report = describe_blend(task, blend, fold_probs, seed)
+    print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(report, label_names)])
+    if job.own.reestimate_priors:
+        priors, shifted = inputs.tables.labels.mean(axis=0), tuple(report.shift.shifted.tolist())
+        recipe = Recipe(task.kind, blend.predictor, blend.rule, priors, shifted)
+
+    record = {
+        "competition": job.competition_name,
+        "runs": [run.name for run in inputs.predictions],
+        "settings": {"competition": asdict(job.competition), "seed": seed, "strategy": strategy},
+        "inputs": inputs.digests(),
+        "recipe": recipe.to_record(),
+        "report": report_record(task, blend, report, label_names),
+    }
+    return write_blend(job, inputs.tables, recipe, fold_probs, blend.honest[0], record)
+
+
+def find_strategy(asked: str) -> str:
+    """Today's name of the strategy that `--strategy` asks for; an old name is a warning."""
+    name, plus, tuning = asked.partition(" + ")
+    if name in OLD_NAMES:
+        print(f"warning: --strategy {name} is now called {OLD_NAMES[name]}")
+    return OLD_NAMES.get(name, name) + plus + tuning
+
+
 def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
-    """What a reader of the table must know of a run."""
+    """What a reader of the table must know about a run."""
     chosen = [run.name for run in predictions if any(record.get("selected_on_heldout") for record in run.records)]
-    return {name: "selected on its held-out rows" for name in chosen}
+    return {name: "selected on its held-out rows, so its scores are too good" for name in chosen}
 
 
 def group_seeds(predictions: list[RunPredictions]) -> list[list[str]]:
@@ -116,20 +166,16 @@ def group_seeds(predictions: list[RunPredictions]) -> list[list[str]]:
     return [sorted(names, key=lambda name: (len(name), name)) for names in groups.values() if len(names) > 1]
 
 
-def describe_inputs(predictions: list[RunPredictions], folds: Folds) -> dict[str, str]:
-    """Every file that went in -> its sha256."""
-    files = {path: digest for run in predictions for path, digest in run.files.items()}
-    return {"folds": folds.sha256, **files}
-
-
-def hand_in(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray, oof_answers, record: dict) -> Path:
-    """Lint the submission, write it with its record, lint the file. The name is of what went in: same in, same name."""
+def write_blend(
+    job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray, oof_answers: np.ndarray, record: dict
+) -> Path:
+    """Lint the submission, write it with its record, lint the file."""
     path = job.paths.submissions(job.competition_name) / f"{name_submission(record)}.csv"
     data, frame = build_bytes(job, tables, recipe, fold_probs)
     earlier = earlier_submissions(job.paths, job.competition_name)
     earlier = {digest: other for digest, other in earlier.items() if other != path}
     for finding in lint_submission(frame, job.competition, tables, oof_answers, earlier):
-        print(f"look: {finding}")
+        print_lines(wrap([f"warning: {finding}"]))
     record = {**record, "environment": describe_environment(Path(__file__).parent)}
     path = write_submission(job.paths, job.competition_name, path.stem, data, record)
     lint_submission_file(path, job.competition, tables, oof_answers)
@@ -137,39 +183,58 @@ def hand_in(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray, oo
 
 
 def name_submission(record: dict) -> str:
-    """`blend-` and 8 hex digits of the inputs, the settings and the recipe."""
+    """`blend-` and 8 hex digits of the inputs, the settings and the recipe: same in, same name."""
     parts = {key: record[key] for key in ("competition", "runs", "settings", "inputs", "recipe")}
     return f"blend-{sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:8]}"
 
 
-def build_bytes(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray):
+def build_bytes(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray) -> tuple[bytes, pd.DataFrame]:
     """The submission as bytes and as a table."""
     probs, answer = recipe.answer(fold_probs)
     frame = build_submission(job.competition, tables, answer if answer.dtype == bool else None, probs)
     return submission_bytes(frame, job.competition.submission.separator), frame
 
 
-def repeat(job: Job, tables: Tables, predictions, folds: Folds, test_folds: list, record: dict, source: Path) -> Path:
-    """Write the submission that a record describes once more. Raises ValueError where anything that went in changed."""
-    found = describe_inputs(predictions, folds)
-    changed = sorted(name for name in found | record["inputs"] if found.get(name) != record["inputs"].get(name))
-    if changed:
-        raise UserError(f"{source}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
-    if record["settings"]["competition"] != json.loads(json.dumps(asdict(job.competition))):
-        raise UserError(f"{source}: configs/competitions/{job.competition_name}.yaml or its flags changed since")
+# ---------- A blend once more
+
+
+def repeat_blend(job: Job, source: Path) -> Path:
+    """Write the submission that a record describes once more. Raises UserError if anything that went in changed."""
+    record = read_record(source)
+    inputs = load_inputs(job, record["runs"])
+    check_unchanged(job, inputs, record, source)
     recipe = recipe_from_record(record["recipe"])
-    data, _ = build_bytes(job, tables, recipe, recipe.fold_probs(test_folds))
+    data, _ = build_bytes(job, inputs.tables, recipe, recipe.fold_probs(inputs.test_scores))
     if sha256_bytes(data) != record["csv_sha256"]:
         raise UserError(f"{source}: the same inputs gave other bytes than its csv_sha256; other library versions?")
     print(f"byte for byte the submission of {source}")
     return write_submission(job.paths, job.competition_name, source.stem, data, record)
 
 
-def show_end(job: Job, path: Path) -> None:
-    """The last lines: where the CSV is and how it is handed in."""
+def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> None:
+    """Raises UserError if files or the competition's settings are not those of the record."""
+    found = inputs.digests()
+    changed = sorted(name for name in found | record["inputs"] if found.get(name) != record["inputs"].get(name))
+    if changed:
+        raise UserError(f"{source}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
+    if record["settings"]["competition"] != json.loads(json.dumps(asdict(job.competition))):
+        raise UserError(f"{source}: configs/competitions/{job.competition_name}.yaml or its flags changed since")
+
+
+# ---------- What is printed
+
+
+def print_lines(lines: list[str]) -> None:
+    """Lines at once, so that a pipe shows them while the blend goes on."""
+    if lines:
+        print("\n".join(lines), flush=True)
+
+
+def print_end(job: Job, path: Path) -> None:
+    """The last lines: where the CSV is and how to submit it."""
     shown = path.relative_to(job.paths.root)
     slug = job.competition.files.kaggle or job.competition_name
     print(f"\n{shown}")
     if job.competition.files.source not in ("sample", "goemotions"):
         print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
-    print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
+        print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')

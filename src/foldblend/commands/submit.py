@@ -28,7 +28,7 @@ from foldblend.ledger.log import (
     utc_now,
 )
 from foldblend.ledger.submissions import earlier_submissions, find_submission
-from foldblend.scoring.leaderboard import Z90, Candidate, choose_finals, comparison_lines, finals_lines
+from foldblend.scoring.leaderboard import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.paths import find_paths
@@ -216,12 +216,12 @@ def propose_finals(job: Job) -> None:
     if len(finals) < count:
         print(f"no other good one answers otherwise: {len(finals)} proposed, not {count}")
     digests = {one.shown: one.sha256 for one in pool}
-    for shown in (final.candidate.name for final in finals):
+    for shown in (final.submission.name for final in finals):
         if digests[shown] not in scored:
             print(f"not handed in yet: python src/submit.py {shown}")
 
 
-def load_candidates(job: Job, files: list[LocalFile]) -> list[Candidate]:
+def load_candidates(job: Job, files: list[LocalFile]) -> list[ScoredSubmission]:
     """Answers and expected scores. Raises ValueError where a file does not fit the sample submission."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     candidates = []
@@ -229,5 +229,5 @@ def load_candidates(job: Job, files: list[LocalFile]) -> list[Candidate]:
         expected = one.account["expected_fold_mean"]
         error = (expected["high"] - expected["low"]) / 2 / Z90
         answers = read_submission(one.path, job.competition, tables)
-        candidates.append(Candidate(one.shown, expected["score"], error, answers))
+        candidates.append(ScoredSubmission(one.shown, expected["score"], error, answers))
     return candidates

@@ -232,7 +232,7 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
             f"{shown} was made for {record['competition']}, not for {competition_name}. "
             f"Run: python src/submit.py --competition {record['competition']} {shown}"
         )
-    return LocalFile(path, shown, digest, record.get("account"))
+    return LocalFile(path, shown, digest, record.get("report", record.get("account")))
 
 
 def local_files(paths: Paths, competition_name: str) -> list[LocalFile]:

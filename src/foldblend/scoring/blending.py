@@ -1,46 +1,49 @@
-"""The scoring room's whole: from the runs' scores to one chosen, cross-fitted, described blend."""
+"""A blend from beginning to end: from the runs' out-of-fold scores to one chosen blend and its formula for new rows.
+
+    oof scores -> strategies -> cross-fitting -> choice -> row rule -> formula and thresholds for new rows
+
+Everything in here is arrays; `report.py` says what the blend is worth, `recipe.py` applies it to the test rows.
+"""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.scoring.ensembling.predictors import Average, Predictor
-from foldblend.scoring.ensembling.strategies import STRATEGIES, Given, fit_single, fit_strategies
-from foldblend.scoring.parallel import single_threaded_products
-from foldblend.scoring.thresholds.rules import Rule, Task, tune_rule
-from foldblend.scoring.validation.bootstrap import Additive, Buckets, make_additive
-from foldblend.scoring.validation.choice import (
+from foldblend.scoring.ensembling.predictors import Formula
+from foldblend.scoring.ensembling.strategies import (
+    OLD_NAMES,
+    STRATEGIES,
     TRUSTED,
+    Given,
+    Strategy,
+    fit_single,
+    fit_strategies,
+    refuse_strategy_names,
+)
+from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
+from foldblend.scoring.parallel import single_threaded_products
+from foldblend.scoring.thresholds.rules import Rule, tune_rule
+from foldblend.scoring.validation.bootstrap import Buckets, make_additive
+from foldblend.scoring.validation.choice import (
     Candidate,
-    Difference,
     choose,
-    choose_row_rule,
-    compare,
+    choose_without_parts,
     draw_scores,
-    measure_contributions,
+    offer_row_rules,
+    pick_row_rule,
     stitch,
 )
-from foldblend.scoring.validation.crossfit import CrossFit, cross_fit, predict_outer
-from foldblend.scoring.validation.expected import (
-    Forecast,
-    compare_means,
-    find_shifted,
-    forecast,
-    gain_of_averaging,
-    soften,
+from foldblend.scoring.validation.crossfit import (
+    CrossFit,
+    cross_fit,
+    cross_fit_row_rules,
+    pack_answer,
+    predict_outer,
+    unpack_answer,
 )
-from foldblend.scoring.validation.partitions import MAX_FIT_ROWS, Partition, Runs
 
-# ---------- whole: from the runs' scores to one chosen, cross-fitted, described blend.
-
-
-N_REPEATS = 3
-"""Partitions the choice is cross-fitted on: folds/ itself, and draws that keep a group's rows together."""
-CONTENDERS_FROM = 2_000_000
-"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated, and once."""
-CONTENDER_ERRORS = 2.0
-"""Standard errors below the best at which a strategy can no longer win."""
+# ---------- The whole
 
 
 @dataclass(frozen=True)
@@ -52,87 +55,124 @@ class Blend:
     spread: np.ndarray
     """float64 (C,): standard deviation of each candidate's score over resamples of the rows."""
     honest: list[np.ndarray]
-    """Answers (n, L) of the rows in `fitted`, each by what was fitted and chosen on other parts; one a repeat."""
-    fitted: Runs
+    """Answers (n, L) of the compared rows, each by what was fitted and chosen on other parts; one per repeat."""
+    own: list[np.ndarray]
+    """The same of the chosen candidate itself, chosen on all rows: a little too good."""
+    compared: Runs
     """The rows that everything was compared on."""
-    fitted_probs: np.ndarray
+    compared_probs: np.ndarray
     """float32 (n, L): cross-fitted probabilities of these rows by the chosen strategy."""
     oof_probs: np.ndarray
     """float32 (N, L): cross-fitted probabilities of all rows by the chosen strategy."""
     rule: Rule
     row_rule: str
-    """The row rule that was added, in words; empty where none helps."""
-    predictor: Predictor | Average
+    """The name of the row rule that was added; empty if none helps."""
+    predictor: Formula
     """The chosen strategy, for new rows."""
-    strategies: dict
-    """Every strategy by name, as fitted on folds/ itself."""
+    strategies: dict[str, Strategy]
+    """Every strategy by name, as fitted on the folds themselves."""
 
     @property
-    def name(self) -> str:
+    def choice(self) -> Candidate:
         """The chosen candidate."""
-        return self.candidates[self.chosen].name
+        return self.candidates[self.chosen]
 
 
 @single_threaded_products()
 def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend:
     """Cross-fit every strategy and every single run, choose one, and fit it for new rows.
 
-    Args:   forced: the name of a candidate to hand in whatever its score; empty chooses.
-    Raises: ValueError: no candidate has that name.
+    Args:   forced: the name of a strategy, run or candidate to take whatever its score; empty chooses.
+    Raises: UserError: no candidate has that name, or a run is named like a strategy.
     """
-    few = runs.sample(MAX_FIT_ROWS, seed)
-    buckets = Buckets(few.fold, seed)
-    candidates, strategies = cross_fit_candidates(task, few, buckets, seed)
-    everything = np.ones(len(buckets.starts), bool)
-    chosen = find_candidate(candidates, forced) if forced else choose(candidates, everything, seed)
-    fit = candidates[chosen].fits[0]
-    honest = [each.answer for each in candidates[chosen].fits] if forced else stitch(candidates, buckets, seed)
-    strategy, partition = strategies[fit.strategy], Partition(few.fold)
-    few_probs = predict_outer(strategy, Given(task, few.scores, few.labels, partition, seed))
-    fields, row_rule, with_row_rule = choose_row_rule(task, fit.cutoffs, few_probs, few.labels, few.fold, seed)
-    probs = few_probs
-    if few is not runs:
-        probs = predict_outer(strategy, Given(task, runs.scores, runs.labels, Partition(runs.fold), seed))
-    rule = replace(tune_rule(task, fit.cutoffs, probs, runs.labels), **fields)
+    refuse_strategy_names(runs.names)
+    compared = runs.sample(MAX_FIT_ROWS, seed)
+    buckets = Buckets(compared.fold, seed)
+    candidates, strategies = cross_fit_candidates(task, compared, buckets, seed)
+
+    chosen = find_candidate(candidates, forced) if forced else choose(candidates, buckets.everything, seed)
+    if forced:
+        of_parts = [chosen] * (int(compared.fold.max()) + 1)
+    else:
+        of_parts = choose_without_parts(candidates, buckets, seed)
+
+    given = Given(task, compared.scores, compared.labels, Partition(compared.fold), seed)
+    answers = choose_answers(given, strategies, candidates, chosen, of_parts, buckets)
+
+    choice = candidates[chosen]
+    strategy = strategies[choice.strategy]
+    compared_probs = predict_outer(strategy, given)
+    oof_probs = compared_probs
+    if compared is not runs:
+        oof_probs = predict_outer(strategy, Given(task, runs.scores, runs.labels, Partition(runs.fold), seed))
+    rule = replace(tune_rule(task, choice.tuning, oof_probs, runs.labels), **answers.fields)
     return Blend(
-        candidates, chosen, draw_scores(candidates, everything, seed).std(axis=0),
-        [with_row_rule] if row_rule else honest, few, few_probs, probs, rule, row_rule,
-        strategy.predictor(partition.n_parts, partition.fit_without()), strategies,
-    )  # fmt: skip
+        candidates=candidates,
+        chosen=chosen,
+        spread=draw_scores(candidates, buckets.everything, seed).std(axis=0),
+        honest=answers.honest,
+        own=answers.own,
+        compared=compared,
+        compared_probs=compared_probs,
+        oof_probs=oof_probs,
+        rule=rule,
+        row_rule=answers.row_rule,
+        predictor=strategy.predictor(given.partition.n_parts, given.partition.fit_without()),
+        strategies=strategies,
+    )
 
 
-def cross_fit_candidates(task: Task, runs: Runs, buckets: Buckets, seed: int) -> tuple[list[Candidate], dict]:
-    """Every line of the table, and the strategies as fitted on folds/ itself."""
+# ---------- Candidates
+
+
+N_REPEATS = 3
+"""Partitions that the choice is cross-fitted on: the folds themselves, and draws that keep a group's rows together."""
+LARGE_FROM = 2_000_000
+"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated, and once."""
+CONTENDER_ERRORS = 2.0
+"""Standard errors below the best at which a strategy can no longer win."""
+
+
+def cross_fit_candidates(
+    task: Task, runs: Runs, buckets: Buckets, seed: int
+) -> tuple[list[Candidate], dict[str, Strategy]]:
+    """Every line of the table, and the strategies as fitted on the folds themselves."""
     names = [*runs.names, *(STRATEGIES if len(runs.names) > 1 else ())]
-    pairs = [(name, cutoffs) for name in names for cutoffs in task.cutoffs]
-    candidates, first, is_large = {}, None, runs.labels.size * len(runs.names) >= CONTENDERS_FROM
+    pairs = [(name, tuning) for name in names for tuning in task.tunings]
+    is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
+    candidates: dict[tuple[str, str], Candidate] = {}
+    first: dict[str, Strategy] = {}
     for partition in runs.partitions(min(N_REPEATS, 2) if is_large else N_REPEATS, seed):
         given = Given(task, runs.scores, runs.labels, partition, seed)
         strategies, fits = _cross_fit_pairs(given, runs.names, pairs)
         for fit in fits:
-            name = f"{fit.strategy} + {fit.cutoffs}"
-            known = candidates.get(name) or Candidate(name, fit.strategy in runs.names, [], [])
-            candidates[name] = known.with_fit(task, runs.labels, fit, buckets)
-        if first is None:
+            pair = (fit.strategy, fit.tuning)
+            known = candidates.get(pair) or Candidate(fit.strategy in runs.names, [], [])
+            candidates[pair] = known.with_fit(task, runs.labels, fit, buckets)
+        if not first:
             first = strategies
             pairs = _contenders(pairs, list(candidates.values()), buckets) if is_large else pairs
     return list(candidates.values()), first
 
 
-def _cross_fit_pairs(given: Given, runs: tuple[str, ...], pairs: list[tuple[str, str]]) -> tuple[dict, list[CrossFit]]:
-    """Fit the strategies of some (strategy, cut-offs) pairs and cross-fit them."""
+def _cross_fit_pairs(
+    given: Given, run_names: tuple[str, ...], pairs: list[tuple[str, str]]
+) -> tuple[dict[str, Strategy], list[CrossFit]]:
+    """Fit the strategies of some (strategy, tuning) pairs and cross-fit them."""
     wanted = dict.fromkeys(name for name, _ in pairs)
-    strategies = {name: fit_single(given, run) for run, name in enumerate(runs) if name in wanted}
+    strategies: dict[str, Strategy] = {
+        name: fit_single(given, run) for run, name in enumerate(run_names) if name in wanted
+    }
     strategies |= fit_strategies(given, [name for name in wanted if name not in strategies])
     fits = []
     for name, strategy in strategies.items():
-        fits += cross_fit(name, strategy, given, tuple(cutoffs for other, cutoffs in pairs if other == name))
+        fits += cross_fit(name, strategy, given, tuple(tuning for other, tuning in pairs if other == name))
     return strategies, fits
 
 
-def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets) -> list:
+def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets) -> list[tuple[str, str]]:
     """The pairs that can still win, and the trusted one's."""
-    drawn = draw_scores(candidates, np.ones(len(buckets.starts), bool), buckets.seed)
+    drawn = draw_scores(candidates, buckets.everything, buckets.seed)
     scores = np.array([candidate.score for candidate in candidates])
     best = int(np.argmax(scores))
     error = (drawn - drawn[:, [best]]).std(axis=0)
@@ -141,85 +181,78 @@ def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], bucke
 
 
 def find_candidate(candidates: list[Candidate], wanted: str) -> int:
-    """Position of a candidate by its name, or by its strategy's, which takes the first cut-offs.
+    """Position of a candidate by its name, or by its strategy's, which takes the first tuning. Old names are known.
 
-    Raises: ValueError: there is none; lists those there are.
+    Raises: UserError: there is none; lists those there are.
     """
+    strategy, plus, tuning = wanted.partition(" + ")
+    wanted = OLD_NAMES.get(strategy, strategy) + plus + tuning
     for position, candidate in enumerate(candidates):
-        if wanted in (candidate.name, candidate.fits[0].strategy):
+        if wanted in (candidate.name, candidate.strategy):
             return position
-    raise UserError(f"--strategy {wanted}: not there. There are: {', '.join(each.name for each in candidates)}")
+    raise UserError(f"unknown --strategy {wanted}. There are: {', '.join(each.name for each in candidates)}")
 
 
-# ---------- account of a blend: what to expect of it, against what, from which runs, on which test rows.
-
-
-CONTRIBUTION_ROWS = 8_000
-"""Rows on which the blend is refitted without each run."""
+# ---------- Answers and row rules
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What is printed and stored beside the table of candidates; scores as the task compares them, more is better."""
+class _Answers:
+    """Cross-fitted answers with the row rule that was chosen; see `Blend`."""
 
-    headline: float
-    """Cross-fitted score of the whole procedure, its choice included."""
-    one_fold: Forecast
-    """Of one fold's models on the test rows."""
-    gain: float
-    """What averaging the fold models should add."""
-    best_single: str
-    lead: Difference
-    """Of the headline's answers over the best single run's."""
-    contributions: dict[str, Difference]
-    """What is lost without each run; empty where a single run is handed in."""
-    shift: np.ndarray
-    """float64 (L,): p-values of no label shift."""
-    shifted: np.ndarray
-    """int64: labels whose shift is beyond chance and large enough to matter."""
+    row_rule: str
+    fields: dict
+    """The row rule as fields of `Rule`."""
+    honest: list[np.ndarray]
+    own: list[np.ndarray]
 
 
-@single_threaded_products()
-def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray, seed: int) -> Outcome:
-    """Everything about a blend that takes its test predictions to know.
+def choose_answers(
+    given: Given,
+    strategies: dict[str, Strategy],
+    candidates: list[Candidate],
+    chosen: int,
+    of_parts: list[int],
+    buckets: Buckets,
+) -> _Answers:
+    """Choose a row rule, on all rows for new rows and without each part for the honest score; put the answers together.
 
-    Args: fold_probs: float32 (K, n, L), the test rows by each fold's models.
+    Args: of_parts: for each part, the position of the candidate that was chosen without it.
     """
-    labels, buckets = blend.fitted.labels, Buckets(blend.fitted.fold, seed)
-    honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
-    singles = [candidate for candidate in blend.candidates if candidate.is_single]
-    best = max(singles, key=lambda candidate: candidate.score)
-    shift = compare_means(blend.oof_probs, fold_probs)
-    return Outcome(
-        float(np.mean([task.score(labels, answer) for answer in blend.honest])),
-        forecast(honest, soften_answers(task, blend, buckets), len(labels), fold_probs.shape[1], seed),
-        gain_of_averaging(task, blend.rule, fold_probs, seed),
-        best.name,
-        compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
-        _contributions(task, blend, seed),
-        shift,
-        find_shifted(shift, blend.oof_probs, fold_probs),
-    )
+    if given.task.takes_probs or given.task.kind == "multiclass":
+        return _Answers("", {}, *_plain_answers(candidates, chosen, of_parts, buckets))
+    part, seed = buckets.part, buckets.seed
+    offered = offer_row_rules(given.labels)
+    offered_to = [offer_row_rules(given.labels[part != k]) for k in range(len(of_parts))]
+    everything = {name: fields for each in [offered, *offered_to] for name, fields in each.items()}
+    stored, additive = {}, {}  # by candidate and name of the rule
+    for position in {chosen, *of_parts}:
+        candidate = candidates[position]
+        answers = cross_fit_row_rules(strategies[candidate.strategy], given, candidate.tuning, everything)
+        for name, answer in answers.items():
+            stored[position, name] = pack_answer(answer)
+            additive[position, name] = make_additive(given.task, given.labels, answer, buckets)
+
+    def pick(position, names, among):
+        return pick_row_rule({name: additive[position, name] for name in names}, among, seed)
+
+    picked = pick(chosen, offered, buckets.everything)
+    picked_of = [pick(position, offered_to[k], buckets.parts != k) for k, position in enumerate(of_parts)]
+    honest, own = _plain_answers(candidates, chosen, of_parts, buckets)
+    if picked or any(picked_of):  # row rules are cross-fitted on the folds alone, not on the repeats
+        kept = [stored[position, name] for position, name in zip(of_parts, picked_of, strict=True)]
+        honest = [stitch([unpack_answer(each, given.labels.shape) for each in kept], part)]
+        own = [unpack_answer(stored[chosen, picked], given.labels.shape)]
+    return _Answers(picked, offered[picked], honest, own)
 
 
-def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]:
-    """The metric of the answers that say where the score lies, against softened labels for macro-F1.
-
-    The stitched answers are a little worse than the truth: what is lucky on the other parts is unlucky on this one. The
-    chosen strategy's own are a little better, for it was chosen by them. Half of each.
-    """
-    labels, answers = blend.fitted.labels, blend.honest
-    if not blend.row_rule:
-        answers = [*answers, *(fit.answer for fit in blend.candidates[blend.chosen].fits[: len(answers)])]
-    truth = soften(labels, blend.fitted_probs) if task.metric == "macro_f1" else labels
-    return [make_additive(task, truth, answer, buckets) for answer in answers]
-
-
-def _contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
-    chosen = blend.candidates[blend.chosen]
-    if chosen.is_single:
-        return {}
-    few = blend.fitted.sample(CONTRIBUTION_ROWS, seed)
-    given = Given(task, few.scores, few.labels, Partition(few.fold), seed)
-    fit = chosen.fits[0]
-    return dict(zip(few.names, measure_contributions(given, fit.strategy, fit.cutoffs), strict=True))
+def _plain_answers(
+    candidates: list[Candidate], chosen: int, of_parts: list[int], buckets: Buckets
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Without row rules: the answers chosen per part, one per repeat that all of them have, and the chosen one's own."""
+    n_repeats = min(len(candidates[position].fits) for position in of_parts)
+    honest = [
+        stitch([candidates[position].fits[repeat].answer for position in of_parts], buckets.part)
+        for repeat in range(n_repeats)
+    ]
+    return honest, [fit.answer for fit in candidates[chosen].fits[:n_repeats]]

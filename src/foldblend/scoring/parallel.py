@@ -1,11 +1,10 @@
-"""The scoring room's threads: one job a label, matrix products on one thread each.
+"""How scoring uses the cores: one job per label, and matrix products on one thread each.
 
 Small matrix products lose more to the hand-over between BLAS threads than they win, and their last bits depend on
-how many there are. numpy leaves the interpreter lock while it works, so labels run side by side instead.
+how many threads there are. numpy releases the interpreter lock while it works, so labels run side by side instead.
 """
 
 import ctypes
-import os
 import platform
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,12 @@ from functools import cache
 
 from threadpoolctl import threadpool_limits
 
-TASKS_A_CORE = 4
-"""Handing out a label costs as much as sorting a column, so each task is several labels; more tasks share evenly."""
+from foldblend.cores import count_cores
+
+TASKS_PER_CORE = 4
+"""Starting a task costs as much as sorting a column, so each task is several labels; more tasks balance the cores."""
 MIN_ROWS = 5_000
-"""Fewer rows than this a label, and handing out the work costs more than it saves."""
+"""With fewer rows per label than this, starting the tasks costs more than it saves."""
 
 M_MMAP_THRESHOLD = -3
 """glibc's number of the setting, from malloc.h."""
@@ -26,31 +27,33 @@ LARGE_BYTES = 2**21
 
 
 def over_labels(one: Callable, n_labels: int, n_rows: int) -> list:
-    """[one(0), one(1), ...], computed on all cores where each looks at many rows."""
-    if n_rows < MIN_ROWS:
+    """[one(0), one(1), ...], on as many cores as `count_cores` allows if each job reads many rows."""
+    n_cores = count_cores()
+    if n_rows < MIN_ROWS or n_cores == 1:
         return [one(label) for label in range(n_labels)]
-    size = max(1, n_labels // (TASKS_A_CORE * (os.cpu_count() or 1)))
+    size = max(1, n_labels // (TASKS_PER_CORE * n_cores))
     blocks = [range(start, min(start + size, n_labels)) for start in range(0, n_labels, size)]
-    return [value for values in _threads().map(lambda block: [one(k) for k in block], blocks) for value in values]
+    of_blocks = _threads(n_cores).map(lambda block: [one(label) for label in block], blocks)
+    return [value for values in of_blocks for value in values]
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _threads(n_cores: int) -> ThreadPoolExecutor:
     """Started once: a blend asks for them thousands of times."""
-    return ThreadPoolExecutor(os.cpu_count())
+    return ThreadPoolExecutor(n_cores)
 
 
 class single_threaded_products(ContextDecorator):
     """Decorator: within the function, a matrix product uses one thread."""
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.limits = threadpool_limits(1, "blas")
 
-    def __exit__(self, *error):
+    def __exit__(self, *error) -> None:
         self.limits.restore_original_limits()
 
 
 def give_back_freed_memory() -> None:
-    """Have glibc return a freed table to the system at once; it would keep it and take another for the next."""
+    """Make glibc return a freed table to the system at once; it would keep it and take another for the next."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,7 +1,7 @@
-"""The scoring room's recipe: all that turns the runs' test scores into a submission, as plain numbers.
+"""The recipe of a submission: everything that turns the runs' test scores into the answer, as plain numbers.
 
 Test rows are predicted by every fold's models and the probabilities averaged. The mean of probabilities keeps each
-label's mean, so about as many rows pass a cut-off tuned on single models' OOF rows as passed it there; the mean of
+label's mean, so about as many rows pass a threshold tuned on single models' OOF rows as passed it there; the mean of
 log-odds would pull rare labels below it.
 """
 
@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foldblend.scoring.ensembling.predictors import (
-    Average,
-    Predictor,
+    Formula,
     keep_runs,
     predict_folds,
     predictor_from_record,
@@ -28,15 +27,15 @@ class Recipe:
 
     kind: str
     """`multilabel` or `multiclass`."""
-    predictor: Predictor | Average
+    predictor: Formula
     rule: Rule
     priors: np.ndarray | None = None
-    """float64 (L,): label rates of training, where they are re-estimated on the test rows."""
+    """float64 (L,): label rates of training, if they are re-estimated on the test rows."""
     shifted: tuple[int, ...] = ()
     """The labels whose rates are re-estimated."""
 
     def used_runs(self, n_runs: int) -> list[int]:
-        """The runs that the probabilities hang on, of the `n_runs` that the recipe was made of; rising."""
+        """The runs that the probabilities depend on, of the `n_runs` that the recipe was made of; rising."""
         return used_runs(self.predictor, n_runs)
 
     def of_used_runs(self, n_runs: int) -> "Recipe":
@@ -44,7 +43,10 @@ class Recipe:
         return replace(self, predictor=keep_runs(self.predictor, self.used_runs(n_runs)))
 
     def fold_probs(self, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-        """Each fold's probabilities of the test rows, float32 (K, n, L), from K or 1 tables of scores of each run."""
+        """Each fold's probabilities of the test rows, float32 (K, n, L).
+
+        Args: test_folds: for each of M runs, K tables of scores (n, L), or one for a run that has no fold models.
+        """
         return predict_folds(self.predictor, test_folds)
 
     def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,9 +67,12 @@ class Recipe:
 
 
 def recipe_from_record(record: dict) -> Recipe:
-    """The recipe that `to_record` wrote."""
+    """The recipe that `to_record` wrote, now or before version 0.2."""
     priors = np.array(record["priors"], np.float64) if "priors" in record else None
     return Recipe(
-        record["kind"], predictor_from_record(record["predictor"]), rule_from_record(record["rule"]), priors,
+        record["kind"],
+        predictor_from_record(record["predictor"]),
+        rule_from_record(record["rule"]),
+        priors,
         tuple(record.get("shifted", ())),
-    )  # fmt: skip
+    )

@@ -1,145 +1,319 @@
-"""The scoring room's words: the score table and what to expect, as plain text for 120 columns."""
+"""The report of a blend: what it is worth, in numbers, in the record of a submission, and in words for 80 columns."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldblend.scoring.blending import Blend, Outcome
-from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.thresholds.rules import Task
-from foldblend.scoring.validation.choice import Difference
-from foldblend.scoring.validation.expected import Forecast
+from foldblend.scoring.blending import Blend
+from foldblend.scoring.ensembling.strategies import Given, fit_strategies
+from foldblend.scoring.inputs import Partition, Scores, Task
+from foldblend.scoring.parallel import single_threaded_products
+from foldblend.scoring.thresholds.rules import Rule
+from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive
+from foldblend.scoring.validation.crossfit import cross_fit
+from foldblend.scoring.validation.expected import (
+    ExpectedScore,
+    compare_means,
+    estimate_score,
+    find_shifted,
+    gain_of_averaging,
+    soften,
+)
 
-# ---------- record of a blend, for the .json beside a submission: what was printed, as plain numbers.
+# ---------- Numbers
 
 
-def account_of(
-    task: Task, blend: Blend, outcome: Outcome, fold_probs: np.ndarray, label_names: Sequence[str]
-) -> dict:  # fmt: skip
+CONTRIBUTION_ROWS = 8_000
+"""Rows on which the blend is refitted without each run."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A label's mean probability on the OOF rows against the test rows, float64 (L,) each."""
+
+    oof_mean: np.ndarray
+    test_mean: np.ndarray
+    p: np.ndarray
+    """p-values of no shift."""
+    shifted: np.ndarray
+    """int64: labels whose shift is more than chance and large enough to matter."""
+
+
+@dataclass(frozen=True)
+class BlendReport:
+    """What is printed and stored beside the table of candidates; scores as the task compares them, more is better."""
+
+    honest: float
+    """Cross-fitted score of the whole procedure, its choice included."""
+    one_fold: ExpectedScore
+    """Of one fold's models on the test rows."""
+    gain: float
+    """What averaging the fold models should add."""
+    n_folds: int
+    """Fold models that are averaged."""
+    best_single: str
+    lead: Difference
+    """Of the honest answers over the best single run's."""
+    contributions: dict[str, Difference]
+    """What is lost without each run; empty if a single run is chosen."""
+    shift: Shift | None
+    """None without test rows."""
+
+
+@single_threaded_products()
+def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray | None, seed: int) -> BlendReport:
+    """What a blend is worth.
+
+    Args: fold_probs: float32 (K, n, L), the test rows by each fold's models; None if there are no test rows: then the
+          expected score is for as many new rows as the blend was made from.
+    """
+    labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed)
+    honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
+    best = max((each for each in blend.candidates if each.is_single), key=lambda candidate: candidate.score)
+    n_test = len(blend.oof_probs) if fold_probs is None else fold_probs.shape[1]
+    return BlendReport(
+        honest=float(np.mean([task.score(labels, answer) for answer in blend.honest])),
+        one_fold=estimate_score(honest, soften_answers(task, blend, buckets), len(labels), n_test, seed),
+        gain=0.0 if fold_probs is None else gain_of_averaging(task, blend.rule, fold_probs, seed),
+        n_folds=1 if fold_probs is None else len(fold_probs),
+        best_single=best.name,
+        lead=compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
+        contributions=measure_contributions(task, blend, seed),
+        shift=None if fold_probs is None else compare_rates(blend.oof_probs, fold_probs),
+    )
+
+
+def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]:
+    """The metric of the answers that say what the score is, against softened labels for macro-F1.
+
+    The honest answers score a little too low: what is lucky on the other parts is unlucky on this one. The chosen
+    candidate's own score a little too high, for it was chosen by them. Half of each.
+    """
+    labels = blend.compared.labels
+    truth = soften(labels, blend.compared_probs) if task.metric == "macro_f1" else labels
+    return [make_additive(task, truth, answer, buckets) for answer in [*blend.honest, *blend.own]]
+
+
+def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
+    """What is lost, cross-fitted, if the strategy is refitted without each run in turn."""
+    choice = blend.choice
+    if choice.is_single:
+        return {}
+    few = blend.compared.sample(CONTRIBUTION_ROWS, seed)
+    given = Given(task, few.scores, few.labels, Partition(few.fold), seed)
+
+    def answer(scores: Scores) -> np.ndarray:
+        without = replace(given, scores=scores)
+        fitted = fit_strategies(without, [choice.strategy])[choice.strategy]
+        return cross_fit(choice.strategy, fitted, without, (choice.tuning,))[0].answer
+
+    whole, buckets = answer(few.scores), Buckets(few.fold, seed)
+    return {
+        name: compare(task, few.labels, whole, answer(few.scores.without(run)), buckets)
+        for run, name in enumerate(few.names)
+    }
+
+
+def compare_rates(oof_probs: np.ndarray, fold_probs: np.ndarray) -> Shift:
+    """Each label's mean probability here and there: float32 (N, L) against (K, n, L)."""
+    p = compare_means(oof_probs, fold_probs)
+    return Shift(oof_probs.mean(axis=0), fold_probs.mean(axis=(0, 1)), p, find_shifted(p, oof_probs, fold_probs))
+
+
+# ---------- The record beside a submission
+
+
+def report_record(task: Task, blend: Blend, report: BlendReport, label_names: Sequence[str]) -> dict:
     """Plain values that JSON holds; scores on the metric's own scale."""
-    sign = 1 if METRICS[task.metric].greater_is_better else -1
-    one, gain = outcome.one_fold, outcome.gain
-    ends = sorted((sign * one.low, sign * one.high))
+    sign = task.entry.sign
     return {
         "metric": task.metric,
-        "handed_in": blend.name,
-        "row_rule": blend.row_rule,
-        "rows_compared": len(blend.fitted.labels),
-        "in_sample": sign * blend.candidates[blend.chosen].in_sample,
-        "cross_fitted": sign * outcome.headline,
-        "expected_one_fold": {"score": sign * one.expected, "low": ends[0], "high": ends[1]},
-        "expected_fold_mean": {
-            "score": sign * (one.expected + gain), "low": ends[0] + sign * gain, "high": ends[1] + sign * gain,
-        },
-        "best_single": outcome.best_single,
-        "above_best_single": _difference(outcome.lead),
-        "lost_without": {name: _difference(lost) for name, lost in outcome.contributions.items()},
-        "label_shift": {
-            name: {
-                "oof_mean": float(blend.oof_probs[:, label].mean()),
-                "test_mean": float(fold_probs[:, :, label].mean()),
-                "p": float(outcome.shift[label]),
-            }
-            for label, name in enumerate(label_names)
-        },
-        "table": [
-            {
-                "name": candidate.name, "in_sample": sign * candidate.in_sample,
-                "cross_fitted": sign * candidate.score, "spread": float(spread), "repeats": len(candidate.fits),
-            }
-            for candidate, spread in zip(blend.candidates, blend.spread, strict=True)
-        ],
-    }  # fmt: skip
+        "chosen": blend.choice.name,
+        "row_rule": row_rule_words(blend.rule, label_names),
+        "rows_compared": len(blend.compared.labels),
+        "in_sample": sign * blend.choice.in_sample,
+        "cross_fitted": sign * report.honest,
+        "expected_one_fold": _expected_record(report.one_fold, 0.0, sign),
+        "expected_fold_mean": _expected_record(report.one_fold, report.gain, sign),
+        "best_single": report.best_single,
+        "above_best_single": vars(report.lead),
+        "lost_without": {name: vars(lost) for name, lost in report.contributions.items()},
+        "label_shift": _shift_record(report.shift, label_names) if report.shift else {},
+        "table": table_record(task, blend),
+    }
 
 
-def _difference(difference: Difference) -> dict:
-    return {"gain": difference.gain, "low": difference.low, "high": difference.high}
+def table_record(task: Task, blend: Blend) -> list[dict]:
+    """The score table as one dictionary per candidate; scores on the metric's own scale."""
+    return [
+        {
+            "name": candidate.name,
+            "in_sample": task.entry.sign * candidate.in_sample,
+            "cross_fitted": task.entry.sign * candidate.score,
+            "spread": float(spread),
+            "repeats": len(candidate.fits),
+        }
+        for candidate, spread in zip(blend.candidates, blend.spread, strict=True)
+    ]
 
 
-# ---------- words: the score table and what to expect, as plain text for 120 columns.
+def _expected_record(expected: ExpectedScore, gain: float, sign: int) -> dict[str, float]:
+    low, high = sorted(sign * (end + gain) for end in (expected.low, expected.high))
+    return {"score": sign * (expected.expected + gain), "low": low, "high": high}
 
 
-def _sign(task: Task) -> int:
-    return 1 if METRICS[task.metric].greater_is_better else -1
+def _shift_record(shift: Shift, label_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    rows = zip(label_names, shift.oof_mean, shift.test_mean, shift.p, strict=True)
+    return {name: {"oof_mean": float(here), "test_mean": float(there), "p": float(p)} for name, here, there, p in rows}
 
 
-def table_lines(task: Task, blend: Blend, notes: dict[str, str]) -> list[str]:
+# ---------- Words
+
+
+COLUMNS = 80
+"""Width of a line."""
+NAME_COLUMNS = 20
+"""Longer names get a line of their own."""
+TUNING_WORDS = {"robust": "robust thresholds", "exact": "exact thresholds", "offsets": "tuned offsets"}
+"""What follows a strategy's name; nothing if there is nothing to tune."""
+
+
+def table_lines(task: Task, blend: Blend, notes: Mapping[str, str]) -> list[str]:
     """The candidates: in-sample, cross-fitted, and how far the latter moves over resamples of rows and over repeats.
 
-    Args: notes: a remark by run name, shown at the end of its line.
+    Args: notes: a remark by run name, shown below its lines.
     """
-    width, sign = max(len(candidate.name) for candidate in blend.candidates), _sign(task)
-    lines = [f"  {task.metric:{width}}  in-sample  cross-fitted  +- rows  +- repeats"]
-    for position, (candidate, spread) in enumerate(zip(blend.candidates, blend.spread, strict=True)):
-        mark = ">" if position == blend.chosen else " "
-        repeats = [fit.score for fit in candidate.fits]
-        between = f"{np.std(repeats):.4f}" if len(repeats) > 1 else ""
-        line = f"{mark} {candidate.name:{width}}  {sign * candidate.in_sample:9.4f}  {sign * candidate.score:12.4f}"
-        note = notes.get(candidate.fits[0].strategy, "")
-        lines.append(f"{line}  {spread:7.4f}  {between:>10}  {note}".rstrip())
+    better = "higher" if task.entry.greater_is_better else "lower"
+    lines = [
+        f"Score table: {task.metric}, {better} is better",
+        "  in-sample     tuned and scored on the same rows: too good",
+        "  cross-fitted  tuned on the other folds: what new rows should get",
+        "  +- rows       standard deviation if other rows had been drawn",
+        "  +- repeats    standard deviation over other splits into folds",
+        "",
+        f"  {'run or strategy':{NAME_COLUMNS}}  thresholds  in-sample  cross-fitted  +- rows  +- repeats",
+    ]
+    for position, candidate in enumerate(blend.candidates):
+        lines += _candidate_lines(task, blend, position)
+        is_last = candidate.strategy not in {each.strategy for each in blend.candidates[position + 1 :]}
+        if is_last and candidate.strategy in notes:
+            lines.append(f"    {candidate.strategy}: {notes[candidate.strategy]}")
     return lines
 
 
-def seed_lines(task: Task, blend: Blend, groups: list[list[str]]) -> list[str]:
+def _candidate_lines(task: Task, blend: Blend, position: int) -> list[str]:
+    """One candidate, `>` before the chosen one."""
+    candidate, sign = blend.candidates[position], task.entry.sign
+    repeats = [fit.score for fit in candidate.fits]
+    between = f"{np.std(repeats):.4f}" if len(repeats) > 1 else ""
+    numbers = (
+        f"{candidate.tuning:10}  {sign * candidate.in_sample:9.4f}  {sign * candidate.score:12.4f}"
+        f"  {blend.spread[position]:7.4f}  {between:>10}"
+    ).rstrip()
+    mark = ">" if position == blend.chosen else " "
+    if len(candidate.strategy) > NAME_COLUMNS:
+        return [f"{mark} {candidate.strategy}", f"  {'':{NAME_COLUMNS}}  {numbers}"]
+    return [f"{mark} {candidate.strategy:{NAME_COLUMNS}}  {numbers}"]
+
+
+def seed_lines(task: Task, blend: Blend, groups: Iterable[list[str]]) -> list[str]:
     """Mean and standard deviation of cross-fitted scores over runs that differ in their seed alone.
 
-    Args: groups: names of such runs, one list a group. A gain of one setting over another counts beyond this spread.
+    Args: groups: names of such runs, one list per group. A gain of one setting over another counts beyond this spread.
     """
-    lines, sign = [], _sign(task)
+    lines, sign = [], task.entry.sign
     for names in groups:
         scores: dict[str, list[float]] = {}
         for candidate in blend.candidates:
-            if candidate.fits[0].strategy in names:
-                scores.setdefault(candidate.fits[0].cutoffs, []).append(sign * candidate.score)
+            if candidate.strategy in names:
+                scores.setdefault(candidate.tuning, []).append(sign * candidate.score)
         lines += [
-            f"  over {len(of)} seeds of {names[0]} + {cutoffs}: {np.mean(of):.4f}, sd {np.std(of, ddof=1):.4f}"
-            for cutoffs, of in scores.items()
+            f"  {len(of)} seeds of {names[0]}, {tuning}: mean {np.mean(of):.4f}, sd {np.std(of, ddof=1):.4f}"
+            for tuning, of in scores.items()
         ]
     return lines
 
 
-def outcome_lines(task: Task, blend: Blend, outcome: Outcome, n_folds: int, n_rows: int) -> list[str]:
+def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Sequence[str]) -> list[str]:
     """The chosen blend in words: its honest score, what to expect on the test rows, what each run is worth."""
-    sign, fitted = _sign(task), len(blend.fitted.labels)
-    lines = [f"handed in: {blend.name}" + (f", {blend.row_rule}" if blend.row_rule else "")]
-    if fitted < n_rows:
-        lines.append(f"strategies were fitted and compared on {fitted:,} of {n_rows:,} rows, whole groups at random")
-    in_sample = sign * blend.candidates[blend.chosen].in_sample
-    lines += [
-        f"cross-fitted, the choice included: {sign * outcome.headline:.4f} (in-sample, too good: {in_sample:.4f})",
-        f"expected on the test rows, one fold's models: {_interval(outcome.one_fold, 0.0, sign)}",
+    sign, n_compared, n_rows = task.entry.sign, len(blend.compared.labels), len(blend.oof_probs)
+    row_rule = row_rule_words(blend.rule, label_names)
+    lines = [f"Chosen: {candidate_words(blend.choice.name)}" + (f", {row_rule}" if row_rule else "")]
+    if n_compared < n_rows:
+        lines.append(f"Strategies were compared on {n_compared:,} of {n_rows:,} rows, drawn in whole groups")
+    lines.append(
+        f"Honest CV score, choice included: {sign * report.honest:.4f} "
+        f"(tuned and scored on the same rows: {sign * blend.choice.in_sample:.4f})"
+    )
+    lines.append(f"Expected on the test set, one fold's models: {_interval(report.one_fold, 0.0, sign)}")
+    if report.n_folds > 1:
+        average = f"{report.n_folds}-fold average"
+        lines.append(f"Expected on the test set, {average}: {_interval(report.one_fold, report.gain, sign)}")
+        if not task.takes_probs:
+            tuned = "Thresholds" if task.kind == "multilabel" else "Offsets"
+            lines.append(f"{tuned} were tuned on single-fold predictions and are applied to the {average}")
+    best = candidate_words(report.best_single)
+    lines.append(f"Above the best single run ({best}): {_span(report.lead)}")
+    if report.contributions:
+        lines.append("Score lost if a run is removed (refitted on up to 8,000 rows):")
+        width = min(max(map(len, report.contributions)), COLUMNS - 46)
+        lines += [f"  {name:{width}}  {_span(lost)}" for name, lost in report.contributions.items()]
+    return wrap(lines)
+
+
+def shift_lines(report: BlendReport, label_names: Sequence[str]) -> list[str]:
+    """A warning that names the labels whose rate on the test rows the models see differently; nothing without any."""
+    shift = report.shift
+    if shift is None or not len(shift.shifted):
+        return []
+    width = max(len(label_names[label]) for label in shift.shifted)
+    head = (
+        "warning: label rates differ on the test rows. The mean probability changes from OOF to test as below; "
+        "--reestimate_priors corrects for it"
+    )
+    return wrap([head]) + [
+        f"  {label_names[label]:{width}}  {shift.oof_mean[label]:.4f} -> {shift.test_mean[label]:.4f}"
+        f"  p {shift.p[label]:.1e}"
+        for label in shift.shifted
     ]
-    if n_folds > 1:
-        averaged = _interval(outcome.one_fold, outcome.gain, sign)
-        lines.append(f"expected on the test rows, mean of {n_folds} folds (what is handed in): {averaged}")
-        lines.append(
-            "  cut-offs tuned on single models' OOF rows are used on the mean of the fold models' probabilities"
-        )
-    lead = outcome.lead
-    lines.append(f"above the best single run ({outcome.best_single}): {lead.gain:+.4f}, 90 % {_span(lead)}")
-    if outcome.contributions:
-        lines.append("lost without a run (refitted on up to 8,000 rows), with its 90 % interval:")
-        width = max(map(len, outcome.contributions))
-        lines += [f"  {name:{width}}  {lost.gain:+.4f}  {_span(lost)}" for name, lost in outcome.contributions.items()]
-    return lines
 
 
-def _interval(forecast: Forecast, gain: float, sign: int) -> str:
-    ends = sorted(sign * (end + gain) for end in (forecast.low, forecast.high))
-    return f"{sign * (forecast.expected + gain):.4f}, 90 % from {ends[0]:.4f} to {ends[1]:.4f}"
+def candidate_words(name: str) -> str:
+    """A candidate's name as a reader says it. Example: "shrunk_stack + robust" -> "shrunk_stack, robust thresholds"."""
+    strategy, _, tuning = name.rpartition(" + ")
+    return f"{strategy}, {TUNING_WORDS[tuning]}" if tuning in TUNING_WORDS else strategy
 
 
-def _span(difference) -> str:
-    return f"from {difference.low:+.4f} to {difference.high:+.4f}"
+def row_rule_words(rule: Rule, label_names: Sequence[str]) -> str:
+    """The row rule in words; empty without one. Example: Rule(at_most=3) -> "at most 3 labels per row"."""
+    words = []
+    if rule.exclusive is not None:
+        words.append(f"{label_names[rule.exclusive]} only alone")
+    if rule.at_most is not None:
+        words.append(f"at most {rule.at_most} label{'s' if rule.at_most > 1 else ''} per row")
+    if rule.at_least_one:
+        words.append("at least one label per row")
+    return ", ".join(words)
 
 
-def shift_lines(blend: Blend, outcome: Outcome, fold_probs: np.ndarray, label_names: tuple[str, ...]) -> list[str]:
-    """The labels whose rate on the test rows the models see differently, if any."""
-    if not len(outcome.shifted):
-        return ["label shift: none that matters"]
-    here, there = blend.oof_probs.mean(axis=0), fold_probs.mean(axis=(0, 1))
-    width = max(len(label_names[label]) for label in outcome.shifted)
-    return ["label shift: mean probability on the test rows against OOF (--reestimate_priors corrects for it)"] + [
-        f"  {label_names[label]:{width}}  {here[label]:.4f} -> {there[label]:.4f}  p {outcome.shift[label]:.1e}"
-        for label in outcome.shifted
-    ]
+def wrap(lines: Iterable[str]) -> list[str]:
+    """Lines of at most 80 columns; what is cut goes on indented. Names are never broken."""
+    return [
+        part
+        for line in lines
+        for part in textwrap.wrap(
+            line, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False,
+            drop_whitespace=True, replace_whitespace=False,
+        ) or [""]
+    ]  # fmt: skip
+
+
+def _interval(expected: ExpectedScore, gain: float, sign: int) -> str:
+    low, high = sorted(sign * (end + gain) for end in (expected.low, expected.high))
+    return f"{sign * (expected.expected + gain):.4f}, 90 % interval {low:.4f} to {high:.4f}"
+
+
+def _span(difference: Difference) -> str:
+    return f"{difference.gain:+.4f}, 90 % interval {difference.low:+.4f} to {difference.high:+.4f}"

@@ -143,7 +143,7 @@ def _conflicts(settings: CompetitionSettings):
         yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
     if settings.metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
         yield f"metric {settings.metric} is for multilabel; use accuracy for one label a row"
-    if METRICS[settings.metric].decoder == "none" and submission.form != "probabilities":
+    if METRICS[settings.metric].takes_probs and submission.form != "probabilities":
         yield f"metric {settings.metric} scores probabilities, so submission.form must be probabilities"
     if not text.columns:
         yield "text.columns is empty"

@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from foldblend.scoring.ensembling.stacking import fit_logistic
-from foldblend.scoring.validation.partitions import Partition
+from foldblend.scoring.inputs import Partition
 
 
 def make_problem(n_rows=400, n_features=4, rate=0.3, seed=0):

@@ -2,23 +2,23 @@ import numpy as np
 import pytest
 from made_up import give, make_runs
 
-from foldblend.scoring.ensembling.stacking import fit_shared, fit_stack
+from foldblend.scoring.ensembling.stacking import fit_shared_weights, fit_stack
 from foldblend.scoring.ensembling.strategies import STRATEGIES, fit_single, fit_strategies
-from foldblend.scoring.metrics.table import log_loss
+from foldblend.scoring.inputs import Partition
+from foldblend.scoring.metrics.ranks import log_loss
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.validation.partitions import Partition
 
 
 def test_shared_weights_prefer_the_better_run():
     given = give(make_runs(n_rows=3000, noise=(0.3, 3.0)))
-    good, bad = fit_shared(given.scores, given.labels, given.partition)[:2, 0]
+    good, bad = fit_shared_weights(given.scores, given.labels, given.partition)[:2, 0]
     assert good > 5 * abs(bad)
 
 
 def test_a_stack_is_better_calibrated_than_its_best_run():
     runs = make_runs(n_rows=3000, noise=(1.0, 1.0, 1.0))
     given = give(runs)
-    shared = fit_shared(given.scores, given.labels, given.partition)
+    shared = fit_shared_weights(given.scores, given.labels, given.partition)
     stack = fit_stack(given.scores, given.labels, given.partition, shared, "multilabel", (10.0, 100.0))
     held, rest = given.partition.rows[0], given.partition.fit_without(0)
     ours = log_loss(runs.labels[held], stack.predictor(0, rest).predict(given.scores, held))
@@ -28,9 +28,9 @@ def test_a_stack_is_better_calibrated_than_its_best_run():
 def test_runs_of_very_different_scales_blend_as_if_they_had_one():
     runs = make_runs(n_rows=2000, noise=(1.0, 1.0))
     given = give(runs)
-    plain = fit_strategies(given, ["label"])["label"].predictor(5, 0).predict(given.scores)
+    plain = fit_strategies(given, ["label_weights"])["label_weights"].predictor(5, 0).predict(given.scores)
     runs.scores.runs[1] = runs.scores.runs[1] * np.float32(6) - np.float32(5)
-    scaled = fit_strategies(give(runs), ["label"])["label"].predictor(5, 0).predict(runs.scores)
+    scaled = fit_strategies(give(runs), ["label_weights"])["label_weights"].predictor(5, 0).predict(runs.scores)
     assert np.abs(plain - scaled).max() < 0.05
 
 

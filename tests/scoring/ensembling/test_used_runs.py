@@ -41,7 +41,7 @@ def test_an_average_looks_at_what_either_looks_at(first, second, seed):
     check(Average(*parts, np.array([0.0, 0.5, 1.0])), seed, used)
 
 
-@pytest.mark.parametrize("form, n_features", [("stack", RUNS + 1), ("wide", 2 * RUNS + LABELS + 2)])
+@pytest.mark.parametrize("form, n_features", [("label_stack", RUNS + 1), ("cross_label_stack", 2 * RUNS + LABELS + 2)])
 def test_stacks_look_at_all_runs(form, n_features):
     coefs = np.zeros((LABELS, n_features))
     coefs[:, 0] = 1

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
-from foldblend.scoring.metrics.table import METRICS, class_log_loss, label_auc
+from foldblend.scoring.metrics.ranks import class_log_loss, label_auc
+from foldblend.scoring.metrics.table import METRICS
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 5))
 DECISIONS = {
@@ -96,7 +97,7 @@ def test_scores_do_not_depend_on_the_order_of_rows():
     rng = np.random.default_rng(0)
     labels, probs, order = rng.random((50, 3)) < 0.4, rng.random((50, 3)), rng.permutation(50)
     for name, metric in METRICS.items():
-        answer = probs if metric.decoder == "none" else probs > 0.5
+        answer = probs if metric.takes_probs else probs > 0.5
         assert metric.score(labels[order], answer[order]) == pytest.approx(metric.score(labels, answer)), name
 
 

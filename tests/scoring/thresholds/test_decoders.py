@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
+from foldblend.scoring.inputs import Task
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.thresholds.rules import Rule, Task, decide, rule_from_record, tune_rule
-from foldblend.scoring.validation.choice import choose_row_rule, offer_row_rules
+from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record, tune_rule
 
 PROBS = np.float32([[0.9, 0.6, 0.1], [0.2, 0.3, 0.1], [0.6, 0.1, 0.8]])
 HALF = np.full(3, 0.5, np.float32)
@@ -42,40 +42,16 @@ def test_a_rule_survives_json(rule):
     assert np.array_equal(decide(again, PROBS), decide(rule, PROBS))
 
 
-@pytest.mark.parametrize("metric", [name for name, entry in METRICS.items() if entry.decoder in ("cutoffs", "joint")])
+@pytest.mark.parametrize("metric", [name for name, entry in METRICS.items() if not entry.takes_probs])
 def test_tuned_cut_offs_beat_one_half(metric):
     runs = make_runs(n_rows=1500, noise=(1.0,))
     task, probs = Task(metric), sigmoid(runs.scores.runs[0] - np.float32(1.5))
     plain = task.score(runs.labels, probs >= 0.5)
-    for cutoffs in task.cutoffs:
-        assert task.score(runs.labels, decide(tune_rule(task, cutoffs, probs, runs.labels), probs)) > plain
+    for tuning in task.tunings:
+        assert task.score(runs.labels, decide(tune_rule(task, tuning, probs, runs.labels), probs)) > plain
 
 
 def test_a_loss_is_turned_so_that_more_is_better():
     labels = np.array([[True], [False]])
     good, bad = np.float32([[0.9], [0.1]]), np.float32([[0.2], [0.8]])
     assert Task("log_loss").score(labels, good) > Task("log_loss").score(labels, bad)
-
-
-def test_rows_that_always_hold_a_label_get_one():
-    runs = make_runs(n_rows=1500, kind="multiclass", noise=(1.0,))
-    probs = sigmoid(runs.scores.runs[0])
-    fields, name, honest = choose_row_rule(Task("samples_f1"), "exact", probs, runs.labels, runs.fold, 0)
-    assert fields["at_least_one"]
-    assert name
-    assert honest.any(axis=1).mean() > 0.95
-
-
-def test_a_row_rule_that_does_not_help_is_not_taken():
-    runs = make_runs(n_rows=1500, noise=(0.5,))
-    fields, name, honest = choose_row_rule(
-        Task("macro_f1"), "exact", sigmoid(runs.scores.runs[0]), runs.labels, runs.fold, 0
-    )
-    assert (fields, name, honest) == ({}, "", None)
-
-
-def test_offers_follow_the_labels():
-    labels = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 1]] * 30, bool)
-    offered = offer_row_rules(labels)
-    assert offered["one to 2 labels"] == {"at_least_one": True, "at_most": 2}
-    assert offered["label 0 stands alone"] == {"exclusive": 0}

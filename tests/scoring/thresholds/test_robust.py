@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.metrics.table import macro_f1, micro_f1
+from foldblend.scoring.metrics.decisions import macro_f1, micro_f1
 from foldblend.scoring.probs import logit, sigmoid
-from foldblend.scoring.thresholds.exact import tune_micro_thresholds, tune_thresholds
+from foldblend.scoring.thresholds.exact import tune_thresholds
+from foldblend.scoring.thresholds.joint import tune_micro_thresholds
 from foldblend.scoring.thresholds.robust import (
     count_scores,
-    expected_f1_cuts,
+    expected_f1_thresholds,
     fit_calibration,
     shrink,
     tune_robust_joint,
@@ -27,7 +28,7 @@ def test_calibration_recovers_the_curve_that_made_the_labels():
 def test_the_label_free_cut_is_half_the_best_expected_f1():
     probs = np.random.default_rng(1).beta(0.5, 3, (20_000, 1)).astype(np.float32)
     counted = count_scores(probs, np.zeros(probs.shape, bool))
-    cut = sigmoid(expected_f1_cuts(counted, np.ones(1), np.zeros(1)))[0]
+    cut = sigmoid(expected_f1_thresholds(counted, np.ones(1), np.zeros(1)))[0]
     ordered = np.sort(probs[:, 0])[::-1].astype(float)
     expected = (2 * ordered.cumsum() / (np.arange(1, len(ordered) + 1) + ordered.sum())).max()
     assert cut == pytest.approx(expected / 2, abs=0.01)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
+from foldblend.scoring.inputs import Task
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.thresholds.rules import Task
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive, resample
 
 

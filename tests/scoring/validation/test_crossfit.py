@@ -3,8 +3,8 @@ import pytest
 from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.strategies import fit_strategies
+from foldblend.scoring.inputs import Partition
 from foldblend.scoring.validation.crossfit import cross_fit, predict_outer
-from foldblend.scoring.validation.partitions import Partition
 
 
 def test_a_partition_knows_every_set_that_is_left_out():
@@ -16,7 +16,7 @@ def test_a_partition_knows_every_set_that_is_left_out():
     assert partition.subsets[5].tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["steady", "greedy"])
+@pytest.mark.parametrize("name", ["shrunk_stack", "hill_climbing"])
 def test_answers_of_a_part_do_not_change_with_its_own_labels(name):
     runs = make_runs(n_rows=200)
 
@@ -38,20 +38,24 @@ def test_noise_scores_no_better_than_luck_cross_fitted_and_better_in_sample():
         runs = make_runs(n_rows=150, seed=seed)
         runs.scores.runs[:] = [rng.normal(size=run.shape).astype(np.float32) for run in runs.scores.runs]
         given = give(runs)
-        fit = cross_fit("label", fit_strategies(given, ["label"])["label"], given, ("exact",))[0]
+        fit = cross_fit("label_weights", fit_strategies(given, ["label_weights"])["label_weights"], given, ("exact",))[
+            0
+        ]
         gaps.append(fit.in_sample - fit.score)
     assert np.mean(gaps) > 0.03
 
 
 def test_a_metric_of_probabilities_gets_the_cross_fitted_probabilities():
     given = give(make_runs(), "macro_auc")
-    strategy = fit_strategies(given, ["label"])["label"]
-    fit = cross_fit("label", strategy, given, given.task.cutoffs)[0]
+    strategy = fit_strategies(given, ["label_weights"])["label_weights"]
+    fit = cross_fit("label_weights", strategy, given, given.task.tunings)[0]
     assert np.abs(fit.answer - predict_outer(strategy, given)).max() < 1e-5  # other products, other last digits
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy", "log_loss"])
 def test_one_label_a_row(metric):
     given = give(make_runs(kind="multiclass"), metric, "multiclass")
-    for fit in cross_fit("steady", fit_strategies(given, ["steady"])["steady"], given, given.task.cutoffs):
+    for fit in cross_fit(
+        "shrunk_stack", fit_strategies(given, ["shrunk_stack"])["shrunk_stack"], given, given.task.tunings
+    ):
         assert fit.answer.sum(axis=1) == pytest.approx(np.ones(len(fit.answer)), abs=1e-5)

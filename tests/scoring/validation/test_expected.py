@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.metrics.table import log_loss, macro_f1
+from foldblend.scoring.inputs import Task
+from foldblend.scoring.metrics.decisions import macro_f1
+from foldblend.scoring.metrics.ranks import log_loss
 from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.thresholds.rules import Rule, Task
+from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
-from foldblend.scoring.validation.expected import forecast, gain_of_averaging, sharpened, soften
+from foldblend.scoring.validation.expected import estimate_score, gain_of_averaging, sharpened, soften
 
 TASK = Task("macro_f1")
 
@@ -22,7 +24,7 @@ def test_the_interval_holds_the_score_of_new_rows_about_nine_times_in_ten():
         answer = sigmoid(runs.scores.runs[0]) >= thresholds
         ours, theirs = slice(0, 400), slice(400, 1000)
         honest = make_additive(TASK, runs.labels[ours], answer[ours], Buckets(runs.fold[ours], 0))
-        said = forecast([honest], [honest], 400, 600, seed)
+        said = estimate_score([honest], [honest], 400, 600, seed)
         held += said.low < macro_f1(runs.labels[theirs], answer[theirs]) < said.high
     assert 31 <= held <= 40  # 36 expected
 
@@ -30,7 +32,7 @@ def test_the_interval_holds_the_score_of_new_rows_about_nine_times_in_ten():
 def test_a_smaller_test_set_is_less_sure():
     runs = make_runs(n_rows=1000, noise=(1.0,))
     honest = [make_additive(TASK, runs.labels, sigmoid(runs.scores.runs[0]) >= 0.4, Buckets(runs.fold, 0))]
-    wide, narrow = (forecast(honest, honest, 1000, n_test, 0) for n_test in (100, 10_000))
+    wide, narrow = (estimate_score(honest, honest, 1000, n_test, 0) for n_test in (100, 10_000))
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 

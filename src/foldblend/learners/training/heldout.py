@@ -3,7 +3,8 @@
 import numpy as np
 from scipy.special import expit, softmax
 
-from foldblend.scoring.metrics.table import METRICS, class_log_loss, label_auc
+from foldblend.scoring.metrics.ranks import label_auc
+from foldblend.scoring.metrics.table import METRICS, find_metric
 
 
 def score_heldout(
@@ -21,7 +22,7 @@ def score_heldout(
     else:
         decisions = logits >= np.array([np.quantile(column, 1 - rate) for column, rate in zip(logits.T, train_rates)])
     names = dict.fromkeys(["macro_f1", *(["accuracy"] if task == "multiclass" else []), metric])
-    of_decisions = [name for name in names if METRICS[name].decoder != "none"]
+    of_decisions = [name for name in names if not METRICS[name].takes_probs]
     scores = {name: float(METRICS[name].score(labels, decisions)) for name in of_decisions}
     if metric not in scores:
         scores[metric] = score_probs(
@@ -39,9 +40,7 @@ def score_probs(probs: np.ndarray, labels: np.ndarray, task: str, metric: str) -
         of_labels = label_auc(labels, probs)
         known = of_labels[np.isfinite(of_labels)]
         return float(known.mean()) if len(known) else 0.5
-    if metric == "log_loss" and task == "multiclass":
-        return class_log_loss(labels, probs)
-    return METRICS[metric].score(labels, probs)
+    return find_metric(metric, task).score(labels, probs)
 
 
 def label_log_odds(labels: np.ndarray) -> np.ndarray:

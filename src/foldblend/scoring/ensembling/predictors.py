@@ -1,79 +1,65 @@
-"""The scoring room's predictors: the one linear formula that turns the runs' scores of new rows into probabilities.
+"""The formula of a blend: from the runs' scores of any rows to probabilities.
 
-Plain numbers, so that a submission's record can hold it and make the same submission again.
+It is plain numbers, so that a submission's record can hold it and make the same submission again. There are three
+kinds: one weight per run, a logistic regression per label (a stack), and the average of two of these.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
+from foldblend.scoring.inputs import Scores
 from foldblend.scoring.parallel import over_labels, single_threaded_products
 from foldblend.scoring.probs import sigmoid, to_probs
 
-# ---------- table of runs: their scores of the same rows, and what a regression sees of them.
+# ---------- What a label's regression sees
 
 
 CHUNK_ROWS = 8_192
-"""Rows of the other labels' scores that are copied at a time."""
+"""Rows of the other labels' scores that are copied at a time, so that the copy stays in the cache."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The runs' scores of the same rows, side by side."""
+def label_features(scores: Scores, label: int, rows, across_labels: bool) -> np.ndarray:
+    """What a label's regression sees of some rows: each run's score, 1, and if `across_labels` the rest.
 
-    runs: list[np.ndarray]
-    """M arrays, float32 (N, L), log-odds or log-probs."""
+    The rest: squares of the scores (runs bend differently), how many labels the row seems to have, the highest score
+    of another label (which may exclude this one), and the other labels' mean scores one by one.
 
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """Equal mean of the runs' scores, float32 (N, L)."""
-        total = self.runs[0].copy()
-        for run in self.runs[1:]:
-            total += run
-        return total / np.float32(len(self.runs))
-
-    @cached_property
-    def summary(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the mean scores: log of the row's expected number of labels (N,), and the two highest scores (N, 2)."""
-        expected = np.log(sigmoid(self.mean).sum(axis=1) + np.float32(1e-6))
-        nobody = np.full(len(self.mean), -20, np.float32)  # the rival of a label that is the only one
-        return expected, np.partition(np.column_stack([self.mean, nobody]), -2, axis=1)[:, -2:]
-
-    def features(self, label: int, rows, wide: bool) -> np.ndarray:
-        """What a label's regression sees of some rows, float32 (n, F): each run's score, 1, and if wide the rest.
-
-        The wide part: squares of the scores (runs bend differently), how many labels the row seems to have, the highest
-        score of another label (which may exclude this one), and the other labels' mean scores one by one.
-        """
-        columns = [run[:, label] for run in self.runs]  # a column first: four times as fast as run[rows, label]
-        own = [column[rows] if isinstance(rows, slice) else column.take(rows) for column in columns]
-        n_runs, n_labels = len(own), self.runs[0].shape[1]
-        features = np.empty((len(own[0]), 2 * n_runs + n_labels + 2 if wide else n_runs + 1), np.float32)
-        np.stack(own, axis=1, out=features[:, :n_runs])
-        features[:, n_runs] = 1
-        if wide:
-            squares, rest = features[:, n_runs + 1 : 2 * n_runs + 1], features[:, 2 * n_runs + 1 :]
-            np.multiply(features[:, :n_runs], features[:, :n_runs], out=squares)
-            squares /= np.float32(10)
-            rows = np.arange(len(self.mean))[rows]
-            for start in range(0, len(rows), CHUNK_ROWS):
-                self._fill_others(label, rows[start : start + CHUNK_ROWS], rest[start : start + CHUNK_ROWS])
-        return features
-
-    def _fill_others(self, label: int, rows: np.ndarray, rest: np.ndarray):
-        (expected, highest), mean = (values[rows] for values in self.summary), self.mean[rows]
-        rest[:, 0] = expected
-        rest[:, 1] = np.where(mean[:, label] >= highest[:, 1], highest[:, 0], highest[:, 1])
-        rest[:, 2 : 2 + label], rest[:, 2 + label :] = mean[:, :label], mean[:, label + 1 :]
-
-    def without(self, run: int) -> "Scores":
-        """The same rows without one run."""
-        return Scores([other for number, other in enumerate(self.runs) if number != run])
+    Args:    rows: a slice or int64 (n,).
+    Returns: float32 (n, F): F is M + 1, or 2 M + L + 2 if `across_labels`.
+    """
+    columns = [run[:, label] for run in scores.runs]  # a column first: four times as fast as run[rows, label]
+    own = [column[rows] if isinstance(rows, slice) else column.take(rows) for column in columns]
+    n_runs, n_labels = len(own), scores.runs[0].shape[1]
+    features = np.empty((len(own[0]), 2 * n_runs + n_labels + 2 if across_labels else n_runs + 1), np.float32)
+    np.stack(own, axis=1, out=features[:, :n_runs])
+    features[:, n_runs] = 1
+    if across_labels:
+        squares, rest = features[:, n_runs + 1 : 2 * n_runs + 1], features[:, 2 * n_runs + 1 :]
+        np.multiply(features[:, :n_runs], features[:, :n_runs], out=squares)
+        squares /= np.float32(10)  # to about the scale of the scores, so that one penalty suits both
+        rows = np.arange(len(scores.mean))[rows]
+        for start in range(0, len(rows), CHUNK_ROWS):
+            _fill_others(scores, label, rows[start : start + CHUNK_ROWS], rest[start : start + CHUNK_ROWS])
+    return features
 
 
-# ---------- predictors: the one linear formula that turns the runs' scores of new rows into probabilities.
+def _fill_others(scores: Scores, label: int, rows: np.ndarray, rest: np.ndarray) -> None:
+    """Fill the row's summary and the other labels' mean scores into `rest`, (n, L + 1)."""
+    (expected, highest), mean = (values[rows] for values in scores.summary), scores.mean[rows]
+    rest[:, 0] = expected
+    rest[:, 1] = np.where(mean[:, label] >= highest[:, 1], highest[:, 0], highest[:, 1])
+    rest[:, 2 : 2 + label], rest[:, 2 + label :] = mean[:, :label], mean[:, label + 1 :]
+
+
+# ---------- Formulas
+
+
+STACKS = ("label_stack", "cross_label_stack")
+"""Forms that are one regression per label; the second one sees the other labels too."""
+OLD_FORMS = {"stack": "label_stack", "wide": "cross_label_stack"}
+"""Names of forms in records of before version 0.2."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +67,15 @@ class Predictor:
     """From the runs' scores to probabilities."""
 
     form: str
-    """`probs` or `scores`: one weight a run, on its probabilities or its scores. `stack` or `wide`: see `Scores`."""
+    """`probs` or `scores`: one weight per run, on its probabilities or its scores. Or one of STACKS."""
     kind: str
     """`multilabel` or `multiclass`."""
     coefs: np.ndarray
-    """float64 (M,) for the weights of runs, (L, F) for stacks."""
+    """float64 (M,) for the weights of runs, (L, F) for stacks; F as in `label_features`."""
 
     def predict(self, scores: Scores, rows=slice(None)) -> np.ndarray:
         """Probabilities float32 (n, L) of some rows."""
-        if self.form in ("stack", "wide"):
+        if self.form in STACKS:
             return self._predict_stack(scores, rows)
         used = np.flatnonzero(self.coefs)
         runs, weights = (scores.runs[run][rows] for run in used), self.coefs[used]
@@ -99,14 +85,18 @@ class Predictor:
 
     def _predict_stack(self, scores: Scores, rows) -> np.ndarray:
         coefs = self.coefs.astype(np.float32)
-        wide = self.form == "wide"
 
-        def one(label):
-            return sigmoid(scores.features(label, rows, wide) @ coefs[label])
+        def predict_label(label):
+            return sigmoid(label_features(scores, label, rows, self.form == "cross_label_stack") @ coefs[label])
 
-        columns = over_labels(one, len(coefs), len(scores.runs[0]))
-        probs = np.stack(columns, axis=1)
+        probs = np.stack(over_labels(predict_label, len(coefs), len(scores.runs[0])), axis=1)
         return probs / probs.sum(axis=1, keepdims=True) if self.kind == "multiclass" else probs
+
+    def run_weights(self, n_runs: int, n_labels: int) -> np.ndarray:
+        """What each label takes of each run, float64 (L, M); a stack's are slopes and need not sum to 1."""
+        if self.form in STACKS:
+            return self.coefs[:, :n_runs]
+        return np.tile(self.coefs, (n_labels, 1))
 
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss."""
@@ -127,38 +117,58 @@ class Average:
         share = self.share.astype(np.float32)
         return share * self.first.predict(scores, rows) + (1 - share) * self.second.predict(scores, rows)
 
+    def run_weights(self, n_runs: int, n_labels: int) -> np.ndarray:
+        """See `Predictor.run_weights`; the two by their shares."""
+        first, second = (part.run_weights(n_runs, n_labels) for part in (self.first, self.second))
+        return self.share[:, None] * first + (1 - self.share[:, None]) * second
+
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss."""
         parts = {"first": self.first.to_record(), "second": self.second.to_record()}
         return {"form": "average", **parts, "share": self.share.tolist()}
 
 
-def predictor_from_record(record: dict) -> Predictor | Average:
-    """The predictor that `to_record` wrote."""
+Formula = Predictor | Average
+
+
+def predictor_from_record(record: dict) -> Formula:
+    """The predictor that `to_record` wrote, now or before version 0.2."""
     if record["form"] == "average":
-        first, second = predictor_from_record(record["first"]), predictor_from_record(record["second"])
+        first, second = _plain_from_record(record["first"]), _plain_from_record(record["second"])
         return Average(first, second, np.array(record["share"], np.float64))
-    return Predictor(record["form"], record["kind"], np.array(record["coefs"], np.float64))
+    return _plain_from_record(record)
 
 
-def used_runs(predictor: Predictor | Average, n_runs: int) -> list[int]:
-    """The runs that a predictor looks at, rising; a stack looks at all of them."""
+def _plain_from_record(record: dict) -> Predictor:
+    form = OLD_FORMS.get(record["form"], record["form"])
+    return Predictor(form, record["kind"], np.array(record["coefs"], np.float64))
+
+
+def used_runs(predictor: Formula, n_runs: int) -> list[int]:
+    """The runs that a predictor needs, rising; a stack needs all of them."""
     if isinstance(predictor, Average):
         return sorted({*used_runs(predictor.first, n_runs), *used_runs(predictor.second, n_runs)})
-    if predictor.form in ("stack", "wide"):
+    if predictor.form in STACKS:
         return list(range(n_runs))
     return np.flatnonzero(predictor.coefs).tolist()
 
 
-def keep_runs(predictor: Predictor | Average, kept: list[int]) -> Predictor | Average:
-    """The same predictor for a table of the `kept` runs alone, which must be all that it looks at."""
+def keep_runs(predictor: Formula, kept: list[int]) -> Formula:
+    """The same predictor for a table of the `kept` runs alone, which must be all that it needs."""
     if isinstance(predictor, Average):
-        return replace(predictor, first=keep_runs(predictor.first, kept), second=keep_runs(predictor.second, kept))
-    return predictor if predictor.form in ("stack", "wide") else replace(predictor, coefs=predictor.coefs[kept])
+        return replace(predictor, first=_keep(predictor.first, kept), second=_keep(predictor.second, kept))
+    return _keep(predictor, kept)
+
+
+def _keep(predictor: Predictor, kept: list[int]) -> Predictor:
+    return predictor if predictor.form in STACKS else replace(predictor, coefs=predictor.coefs[kept])
 
 
 def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Weighted sum of the runs' tables, float32 (n, L), taken one by one."""
+    """Weighted sum of the runs' tables, float32 (n, L), taken one by one to hold one table at a time.
+
+    Example: mix([np.float32([[1, 0]]), np.float32([[0, 1]])], np.array([0.75, 0.25])) -> [[0.75, 0.25]]
+    """
     total = np.float32(0)
     for run, weight in zip(runs, weights, strict=True):
         part = np.float32(weight) * run
@@ -167,7 +177,7 @@ def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 
 @single_threaded_products()
-def predict_folds(predictor: Predictor | Average, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def predict_folds(predictor: Formula, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Probabilities of the test rows by each fold's models, float32 (K, n, L).
 
     Args: test_folds: for each of M runs, K tables of scores (n, L), or one for a run that has no fold models.

@@ -1,8 +1,9 @@
-"""The scoring room's log-loss stacks: logistic regressions on the runs' scores, one a label, steadied by each other.
+"""Log-loss stacks: one logistic regression per label on the runs' scores, shrunk towards weights that labels share.
 
-Log loss is smooth where F1 is a staircase, so its weights hold on new rows, and its probabilities are calibrated,
-which robust cut-offs need. A label's weights are shrunk towards weights that all labels share; the strength is chosen
-by the log loss of parts left out.
+Log loss is smooth and F1 is a staircase, so these weights hold on new rows, and the probabilities are calibrated,
+which robust thresholds need. A label's weights are shrunk towards weights that all labels share; the strength is
+chosen by the log loss of parts left out. Cross-fitting needs each regression without every part and every pair of
+parts; `fit_logistic` fits all of these subsets at once.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.scoring.ensembling.predictors import Predictor, Scores
+from foldblend.scoring.ensembling.predictors import Predictor, label_features
+from foldblend.scoring.inputs import Partition, Scores
 from foldblend.scoring.parallel import over_labels
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.validation.partitions import Partition
 
-# ---------- solver: ridge logistic regressions on many subsets of the same rows at once.
+# ---------- Solver: ridge logistic regressions on many subsets of the same rows at once
 
 
 MAX_STEPS = 30
@@ -23,9 +24,11 @@ MAX_STEPS = 30
 SHARED_STEPS = 8
 """Steps in which all subsets share their Hessians; what has not converged then goes on alone."""
 SURE_GAIN = 0.3
-"""A step that promises less log loss than this is near enough to the goal to be taken without looking."""
+"""A step that promises less log loss than this is so near to the goal that it is taken without a check."""
 TOLERANCE = 1e-4
 """Log loss, summed over rows, that a further step would still win."""
+MAX_HALVINGS = 8
+"""Times that a step is halved before it is taken as it is."""
 
 
 def fit_logistic(
@@ -40,21 +43,21 @@ def fit_logistic(
     Returns: float64 (F, S).
     Source:  Newton-Raphson (IRLS), each subset's step halved until its own loss does not rise.
     """
-    member = np.empty((len(labels), len(subsets)), bool)
+    member = np.empty((len(labels), len(subsets)), bool)  # (N, S): the rows of each subset
     for part, rows in enumerate(parts):
         member[rows] = subsets[:, part]
-    if start is None and len(subsets) > 1:  # the fit on all rows is cheap alone and lies near all the others
+    if start is None and len(subsets) > 1:  # the fit on all rows is cheap alone and near all the others
         everything = np.ones((1, len(parts)), bool)
         first = prior if prior.ndim == 1 else prior[:, 0]
         start = np.repeat(fit_logistic(features, labels, parts, everything, first, penalty), len(subsets), axis=1)
-    prior, penalty = (_columns(values, len(subsets)) for values in (prior, penalty))
+    prior, penalty = (_per_subset(values, len(subsets)) for values in (prior, penalty))  # (F, S)
     target = labels.astype(np.float32)[:, None]
     coefs = prior.copy() if start is None else start.copy()
-    probs, loss = sigmoid(features @ coefs.astype(np.float32)), None
+    probs, loss = sigmoid(features @ coefs.astype(np.float32)), None  # (N, S)
     for _ in range(SHARED_STEPS if len(subsets) > 1 else MAX_STEPS):
         slope = _slope(features, probs - target, member) + penalty * (coefs - prior)  # (F, S)
         step = _newton_step(features, probs, parts, subsets, slope, penalty)
-        gain = (slope * step).sum(axis=0)
+        gain = (slope * step).sum(axis=0)  # (S,): twice the log loss that the step wins if the loss is a parabola
         if gain.max() < TOLERANCE:
             return coefs
         if gain.max() < SURE_GAIN:
@@ -65,22 +68,23 @@ def fit_logistic(
             loss = _loss(probs, target, member, coefs, prior, penalty)
         coefs, probs, loss = _descend(features, target, member, coefs, step, loss, prior, penalty)
     for fit in np.flatnonzero(gain >= TOLERANCE) if len(subsets) > 1 else []:  # alone, its Hessian is its own
-        alone = [values[:, fit] for values in (prior, penalty)]
-        coefs[:, [fit]] = fit_logistic(features, labels, parts, subsets[[fit]], *alone, coefs[:, [fit]])
+        coefs[:, [fit]] = fit_logistic(
+            features, labels, parts, subsets[[fit]], prior[:, fit], penalty[:, fit], coefs[:, [fit]]
+        )
     return coefs
 
 
-def _columns(values: np.ndarray, n_subsets: int) -> np.ndarray:
+def _per_subset(values: np.ndarray, n_subsets: int) -> np.ndarray:
     return np.repeat(values[:, None], n_subsets, axis=1) if values.ndim == 1 else values
 
 
-def _slope(features, error, member):
-    """Gradient of each subset's log loss (F, S); uses up `error`."""
+def _slope(features: np.ndarray, error: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Gradient of each subset's log loss (F, S); overwrites `error`, (N, S)."""
     error *= member
     return features.T @ error
 
 
-def _loss(probs, target, member, coefs, prior, penalty):
+def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
     """Each subset's penalised loss (S,)."""
     right = probs + (target - np.float32(1))
     np.maximum(np.abs(right, out=right), np.float32(1e-12), out=right)  # the probability of what did happen
@@ -88,21 +92,25 @@ def _loss(probs, target, member, coefs, prior, penalty):
     return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
 
-def _newton_step(features, probs, parts, subsets, slope, penalty):
-    """The step of each subset (F, S), from one Hessian a part at the mean of the subsets' probabilities."""
+def _newton_step(features, probs, parts, subsets, slope, penalty) -> np.ndarray:
+    """The step of each subset (F, S), from one Hessian per part at the mean of the subsets' probabilities.
+
+    The subsets' fits are near one another, so P Hessians, added up, stand in for S: the goal is the same, and a step
+    costs a third.
+    """
     middle = probs.mean(axis=1, dtype=np.float32)
     spread = np.sqrt(middle * (1 - middle) + np.float32(1e-8))[:, None]
-    bent = [scaled.T @ scaled for scaled in (features[rows] * spread[rows] for rows in parts)]
-    hessians = np.tensordot(subsets.astype(np.float64), np.array(bent, np.float64), 1)  # (S, F, F)
+    of_parts = [scaled.T @ scaled for scaled in (features[rows] * spread[rows] for rows in parts)]  # P of (F, F)
+    hessians = np.tensordot(subsets.astype(np.float64), np.array(of_parts, np.float64), 1)  # (S, F, F)
     diagonal = np.arange(slope.shape[0])
     hessians[:, diagonal, diagonal] += penalty.T + 1e-6
     return np.linalg.solve(hessians, slope.T[:, :, None])[:, :, 0].T
 
 
-def _descend(features, target, member, coefs, step, loss, prior, penalty):
-    """Move every subset along its step, halved where its loss would rise."""
+def _descend(features, target, member, coefs, step, loss, prior, penalty) -> tuple:
+    """Move every subset along its step, halved if its loss would rise: coefs, probs, loss."""
     size = np.ones(coefs.shape[1])
-    for _ in range(8):
+    for _ in range(MAX_HALVINGS):
         moved = coefs - size * step
         probs = sigmoid(features @ moved.astype(np.float32))
         new_loss = _loss(probs, target, member, moved, prior, penalty)
@@ -113,20 +121,20 @@ def _descend(features, target, member, coefs, step, loss, prior, penalty):
     return moved, probs, new_loss
 
 
-# ---------- log-loss stacks: logistic regressions on the runs' scores, one a label, steadied by each other.
+# ---------- Stacks
 
 
 STRENGTHS = (10.0, 100.0, 1000.0)
 """Ridge penalties on a label's distance to the shared weights."""
 SHARED_STRENGTH = 1e5
 """The penalty that all but forbids any distance."""
-WIDE_OWN_STRENGTH = 100.0
-"""The penalty on a label's own weights where there are features beyond them."""
-WIDE_STRENGTHS = (10.0, 100.0)
+OWN_STRENGTH = 100.0
+"""The penalty on a label's own weights in a stack that sees the other labels."""
+CROSS_STRENGTHS = (10.0, 100.0)
 """Ridge penalties on the squares and the row's summary ..."""
 OTHERS_PENALTY = 100.0
 """... and this many times as much on the other labels' scores one by one."""
-CONTEXTS_AT_ONCE = 2
+PARTS_AT_ONCE = 2
 """Tables of probabilities that cross-fitting holds at a time: more would be faster and take the memory."""
 FIRST_PENALTY = 1.0
 """Ridge on the separate fits that the shared weights are averaged from."""
@@ -137,64 +145,66 @@ class Stack:
     """The linear weights of every fit that cross-fitting needs, at every strength, and the strength each one takes."""
 
     coefs: np.ndarray
-    """float64 (T, S, L, F): strength, fit of `Partition.left_out`, label, feature of `Scores.features`."""
+    """float64 (T, S, L, F): strength, fit of `Partition.left_out`, label, feature of `label_features`."""
     chosen: np.ndarray
     """int64 (P + 1,): the strength that part k takes, chosen without part k; the last one for new rows."""
     form: str
-    """`stack`, or `wide` where the features reach beyond the label's own scores."""
+    """`label_stack`, or `cross_label_stack` if the features reach beyond the label's own scores."""
     kind: str
     """`multilabel` or `multiclass`."""
 
-    def predictor(self, context: int, fit: int) -> Predictor:
-        """The formula of one fit at the strength of `context`."""
-        return Predictor(self.form, self.kind, self.coefs[self.chosen[context], fit])
+    def predictor(self, part: int, fit: int) -> Predictor:
+        """The formula of one fit at the strength that `part` takes."""
+        return Predictor(self.form, self.kind, self.coefs[self.chosen[part], fit])
 
-    def predict_contexts(self, scores: Scores, partition: Partition) -> Iterator[np.ndarray]:
-        """What cross-fitting for each part k looks at: probabilities float32 (N, L), one table a part.
+    def predict_parts(self, scores: Scores, partition: Partition) -> Iterator[np.ndarray]:
+        """What cross-fitting for each part k needs: probabilities float32 (N, L), one table per part.
 
         Table k holds, for rows of part j, what the fit without k and j says at the strength that k takes; for part k's
         own rows, the fit without k. Each label's features are built once for several tables.
         """
-        for start in range(0, partition.n_parts, CONTEXTS_AT_ONCE):
-            contexts = np.arange(start, min(start + CONTEXTS_AT_ONCE, partition.n_parts))
-            yield from self._predict_some(scores, partition, contexts)
+        for start in range(0, partition.n_parts, PARTS_AT_ONCE):
+            held_out = np.arange(start, min(start + PARTS_AT_ONCE, partition.n_parts))
+            yield from self._predict_some(scores, partition, held_out)
 
-    def _predict_some(self, scores: Scores, partition: Partition, contexts: np.ndarray) -> np.ndarray:
+    def _predict_some(self, scores: Scores, partition: Partition, held_out: np.ndarray) -> np.ndarray:
+        """The tables of some parts, float32 (C, N, L)."""
         coefs = self.coefs.astype(np.float32)
-        probs = np.empty((len(contexts), *scores.runs[0].shape), np.float32)
+        probs = np.empty((len(held_out), *scores.runs[0].shape), np.float32)
 
-        def one(label):
+        def predict_label(label):
             for part, rows in enumerate(partition.rows):
-                fits = [partition.fit_without(part, context) for context in contexts]
-                chosen = coefs[self.chosen[contexts], fits, label]  # (C, F)
-                probs[:, rows, label] = sigmoid(chosen @ scores.features(label, rows, self.form == "wide").T)
+                fits = [partition.fit_without(part, held) for held in held_out]
+                chosen = coefs[self.chosen[held_out], fits, label]  # (C, F)
+                features = label_features(scores, label, rows, self.form == "cross_label_stack")
+                probs[:, rows, label] = sigmoid(chosen @ features.T)
 
-        over_labels(one, probs.shape[2], probs.shape[1])
+        over_labels(predict_label, probs.shape[2], probs.shape[1])
         return probs / probs.sum(axis=2, keepdims=True) if self.kind == "multiclass" else probs
 
 
-def fit_shared(scores: Scores, labels: np.ndarray, partition: Partition) -> np.ndarray:
-    """Weights of the runs that all labels share, one set a fit: float64 (M + 1, S), the last row 0 for the constant.
+def fit_shared_weights(scores: Scores, labels: np.ndarray, partition: Partition) -> np.ndarray:
+    """Weights of the runs that all labels share, one set per fit: float64 (M + 1, S), the last row 0 for the constant.
 
-    Each label is fitted by itself; the fits are averaged, each weighing its information. (A fixed-effects
+    Each label is fitted by itself; the fits are averaged, each weighted by its information. (A fixed-effects
     meta-analysis, which is one Newton step of the joint fit.)
     """
     n_runs = len(scores.runs)
     penalty = np.r_[np.full(n_runs, FIRST_PENALTY), 1e-3]
 
-    def one(label):
-        features = scores.features(label, partition.order, wide=False)
+    def fit_label(label):
+        features = label_features(scores, label, partition.order, across_labels=False)
         coefs = fit_logistic(
             features, labels[partition.order, label], partition.slices, partition.subsets,
             np.zeros(n_runs + 1), penalty,
         )  # fmt: skip
         return coefs, _information(features, partition)
 
-    fits = over_labels(one, labels.shape[1], len(labels))
+    fits = over_labels(fit_label, labels.shape[1], len(labels))
     coefs = np.array([fit[0][:n_runs] for fit in fits])  # (L, M, S)
     information = np.array([fit[1] for fit in fits])  # (L, S, M, M)
     pulled = np.einsum("lsij,ljs->si", information, coefs)
-    shared = np.linalg.solve(information.sum(axis=0) + 1e-6 * np.eye(n_runs), pulled[:, :, None])[:, :, 0].T
+    shared = np.linalg.solve(information.sum(axis=0) + 1e-6 * np.eye(n_runs), pulled[:, :, None])[:, :, 0].T  # (M, S)
     return np.r_[shared, np.zeros((1, shared.shape[1]))]
 
 
@@ -206,56 +216,57 @@ def _information(features: np.ndarray, partition: Partition) -> np.ndarray:
     probs = sigmoid(features[:, :-1].mean(axis=1))
     scaled = features * np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
     by_part = np.array([scaled[rows].T @ scaled[rows] for rows in partition.slices], np.float64)
-    whole = np.tensordot(partition.subsets.astype(np.float64), by_part, 1)
+    whole = np.tensordot(partition.subsets.astype(np.float64), by_part, 1)  # (S, M + 1, M + 1)
     constant = whole[:, :-1, -1]
-    return whole[:, :-1, :-1] - constant[:, :, None] * constant[:, None, :] / whole[:, -1:, -1:]
+    return whole[:, :-1, :-1] - constant[:, :, None] * constant[:, None, :] / whole[:, -1:, -1:]  # Schur complement
 
 
 def fit_stack(
     scores: Scores, labels: np.ndarray, partition: Partition, shared: np.ndarray, kind: str,
-    strengths: tuple[float, ...], wide_strengths: tuple[float, ...] = (),
+    strengths: tuple[float, ...], cross_strengths: tuple[float, ...] = (),
 ) -> Stack:  # fmt: skip
     """Fit each label's weights at each strength and choose the strength by the log loss of parts left out.
 
     Args: shared: float64 (M + 1, S), where each fit's weights are shrunk to.
-          wide_strengths: penalties on the features beyond the label's own scores; none leaves them out. Then the first
+          cross_strengths: penalties on the features beyond the label's own scores; none leaves them out. Then the first
           of `strengths` is the penalty on the label's own weights.
     """
-    wide, n_runs = bool(wide_strengths), len(scores.runs)
-    n_more, n_others = (n_runs + 2, labels.shape[1] - 1) if wide else (0, 0)
-    grid = [(strengths[0], more) for more in wide_strengths] if wide else [(own, 0.0) for own in strengths]
+    across_labels, n_runs = bool(cross_strengths), len(scores.runs)
+    n_more, n_others = (n_runs + 2, labels.shape[1] - 1) if across_labels else (0, 0)
+    grid = [(strengths[0], more) for more in cross_strengths] if across_labels else [(own, 0.0) for own in strengths]
     prior = np.r_[shared, np.zeros((n_more + n_others, shared.shape[1]))]
 
-    def one(label):
-        features = scores.features(label, partition.order, wide)
+    def fit_label(label):
+        features = label_features(scores, label, partition.order, across_labels)
         target, coefs, start = labels[partition.order, label], [], None
-        for own, more in reversed(grid):
+        for own, more in reversed(grid):  # from the strongest: each fit is a good start for the next weaker one
             penalty = np.r_[np.full(n_runs, own), 0.0, np.full(n_more, more), np.full(n_others, OTHERS_PENALTY * more)]
             start = fit_logistic(features, target, partition.slices, partition.subsets, prior, penalty, start)
             coefs.append(start)
-        coefs = np.array(coefs[::-1])  # (T, F, S)
-        return coefs, _left_out_loss(features, target, coefs, partition)
+        by_strength = np.array(coefs[::-1])  # (T, F, S)
+        return by_strength, _left_out_loss(features, target, by_strength, partition)
 
-    fits = over_labels(one, labels.shape[1], len(labels))
+    fits = over_labels(fit_label, labels.shape[1], len(labels))
     coefs = np.array([fit[0] for fit in fits]).transpose(1, 3, 0, 2)
     loss = np.array([fit[1] for fit in fits])  # (L, P + 1, T)
-    return Stack(coefs, loss.sum(axis=0).argmin(axis=1), "wide" if wide else "stack", kind)
+    form = "cross_label_stack" if across_labels else "label_stack"
+    return Stack(coefs, loss.sum(axis=0).argmin(axis=1), form, kind)
 
 
 def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
-    """How each strength does on parts it did not see, within the rows that each part may look at: (P + 1, T).
+    """How each strength does on parts it did not see, within the rows that each part may see: (P + 1, T).
 
     A label's log loss is divided by that of its rate alone, so that rare labels count as much as frequent ones.
     """
     n_parts = partition.n_parts
     loss = np.zeros((n_parts + 1, len(coefs)))
     for inner, rows in enumerate(partition.slices):
-        contexts = [*(part for part in range(n_parts) if part != inner), n_parts]
-        fits = [partition.fit_without(inner, *([part] if part < n_parts else [])) for part in contexts]
+        held_out = [*(part for part in range(n_parts) if part != inner), n_parts]  # n_parts: nothing but `inner`
+        fits = [partition.fit_without(inner, *([part] if part < n_parts else [])) for part in held_out]
         for strength, weights in enumerate(coefs):
             probs = sigmoid(features[rows] @ weights[:, fits].astype(np.float32))  # (n, P)
             right = np.where(target[rows, None], probs, 1 - probs)
-            loss[contexts, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
+            loss[held_out, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
     hits = np.array([target[rows].sum() for rows in partition.slices])
     sizes = np.array([rows.stop - rows.start for rows in partition.slices])
     rates = (np.r_[hits.sum() - hits, hits.sum()] + 0.5) / (np.r_[sizes.sum() - sizes, sizes.sum()] + 1)

@@ -1,20 +1,23 @@
-"""The scoring room's decoders: from probabilities to the answer that a metric wants."""
+"""From probabilities to the answer that a metric wants: thresholds or offsets, row rules, and how they are tuned.
 
+`tune_rule` fits a `Rule` on some rows, and `decide` applies it to any others. A metric with a search of its own is
+named in `EXACT_SEARCHES` or `CLASS_SCORES`; every other metric is searched by calling it (`thresholds/any_metric.py`).
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from foldblend.scoring.metrics.table import METRICS, class_log_loss
-from foldblend.scoring.probs import SMALLEST, SMALLEST_CHANCE, logit, to_scores
-from foldblend.scoring.thresholds.exact import (
-    CLASS_SCORES,
-    tune_micro_thresholds,
-    tune_offsets,
-    tune_row_thresholds,
-    tune_thresholds,
-)
+from foldblend.scoring.inputs import Task
+from foldblend.scoring.probs import SMALLEST, logit
+from foldblend.scoring.thresholds.any_metric import climb_offsets, climb_thresholds, shift_thresholds
+from foldblend.scoring.thresholds.exact import tune_thresholds
+from foldblend.scoring.thresholds.joint import CLASS_SCORES, tune_micro_thresholds, tune_offsets, tune_row_thresholds
 from foldblend.scoring.thresholds.robust import tune_robust_joint, tune_robust_thresholds
+
+# ---------- The rule and its use
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,15 @@ class Rule:
     """How probabilities become decisions; without thresholds and offsets they are the answer themselves."""
 
     thresholds: np.ndarray | None = None
-    """float32 (L,): decide a label where its prob reaches this."""
+    """float32 (L,): decide a label if its prob reaches this."""
     offsets: np.ndarray | None = None
     """float32 (L,): decide the class with the largest log-prob plus offset."""
     at_least_one: bool = False
-    """A row without a label takes the one nearest its cut-off."""
+    """A row without a label takes the one nearest its threshold."""
     at_most: int | None = None
-    """A row keeps only this many labels, those farthest above their cut-offs."""
+    """A row keeps only this many labels, those farthest above their thresholds."""
     exclusive: int | None = None
-    """A label that never stands beside another: the farther above its cut-off stays."""
+    """A label that never comes with another: the one farther above its threshold stays."""
 
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss; the fields that are in use."""
@@ -45,7 +48,12 @@ def rule_from_record(record: dict) -> Rule:
 
 
 def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
-    """The answer for some rows: bool (n, L) decisions, or the probs where the metric takes probabilities."""
+    """The answer for some rows.
+
+    Args:    probs: float32 (n, L).
+    Returns: bool (n, L) decisions, or the probs themselves if the metric takes probabilities.
+    Example: decide(Rule(thresholds=np.float32([.5, .5])), np.float32([[.9, .1]])) -> [[True, False]]
+    """
     if rule.offsets is not None:
         decisions = np.zeros(probs.shape, bool)
         best = (np.log(np.maximum(probs, SMALLEST)) + rule.offsets).argmax(axis=1)
@@ -59,15 +67,10 @@ def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
     return decisions
 
 
-def _apply_row_rules(rule: Rule, margins: np.ndarray, decisions: np.ndarray):
+def _apply_row_rules(rule: Rule, margins: np.ndarray, decisions: np.ndarray) -> None:
+    """Change `decisions` in place; margins float32 (n, L) say how far each prob is above its threshold, in log-odds."""
     if rule.exclusive is not None:
-        others = np.where(decisions, margins, -np.inf)
-        others[:, rule.exclusive] = -np.inf
-        both = decisions[:, rule.exclusive] & np.isfinite(others.max(axis=1))
-        alone = both & (margins[:, rule.exclusive] >= others.max(axis=1))
-        decisions[alone] = False
-        decisions[alone, rule.exclusive] = True
-        decisions[both & ~alone, rule.exclusive] = False
+        _separate(rule.exclusive, margins, decisions)
     if rule.at_most is not None:
         order = np.argsort(-np.where(decisions, margins, -np.inf), axis=1, kind="stable")
         np.put_along_axis(decisions, order[:, rule.at_most :], False, axis=1)
@@ -76,54 +79,68 @@ def _apply_row_rules(rule: Rule, margins: np.ndarray, decisions: np.ndarray):
         decisions[empty, margins[empty].argmax(axis=1)] = True
 
 
-@dataclass(frozen=True)
-class Task:
-    """What the leaderboard asks: the metric, and whether a row holds one label or any number."""
-
-    metric: str
-    """A key of `scoring.metrics.METRICS`."""
-    kind: str = "multilabel"
-    """`multilabel` or `multiclass`."""
-
-    @property
-    def takes_probs(self) -> bool:
-        """Whether the answer is probabilities rather than decisions."""
-        return METRICS[self.metric].decoder == "none"
-
-    @property
-    def cutoffs(self) -> tuple[str, ...]:
-        """The ways to place cut-offs that are worth comparing."""
-        if self.takes_probs:
-            return ("none",)
-        return ("offsets", "argmax") if self.kind == "multiclass" else ("robust", "exact")
-
-    def to_scores(self, values: np.ndarray, kind: str) -> np.ndarray:
-        """A run's logits or probabilities, whichever `kind` says, on the scale that blends add up: float32 (..., L)."""
-        return to_scores(values, kind, self.kind, SMALLEST if self.takes_probs else SMALLEST_CHANCE)
-
-    def score(self, labels: np.ndarray, answer: np.ndarray) -> float:
-        """The metric, negated for a loss, so that more is better."""
-        metric = METRICS[self.metric]
-        function = class_log_loss if self.metric == "log_loss" and self.kind == "multiclass" else metric.score
-        value = function(labels, answer)
-        return value if metric.greater_is_better else -value
+def _separate(label: int, margins: np.ndarray, decisions: np.ndarray) -> None:
+    """In rows that have `label` and others, keep the label alone or drop it, whichever is farther above."""
+    others = np.where(decisions, margins, -np.inf)
+    others[:, label] = -np.inf
+    both = decisions[:, label] & np.isfinite(others.max(axis=1))
+    alone = both & (margins[:, label] >= others.max(axis=1))
+    decisions[alone] = False
+    decisions[alone, label] = True
+    decisions[both & ~alone, label] = False
 
 
-def tune_rule(task: Task, cutoffs: str, probs: np.ndarray, labels: np.ndarray) -> Rule:
-    """Fit the decoder of a task on some rows.
+# ---------- Tuning
 
-    Args:   cutoffs: one of `task.cutoffs`.   probs: float32 (n, L).   labels: bool (n, L).
-    Raises: ValueError: shapes differ, or probs leave [0, 1].
+
+EXACT_SEARCHES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "macro_f1": tune_thresholds,
+    "weighted_f1": tune_thresholds,  # each label's own F1 is best where macro-F1 is; the weights are the labels' own
+    "micro_f1": tune_micro_thresholds,
+    "samples_f1": partial(tune_row_thresholds, metric="samples_f1"),
+    "jaccard": partial(tune_row_thresholds, metric="jaccard"),
+    "subset_accuracy": partial(tune_row_thresholds, metric="subset_accuracy"),
+}
+"""Metrics whose best thresholds are found by their formula: (probs, labels) -> thresholds (L,)."""
+
+
+def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) -> Rule:
+    """Fit thresholds or offsets for a task on some rows.
+
+    Args:   tuning: one of `task.tunings`.   probs: float32 (n, L).   labels: bool (n, L).
+    Raises: UserError: shapes differ, or probs leave [0, 1].
     """
-    if cutoffs == "none":
+    if tuning == "none":
         return Rule()
-    if cutoffs == "argmax":
+    if tuning == "argmax":
         return Rule(offsets=np.zeros(probs.shape[1], np.float32))
-    if cutoffs == "offsets":
-        log_probs = np.log(np.maximum(probs, SMALLEST))
-        return Rule(offsets=tune_offsets(log_probs, labels, CLASS_SCORES[task.metric]))
-    if METRICS[task.metric].decoder == "cutoffs":
-        tune = tune_robust_thresholds if cutoffs == "robust" else tune_thresholds
-        return Rule(thresholds=tune(probs, labels))
-    tune = tune_micro_thresholds if task.metric == "micro_f1" else partial(tune_row_thresholds, metric=task.metric)
-    return Rule(thresholds=tune_robust_joint(tune, probs, labels) if cutoffs == "robust" else tune(probs, labels))
+    if tuning == "offsets":
+        return Rule(offsets=_tune_offsets(task, probs, labels))
+    return Rule(thresholds=_tune_thresholds(task, tuning, probs, labels))
+
+
+def tune_quickly(task: Task, probs: np.ndarray, labels: np.ndarray) -> Rule:
+    """The exact tuning, for searches that tune some thousand times; a metric without a formula only shifts F1's."""
+    if task.takes_probs or task.kind == "multiclass" or task.metric in EXACT_SEARCHES:
+        return tune_rule(task, task.tunings[-1], probs, labels)
+    return Rule(thresholds=shift_thresholds(task.score, tune_thresholds(probs, labels), probs, labels))
+
+
+def _tune_offsets(task: Task, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    log_probs = np.log(np.maximum(probs, SMALLEST))
+    if task.metric in CLASS_SCORES:
+        return tune_offsets(log_probs, labels, CLASS_SCORES[task.metric])
+    return climb_offsets(task.score, log_probs, labels)
+
+
+def _tune_thresholds(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    search = EXACT_SEARCHES.get(task.metric)
+    if search is None:  # what holds for F1 is near; robust moves all labels by one step, exact each by its own
+        if tuning == "robust":
+            return shift_thresholds(task.score, tune_robust_thresholds(probs, labels), probs, labels)
+        return climb_thresholds(task.score, tune_thresholds(probs, labels), probs, labels)
+    if tuning == "exact":
+        return search(probs, labels)
+    return (
+        tune_robust_thresholds(probs, labels) if search is tune_thresholds else tune_robust_joint(search, probs, labels)
+    )

@@ -1,9 +1,12 @@
-"""The scoring room's bootstrap: how far a score would move on other rows, and whether a difference is more than luck.
+"""The bootstrap: how far a score would move on other rows, and whether a difference is more than luck.
 
 Rows are drawn together for all candidates, so differences are paired. A metric is turned into numbers that add up over
-rows: counts a label for F1, a row's own score for samples F1, Jaccard, accuracy and log loss, and the influence of a
-row for AUC and average precision (the infinitesimal jackknife). The numbers are added up in random buckets of rows,
-and buckets are drawn: random buckets vary as random rows do, and a resample costs the same for any number of rows.
+rows: counts per label for F1, a row's own score for samples F1, Jaccard, accuracy and log loss, and the influence of a
+row for AUC and average precision (the infinitesimal jackknife). Any other metric is recomputed without one block of
+rows at a time (the delete-a-group jackknife), which gives each block's influence: slower, and right for any smooth one.
+
+The numbers are added up in random buckets of rows, and buckets are drawn: random buckets vary as random rows do, and a
+resample costs the same for any number of rows. Source: Efron and Tibshirani 1993, "An introduction to the bootstrap".
 """
 
 from collections.abc import Callable
@@ -12,8 +15,11 @@ from functools import cached_property
 
 import numpy as np
 
-from foldblend.scoring.metrics.table import METRICS, row_class_log_loss
-from foldblend.scoring.thresholds.rules import Task
+from foldblend.scoring.inputs import Task
+from foldblend.scoring.metrics.table import Score
+
+# ---------- Buckets of rows
+
 
 N_BUCKETS = 1_000
 """Buckets of rows; fewer rows than that are drawn one by one."""
@@ -44,10 +50,18 @@ class Buckets:
         """The part of each bucket, int64 (G,)."""
         return self.part[self.order][self.starts]
 
+    @property
+    def everything(self) -> np.ndarray:
+        """The mask of all buckets, bool (G,)."""
+        return np.ones(len(self.starts), bool)
+
     def add_up(self, *pieces: np.ndarray) -> np.ndarray:
         """Sums of several (N, S) tables in every bucket, float32 (G, sum of S + 1); the last column counts rows."""
         sums = [np.add.reduceat(piece[self.order], self.starts, axis=0, dtype=np.float32) for piece in pieces]
         return np.column_stack([*sums, np.diff(self.starts, append=len(self.part)).astype(np.float32)])
+
+
+# ---------- Resamples
 
 
 @dataclass(frozen=True)
@@ -59,9 +73,9 @@ class Additive:
     finish: Callable[[np.ndarray], np.ndarray]
     """Sums (B, S + 1) -> scores (B,); more is better."""
 
-    def score(self, buckets) -> float:
+    def score(self, among: np.ndarray) -> float:
         """The metric on some buckets: a bool mask (G,)."""
-        return float(self.finish(self.sums[buckets].sum(axis=0, dtype=np.float64)[None])[0])
+        return float(self.finish(self.sums[among].sum(axis=0, dtype=np.float64)[None])[0])
 
 
 def resample(
@@ -69,39 +83,66 @@ def resample(
 ) -> np.ndarray:
     """Scores of every candidate on the same bootstrap resamples: float64 (B, C).
 
-    Args:   among: bool (G,), the buckets to draw from.   drawn_share: rows a resample has, per row there is.
-    Source: each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
+    Args: among: bool (G,), the buckets to draw from.   drawn_share: rows per resample, as a share of the rows there are.
+    How:  each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
     """
     counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float32)
     scores = (candidate.finish(counts @ candidate.sums[among].astype(np.float32)) for candidate in candidates)
     return np.stack(list(scores), axis=1)
 
 
+@dataclass(frozen=True)
+class Difference:
+    """How much one answer scores above another on the same rows."""
+
+    gain: float
+    low: float
+    high: float
+    """The 90 % interval of the paired bootstrap."""
+
+
+N_COMPARED_RESAMPLES = 1_000
+"""Paired bootstrap resamples of two answers."""
+
+
+def compare(task: Task, labels: np.ndarray, better: np.ndarray, worse: np.ndarray, buckets: Buckets) -> Difference:
+    """Paired bootstrap of two answers (N, L): the first one's score minus the second one's."""
+    pair = [make_additive(task, labels, answer, buckets) for answer in (better, worse)]
+    drawn = resample(pair, buckets.everything, 1.0, N_COMPARED_RESAMPLES, buckets.seed)
+    low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.05, 0.95])
+    gain = pair[0].score(buckets.everything) - pair[1].score(buckets.everything)
+    return Difference(gain, float(low), float(high))
+
+
+# ---------- A metric as numbers that add up
+
+
 def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Additive:
     """The task's metric on one candidate's answer, as sums over buckets of rows.
 
-    Args: labels: bool (N, L); metrics of `FROM_COUNTS` take float32 chances too.
+    Args: labels: bool (N, L); metrics of FROM_COUNTS take float32 probabilities too.
+          answer: bool or float32 (N, L), whichever the metric takes.
     """
-    metric = METRICS[task.metric]
     if task.metric in FROM_COUNTS:
         sums = buckets.add_up(labels * answer, labels, answer)
         counts = labels.dtype == bool and len(labels) < 2**16  # then they fit; dozens of candidates are held
         return Additive(sums.astype(np.uint16) if counts else sums, FROM_COUNTS[task.metric])
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
-        finish = lambda sums: value + sums[:, 0] / np.maximum(sums[:, 1], 1)  # noqa: E731
-        return Additive(buckets.add_up(influence[:, None]), finish)
-    rows = row_class_log_loss if task.metric == "log_loss" and task.kind == "multiclass" else metric.rows
-    sign = 1 if metric.greater_is_better else -1
-    return Additive(buckets.add_up(sign * rows(labels, answer)[:, None]), _mean)
+    elif task.entry.by_row is not None:
+        return Additive(buckets.add_up(task.entry.sign * task.entry.by_row(labels, answer)[:, None]), _mean)
+    else:
+        value, influence = jackknife(task.score, labels, answer, buckets)
+    return Additive(buckets.add_up(influence[:, None]), lambda sums: value + _mean(sums))
 
 
 def _mean(sums: np.ndarray) -> np.ndarray:
     return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
-def _split(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(np.split(sums[:, :-1], 3, axis=1))
+def _split(sums: np.ndarray) -> list[np.ndarray]:
+    """Hits, positives and decided rows, each (B, L)."""
+    return np.split(sums[:, :-1], 3, axis=1)
 
 
 def _label_f1(sums: np.ndarray) -> np.ndarray:
@@ -124,17 +165,20 @@ def _micro(sums: np.ndarray) -> np.ndarray:
 
 
 FROM_COUNTS = {"macro_f1": _macro, "weighted_f1": _weighted, "micro_f1": _micro}
+"""Metrics of counts per label: sums (B, 3 L + 1) -> scores (B,)."""
+
+# ---------- Influences: how far the metric moves per row, if the row's weight rises
 
 
 def _auc_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.ndarray]:
-    """Macro AUC and each row's influence on it (N,), from placement values (DeLong et al. 1988)."""
+    """Macro AUC and each row's influence on it, float64 (N,), from placement values (DeLong et al. 1988)."""
     values, influence = [], np.zeros(len(labels))
     for label in range(labels.shape[1]):
         positive, column = labels[:, label], probs[:, label]
         n_positives = int(positive.sum())
         if n_positives in (0, len(labels)):
             continue
-        placed = np.empty(len(labels))
+        placed = np.empty(len(labels))  # a row's placement: the share of the other class that it beats
         placed[positive] = _share_below(column[positive], np.sort(column[~positive]))
         placed[~positive] = 1 - _share_below(column[~positive], np.sort(column[positive]))
         value = placed[positive].mean()
@@ -150,7 +194,7 @@ def _share_below(column: np.ndarray, ordered: np.ndarray) -> np.ndarray:
 
 
 def _ap_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.ndarray]:
-    """Macro average precision and each row's influence on it (N,): the derivative by the row's weight.
+    """Macro average precision and each row's influence on it, float64 (N,): the derivative by the row's weight.
 
     AP = sum over positives i of (hits_i / decided_i) / positives. A row adds to hits and decided of every positive that
     is not above it, and a positive row adds its own precision.
@@ -175,5 +219,28 @@ def _ap_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.ndar
     return float(np.mean(values)), influence / labels.shape[1]
 
 
-INFLUENCES = {"macro_auc": _auc_influence, "macro_ap": _ap_influence}
-"""Metrics that do not add up over rows: their value and each row's influence."""
+INFLUENCES: dict[str, Callable] = {"macro_auc": _auc_influence, "macro_ap": _ap_influence}
+"""Metrics with a known derivative: (labels, probs) -> value, each row's influence (N,)."""
+
+N_BLOCKS = 100
+"""Blocks of rows that `jackknife` leaves out in turn: standard errors come out within about 7 %."""
+
+
+def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> tuple[float, np.ndarray]:
+    """Any metric and each row's influence on it, float64 (N,), by leaving out one block of rows at a time.
+
+    Args:   score: (labels, answer) -> float, more is better; it must not depend on the order of the rows.
+    Source: the delete-a-group jackknife (Kott 2001). For a mean over rows the influence of a block is exactly its mean
+            minus the whole one's.
+    """
+    n_rows, value = len(labels), score(labels, answer)
+    edges = np.unique(np.linspace(0, n_rows, min(N_BLOCKS, n_rows) + 1).astype(np.int64))
+    influence = np.zeros(n_rows)
+    keep = np.ones(n_rows, bool)
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        block = buckets.order[start:stop]
+        keep[block] = False
+        moved = value - score(labels[keep], answer[keep])
+        keep[block] = True
+        influence[block] = moved * (n_rows - len(block)) / len(block) if np.isfinite(moved) else 0.0
+    return value, influence - influence.mean()

@@ -1,19 +1,20 @@
-"""The scoring room's cross-fitting: a strategy is scored on rows on which nothing of it was fitted or chosen."""
+"""Cross-fitting: a strategy is scored on rows on which nothing of it was fitted or chosen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldblend.scoring.ensembling.strategies import Given
+from foldblend.scoring.ensembling.strategies import Given, Strategy
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
 
 
 @dataclass(frozen=True)
 class CrossFit:
-    """One strategy with one way of placing cut-offs, cross-fitted over one partition."""
+    """One strategy with one way of tuning thresholds, cross-fitted over one partition."""
 
     strategy: str
-    cutoffs: str
+    tuning: str
+    """One of `Task.tunings`."""
     stored: np.ndarray
     """The answer, decisions as bits: a table of candidates holds dozens of them."""
     shape: tuple[int, int]
@@ -24,10 +25,8 @@ class CrossFit:
 
     @property
     def answer(self) -> np.ndarray:
-        """bool (N, L) decisions, or float32 probs where the metric takes them, each row by what never saw it."""
-        if self.stored.dtype != np.uint8:
-            return self.stored
-        return np.unpackbits(self.stored, count=self.shape[0] * self.shape[1]).reshape(self.shape).view(bool)
+        """bool (N, L) decisions, or float32 probs if the metric takes them, each row by what never saw it."""
+        return unpack_answer(self.stored, self.shape)
 
 
 def pack_answer(answer: np.ndarray) -> np.ndarray:
@@ -35,31 +34,54 @@ def pack_answer(answer: np.ndarray) -> np.ndarray:
     return np.packbits(answer) if answer.dtype == bool else answer
 
 
-def cross_fit(name: str, strategy, given: Given, cutoffs: tuple[str, ...]) -> list[CrossFit]:
-    """Cross-fit one fitted strategy with each kind of cut-offs.
+def unpack_answer(stored: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The answer (N, L) that `pack_answer` stored."""
+    if stored.dtype != np.uint8:
+        return stored
+    return np.unpackbits(stored, count=shape[0] * shape[1]).reshape(shape).view(bool)
 
-    For part k the cut-offs are tuned on the other parts, whose probabilities come from fits without k and without the
-    part itself; part k's probabilities come from the fit without k.
+
+def cross_fit(name: str, strategy: Strategy, given: Given, tunings: tuple[str, ...]) -> list[CrossFit]:
+    """Cross-fit one fitted strategy with each way of tuning thresholds.
+
+    For part k the thresholds are tuned on the other parts, whose probabilities come from fits without k and without
+    the part itself; part k's probabilities come from the fit without k.
     """
     task, labels, partition = given.task, given.labels, given.partition
-    answers = {kind: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for kind in cutoffs}
-    for part, probs in enumerate(strategy.predict_contexts(given.scores, partition)):
+    answers = {tuning: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for tuning in tunings}
+    for part, probs in enumerate(strategy.predict_parts(given.scores, partition)):
         held = partition.part == part
         seen = None if task.takes_probs else (probs[~held], labels[~held])
-        for kind, answer in answers.items():
-            answer[held] = decide(tune_rule(task, kind, *seen) if seen else Rule(), probs[held])
+        for tuning, answer in answers.items():
+            answer[held] = decide(tune_rule(task, tuning, *seen) if seen else Rule(), probs[held])
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
-            name, kind, pack_answer(answer), answer.shape, task.score(labels, answer),
-            task.score(labels, decide(tune_rule(task, kind, whole, labels), whole)),
+            name, tuning, pack_answer(answer), labels.shape, task.score(labels, answer),
+            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)),
         )
-        for kind, answer in answers.items()
+        for tuning, answer in answers.items()
     ]  # fmt: skip
 
 
-def predict_outer(strategy, given: Given) -> np.ndarray:
-    """Probabilities (N, L), each row by the fit that left out its part."""
+def cross_fit_row_rules(
+    strategy: Strategy, given: Given, tuning: str, row_rules: dict[str, dict]
+) -> dict[str, np.ndarray]:
+    """The answers of `cross_fit` with each of several row rules added: bool (N, L) by the name of the rule.
+
+    Args: row_rules: fields of `Rule` by name, as `offer_row_rules` gives them.
+    """
+    answers = {name: np.empty(given.labels.shape, bool) for name in row_rules}
+    for part, probs in enumerate(strategy.predict_parts(given.scores, given.partition)):
+        held = given.partition.part == part
+        rule = tune_rule(given.task, tuning, probs[~held], given.labels[~held])
+        for name, fields in row_rules.items():
+            answers[name][held] = decide(replace(rule, **fields), probs[held])
+    return answers
+
+
+def predict_outer(strategy: Strategy, given: Given) -> np.ndarray:
+    """Probabilities float32 (N, L), each row by the fit that left out its part."""
     outer = np.empty(given.labels.shape, np.float32)
     for part, rows in enumerate(given.partition.rows):
         predictor = strategy.predictor(part, given.partition.fit_without(part))

@@ -1,6 +1,6 @@
-"""The scoring room's forecast: the score to expect on the hidden rows, and how sure that is.
+"""The score to expect on the test set, and a warning if its labels seem to have other rates than training's.
 
-OOF rows are each scored by one fold's model; test rows get the mean of all. The first forecast is of one fold's model,
+OOF rows are each scored by one fold's model; test rows get the mean of all. The first estimate is of one fold's model,
 which cross-fitting measures. The second adds what averaging gains, read from how much the fold models disagree on the
 test rows (the ambiguity decomposition, Krogh and Vedelsby 1995): the more they disagree, the more of each one's error
 is its own and averages out.
@@ -16,37 +16,39 @@ from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
 from foldblend.scoring.thresholds.rules import Rule, Task, decide
 from foldblend.scoring.validation.bootstrap import Additive, resample
 
-# ---------- forecast: the score to expect on the hidden rows, and how sure that is.
+# ---------- Score of one fold's models
 
 
 N_RESAMPLES = 1_000
 """Bootstrap resamples."""
 LEVEL = 0.9
-"""Share of cases in which the interval should hold the hidden score."""
+"""Share of cases in which the interval should contain the score of the test set."""
 PRIOR_POSITIVES = 10.0
-"""A label's calibrated probabilities weigh as much as this many of its positive rows in the forecast."""
+"""A label's calibrated probabilities weigh as much as this many of its positive rows in the estimate."""
 N_DRAWS = 8
 """Sets of labels drawn to weigh one model against the average."""
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """The score of rows nobody has seen, on the metric's own scale."""
+class ExpectedScore:
+    """The score to expect on rows that no model has seen; more is better."""
 
     expected: float
     low: float
     high: float
 
 
-def forecast(counted: list[Additive], softened: list[Additive], n_rows: int, n_test: int, seed: int) -> Forecast:
+def estimate_score(
+    counted: list[Additive], softened: list[Additive], n_rows: int, n_test: int, seed: int
+) -> ExpectedScore:
     """What one fold's model should score on a test set of `n_test` rows, from the answers of each repeat.
 
     Two things are uncertain: the cross-fitted score, known from `n_rows` rows, and the test rows, of which there are
     n_test. Each is one bootstrap; their errors add up. A small set of rows also moves the mean of a ratio such as F1,
     by as much as the means of the bootstraps of both sizes differ.
 
-    Args: counted: the metric of each repeat's answer.   softened: the same against `soften`ed labels: it says where the
-          score lies, and the counts how sure that is.
+    Args: counted: the metric of each repeat's answer: how sure the score is.
+          softened: the same against `soften`ed labels: what the score is.
     """
     everything = np.ones(len(counted[0].sums), bool)
     ours, theirs = _resample_both(counted, everything, n_rows, n_test, seed)
@@ -54,10 +56,12 @@ def forecast(counted: list[Additive], softened: list[Additive], n_rows: int, n_t
     ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
     expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
-    return Forecast(float(expected), float(low), float(high))
+    return ExpectedScore(float(expected), float(low), float(high))
 
 
-def _resample_both(honest: list[Additive], everything: np.ndarray, n_rows: int, n_test: int, seed: int):
+def _resample_both(
+    honest: list[Additive], everything: np.ndarray, n_rows: int, n_test: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores on resamples as large as our rows, and as large as the test rows: float64 (B,) each."""
     ours = resample(honest, everything, 1.0, N_RESAMPLES, seed)
     theirs = resample(honest, everything, n_test / n_rows, N_RESAMPLES, seed + 1)
@@ -65,10 +69,10 @@ def _resample_both(honest: list[Additive], everything: np.ndarray, n_rows: int, 
 
 
 def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The labels, mixed with their calibrated probabilities the more, the fewer positives a label has: float32 (N, L).
+    """The labels mixed with their calibrated probabilities, more so the fewer positives a label has: float32 (N, L).
 
-    Whether a blend finds two of three rows or none says little of a label's F1 on the hidden rows; what its calibrated
-    probabilities say of all rows is a guess that varies less. A label without positives has nothing else.
+    Whether a blend finds two of three rows or none says little about a label's F1 on the test rows; what its calibrated
+    probabilities say of all rows is an estimate that varies less. A label without positives has nothing else.
 
     Args: labels: bool (N, L).   probs: float32 (N, L), cross-fitted.
     """
@@ -80,33 +84,36 @@ def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return trust * labels + (1 - trust) * soft
 
 
+# ---------- What averaging the fold models adds
+
+
 def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:
     """How much better the mean of the fold models should score than one of them; 0 with one fold model.
 
     Draws of labels on which the metric is not defined (a label that no row got has no AUC) are left out; 0 without any.
 
     Args:   fold_probs: float32 (K, n, L), the blend of each fold's models on the test rows.
-    How:    a fold's log-odds are the average's plus noise of its own. Calibrated singles mean an average that is too
-            timid by the share of variance that is noise; undoing that gives each row's chance of each label. Labels are
-            drawn from these chances, and one model and the average are scored against them.
+    How:    a fold's log-odds are the average's plus noise of its own. If single models are calibrated, their average is
+            too timid by the share of variance that is noise; undoing that gives each row's probability of each label.
+            Labels are drawn from these, and one model and the average are scored against them.
     """
     if len(fold_probs) == 1:
         return 0.0
     mean = fold_probs.mean(axis=0)
-    chances, rng = sharpened(fold_probs), np.random.default_rng(seed)
+    sharp, rng = sharpened(fold_probs), np.random.default_rng(seed)
     together, alone = decide(rule, mean), [decide(rule, probs) for probs in fold_probs]
     gains = []
     for _ in range(N_DRAWS):
-        drawn = _draw_labels(chances, task.kind, rng)
+        drawn = _draw_labels(sharp, task.kind, rng)
         gains.append(task.score(drawn, together) - np.mean([task.score(drawn, answer) for answer in alone]))
     defined = np.isfinite(gains)
     return float(np.mean(gains, where=defined)) if defined.any() else 0.0
 
 
 def sharpened(fold_probs: np.ndarray) -> np.ndarray:
-    """Each row's chance of each label, given all fold models: float32 (n, L).
+    """Each row's probability of each label, given all fold models: float32 (n, L).
 
-    The slope of the average on one fold's log-odds, where the decision is open (weights p (1 - p)), is the share of
+    The slope of the average on one fold's log-odds, in rows whose decision is open (weights p (1 - p)), is the share of
     variance that is not noise; the shift keeps each label's mean.
     """
     mean = fold_probs.mean(axis=0)
@@ -123,7 +130,7 @@ def sharpened(fold_probs: np.ndarray) -> np.ndarray:
 
 
 def _shift_to_mean(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The shift a label that gives its probabilities the wanted mean, float64 (L,), by bisection."""
+    """The shift per label that gives its probabilities the wanted mean, float64 (L,), by bisection."""
     low, high = np.full(len(wanted), -10.0), np.full(len(wanted), 10.0)
     for _ in range(30):
         middle = (low + high) / 2
@@ -132,22 +139,23 @@ def _shift_to_mean(scores: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (low + high) / 2
 
 
-def _draw_labels(chances: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+def _draw_labels(probs: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Labels bool (n, L), drawn from probabilities float32 (n, L)."""
     if kind == "multilabel":
-        return rng.random(chances.shape, np.float32) < chances
-    edges = (chances / chances.sum(axis=1, keepdims=True)).cumsum(axis=1)
+        return rng.random(probs.shape, np.float32) < probs
+    edges = (probs / probs.sum(axis=1, keepdims=True)).cumsum(axis=1)
     edges[:, -1] = 1.0
-    picked = (rng.random((len(chances), 1)) < edges).argmax(axis=1)
-    return np.eye(chances.shape[1], dtype=bool)[picked]
+    picked = (rng.random((len(probs), 1)) < edges).argmax(axis=1)
+    return np.eye(probs.shape[1], dtype=bool)[picked]
 
 
-# ---------- alarm for label shift, and the remedy on request: priors re-estimated on the test rows.
+# ---------- Label shift
 
 
-ALARM = 0.01
-"""Chance of a false alarm over all labels together ..."""
-CHANGE = 0.25
-"""... and the mean probability must have moved by at least this share of itself."""
+SIGNIFICANCE = 0.01
+"""A warning needs a p-value below this, over all labels together ..."""
+LEAST_CHANGE = 0.25
+"""... and a mean probability that moved by at least this share of itself."""
 MAX_STEPS = 1_000
 """Steps of the EM, which converges slowly where probabilities say little."""
 
@@ -167,9 +175,9 @@ def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
 
 
 def find_shifted(p_values: np.ndarray, oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
-    """Labels whose shift is beyond chance and large enough to matter, int64."""
+    """Labels whose shift is more than chance and large enough to matter, int64."""
     here, there = oof_probs.mean(axis=0, dtype=np.float64), fold_probs.mean(axis=(0, 1), dtype=np.float64)
-    return np.flatnonzero((p_values < ALARM) & (np.abs(there - here) >= CHANGE * here))
+    return np.flatnonzero((p_values < SIGNIFICANCE) & (np.abs(there - here) >= LEAST_CHANGE * here))
 
 
 def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -183,6 +191,7 @@ def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple
     priors = np.clip(priors, 1e-9, 1 - 1e-9)
     rates, adjusted = priors.copy(), probs.astype(np.float64)
     for _ in range(MAX_STEPS):
+        # Bayes with the new rates: the likelihood ratio of each row stays what the old rates imply
         yes = probs * (rates / priors)
         rest = (1 - probs) * ((1 - rates) / (1 - priors)) + yes if kind == "multilabel" else yes.sum(axis=1)[:, None]
         adjusted = yes / np.maximum(rest, 1e-300)

@@ -1,0 +1,235 @@
+"""What a blend is made from: the task, the runs' scores with the labels, and the parts that cross-fitting leaves out.
+
+Shapes: N rows, L labels, M runs, K folds, P parts. A part is what cross-fitting leaves out at a time: a fold, or half
+of one if there are only two.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations, pairwise
+
+import numpy as np
+
+from foldblend.errors import UserError
+from foldblend.scoring.metrics.table import Metric, find_metric
+from foldblend.scoring.probs import SMALLEST, SMALLEST_FOR_DECISIONS, sigmoid, to_scores
+
+# ---------- The task
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the leaderboard asks: the metric, and whether a row holds one label or any number."""
+
+    metric: str
+    """A key of METRICS."""
+    kind: str = "multilabel"
+    """`multilabel` or `multiclass`."""
+
+    @property
+    def entry(self) -> Metric:
+        """The metric's line in METRICS."""
+        return find_metric(self.metric, self.kind)
+
+    @property
+    def takes_probs(self) -> bool:
+        """Whether the answer is probabilities rather than decisions."""
+        return self.entry.takes_probs
+
+    @property
+    def tunings(self) -> tuple[str, ...]:
+        """The ways to tune thresholds that are worth comparing: `robust` and `exact`; `none` for probabilities.
+
+        With one label per row there are offsets instead of thresholds: tuned (`offsets`), or none (`argmax`).
+        """
+        if self.takes_probs:
+            return ("none",)
+        return ("offsets", "argmax") if self.kind == "multiclass" else ("robust", "exact")
+
+    def to_scores(self, values: np.ndarray, kind: str) -> np.ndarray:
+        """A run's logits or probabilities, whichever `kind` says, on the scale that blends add up: float32 (..., L)."""
+        return to_scores(values, kind, self.kind, SMALLEST if self.takes_probs else SMALLEST_FOR_DECISIONS)
+
+    def score(self, labels: np.ndarray, answer: np.ndarray) -> float:
+        """The metric, negated for a loss, so that more is better."""
+        return self.entry.sign * self.entry.score(labels, answer)
+
+
+# ---------- The runs' scores
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The runs' scores of the same rows, side by side."""
+
+    runs: list[np.ndarray]
+    """M arrays, float32 (N, L), log-odds (multilabel) or log-probabilities (multiclass)."""
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Equal mean of the runs' scores, float32 (N, L)."""
+        total = self.runs[0].copy()
+        for run in self.runs[1:]:
+            total += run
+        return total / np.float32(len(self.runs))
+
+    @cached_property
+    def summary(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the mean scores: log of the row's expected number of labels (N,), and the two highest scores (N, 2)."""
+        expected = np.log(sigmoid(self.mean).sum(axis=1) + np.float32(1e-6))
+        no_rival = np.full(len(self.mean), -20, np.float32)  # so that a single label has a second highest, too
+        return expected, np.partition(np.column_stack([self.mean, no_rival]), -2, axis=1)[:, -2:]
+
+    def without(self, run: int) -> "Scores":
+        """The same rows without one run."""
+        return Scores([other for number, other in enumerate(self.runs) if number != run])
+
+
+@dataclass(frozen=True)
+class TestScores(Sequence):
+    """A run's scores of the test rows, one fold's model at a time; converted when asked for, to save memory."""
+
+    folds: Sequence[np.ndarray]
+    """K tables float32 (n, L), logits or probabilities."""
+    kind: str
+    """`logits` or `probs`."""
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.folds)
+
+    def __getitem__(self, fold):
+        return self.task.to_scores(self.folds[fold], self.kind)
+
+
+# ---------- The rows
+
+
+MAX_FIT_ROWS = 50_000
+"""Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
+KEPT_PER_LABEL = 5
+"""A sample keeps at least this many rows with a label, and as many without it, if there are so many."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Everything that a blend is made from; N rows in training order."""
+
+    names: tuple[str, ...]
+    scores: Scores
+    labels: np.ndarray
+    """bool (N, L)."""
+    fold: np.ndarray
+    """int64 (N,): the folds that the runs were trained on, or `split_into_parts` of them."""
+    group: np.ndarray
+    """int64 (N,): rows with the same number are never separated."""
+
+    def sample(self, n_rows: int, seed: int) -> "Runs":
+        """Whole groups drawn at random, about `n_rows` rows of them; all rows if there are no more.
+
+        No label loses all its positives or negatives: a metric such as AUC would not be defined without them.
+        """
+        if len(self.labels) <= n_rows:
+            return self
+        groups = np.unique(self.group, return_inverse=True)[1]
+        drawn = np.random.default_rng(seed).random(groups.max() + 1)
+        kept = _keep_every_label(drawn < n_rows / len(self.labels), drawn, groups, self.labels)
+        rows = np.flatnonzero(kept[groups])
+        scores = Scores([run[rows] for run in self.scores.runs])
+        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows])
+
+    def partitions(self, n_repeats: int, seed: int) -> list["Partition"]:
+        """The folds themselves first, then seeded draws of whole groups into as many parts."""
+        n_parts, drawn = int(self.fold.max()) + 1, [Partition(self.fold)]
+        groups = np.unique(self.group, return_inverse=True)[1]
+        for repeat in range(1, n_repeats):
+            order = np.random.default_rng([seed, repeat]).permutation(groups.max() + 1)
+            drawn.append(Partition((order % n_parts)[groups]))
+        return drawn
+
+
+def _keep_every_label(kept: np.ndarray, drawn: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Add groups, those drawn lowest first, until KEPT_PER_LABEL rows of each label's two classes are kept: bool (G,).
+
+    Args: kept: bool (G,), the groups kept so far.   drawn: float64 (G,), random.   groups: int64 (N,).
+    """
+    kept = kept.copy()
+    for label in range(labels.shape[1]):
+        for wanted in (True, False):
+            rows = np.flatnonzero(labels[:, label] == wanted)
+            missing = min(KEPT_PER_LABEL, len(rows)) - int(kept[groups[rows]].sum())
+            if missing > 0:
+                left = rows[~kept[groups[rows]]]
+                order = left[np.argsort(drawn[groups[left]], kind="stable")]
+                kept[groups[order[:missing]]] = True
+    return kept
+
+
+# ---------- The parts that are left out
+
+
+def split_into_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """The parts that cross-fitting leaves out, int64 (N,): the folds, or halves of them if there are only two.
+
+    What is tuned for part k is tuned on parts predicted without k and without themselves, so there must be a third.
+
+    Raises: UserError: fewer than three groups of rows that may be separated.
+    """
+    if fold.max() > 1:
+        return fold
+    names, member = np.unique(group, return_inverse=True)
+    if len(names) < 3:
+        raise UserError(f"too few distinct texts to blend: the training file has {len(names)}; a blend needs 3 or more")
+    in_fold = np.zeros(len(names), np.int64)
+    in_fold[member] = fold
+    rank = np.empty(len(names), np.int64)  # a group's number within its fold; even and odd ones are the halves
+    for k in (0, 1):
+        rank[in_fold == k] = np.arange((in_fold == k).sum())
+    return np.unique(2 * fold + rank[member] % 2, return_inverse=True)[1]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Rows split into parts, and every set of parts that cross-fitting leaves out."""
+
+    part: np.ndarray
+    """int64 (N,), 0..P-1."""
+
+    @cached_property
+    def n_parts(self) -> int:
+        return int(self.part.max()) + 1
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Rows sorted by part, int64 (N,)."""
+        return np.argsort(self.part, kind="stable")
+
+    @cached_property
+    def slices(self) -> list[slice]:
+        """Where each part is in `order`."""
+        edges = np.searchsorted(self.part[self.order], np.arange(self.n_parts + 1))
+        return [slice(start, stop) for start, stop in pairwise(edges)]
+
+    @cached_property
+    def rows(self) -> list[np.ndarray]:
+        """Rows of each part, rising."""
+        return [self.order[where] for where in self.slices]
+
+    @cached_property
+    def left_out(self) -> list[tuple[int, ...]]:
+        """Nothing, each part, each pair of parts: S sets."""
+        parts = range(self.n_parts)
+        return [(), *((part,) for part in parts), *combinations(parts, 2)]
+
+    @cached_property
+    def subsets(self) -> np.ndarray:
+        """bool (S, P): the parts that each fit of `left_out` sees."""
+        return np.array([[part not in out for part in range(self.n_parts)] for out in self.left_out])
+
+    def fit_without(self, *parts: int) -> int:
+        """Position in `left_out` of the fit that saw none of these parts.
+
+        Example: with 3 parts, fit_without(2, 0) -> 5, as left_out is (), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2).
+        """
+        return self.left_out.index(tuple(sorted(set(parts))))
