@@ -40,7 +40,7 @@ def test_three_scored_ones_make_a_line(paths, kaggle, capsys):
     for k in range(3):
         write(paths, f"blend-{k}", wrong=k, cross_fitted=0.8 - k / 20)
         assert run(f"blend-{k}.csv") == 0
-        assert ("least squares over 3" in capsys.readouterr().out) == (k == 2)
+        assert ("  3 submissions, residuals" in capsys.readouterr().out) == (k == 2)
 
 
 def test_a_dry_run_does_everything_but_the_upload(paths, kaggle, capsys):
@@ -140,7 +140,7 @@ def test_two_finals_are_proposed_without_asking_kaggle(paths, kaggle, capsys):
     shown = capsys.readouterr().out
     assert "0 of the 4 submissions here are handed in and scored: choosing from all" in shown
     assert "1. submissions/emo/best.csv: expected 0.8100 +- 0.0304\n   the best expected score" in shown
-    assert "2. submissions/emo/far.csv" in shown and "good one: 30.0% of its rows" in shown
+    assert "2. submissions/emo/far.csv" in shown and "30.0% of its rows differ" in shown
     assert "not handed in yet: python src/submit.py submissions/emo/far.csv" in shown
     assert kaggle.asked == []
     for name in ("near", "bad"):

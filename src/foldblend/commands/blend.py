@@ -52,11 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("blend.py", name_competition(argv), add_flags)
     source = getattr(job.own, "from")
-    if source:
-        path = repeat_blend(job, Path(source))
-    else:
-        path = blend_anew(job)
-    print_end(job, path)
+    print_end(job, repeat_blend(job, Path(source)) if source else blend_anew(job))
 
 
 def name_competition(argv: list[str]) -> list[str]:

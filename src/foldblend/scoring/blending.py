@@ -91,12 +91,8 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     candidates, strategies = cross_fit_candidates(task, compared, buckets, seed)
 
     chosen = find_candidate(candidates, forced) if forced else choose(candidates, buckets.everything, seed)
-    if forced:
-        of_parts = [chosen] * (int(compared.fold.max()) + 1)
-    else:
-        of_parts = choose_without_parts(candidates, buckets, seed)
-
     given = Given(task, compared.scores, compared.labels, Partition(compared.fold), seed)
+    of_parts = [chosen] * given.partition.n_parts if forced else choose_without_parts(candidates, buckets, seed)
     answers = choose_answers(given, strategies, candidates, chosen, of_parts, buckets)
 
     choice = candidates[chosen]
@@ -249,7 +245,7 @@ def choose_answers(
 def _plain_answers(
     candidates: list[Candidate], chosen: int, of_parts: list[int], buckets: Buckets
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Without row rules: the answers chosen per part, one per repeat that all of them have, and the chosen one's own."""
+    """Without row rules: the answers chosen per part, one per repeat that all have, and the chosen one's own."""
     n_repeats = min(len(candidates[position].fits) for position in of_parts)
     honest = [
         stitch([candidates[position].fits[repeat].answer for position in of_parts], buckets.part)

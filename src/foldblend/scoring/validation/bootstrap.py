@@ -12,6 +12,7 @@ resample costs the same for any number of rows. Source: Efron and Tibshirani 199
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def resample(
 ) -> np.ndarray:
     """Scores of every candidate on the same bootstrap resamples: float64 (B, C).
 
-    Args: among: bool (G,), the buckets to draw from.   drawn_share: rows per resample, as a share of the rows there are.
+    Args: among: bool (G,), the buckets to draw from.   drawn_share: rows drawn per row there is.
     How:  each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
     """
     counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float32)
@@ -237,7 +238,7 @@ def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buc
     edges = np.unique(np.linspace(0, n_rows, min(N_BLOCKS, n_rows) + 1).astype(np.int64))
     influence = np.zeros(n_rows)
     keep = np.ones(n_rows, bool)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         block = buckets.order[start:stop]
         keep[block] = False
         moved = value - score(labels[keep], answer[keep])
