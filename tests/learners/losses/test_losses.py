@@ -209,7 +209,7 @@ def test_a_batch_is_the_sum_of_its_rows(name, task):
 @pytest.mark.parametrize("name", ["distribution_balanced", "soft_macro_f1", "zlpr"])
 def test_soft_targets_are_refused_where_they_mean_nothing(name):
     logits, targets = draw(soft=True)
-    with pytest.raises(ValueError, match=r"needs targets of 0 and 1, found 0\.\d+; .*loss.name bce, focal"):
+    with pytest.raises(ValueError, match=r"needs targets of 0 and 1, found 0\.\d+\. .*loss.name to bce, focal"):
         of(name)(torch.from_numpy(logits), torch.from_numpy(targets))
 
 

@@ -1,4 +1,6 @@
-"""The loss that a run asks for, made for one fold's training rows."""
+"""The table of losses: from the name in `loss.name` to the loss of one fold's training rows."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -9,44 +11,102 @@ from foldblend.learners.losses.labelwise import AsymmetricLoss, BinaryCrossEntro
 from foldblend.learners.losses.sets import CrossEntropy, SoftMacroF1Loss, ZlprLoss
 from foldblend.settings.run import LossSettings
 
-NAMES = {
-    "multilabel": ("bce", "focal", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"),
-    "multiclass": ("cross_entropy", "focal"),
+# A new loss is a class, a builder and one line in LOSSES. In ten lines (losses/base.py says what a loss must offer):
+#
+#     class HingeLoss(RowLoss):                     # sums over rows; fractions as targets are refused
+#         def of_rows(self, logits, targets):       # both (B, L)
+#             return (1 - (2 * targets - 1) * logits).clamp_min(0).mean(1)  # (B,)
+#
+#     def build_hinge(settings, labels, task):      # the run's LossSettings; bool (n, L); "multilabel" or "multiclass"
+#         return HingeLoss()
+#
+#     LOSSES["hinge"] = build_hinge
+
+LossBuilder = Callable[[LossSettings, np.ndarray, str], nn.Module]
+"""`(settings, labels, task) -> loss`; labels are the fold's training rows, bool (n, L), and nothing of other rows."""
+
+
+def _build_bce(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return BinaryCrossEntropy(build_pos_weight(labels, settings), settings.label_smoothing)
+
+
+def _build_cross_entropy(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return CrossEntropy(build_pos_weight(labels, settings), settings.label_smoothing)
+
+
+def _build_focal(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    weight = build_pos_weight(labels, settings)
+    if task == "multiclass":
+        return CrossEntropy(weight, settings.label_smoothing, settings.focal_gamma)
+    return FocalLoss(settings.focal_gamma, weight, settings.label_smoothing)
+
+
+def _build_asymmetric(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return AsymmetricLoss(
+        settings.asymmetric_gamma_positive, settings.asymmetric_gamma_negative, settings.asymmetric_shift
+    )
+
+
+def _build_distribution_balanced(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return DistributionBalancedLoss(
+        labels,
+        alpha=settings.balanced_alpha,
+        beta=settings.balanced_beta,
+        mu=settings.balanced_mu,
+        negative_scale=settings.balanced_lambda,
+        kappa=settings.balanced_kappa,
+    )
+
+
+def _build_soft_macro_f1(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return SoftMacroF1Loss(settings.f1_smoothing)
+
+
+def _build_zlpr(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return ZlprLoss()
+
+
+LOSSES: dict[str, LossBuilder] = {
+    "bce": _build_bce,
+    "cross_entropy": _build_cross_entropy,
+    "focal": _build_focal,
+    "asymmetric": _build_asymmetric,
+    "distribution_balanced": _build_distribution_balanced,
+    "soft_macro_f1": _build_soft_macro_f1,
+    "zlpr": _build_zlpr,
 }
-"""Losses of each task; the first is what `auto` means."""
+
+AUTO = {"multilabel": "bce", "multiclass": "cross_entropy"}
+"""What `loss.name: auto` means for each task."""
+
+OTHER_TASK = {
+    "multilabel": ("cross_entropy",),
+    "multiclass": ("bce", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"),
+}
+"""Losses that a task cannot use; all others, registered ones too, serve both tasks."""
 
 
 def build_loss(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
-    """A module of (logits, targets), both float32 (B, L), that returns a scalar: summed over rows, mean over labels.
+    """Build the loss that the settings name.
 
-    Args:   labels: bool (n, L), the fold's training rows: weights and counts come from them alone.
-            task: `multilabel` or `multiclass`.
-    Raises: ValueError: the loss is not one for this task.
+    Args:    labels: bool (n, L), the fold's training rows: weights and counts come from them alone.
+             task: `multilabel` or `multiclass`.
+    Returns: a module of (logits, targets), both float32 (B, L), that returns a scalar: summed over rows, mean over
+             labels.
+    Raises:  UserError: no such loss, or it is not for this task.
     """
-    name = NAMES[task][0] if settings.name == "auto" else settings.name
-    if name not in NAMES[task]:
-        raise UserError(f"loss.name is {name}; a {task} competition takes auto, {', '.join(NAMES[task])}")
-    pos_weight, smoothing = build_pos_weight(labels, settings), settings.label_smoothing
-    if task == "multiclass":
-        return CrossEntropy(pos_weight, smoothing, settings.focal_gamma if name == "focal" else 0.0)
-    if name == "bce":
-        return BinaryCrossEntropy(pos_weight, smoothing)
-    if name == "focal":
-        return FocalLoss(settings.focal_gamma, pos_weight, smoothing)
-    if name == "asymmetric":
-        gammas = settings.asymmetric_gamma_positive, settings.asymmetric_gamma_negative
-        return AsymmetricLoss(*gammas, settings.asymmetric_shift)
-    if name == "distribution_balanced":
-        weights = settings.balanced_alpha, settings.balanced_beta, settings.balanced_mu
-        return DistributionBalancedLoss(labels, *weights, settings.balanced_lambda, settings.balanced_kappa)
-    return SoftMacroF1Loss(settings.f1_smoothing) if name == "soft_macro_f1" else ZlprLoss()
+    name = AUTO[task] if settings.name == "auto" else settings.name
+    usable = [known for known in LOSSES if known not in OTHER_TASK[task]]
+    if name not in usable:
+        raise UserError(f"loss.name is {name}; a {task} competition takes auto, {', '.join(usable)}")
+    return LOSSES[name](settings, labels, task)
 
 
 def build_pos_weight(labels: np.ndarray, settings: LossSettings) -> torch.Tensor:
     """(negatives / positives) ** power, capped; 1 for a label that is never or always there.
 
     Args:    labels: bool (n, L), the fold's training rows.
-    Returns: float32 (L,), for `pos_weight` of binary cross-entropy (it multiplies the positive term only).
+    Returns: float32 (L,): how much a positive weighs; binary cross-entropy's `pos_weight`.
     """
     positives = labels.sum(0)
     negatives = len(labels) - positives

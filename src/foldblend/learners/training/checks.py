@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.losses.labelwise import RowLoss
+from foldblend.learners.losses.base import RowLoss
 from foldblend.learners.losses.table import build_loss, build_pos_weight
 from foldblend.learners.processes.sharding import is_sharded, own_part, publish
 from foldblend.learners.training.checkpoints import restore_model

@@ -18,8 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
 from foldblend.learners.cpu.layers import FusedLayer
-from foldblend.learners.losses.prior import best_constant
-from foldblend.learners.losses.sets import repeat_inputs, sum_r_drop
+from foldblend.learners.losses.base import best_constant
+from foldblend.learners.losses.r_drop import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
 from foldblend.learners.nets.pretrained import find_weights, read_model_type
 from foldblend.learners.processes import zero3

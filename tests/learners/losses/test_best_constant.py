@@ -1,12 +1,17 @@
 """The best constant answer: a search that tries constants label by label comes to the same loss."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.special import entr
+from torch import nn
 
-from foldblend.learners.losses.prior import best_constant
-from foldblend.learners.losses.table import build_loss
+from foldblend.errors import UserError
+from foldblend.learners.losses.base import RowLoss, best_constant
+from foldblend.learners.losses.table import LOSSES, build_loss
 from foldblend.settings.run import LossSettings
 
 GRID = torch.linspace(-9, 9, 361, dtype=torch.float64)
@@ -111,3 +116,37 @@ def test_the_constant_has_the_loss_that_is_said(task, name, changed):
     logits, batches = torch.from_numpy(constant).expand(64, 4), torch.from_numpy(drawn).float()
     got = sum(float(loss(logits, batch)) for batch in batches) / (300 * 64)
     assert got == pytest.approx(said, rel=0.01 if name == "soft_macro_f1" else 1e-5)
+
+
+class HingeByRow(RowLoss):
+    """A user's loss, written as losses/table.py shows it."""
+
+    def of_rows(self, logits, targets):
+        return F.softplus(1 - (2 * targets - 1) * logits).mean(1)
+
+
+class HingeOfBatch(nn.Module):
+    """The same as any other module would write it, with float32 numbers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("margin", torch.ones(1))
+
+    def forward(self, logits, targets):
+        return F.softplus(self.margin - (2 * targets - 1) * logits).mean(1).sum()
+
+
+@pytest.mark.parametrize("hinge", [HingeByRow, HingeOfBatch])
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_a_users_loss_has_its_best_constant_too(monkeypatch, hinge, task):
+    monkeypatch.setitem(LOSSES, "hinge", lambda settings, labels, task: hinge())
+    labels = labels_of(task, n=120)
+    loss = build_loss(replace(LossSettings(), name="hinge"), labels, task)
+    assert isinstance(loss, hinge)
+    found = search_constant(loss, labels, passes=1)
+    assert found - 1e-3 < prior_loss(loss, labels) <= found + 1e-9
+
+
+def test_a_users_loss_refuses_fractions_unless_it_says_that_it_takes_them():
+    with pytest.raises(UserError, match="HingeByRow needs targets of 0 and 1, found 0.25"):
+        HingeByRow()(torch.zeros(2, 3), torch.full((2, 3), 0.25))
