@@ -1,7 +1,6 @@
 """How text reaches a person: colour in a terminal only, 80 columns in a pipe, few lines in a notebook."""
 
 import os
-import shutil
 import sys
 from textwrap import fill
 from typing import TextIO
@@ -34,20 +33,28 @@ def coloured(text: str, colour: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
 
 
-def columns() -> int:
-    """Characters per line: of the terminal, 80 in a pipe or notebook."""
-    return shutil.get_terminal_size((80, 24)).columns if is_terminal(sys.stdout) else 80
+def columns(stream: TextIO | None = None) -> int:
+    """Characters per line: of the terminal that `stream` (stdout) is, 80 in a pipe or notebook."""
+    stream = stream or sys.stdout
+    if not is_terminal(stream):
+        return 80
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # a terminal that has no size
+        return 80
+
+
+def clock_time(seconds: float) -> str:
+    """65 -> 1:05, 3665 -> 1:01:05."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def wrapped(text: str, indent: str = "  ") -> str:
     """The text in lines as long as the terminal, at most 100, all but the first indented; no word is broken."""
-    return fill(
-        text,
-        min(columns(), 100),
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    width = min(columns(), 100)
+    return fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def warn(text: str) -> None:

@@ -3,7 +3,7 @@ import os
 import psutil
 import pytest
 
-from foldblend.queueing.slots import BYTES_A_PROCESS, Slot, find_gpus, plan_slots
+from foldblend.queueing.slots import BYTES_PER_PROCESS, Slot, find_gpus, plan_slots
 
 TWO = "GPU 0: NVIDIA H200 (UUID: GPU-aa)\nGPU 1: NVIDIA H200 (UUID: GPU-bb)\n"
 DIVIDED = TWO.splitlines()[0] + "\n  MIG 1g.18gb Device 0: (UUID: MIG-cc)\n  MIG 1g.18gb Device 1: (UUID: MIG-dd)\n"
@@ -62,7 +62,7 @@ def test_slots_beside_gpus():
 
 
 def test_slots_of_a_cpu_are_bounded_by_cores_memory_and_jobs(monkeypatch):
-    memory = type("Memory", (), {"available": 5 * BYTES_A_PROCESS + 1})
+    memory = type("Memory", (), {"available": 5 * BYTES_PER_PROCESS + 1})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr("sys.platform", "linux")
     assert plan_slots([True] * 9, [], 0, 4) == [Slot(None)] * 4

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from foldblend.console import print_error
 from foldblend.errors import UserError
@@ -23,6 +24,8 @@ COMMANDS = {
     "bundle": "pack a blend for a Kaggle notebook without internet",
 }
 """Name of the module in foldblend/commands/ -> what it does."""
+PROJECT = Path(__file__).resolve().parents[3]
+"""The cloned project; of an installed package some folder without src/."""
 STOPPED = "stopped; what was finished is saved, and the same command goes on from there"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -59,6 +62,12 @@ def shown_name(name: str) -> str:
 def run_command(name: str) -> int:
     """Import one command and run it with the process's flags. Returns its exit status."""
     return guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
+
+
+def start_words(name: str) -> list[str]:
+    """The first words of a command line that runs a command in a process of its own, cloned or installed."""
+    script = PROJECT / "src" / f"{name}.py"
+    return [sys.executable, str(script)] if script.is_file() else [sys.executable, "-m", "foldblend", shown_name(name)]
 
 
 def guard(main: Callable[[], None]) -> int:

@@ -1,53 +1,54 @@
-"""Door: draw the folds of a competition once, and show them.
+"""Draw the folds of a competition once, and show them.
 
 python src/make_folds.py --competition goemotions
 """
 
-from foldblend.data.fetch import ensure_data
-from foldblend.data.tables import Tables, load_tables
+from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.console import warn, wrapped
+from foldblend.data.tables import Tables
 from foldblend.files import hold_lock
 from foldblend.folding.draw import describe_conflicts, describe_folds, draw_folds
 from foldblend.folding.duplicates import find_conflicts, group_same
-from foldblend.ledger.folds import Folds, draw_and_write_folds, ensure_folds
+from foldblend.ledger.folds import Folds, draw_and_write_folds
 from foldblend.ledger.runs import find_stale_runs
 from foldblend.settings.loading import Job, open_job
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="draw anew over the folds that are there")
+    parser.add_argument("--overwrite", action="store_true", help="draw again, even if there are folds")
 
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("make_folds.py", argv, add_flags)
-    data_dir = job.paths.data(job.competition_name)
-    with hold_lock(data_dir.with_name(f".{job.competition_name}.lock")):
-        for line in ensure_data(job.competition_name, job.competition, job.paths):
-            print(line)
-    tables = load_tables(job.competition, data_dir)
-    folds, verdict = draw_or_keep(job, tables)
-    print(f"{job.paths.folds(job.competition_name).relative_to(job.paths.root)}: {verdict}")
+    print(f"competition {job.competition_name}: {job.competition.n_folds} folds", flush=True)
+    tables = prepare_tables(job)
+    folds, outcome = draw_or_keep(job, tables)
+    print(f"{job.paths.folds(job.competition_name).relative_to(job.paths.root)}: {outcome}")
     show(folds, tables)
     stale = find_stale_runs(job.paths, job.competition_name, folds)
     if stale:
-        print(
-            f"made on other folds and refused from now on: oof/{job.competition_name}/ {', '.join(stale)}. "
-            f"Train anew with src/train.py --competition {job.competition_name} --run NAME --fold all --overwrite"
+        again = f"src/train.py --competition {job.competition_name} --run NAME --fold all --overwrite"
+        warn(
+            wrapped(
+                f"trained on other folds and refused from now on: oof/{job.competition_name}/ {', '.join(stale)}. "
+                f"Train again: accelerate launch {again}"
+            )
         )
 
 
 def draw_or_keep(job: Job, tables: Tables) -> tuple[Folds, str]:
-    """The folds, and what was done; a file that is there is replaced with --overwrite only."""
-    at = (job.paths, job.competition_name, job.competition, tables)
+    """The folds, and what was done; folds that exist are replaced with --overwrite only."""
     path = job.paths.folds(job.competition_name)
     if not job.own.overwrite:
-        verdict = "kept as it was; it is of this training file" if path.exists() else "drawn"
-        return ensure_folds(*at, draw_folds), verdict
+        outcome = "kept; they were drawn on this training file" if path.exists() else "drawn"
+        return prepare_folds(job, tables), outcome
     with hold_lock(path.with_name(f".{path.stem}.lock")):
-        return draw_and_write_folds(*at, draw_folds), "drawn anew"
+        folds = draw_and_write_folds(job.paths, job.competition_name, job.competition, tables, draw_folds)
+    return folds, "drawn again"
 
 
 def show(folds: Folds, tables: Tables) -> None:
-    """The counts a fold, and texts whose labels contradict each other."""
+    """Label counts per fold, and texts whose copies have other labels."""
     labels, names = tables.labels, tables.label_names
     conflicts = find_conflicts(group_same(tables.train_texts)[0], labels)
     lines = describe_folds(labels, names, folds.fold, folds.group, folds.n_folds)

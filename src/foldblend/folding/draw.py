@@ -7,7 +7,6 @@ moves and swaps groups to even out what that leaves. Multiclass is the case of o
 from itertools import combinations
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from scipy.sparse import csr_array, hstack
 
 from foldblend.errors import UserError
@@ -109,6 +108,8 @@ def _find_kinds(columns: csr_array, seed: int) -> tuple[np.ndarray, csr_array]:
 def _stratify_groups(columns: csr_array, n_folds: int, seed: int) -> np.ndarray:
     """Each group's fold (G,) to start from; `no label` is a column of its own, so such rows are spread too."""
     present = columns.toarray() > 0
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold  # loads scikit-learn: seconds
+
     splitter = MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=seed)
     fold = np.empty(len(present), dtype=np.int64)
     for k, (_, heldout) in enumerate(splitter.split(np.zeros(len(present)), present)):

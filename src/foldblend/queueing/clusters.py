@@ -1,4 +1,4 @@
-"""Queueing room: the same list of jobs as a file for a cluster: a Slurm array, a SkyPilot task.
+"""The list of trainings as a file for a cluster: a Slurm array or a SkyPilot task.
 
 Source: slurm.schedmd.com sbatch (--array, --requeue, --signal=B:, --open-mode) and job_array (the id of one task);
 docs.skypilot.co yaml-spec, "Distributed Multi-Node Jobs" and "Syncing Code and Artifacts".
@@ -12,9 +12,9 @@ from textwrap import indent
 
 SLURM = """\
 #!/usr/bin/env bash
-# {machines} machines share the folds of {competition}; the project's folder must be the same shared one on all of them.
+# {machines} machines share the folds of {competition}. All of them must see this project's folder.
 #   sbatch {file}
-# Look over the lines below (sinfo shows partitions and limits); the lines after them need no change.
+# Check the #SBATCH lines below (sinfo shows partitions and limits); the lines after them need no change.
 #SBATCH --job-name=foldblend-{competition}
 #SBATCH --array=0-{last}
 #SBATCH --nodes=1
@@ -36,14 +36,14 @@ trap stop TERM INT               # scancel, a preemption
 
 {command} --part "$SLURM_ARRAY_TASK_ID/{machines}" &
 queue=$!
-[ -z "$asked" ] || stop # a signal came before there was anything to pass it on to
+[ -z "$asked" ] || stop # a signal came before the queue was there to pass it on to
 status=0
 wait "$queue" || status=$?
 while kill -0 "$queue" 2>/dev/null; do # a trapped signal ends the wait before the queue has ended
     status=0
     wait "$queue" || status=$?
 done
-if [ -n "$time_is_up" ] && [ "$status" -eq 143 ]; then # this task alone; its next start goes on from what was saved
+if [ -n "$time_is_up" ] && [ "$status" -eq 143 ]; then # only this task; its next start goes on from what was saved
     scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 fi
 exit "$status"
@@ -52,10 +52,10 @@ exit "$status"
 SKYPILOT = """\
 # {machines} machines share the folds of {competition}. In the project's folder:
 #   sky launch -c foldblend {file}
-# and when it is done, from the first machine and from each worker (1 to {last}), into the same folder:
+# When it is done, copy from the first machine and from each worker (1 to {last}):
 #   rsync -Pavz foldblend:sky_workdir/oof/ oof/
 #   rsync -Pavz foldblend-worker1:sky_workdir/oof/ oof/
-# and the same of checkpoints/, where predict.py or bundle.py will want the weights; then: sky down foldblend
+# The same for checkpoints/ if predict.py or bundle.py will need the weights. Then: sky down foldblend
 name: foldblend-{competition}
 num_nodes: {machines}
 workdir: .
@@ -71,10 +71,10 @@ run: |
 def slurm_text(
     file: str, competition: str, command: Sequence[str], machines: int, wants_gpu: bool, project: Path, root: str
 ) -> str:
-    """A batch file for sbatch: each task of its array trains a part, saves before the limit and is queued again.
+    """A batch file for sbatch: each task trains a part, saves before the time limit and is queued again.
 
     Args: command: train_all.py with its flags, without --part.   project: where it is started.
-          root: $FOLDBLEND_ROOT, empty where it is not set.
+          root: $FOLDBLEND_ROOT, empty if it is not set.
     """
     return SLURM.format(
         file=shlex.quote(file),
@@ -91,10 +91,10 @@ def slurm_text(
 def skypilot_text(
     file: str, competition: str, command: Sequence[str], machines: int, wants_gpu: bool, mounts: Mapping[str, str]
 ) -> str:
-    """A task for `sky launch`: each node sets itself up and trains the part of its rank.
+    """A task for `sky launch`: each node installs the project and trains the part of its rank.
 
-    Args: mounts: a folder below the project -> where it lies here. What .gitignore names is not in SkyPilot's copy of
-          the project, so data and finished folds travel this way.
+    Args: mounts: a folder below the project -> its path here. SkyPilot's copy of the project leaves out what
+          .gitignore names, so data and finished folds are copied this way.
     """
     lines = [f"  ~/sky_workdir/{inside}: {json.dumps(here)}\n" for inside, here in mounts.items()]
     return SKYPILOT.format(

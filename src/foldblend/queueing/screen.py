@@ -1,41 +1,87 @@
-"""Queueing room: what a person sees of the queue: lasting lines, live ones below them on a terminal, a table."""
+"""What a person sees of the queue: lines that stay, live lines below them in a terminal, a status line elsewhere."""
 
+import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 
+from foldblend.console import clock_time, is_terminal
 from foldblend.redact import redact
+
+FIRST_STATUS_SECONDS, LAST_STATUS_SECONDS = 30.0, 600.0
+"""Without a terminal the status is printed after the first, then each time after twice as long, up to the last: at
+most 11 times in the first hour, 6 in every later one."""
+MOST_JOBS = 8
+"""Running jobs that one status lists."""
+RATE = re.compile(r" +\d+ rows/s")
 
 
 class Screen:
-    """Lasting lines on stdout; where that is a terminal, a block of live lines stays below them."""
+    """Prints lines that stay on stdout. In a terminal live lines follow them; in a notebook or pipe they are rare."""
 
-    def __init__(self):
-        self.is_terminal = sys.stdout.isatty()
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.is_terminal, self.clock = is_terminal(sys.stdout), clock
         self.live: list[str] = []
+        self.pause, self.next_status = FIRST_STATUS_SECONDS, clock() + FIRST_STATUS_SECONDS
 
     def say(self, text: str) -> None:
-        """One lasting message; keys and tokens are hidden."""
+        """Print one message that stays; keys and tokens are redacted."""
         self._wipe()
         print(redact(text), flush=True)
         self._draw()
 
     def show(self, lines: list[str]) -> None:
-        """Replace the live lines; without a terminal there are none."""
+        """Show the queue's status: at once in a terminal, now and then elsewhere. No lines take the live ones away."""
         if self.is_terminal:
+            self._replace(fit(lines, *shutil.get_terminal_size()))
+        elif lines and self.clock() >= self.next_status:
+            self.pause = min(2 * self.pause, LAST_STATUS_SECONDS)
+            self.next_status = self.clock() + self.pause
+            print("\n".join(redact(line) for line in fit(lines, 80, 24)), flush=True)
+
+    def _replace(self, lines: list[str]) -> None:
+        lines = [redact(line) for line in lines]
+        if lines != self.live:
             self._wipe()
-            self.live = [redact(line) for line in lines]
+            self.live = lines
             self._draw()
 
     def _wipe(self) -> None:
         if self.live:
-            print(f"\x1b[{len(self.live)}F\x1b[J", end="")
+            print(f"\x1b[{len(self.live)}F\x1b[J", end="")  # up to the first live line, then clear to the end
 
     def _draw(self) -> None:
-        width = shutil.get_terminal_size().columns - 1
         for line in self.live:
-            print(line[:width])
+            print(line)
         sys.stdout.flush()
+
+
+def fit(lines: Sequence[str], width: int, height: int) -> list[str]:
+    """The first line and as many of the others as the screen and MOST_JOBS allow, none longer than `width` - 1."""
+    most = min(MOST_JOBS, max(height - 3, 1))
+    first, others = list(lines[:1]), list(lines[1:])
+    more = [f"  and {len(others) - most} more"] if len(others) > most else []
+    return [line[: width - 1] for line in [*first, *others[:most], *more]]
+
+
+def job_line(name: str, seconds: float, state: str, width: int) -> str:
+    """`  minilm fold 3  12:34   45%  epoch 2/4  loss 0.1234  macro_f1 0.5998  1:23 left` in `width` - 1 characters.
+
+    What the training says of itself is kept. If not all fits, a long name loses its middle, then the
+    time since the start goes.
+
+    Args: state: percent, epoch, loss, score and time left as train.py prints them; empty before it does.
+    """
+    state = RATE.sub("", state).replace("held-out ", "")
+    clock = f"  {clock_time(seconds)}"
+    space = width - 1 - len("  ") - len(f"  {state}")
+    if len(name) + len(clock) > space and len(name) > 16:
+        keep = max(space - len(clock), 16) - 1
+        name = f"{name[: keep // 2]}…{name[len(name) - (keep - keep // 2) :]}"
+    if len(name) + len(clock) > space:
+        clock = ""
+    return f"  {name}{clock}  {state}".rstrip()[: width - 1]
 
 
 def time_left(
@@ -57,15 +103,8 @@ def time_left(
     return max([work / n_slots, *rests])
 
 
-def clock(seconds: float) -> str:
-    """65 -> 1:05, 3665 -> 1:01:05."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
 def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text side by side, the first row above them; the first column to the left, the others to the right."""
+    """Aligned columns; the first row is the head, the first column is left-aligned and all others right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])

@@ -108,6 +108,13 @@ def describe_differences(stored: dict, now: dict) -> list[str]:
     ]
 
 
+def changed_settings(run: RunSettings) -> list[str]:
+    """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
+    now, default = _leaves(settings_of(run)), _leaves(default_settings_of(run))
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in now.items()}
+    return [f"{key} {shown[key]}" for key in now if now[key] != default[key]]
+
+
 def _leaves(values: dict, prefix: str = "") -> dict:
     leaves = {}
     for key, value in values.items():
