@@ -1,4 +1,4 @@
-"""The door make_folds.py: draws once, keeps, refuses, and draws anew only when told."""
+"""make_folds.py draws once, keeps, refuses, and draws again only when told."""
 
 import csv
 import os
@@ -54,7 +54,7 @@ def run(*flags):
 def test_draws_shows_and_writes(tiny, capsys):
     run()
     shown = capsys.readouterr().out
-    assert shown.startswith("folds/tiny.csv: drawn\n60 rows in ")
+    assert shown.startswith("competition tiny: 5 folds\nfolds/tiny.csv: drawn\n60 rows in ")
     assert "1 texts (2 rows) appear with different labels" in shown and "'the VERY  same'" in shown
     rows = read(tiny)
     assert [row["id"] for row in rows[:4]] == NASTY
@@ -72,8 +72,8 @@ def test_keeps_what_is_there(tiny, capsys):
     run()
     second = capsys.readouterr().out
     assert (tiny.read_bytes(), tiny.stat().st_mtime_ns) == before
-    assert second.startswith("folds/tiny.csv: kept as it was; it is of this training file\n")
-    assert second.split("\n", 1)[1] == first.split("\n", 1)[1]
+    assert second.startswith("competition tiny: 5 folds\nfolds/tiny.csv: kept; they were drawn on this training file\n")
+    assert second.split("\n", 2)[2] == first.split("\n", 2)[2]
 
 
 def test_refuses_other_data_and_other_settings_and_overwrites_when_told(tiny, paths, capsys):
@@ -89,7 +89,7 @@ def test_refuses_other_data_and_other_settings_and_overwrites_when_told(tiny, pa
     assert tiny.read_bytes() == before
     run("--n_folds", "3", "--overwrite")
     assert {row["fold"] for row in read(tiny)} == set("012")
-    assert "folds/tiny.csv: drawn anew" in capsys.readouterr().out
+    assert "folds/tiny.csv: drawn again" in capsys.readouterr().out
 
 
 def test_says_which_predictions_are_refused_from_now_on(tiny, paths, capsys):
@@ -102,7 +102,7 @@ def test_says_which_predictions_are_refused_from_now_on(tiny, paths, capsys):
     run("--overwrite")
     assert "refused from now on" not in capsys.readouterr().out, "the same draw again changes nothing"
     run("--overwrite", "--fold_seed", "7")
-    assert "made on other folds and refused from now on: oof/tiny/ mine. Train anew" in capsys.readouterr().out
+    assert "warning: trained on other folds and refused from now on: oof/tiny/ mine. Train" in capsys.readouterr().out
 
 
 def test_the_same_draw_in_another_process(tiny, paths):

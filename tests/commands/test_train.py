@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from foldblend.commands import blend, train
+from foldblend.commands import blend, guard, train
+from foldblend.errors import UserError
 from foldblend.learners.table import build_learner
 from foldblend.ledger.records import read_record
 from foldblend.settings.run import RunSettings
@@ -102,6 +103,33 @@ def test_a_fold_that_is_none_is_named(paths, toy_competition, given):
 def test_a_typing_mistake_exits_with_2_and_one_message(paths, toy_competition):
     output = finish(start(sys.executable, "src/train.py", *arguments("--optimizer.l", "1")), expected=2)
     assert output == "error: src/train.py: unknown flag --optimizer.l; did you mean 'optimizer.lr'?\n"
+
+
+def test_the_first_line_names_what_differs_from_the_defaults(paths, toy_competition, capsys):
+    train.main(arguments("--fold", "0", "--training.epochs", "1", "--optimizer.weight_decay", "0.25", "--name", "x"))
+    lines = capsys.readouterr().out.split("\nto train: fold 0\n")[0].splitlines()
+    shown = " ".join(line.strip() for line in lines)
+    assert shown.startswith("competition toy, run x (encoder): ")
+    assert "training.epochs 1," in shown and "optimizer.weight_decay 0.25" in shown and "seed" not in shown
+    assert all(len(line) <= 80 or " " not in line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("error, status", [(None, 1), (UserError("found x"), 2)])
+def test_an_error_of_numpy_in_a_learner_is_a_crash_and_no_refusal(
+    paths, toy_competition, monkeypatch, capsys, error, status
+):
+    class Broken:
+        uses_all_processes = False
+
+        def train_fold(self, rows):
+            if error:
+                raise error
+            return np.zeros(2) + np.zeros(3)
+
+    monkeypatch.setattr(train, "build_learner", lambda run, corpus: Broken())
+    assert guard(lambda: train.main(arguments("--fold", "0"))) == status
+    shown = capsys.readouterr().err
+    assert ("Traceback" in shown and "operands could not be broadcast" in shown) == (status == 1)
 
 
 def test_a_second_training_of_the_same_fold_is_refused(paths, toy_competition):

@@ -65,7 +65,7 @@ def test_a_slurm_task_trains_its_part_and_the_queue_the_rest_killed_or_not(words
     train_all.main(["--runs", "words"])
     killer.join(timeout=60)
     shown = capsys.readouterr().out
-    assert "already trained: words fold 1\ncompetition toy: 1 of 2 folds to train" in shown
+    assert "competition toy: words\nalready trained: words fold 1\n1 of 2 folds to train" in shown
     assert "words fold 0: was killed by SIGKILL" in shown and "words fold 0: started, attempt 2 of 3" in shown
     rows = [line.split() for line in shown.splitlines()[-3:]]
     assert rows[0] == ["run", "fold", "held-out", "seconds", "attempts"]
@@ -82,7 +82,7 @@ def test_a_slurm_task_trains_its_part_and_the_queue_the_rest_killed_or_not(words
 def fake_training(monkeypatch, tmp_path):
     """In train.py's place, a script that notes its command and does what it is told."""
     (tmp_path / "src").mkdir()
-    monkeypatch.setattr(train_all, "PROJECT", tmp_path)
+    monkeypatch.setattr("foldblend.commands.PROJECT", tmp_path)
 
     def put(body):
         head = f"import signal, sys, time\nprint(*sys.argv[1:], file=open({str(tmp_path / 'calls')!r}, 'a'))\n"
@@ -130,9 +130,8 @@ def test_a_signal_is_passed_on_and_the_way_to_go_on_is_said(words, fake_training
     with pytest.raises(SystemExit) as stop:
         train_all.main(["--runs", "other", "--side_by_side", "1"])
     assert stop.value.code == 130 and calls.read_text().count("\n") == 1
-    assert (
-        "goes on from what was saved: python src/train_all.py --runs other --side_by_side 1" in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert "stopped; every training that ran is saved. To go on: python src/train_all.py --runs other --side" in shown
 
 
 @pytest.mark.parametrize(

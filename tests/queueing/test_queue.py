@@ -20,7 +20,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("foldblend.queueing.queue.LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("foldblend.queueing.queue.POLL_EVERY_SECONDS", 0.01)
     monkeypatch.setattr("foldblend.queueing.queue.AGAIN_AFTER_SECONDS", 0.05)
 
 
@@ -89,6 +89,13 @@ def test_what_was_refused_is_not_tried_again_nor_its_runs_other_folds(job, tmp_p
     assert f"refused, see {jobs[0].log}\nerror: no such\nsetting\nnot started: a fold 1\n" in shown
 
 
+def test_after_a_crash_the_runs_other_folds_go_on(job, tmp_path):
+    """Exit status 1, with which a fault of the program ends (an error of numpy, too), is no refusal."""
+    jobs = [job("note a0; exit 1", fold=0), job("note a1", fold=1)]
+    queue, _ = run(jobs, attempts=2)
+    assert states(queue) == ["failed", "done"] and notes(tmp_path) == ["a0", "a0", "a1"]
+
+
 def test_what_the_kernel_killed_runs_again_with_nothing_beside_it(job, tmp_path):
     first = job("note +x; [ $try -gt 1 ] || kill -9 $$; sleep 0.2; note -x")
     others = [job(f"note +{fold}; sleep 0.15; note -{fold}", "b", fold) for fold in range(4)]
@@ -117,7 +124,7 @@ def test_a_signal_lets_the_children_save_and_ends(job, tmp_path, capsys):
     queue, stopped_by = run(jobs, slots=2)
     assert stopped_by == signal.SIGTERM and states(queue) == ["waiting"] * 3
     assert sorted(notes(tmp_path)) == ["saved", "saved", "up", "up"]
-    assert "stopping: a fold 0, a fold 1 save themselves" in capsys.readouterr().out
+    assert "stopping; waiting until saved: a fold 0, a fold 1" in capsys.readouterr().out
 
 
 def test_each_process_sees_one_gpu_and_words_leave_them_to_the_nets(job, tmp_path, monkeypatch):

@@ -2,7 +2,25 @@ import sys
 
 import pytest
 
-from foldblend.queueing.screen import Screen, clock, table_lines, time_left
+from foldblend.console import NOTEBOOK_VARIABLES
+from foldblend.queueing.screen import FIRST_STATUS_SECONDS, Screen, fit, job_line, table_lines, time_left
+
+
+@pytest.fixture(autouse=True)
+def no_notebook(monkeypatch):
+    for name in NOTEBOOK_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.mark.parametrize(
@@ -20,11 +38,7 @@ def test_time_left_by_what_was_seen(seconds, waiting, running, n_slots, left):
     assert time_left(seconds, waiting, running, n_slots) == left
 
 
-def test_clock():
-    assert [clock(value) for value in (0, 65, 3599.6, 36005)] == ["0:00", "1:05", "1:00:00", "10:00:05"]
-
-
-def test_columns_stand_below_each_other():
+def test_columns_are_aligned():
     assert table_lines([("run", "score"), ("tfidf", "0.5"), ("a", "")]) == [
         "run    score",
         "tfidf    0.5",
@@ -32,19 +46,62 @@ def test_columns_stand_below_each_other():
     ]
 
 
-def test_live_lines_stay_below_and_keys_are_hidden(capsys, monkeypatch):
+def test_live_lines_stay_below_and_keys_are_redacted(capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh12345")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     screen = Screen()
     screen.show(["one", "two"])
     screen.say("lasting hf_abcdefgh12345")
     assert capsys.readouterr().out == "one\ntwo\n\x1b[2F\x1b[Jlasting <redacted>\none\ntwo\n"
+    screen.show(["one", "two"])
+    assert capsys.readouterr().out == "", "nothing is written while nothing changes"
     screen.show([])
     assert capsys.readouterr().out == "\x1b[2F\x1b[J"
 
 
-def test_without_a_terminal_nothing_is_live(capsys):
-    screen = Screen()
-    screen.show(["live"])
+@pytest.mark.parametrize("variable", ["", "JPY_PARENT_PID", "KAGGLE_KERNEL_RUN_TYPE"])
+def test_a_night_in_a_notebook_or_pipe_is_few_plain_lines(capsys, monkeypatch, variable):
+    """Eight hours, polled five times a second, with two folds running and their seconds on show."""
+    if variable:  # a notebook's cell gives its processes a terminal
+        monkeypatch.setenv(variable, "1")
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    clock = Clock()
+    screen = Screen(clock)
+    hours = []
+    for _ in range(8):
+        for _ in range(5 * 3600):
+            clock.now += 0.2
+            screen.show(["1 of 9 folds done", f"  a fold 0  {clock.now:.0f}", "  b fold 0"])
+        hours.append(capsys.readouterr().out)
+    assert all("\x1b" not in text and "\r" not in text for text in hours)
+    statuses = [text.count("folds done") for text in hours]
+    assert 6 <= statuses[0] <= 12 and all(5 <= number <= 7 for number in statuses[1:])
+    assert sum(text.count("\n") for text in hours) <= 3 * 60
+
+
+def test_the_first_status_in_a_pipe_comes_soon(capsys):
+    clock = Clock()
+    screen = Screen(clock)
+    screen.show(["0 of 9 folds done"])
     screen.say("lasting")
-    assert capsys.readouterr().out == "lasting\n"
+    clock.now += FIRST_STATUS_SECONDS
+    screen.show(["1 of 9 folds done"])
+    assert capsys.readouterr().out == "lasting\n1 of 9 folds done\n"
+
+
+def test_more_jobs_than_the_screen_has_lines():
+    lines = ["all", *(f"job {k}" for k in range(64))]
+    assert fit(lines, 80, 24) == [*lines[:9], "  and 56 more"]
+    assert fit(lines, 6, 6) == ["all", "job 0", "job 1", "job 2", "  and"]
+    assert fit([], 80, 24) == []
+
+
+STATE = "100%  epoch 10/10  loss 0.0123  held-out macro_f1 0.5998  1234 rows/s  1:23:45 left"
+
+
+@pytest.mark.parametrize("name", ["a fold 0", "deberta-v3-large-with-a-very-long-name-seed1234 fold 10"])
+def test_what_a_training_says_is_visible_in_80_columns_whatever_its_name(name):
+    line = job_line(name, 45296, STATE, 80)
+    assert len(line) < 80 and line.endswith("100%  epoch 10/10  loss 0.0123  macro_f1 0.5998  1:23:45 left")
+    assert line.startswith("  a fold 0" if name[0] == "a" else "  debert") and name[-6:] in line
+    assert job_line(name, 65, "", 200) == f"  {name}  1:05"

@@ -110,9 +110,7 @@ def resolve_runs(job: Job) -> list[NamedRun]:
     for name in job.own.runs or load_defaults(job.paths).runs:
         run = load_run(job.paths, name)
         if job.own.seed and "seed" not in READ_BY[run.learner]:
-            raise UserError(
-                f"--seed: run {name} is not random: its learner {run.learner} has no seed"
-            )
+            raise UserError(f"--seed: run {name} is not random: its learner {run.learner} has no seed")
         for seed in job.own.seed or [run.seed]:
             flags = ["--run", name, *(["--seed", str(seed)] if seed != run.seed else [])]
             sibling = name_sibling(name, seed, run.seed)

@@ -14,6 +14,8 @@ FIRST_STATUS_SECONDS, LAST_STATUS_SECONDS = 30.0, 600.0
 most 11 times in the first hour, 6 in every later one."""
 MOST_JOBS = 8
 """Running jobs that one status lists."""
+SHORT_NAME, MIN_NAME = 16, 8
+"""Characters of a name: fewer are not left by the time since the start, and fewer are never left."""
 RATE = re.compile(r" +\d+ rows/s")
 
 
@@ -68,19 +70,20 @@ def fit(lines: Sequence[str], width: int, height: int) -> list[str]:
 def job_line(name: str, seconds: float, state: str, width: int) -> str:
     """`  minilm fold 3  12:34   45%  epoch 2/4  loss 0.1234  macro_f1 0.5998  1:23 left` in `width` - 1 characters.
 
-    What the training says of itself is kept. If not all fits, a long name loses its middle, then the
-    time since the start goes.
+    What the training says of itself is kept. If not all fits, a long name loses its middle, and the time since the
+    start is left out.
 
     Args: state: percent, epoch, loss, score and time left as train.py prints them; empty before it does.
     """
     state = RATE.sub("", state).replace("held-out ", "")
     clock = f"  {clock_time(seconds)}"
-    space = width - 1 - len("  ") - len(f"  {state}")
-    if len(name) + len(clock) > space and len(name) > 16:
-        keep = max(space - len(clock), 16) - 1
-        name = f"{name[: keep // 2]}…{name[len(name) - (keep - keep // 2) :]}"
-    if len(name) + len(clock) > space:
+    space = width - 1 - len(f"    {state}")
+    if space - len(clock) < min(len(name), SHORT_NAME):
         clock = ""
+    space = max(space - len(clock), MIN_NAME)
+    if len(name) > space:
+        end = space // 2
+        name = f"{name[: space - end - 1]}…{name[-end:]}"
     return f"  {name}{clock}  {state}".rstrip()[: width - 1]
 
 

@@ -1,6 +1,7 @@
 """Logits of given rows, from every process, each row once and in order."""
 
 from collections import deque
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from foldblend.learners.processes.devices import agree, place
 from foldblend.learners.processes.sharding import is_sharded
 from foldblend.learners.tokens.batches import NO_ROW, plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
-from foldblend.learners.training.progress import announce
+from foldblend.learners.training.progress import Progress, announce
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
 
@@ -38,7 +39,8 @@ def predict_logits(
     lengths, n_processes = tokens.lengths + n_beside, accelerator.num_processes
     seen, parts = [], []
     batches = deque(plan_prediction(rows, lengths, budget, n_processes))
-    with torch.inference_mode():
+    progress = Progress("prediction", len(rows), shown=accelerator.is_main_process)
+    with torch.inference_mode(), closing(progress):
         while batches:
             batch = batches[0]
             mine = batch[accelerator.process_index]
@@ -55,6 +57,7 @@ def predict_logits(
             seen.append(gathered_rows)
             parts.append(gathered)
             batches.popleft()
+            progress.advance(int((batch != NO_ROW).sum()), f"{len(rows)} rows")
     model.train()
     if not parts:
         return np.zeros((0, n_labels), dtype=np.float32)
