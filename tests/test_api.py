@@ -216,20 +216,20 @@ def test_scores_are_sklearns(made):
 LABELS, PROBS, FOLDS = np.eye(4, dtype=int)[np.arange(24) % 4], np.full((24, 4), 0.5), np.arange(24) % 3
 FRAME = pd.DataFrame(LABELS, columns=list("abcd"))
 REFUSED = [
-    (({}, LABELS, FOLDS), "oof holds no run"),
-    (({"a": PROBS[:20]}, LABELS, FOLDS), r"oof\['a'\] has shape \(20, 4\); the labels have \(24, 4\)"),
-    (({"a": PROBS + 3}, LABELS, FOLDS), r"oof\['a'\] holds values from 3.5 to 3.5; .*kind=\"logits\""),
-    (({"a": PROBS * np.nan}, LABELS, FOLDS), "holds 96 values that are NaN or infinite"),
+    (({}, LABELS, FOLDS), "no runs: oof is empty"),
+    (({"a": PROBS[:20]}, LABELS, FOLDS), r"oof of run a: shape \(20, 4\); expected \(24, 4\)"),
+    (({"a": PROBS + 3}, LABELS, FOLDS), "probabilities outside .*Are these logits?"),
+    (({"a": PROBS * np.nan}, LABELS, FOLDS), "96 values are not finite"),
     (({"a": PROBS}, LABELS * 0.5, FOLDS), "labels hold other values than 0 and 1"),
     (({"a": PROBS}, LABELS.argmax(axis=1), FOLDS), r"labels have shape \(24,\); expected \(rows, labels\)"),
-    (({"a": PROBS}, LABELS, FOLDS[:-1]), r"folds has shape \(23,\); expected one number per row, \(24,\)"),
-    (({"a": PROBS}, LABELS, FOLDS + 1), r"folds holds the numbers \[1, 2, 3\]; expected 0 to K-1"),
-    (({"a": PROBS}, LABELS, FOLDS, {"b": PROBS}), r"test tables are of runs \['b'\]; expected those of oof, \['a'\]"),
-    (({"a": PROBS}, LABELS, FOLDS, {"a": PROBS[:, :3]}), r"expected \(rows, 4\), or one such table per fold"),
+    (({"a": PROBS}, LABELS, FOLDS[:-1]), r"folds are \(23,\); expected \(24,\) of whole numbers 0 to K-1"),
+    (({"a": PROBS}, LABELS, FOLDS + 1), "of whole numbers 0 to K-1, each in use"),
+    (({"a": PROBS}, LABELS, FOLDS, {"b": PROBS}), "test predictions missing of run a"),
+    (({"a": PROBS}, LABELS, FOLDS, {"a": PROBS[:, :3]}), r"test of run a: shape \(24, 3\); expected \(n, 4\)"),
     (({"a": PROBS}, LABELS, FOLDS, None, "macro_f2"), "metric 'macro_f2' is unknown; did you mean 'macro_f1'"),
     (({"mean_probs": PROBS}, LABELS, FOLDS), "run mean_probs is named like a strategy"),
     (({"a": FRAME.rename(columns={"d": "e"})}, FRAME, FOLDS), r"missing \['d'\], not a label \['e'\]"),
-    (({"a": FRAME.set_index(FRAME.index + 1)}, FRAME, FOLDS), "has another index than the labels"),
+    (({"a": FRAME.set_index(FRAME.index + 1)}, FRAME, FOLDS), "oof of run a: another index than"),
 ]
 
 
