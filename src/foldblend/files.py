@@ -216,7 +216,7 @@ def _open_lock(path: Path, busy: str) -> int:
 
 def read_bytes(path: Path) -> bytes:
     """The whole file. Raises: FileError: it is missing or may not be read; the message names the path."""
-    with _reading(path):
+    with reading(path):
         return path.read_bytes()
 
 
@@ -227,12 +227,13 @@ def sha256_bytes(data: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """64 hex digits of a file's bytes. Raises: FileError: as `read_bytes`."""
-    with _reading(path), open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a FileError that names `path` and what to do."""
     try:
         yield
     except OSError as error:

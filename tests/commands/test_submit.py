@@ -1,4 +1,4 @@
-"""The door as a user runs it: the real kaggle client, and a Kaggle of our own that scores what it is sent."""
+"""The command as a user runs it: the real kaggle client, and a Kaggle of our own that scores what it is sent."""
 
 import csv
 import os
@@ -17,15 +17,16 @@ __all__ = ["kaggle"]
 """The fixture."""
 
 
-def test_the_newest_is_handed_in_scored_and_logged(paths, kaggle, capsys):
+def test_the_newest_is_submitted_scored_and_logged(paths, kaggle, capsys):
     old, new = write(paths, "z", 5), write(paths, "blend-1")
     os.utime(old, (1, 1))
     assert run("-m", "two runs") == 0
     shown = capsys.readouterr().out
-    assert "fits the sample submission and blend-1.json" in shown and "5 left today; 0 handed in today" in shown
+    assert "It fits the sample submission and blend-1.json." in shown
+    assert "Submissions: 5 left today; 0 used today" in shown
     assert kaggle.submissions[0]["content"] == new.read_bytes()
     public = kaggle.score(new.read_bytes())[0]
-    assert f"public score: {public:.5g}" in shown and max(map(len, shown.splitlines())) <= 120
+    assert f"Public score: {public:.5g}" in shown and max(map(len, shown.splitlines())) <= 80
     (entry,) = read_log(paths)
     digest = kaggle.submissions[0]["description"][-13:-1]
     assert (entry.file, entry.status, entry.ref) == ("submissions/emo/blend-1.csv", "complete", 1000)
@@ -46,10 +47,9 @@ def test_three_scored_ones_make_a_line(paths, kaggle, capsys):
 def test_a_dry_run_does_everything_but_the_upload(paths, kaggle, capsys):
     write(paths)
     assert run("--dry-run") == 0
-    assert (
-        "dry run, not uploaded: submissions/emo/blend-1.csv with the message 'blend-1 [sha256"
-        in capsys.readouterr().out
-    )
+    shown = capsys.readouterr().out
+    assert "submissions/emo/blend-1.csv: " in shown
+    assert "Dry run, nothing was uploaded. Message: blend-1 [sha256" in shown
     assert kaggle.asked == ["ListSubmissions", "GetSubmissionLimits"] and read_log(paths) == []
 
 
@@ -62,7 +62,7 @@ def test_the_same_bytes_are_handed_in_once(paths, kaggle, capsys, log_is_lost):
         paths.submissions_log.unlink()
     for _ in range(2):
         assert run("other-name.csv") == 2
-        assert "handed in before, as submissions/emo/" in capsys.readouterr().err
+        assert "submitted before, as submissions/emo/" in capsys.readouterr().err
     assert len(kaggle.submissions) == 1
 
 
@@ -70,7 +70,7 @@ def test_a_score_that_comes_late_is_filled_in_later(paths, kaggle, capsys):
     write(paths)
     kaggle.polls_until_scored = 10**6
     assert run("--wait", "0.001") == 0
-    assert "not scored yet. Run: python src/submit.py --competition emo --sync" in capsys.readouterr().out
+    assert "Not scored yet. Run: python src/submit.py --competition emo --sync" in capsys.readouterr().out
     assert read_log(paths)[0].status == "pending"
     kaggle.polls_until_scored = 0
     assert run("--sync") == 0
@@ -84,10 +84,10 @@ def test_plain_kaggle_submit_stays_possible_and_sync_fetches_it(paths, kaggle, c
     assert "Successfully submitted" in done.stdout
     kaggle.polls_until_scored = 0
     assert run("--sync") == 0
-    assert "handed in elsewhere, now in the log" in capsys.readouterr().out
+    assert "submitted elsewhere, now in the log" in capsys.readouterr().out
     (entry,) = read_log(paths)
     assert (entry.file, entry.expected, entry.status) == ("submissions/emo/blend-1.csv", 0.81, "complete")
-    assert run() == 2 and "handed in before" in capsys.readouterr().err
+    assert run() == 2 and "submitted before" in capsys.readouterr().err
 
 
 def test_files_that_do_not_fit_never_reach_kaggle(paths, kaggle, capsys):
@@ -99,7 +99,7 @@ def test_files_that_do_not_fit_never_reach_kaggle(paths, kaggle, capsys):
     assert run("short.csv") == 2
     assert "19 ids of the sample submission are missing" in capsys.readouterr().err
     assert run("gone.csv") == 2
-    assert "gone.csv is not there, nor in submissions/emo/" in capsys.readouterr().err
+    assert "gone.csv does not exist, nor does it in submissions/emo/" in capsys.readouterr().err
     assert kaggle.asked == []
 
 
@@ -107,7 +107,7 @@ def test_a_file_made_elsewhere_is_handed_in_without_local_scores(paths, kaggle, 
     path = paths.root / "mine.csv"
     path.write_bytes(answer(1))
     assert run(str(path)) == 0
-    assert "its local scores are not known" in capsys.readouterr().out
+    assert "its local scores are unknown" in capsys.readouterr().out
     assert (read_log(paths)[0].file, read_log(paths)[0].expected) == ("mine.csv", None)
 
 
@@ -138,22 +138,22 @@ def test_two_finals_are_proposed_without_asking_kaggle(paths, kaggle, capsys):
     write(paths, "bad", 15, 0.5)
     assert run("--choose", "2") == 0
     shown = capsys.readouterr().out
-    assert "0 of the 4 submissions here are handed in and scored: choosing from all" in shown
+    assert "Kaggle has scored 0 of the 4 submissions here: choosing from all of them" in shown
     assert "1. submissions/emo/best.csv: expected 0.8100 +- 0.0304\n   the best expected score" in shown
     assert "2. submissions/emo/far.csv" in shown and "30.0% of its rows differ" in shown
-    assert "not handed in yet: python src/submit.py submissions/emo/far.csv" in shown
+    assert "Not submitted yet. Run: python src/submit.py submissions/emo/far.csv" in shown
     assert kaggle.asked == []
     for name in ("near", "bad"):
         assert run(f"{name}.csv") == 0
     capsys.readouterr()
     assert run("--choose", "2") == 0
     shown = capsys.readouterr().out
-    assert "1. submissions/emo/near.csv" in shown and "not handed in yet" not in shown
-    assert "no other good one answers otherwise: 1 proposed, not 2" in shown
+    assert "1. submissions/emo/near.csv" in shown and "Not submitted yet" not in shown
+    assert "Only 1 proposed, not 2: every other good one has the same answers" in shown
 
 
 def test_a_blend_goes_in_as_blend_py_wrote_it(paths, kaggle, capsys):
-    """What one door writes the other reads: account, hash, competition."""
+    """What one command writes the other reads: account, hash, competition."""
     from test_blend import LABELS, N_ROWS, write_competition, write_runs
 
     from foldblend.commands import blend

@@ -18,12 +18,12 @@ __all__ = ["kaggle"]
 
 FAULTS = [
     ("StartSubmissionUpload", (403, "You cannot submit until you accept the competition rules"), "rules of emo-2024"),
-    ("CreateSubmission", (400, "The competition deadline has passed"), "takes no submissions any more"),
+    ("CreateSubmission", (400, "The competition deadline has passed"), "takes no more submissions"),
     ("CreateSubmission", (400, "Your team has used its submission allowance (5 of 5)"), "submission limit is reached"),
     ("ListSubmissions", (403, "Permission 'competitions.participate' was denied"), "no competition 'emo-2024'"),
     ("ListSubmissions", (401, "Unauthorized"), "kaggle auth login"),
-    ("GetSubmissionLimits", (500, "oops"), "trouble of its own"),
-    ("PUT", (400, "no"), "the upload failed, nothing was handed in"),
+    ("GetSubmissionLimits", (500, "oops"), "an error of its own"),
+    ("PUT", (400, "no"), "the upload failed, nothing was submitted"),
 ]
 
 
@@ -49,7 +49,7 @@ def test_a_reached_limit_is_known_before_the_upload(paths, kaggle, capsys):
         kaggle.add(f"{k}.csv", answer(k), "by hand")
     write(paths, wrong=7)
     assert run() == 2
-    assert "limit of today is reached: 5 handed in today" in capsys.readouterr().err
+    assert "limit of today is reached: 5 used today" in capsys.readouterr().err
     assert "StartSubmissionUpload" not in kaggle.asked
 
 
@@ -85,7 +85,7 @@ def test_where_nobody_knows_the_row_stays_until_it_is_known(paths, kaggle, capsy
     assert "may still arrive" in capsys.readouterr().err
     monkeypatch.setattr(log_sync, "ARRIVES_WITHIN_SECONDS", 0)
     assert run("--sync") == 0
-    assert "never arrived; it can be handed in again" in capsys.readouterr().out
+    assert "never arrived; it can be submitted again" in capsys.readouterr().out
     assert run() == 0 and len(kaggle.submissions) == 1
 
 

@@ -65,7 +65,7 @@ def test_a_key_that_others_can_read_is_named(kaggle, here, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text('{"username": "u", "key": "0123456789"}')
     path.chmod(0o644)
-    assert ensure_data("mine", MINE, here)[0].startswith(f"look: {path} can be read by others")
+    assert ensure_data("mine", MINE, here)[0].startswith(f"warning: {path} can be read by others")
 
 
 def test_a_file_that_is_there_is_left_as_it_is(kaggle, here):
@@ -85,7 +85,7 @@ def test_the_slug_is_the_competitions_name_where_none_is_stated(kaggle, here):
     [
         ((403, "You must accept this competition's rules before downloading"), "rules of emo-2024 are not accepted"),
         ((404, "Not Found"), "no competition 'emo-2024'"),
-        ((500, "oops"), "trouble of its own"),
+        ((500, "oops"), "an error of its own"),
         ("cut", "cannot be reached"),
     ],
 )

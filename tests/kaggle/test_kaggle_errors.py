@@ -2,7 +2,7 @@
 
 import pytest
 
-from foldblend.kaggle.client import HANDING_IN, explain
+from foldblend.kaggle.client import SUBMITTING, explain
 
 CASES = [
     (401, "Unauthenticated", "credentials", "kaggle auth login"),
@@ -23,7 +23,7 @@ CASES = [
 
 @pytest.mark.parametrize("status, said, kind, cure", CASES)
 def test_what_kaggle_answers(status, said, kind, cure):
-    error = explain("emo", "http", status, f"{status}: {said}", HANDING_IN)
+    error = explain("emo", "http", status, f"{status}: {said}", SUBMITTING)
     assert (error.kind, error.arrived) == (kind, None if kind == "server" else False)
     assert said in str(error) and cure in str(error)
 
@@ -34,14 +34,14 @@ def test_what_kaggle_answers(status, said, kind, cure):
         ("credentials", "kaggle auth login", False),
         ("network", "Check the network", True),
         ("timeout", "--timeout", True),
-        ("upload", "nothing was handed in", False),
+        ("upload", "nothing was submitted", False),
         ("client", "kaggle>=2.2.4", True),
     ],
 )
 def test_no_answer(kind, cure, open_):
     """Only a lost answer to the request that hands in leaves open whether it arrived."""
     assert cure in str(explain("emo", kind, None, "why", ""))
-    assert explain("emo", kind, None, "why", HANDING_IN).arrived is (None if open_ else False)
+    assert explain("emo", kind, None, "why", SUBMITTING).arrived is (None if open_ else False)
     assert explain("emo", kind, None, "why", "StartSubmissionUpload").arrived is False
 
 

@@ -10,13 +10,13 @@ from foldblend.kaggle.client import KaggleError, Limits, describe_limits, wait_f
 
 
 def test_limits_are_told():
-    assert describe_limits(Limits(2, 14, 3, False)) == "3 left today; 2 handed in today, 14 in all"
+    assert describe_limits(Limits(2, 14, 3, False)) == "Submissions: 3 left today; 2 used today, 14 in all"
     assert "rules accepted?" in describe_limits(Limits(0, 0, 0, False))
 
 
 def test_a_reached_limit_says_how_long_until_the_next_day(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 86400 * 20000 + 3600 * 21.5)
-    with pytest.raises(ValueError, match="limit of today is reached: 5 handed in today, 14 in all.*in 2 h 30 min"):
+    with pytest.raises(ValueError, match="limit of today is reached: 5 used today, 14 in all.*in 2 h 30 min"):
         describe_limits(Limits(5, 14, 0, False))
     with pytest.raises(ValueError, match="limit of the whole competition"):
         describe_limits(Limits(5, 100, 0, True))

@@ -59,7 +59,9 @@ def test_another_training_file_is_refused(paths, competition, tables, folds, cha
 
 @pytest.mark.parametrize("setting, value", [("n_folds", 4), ("fold_seed", 1), ("near_duplicates", 0.9)])
 def test_other_settings_are_refused(paths, competition, tables, folds, setting, value):
-    with pytest.raises(ValueError, match=f"drawn with {setting} {getattr(competition, setting)}, you asked {value}"):
+    with pytest.raises(
+        ValueError, match=f"drawn with {setting} {getattr(competition, setting)}, you asked for {value}"
+    ):
         ensure_folds(paths, "toy", replace(competition, **{setting: value}), tables, draw=None)
 
 

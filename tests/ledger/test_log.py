@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_entries import ENTRY
 
-from foldblend.ledger.log import COLUMNS, LogEntry, as_one_line, change_log, handing_in, read_log
+from foldblend.ledger.log import COLUMNS, LogEntry, as_one_line, change_log, one_upload_at_a_time, read_log
 from foldblend.settings.paths import Paths
 
 scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -62,10 +62,10 @@ def test_no_text_is_a_formula_to_a_spreadsheet(paths, message):
         ("0.605", "high", "row 1: public_score is 'high'"),
         (",try", "", "row 1 has 11 cells; expected 12"),
         ("try", '"try', "not readable as UTF-8 CSV"),
-        ("try", "try\n" + "2026-01-02T03:04:05Z,toy,b.csv,,7,pending,,,,,,x", "ref 7 stands in several rows"),
+        ("try", "try\n" + "2026-01-02T03:04:05Z,toy,b.csv,,7,pending,,,,,,x", "ref 7 is in several rows"),
     ],
 )
-def test_a_damaged_log_is_refused_with_its_row_and_cure(paths, old, new, error):
+def test_a_damaged_log_is_refused_with_its_row_and_fix(paths, old, new, error):
     path = written(paths, ENTRY)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=error) as raised:
@@ -109,7 +109,7 @@ def test_two_processes_at_once_lose_no_row(paths):
 
 
 def test_one_upload_at_a_time(paths):
-    with handing_in(paths), pytest.raises(ValueError, match="handing in now"), handing_in(paths):
+    with one_upload_at_a_time(paths), pytest.raises(ValueError, match="uploading now"), one_upload_at_a_time(paths):
         pass
 
 

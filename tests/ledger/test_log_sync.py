@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from log_entries import ENTRY, NOW, Listed
 
 from foldblend.files import sha256_bytes
-from foldblend.ledger.log import bring_in, describe_file, marked, read_log, reconcile, refuse_second_time
+from foldblend.ledger.log import describe_file, marked, read_log, reconcile, refuse_resubmission, sync_log
 from foldblend.ledger.submissions import find_submission, write_submission
 
 
@@ -29,7 +29,7 @@ def test_a_lost_log_is_written_anew_from_the_list(paths):
         Listed(4, "b.csv", "of another size, so of other bytes", total_bytes=99),
         Listed(5, "unknown.csv", "=evil()", status="error", public_score=None),
     ]
-    found, said = bring_in(paths, "toy", listed)
+    found, said = sync_log(paths, "toy", listed)
     assert [Path(entry.file).name for entry in found] == ["a.csv", "b.csv", "c.csv", "b.csv", "unknown.csv"]
     digests = [sha256_bytes(path.read_bytes()) for path in (by_mark, by_name, by_message)]
     assert [entry.sha256 for entry in found] == [*digests, "", ""]
@@ -37,7 +37,7 @@ def test_a_lost_log_is_written_anew_from_the_list(paths):
     assert [entry.public_score for entry in found] == [0.5, 0.5, None, 0.5, None]
     assert [entry.status for entry in found] == ["complete", "complete", "pending", "complete", "error"]
     assert len(said) == 5 and read_log(paths) == found
-    assert bring_in(paths, "toy", listed) == (found, [])
+    assert sync_log(paths, "toy", listed) == (found, [])
 
 
 def test_scores_that_were_pending_are_filled_in_and_other_competitions_left_alone():
@@ -56,7 +56,7 @@ def test_an_upload_that_was_cut_off_is_found_again_or_given_up_after_a_while():
     assert [one.ref for one in reconcile([cut], [Listed(9, "renamed.csv", f"x {message}")], [], "toy", NOW)[0]] == [9]
     assert reconcile([cut], [], [], "toy", "2026-01-02T03:05:00Z")[0] == [cut]
     after, said = reconcile([cut], [], [], "toy", NOW)
-    assert after == [] and "never arrived; it can be handed in again" in said[0]
+    assert after == [] and "never arrived; it can be submitted again" in said[0]
     assert reconcile([cut], [], [], "other", NOW)[0] == [cut]
     assert (
         reconcile([cut], [], [], "toy", "2026-01-01T00:00:00Z")[0] == []
@@ -81,13 +81,13 @@ def test_the_same_bytes_are_refused_a_second_time(paths):
     file = describe_file(paths, submission(paths), "toy")
     entry = replace(ENTRY, sha256=file.sha256)
     with pytest.raises(
-        ValueError, match=r"handed in before, as submissions/toy/a.csv on .* \(ref 7\), public score 0.605"
+        ValueError, match=r"submitted before, as submissions/toy/a.csv on .* \(ref 7\), public score 0.605"
     ):
-        refuse_second_time([entry], file, "toy")
+        refuse_resubmission([entry], file, "toy")
     with pytest.raises(ValueError, match="cut off at .* may still arrive"):
-        refuse_second_time([replace(entry, ref=0)], file, "toy")
-    refuse_second_time([entry], file, "other")
-    refuse_second_time([ENTRY], file, "toy")
+        refuse_resubmission([replace(entry, ref=0)], file, "toy")
+    refuse_resubmission([entry], file, "other")
+    refuse_resubmission([ENTRY], file, "toy")
 
 
 def test_a_file_that_changed_since_it_was_written_is_refused(paths):
@@ -96,7 +96,7 @@ def test_a_file_that_changed_since_it_was_written_is_refused(paths):
     with pytest.raises(ValueError, match="has changed since it was written.*blend.py --from"):
         describe_file(paths, path, "toy")
     path.with_suffix(".json").unlink()
-    assert describe_file(paths, path, "toy").account is None
+    assert describe_file(paths, path, "toy").report is None
 
 
 def test_a_file_of_another_competition_is_refused(paths):
@@ -112,7 +112,7 @@ def test_the_newest_is_found_and_what_is_not_there_is_named(paths):
     os.utime(old, (1, 1))
     assert find_submission(paths, "toy", "") == new
     assert find_submission(paths, "toy", "z.csv") == find_submission(paths, "toy", str(old)) == old
-    with pytest.raises(ValueError, match="gone.csv is not there, nor in submissions/toy/"):
+    with pytest.raises(ValueError, match="gone.csv does not exist, nor does it in submissions/toy/"):
         find_submission(paths, "toy", "gone.csv")
 
 

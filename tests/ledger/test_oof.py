@@ -17,7 +17,7 @@ NAN = np.full((4, 3), np.nan, dtype=np.float32)
 
 BAD_HAND_INS = {
     "missing row": (lambda f: {"rows": f.rows[1:], "oof": f.oof[1:]}, "3 rows, folds.csv holds out 4.*1 missing"),
-    "doubled row": (lambda f: {"rows": np.append(f.rows[:3], f.rows[0])}, "1 doubled, 1 missing, 0 of other folds"),
+    "doubled row": (lambda f: {"rows": np.append(f.rows[:3], f.rows[0])}, "1 twice, 1 missing, 0 of other folds"),
     "taught row": (lambda f: {"rows": f.rows - 1}, "4 missing, 4 of other folds. Gather inside the loop"),
     "another fold": (lambda f: {"fold": 2}, "holds out 4 for fold 2"),
     "no such fold": (lambda f: {"fold": 3}, "fold 3; folds.csv has 0 to 2"),
@@ -64,7 +64,7 @@ def test_finished_folds(paths, folds, tables, run):
 
 
 def test_finished_folds_refuses_what_it_cannot_keep(paths, folds, tables, run):
-    with pytest.raises(ValueError, match=r"fold0.npz: made on other folds(.|\n)*--run r --fold all --overwrite"):
+    with pytest.raises(ValueError, match=r"fold0.npz: trained on other folds(.|\n)*--run r --fold all --overwrite"):
         finished_folds(paths, "toy", "r", replace(folds, sha256="0" * 64), tables)
     os.replace(run / "fold0.npz", run / "fold1.npz")
     with pytest.raises(ValueError, match=r"fold1.npz: not the file its .json describes"):
@@ -161,7 +161,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
 def test_a_damaged_record_is_refused(paths, folds, tables, run):
     path = run / "fold2.json"
     write_record(path, read_record(path) | {"kind": "guesses"})
-    with pytest.raises(ValueError, match="lacks kind or settings; written by another version"):
+    with pytest.raises(ValueError, match="lacks kind or settings, so another version wrote it"):
         finished_folds(paths, "toy", "r", folds, tables)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="not readable as JSON"):

@@ -52,19 +52,19 @@ def test_every_problem_of_every_run_at_once(paths, folds, tables, run):
     with pytest.raises(ValueError) as caught:
         load_runs(paths, "toy", ["r", "cut", "empty", "none", "r", "../r"], folds, tables)
     message = str(caught.value)
-    for words in ("toy/cut: fold 0 of 3", "toy/empty: folds [0, 1, 2]", "no such run. There are: cut, empty, r"):
+    for words in ("toy/cut: fold 0 of 3", "toy/empty: folds [0, 1, 2]", "no such run. The runs are: cut, empty, r"):
         assert words in message
     assert "run r is named twice" in message and "run is '../r'" in message
 
 
 def test_no_run_at_all(paths, folds, tables):
-    with pytest.raises(ValueError, match=r"no run is there. Run: accelerate launch src/train.py --competition toy"):
+    with pytest.raises(ValueError, match=r"holds no run yet. Run: accelerate launch src/train.py --competition toy"):
         load_runs(paths, "toy", None, folds, tables)
 
 
 OTHERS = {
-    "folds": (lambda f, t: (replace(f, sha256="0" * 64), t), "made on other folds"),
-    "label order": (lambda f, t: (f, replace(t, label_names=("anger", "joy", "fear"))), "of labels .*expected"),
+    "folds": (lambda f, t: (replace(f, sha256="0" * 64), t), "trained on other folds"),
+    "label order": (lambda f, t: (f, replace(t, label_names=("anger", "joy", "fear"))), "its labels are .*expected"),
     "train ids": (lambda f, t: (f, replace(t, train_ids=t.train_ids[::-1])), "the training ids differ"),
     "train texts": (lambda f, t: (f, replace(t, train_texts=["x"] * 12)), "the training texts differ"),
     "labels": (lambda f, t: (f, replace(t, labels=~t.labels)), "the training labels differ"),
@@ -110,10 +110,10 @@ FORGERIES = {
         {"ids": lambda a: np.array([*a[:3], "zz"])},
         "1 ids are not of the fold's held-out rows, first 'zz'",
     ),
-    "doubled row": ({"rows": lambda a: a[[0, 0, 2, 3]]}, "1 doubled, 1 missing"),
+    "doubled row": ({"rows": lambda a: a[[0, 0, 2, 3]]}, "1 twice, 1 missing"),
     "taught rows": ({"rows": lambda a: a - 1}, "4 of other folds"),
     "row beyond": ({"rows": lambda a: a + 10**12}, "4 of other folds"),
-    "labels": ({"label_names": lambda a: a[::-1]}, "of labels .'fear', 'anger', 'joy'."),
+    "labels": ({"label_names": lambda a: a[::-1]}, "its labels are .'fear', 'anger', 'joy'."),
     "fold": ({"fold": lambda a: np.array(0)}, "holds fold 0; its .json says 1|fold 0"),
     "nan": ({"oof": poison}, "oof: 1 values are NaN or infinite, the first in row 2, column 1"),
     "nan in test": ({"test": poison}, "test: 1 values are NaN or infinite, the first in row 2, column 1"),
@@ -144,19 +144,19 @@ def test_folds_swapped_with_their_records_are_refused(paths, folds, tables, run)
     for suffix in ("npz", "json"):
         one, two = run / f"fold1.{suffix}", run / f"fold2.{suffix}"
         one.rename(run / "x"), two.rename(one), (run / "x").rename(two)
-    with pytest.raises(ValueError, match="damaged, swapped or changed"):
+    with pytest.raises(ValueError, match="damaged, swapped or edited"):
         load_run(paths, "toy", "r", folds, tables)
 
 
 def test_a_fold_beyond_the_folds_is_refused(paths, folds, tables, run):
     shutil.copy(run / "fold0.npz", run / "fold3.npz")
-    with pytest.raises(ValueError, match=r"fold3.npz is of other folds; folds.csv has fold 0 to 2"):
+    with pytest.raises(ValueError, match=r"fold3.npz belongs to other folds; there are folds 0 to 2"):
         load_run(paths, "toy", "r", folds, tables)
 
 
 def test_folds_of_different_recipes_are_refused(paths, folds, tables, fold_file, run):
     write_fold(paths, "toy", "r", folds, tables, fold_file(2), {"settings": {**SETTINGS, "seed": 9}})
-    with pytest.raises(ValueError, match="folds 0 and 2 are of different recipes: seed was 7, is now 9"):
+    with pytest.raises(ValueError, match="folds 0 and 2 were trained with different settings: seed was 7, is now 9"):
         load_run(paths, "toy", "r", folds, tables)
     probs = fold_file(2, oof=np.full((4, 3), 0.5, np.float32), test=np.zeros((4, 3), np.float32), kind="probs")
     write_fold(paths, "toy", "r", folds, tables, probs, {"settings": SETTINGS})

@@ -53,7 +53,7 @@ def test_rows_of_one_label_that_do_not_sum_to_one_are_named(tmp_path):
 
 def test_the_files_hash_is_one_of_the_settings(tmp_path):
     run = RunSettings("encoder", loss=LossSettings(soft_targets="soft.csv"))
-    with pytest.raises(ValueError, match="soft.csv is not there; loss.soft_targets names a file in"):
+    with pytest.raises(ValueError, match="soft.csv is missing; loss.soft_targets names a file in"):
         with_file_hash(run, tmp_path)
     (tmp_path / "soft.csv").write_text(GOOD)
     hashed = with_file_hash(run, tmp_path)

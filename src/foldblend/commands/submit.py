@@ -1,4 +1,4 @@
-"""Door: hand in a submission through Kaggle's client, wait for its score, log it; or propose the finals.
+"""Submit a CSV to Kaggle, wait for its score and log it; or propose the final submissions.
 
 python src/submit.py
 python src/submit.py submissions/mine/blend-1a2b3c4d.csv --message "tfidf + minilm"
@@ -17,14 +17,14 @@ from foldblend.ledger.log import (
     ARRIVES_WITHIN_SECONDS,
     LocalFile,
     LogEntry,
-    bring_in,
     change_log,
     describe_file,
-    handing_in,
     local_files,
     marked,
+    one_upload_at_a_time,
     read_log,
-    refuse_second_time,
+    refuse_resubmission,
+    sync_log,
     utc_now,
 )
 from foldblend.ledger.submissions import earlier_submissions, find_submission
@@ -36,17 +36,17 @@ from foldblend.submission.answers import lint_submission_file, read_submission
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("file", nargs="?", default="", help="the CSV to hand in; the competition's newest by default")
+    parser.add_argument("file", nargs="?", default="", help="the CSV to submit; the competition's newest by default")
     parser.add_argument(
         "-m", "--message", default="", help="shown on Kaggle beside the score; the file's name by default"
     )
     parser.add_argument("--dry-run", action="store_true", help="everything but the upload")
     parser.add_argument(
-        "--sync", action="store_true", help="bring the log up to date with Kaggle's list, hand in nothing"
+        "--sync", action="store_true", help="bring the log up to date with Kaggle's list, submit nothing"
     )
-    parser.add_argument("--choose", type=int, default=0, help="propose so many final submissions; no network")
+    parser.add_argument("--choose", type=int, default=0, help="propose this many final submissions; no network")
     parser.add_argument("--wait", type=float, default=10.0, help="minutes to wait for the score; 0 does not wait")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one answer of Kaggle may take")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that one answer from Kaggle may take")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,10 +59,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     slug = find_slug(job)
     for finding in find_wide_permissions():
-        print(f"look: {finding}")
+        print(f"warning: {finding}")
     with KaggleClient(slug, job.own.timeout) as client:
         if job.own.sync:
-            with handing_in(job.paths):
+            with one_upload_at_a_time(job.paths):
                 sync(job, client)
         else:
             submit(job, client)
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def name_competition(argv: list[str]) -> list[str]:
-    """The flags, with the competition in whose folder the named CSV lies, unless one is named."""
+    """The flags; if no competition is named, the one whose folder holds the named CSV is added."""
     named = [Path(flag).resolve() for flag in argv if flag.endswith(".csv")]
     if not named or any(flag.split("=", 1)[0] == "--competition" for flag in argv):
         return argv
@@ -90,74 +90,74 @@ def find_slug(job: Job) -> str:
 
 
 def submit(job: Job, client: KaggleClient) -> None:
-    """Lint, hand in once, log, wait."""
+    """Check the CSV, submit it once, log it, wait for its score."""
     name = job.competition_name
     file = describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
-    lint(job, file)
+    check(job, file)
     message = marked(job.own.message or file.path.stem, file.sha256)
-    with handing_in(job.paths):
-        refuse_second_time(sync(job, client), file, name)
+    with one_upload_at_a_time(job.paths):
+        refuse_resubmission(sync(job, client), file, name)
         print(describe_limits(client.limits()))
         if job.own.dry_run:
-            print(f"dry run, not uploaded: {file.shown} with the message {message!r}\n")
+            print(f"Dry run, nothing was uploaded. Message: {message}\n")
             return
-        ref = hand_in(job, client, file, message)
+        ref = upload(job, client, file, message)
     follow(job, client, ref)
 
 
-def lint(job: Job, file: LocalFile) -> None:
-    """Raises ValueError where the sample submission asks for something else; prints what is odd."""
+def check(job: Job, file: LocalFile) -> None:
+    """Print what is odd about the CSV. Raises: UserError: it does not fit the sample submission."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     earlier = earlier_submissions(job.paths, job.competition_name)
     others = {digest: path for digest, path in earlier.items() if path != file.path}
     findings = lint_submission_file(file.path, job.competition, tables, None, others)
-    fits = f"the sample submission and {file.path.stem}.json" if file.account else "the sample submission"
-    print(f"{file.shown}: {file.path.stat().st_size:,} bytes, fits {fits}")
+    fits = f"the sample submission and {file.path.stem}.json" if file.report else "the sample submission"
+    print(f"{file.shown}: {file.path.stat().st_size:,} bytes\nIt fits {fits}.")
     for finding in findings:
-        print(f"look: {finding}")
-    if not file.account:
-        print("look: no .json of blend.py beside it, so its local scores are not known")
+        print(f"warning: {finding}")
+    if not file.report:
+        print("warning: blend.py left no .json for this CSV, so its local scores are unknown")
 
 
 def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
-    """The log as Kaggle's list has it; what changed is printed."""
-    entries, said = bring_in(job.paths, job.competition_name, client.submissions())
+    """Bring the log up to date with Kaggle's list and print what changed; the log's entries."""
+    entries, said = sync_log(job.paths, job.competition_name, client.submissions())
     for line in said:
         print(f"log: {line}")
     return entries
 
 
-def hand_in(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int:
-    """Upload, with a row in the log before and its number after; Kaggle's number of it."""
+def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int:
+    """Upload, with a row in the log before and Kaggle's number in it after; that number."""
     scores = {**file.scores(), "public_score": None, "private_score": None}
     where = {"competition": job.competition_name, "file": file.shown, "sha256": file.sha256}
     entry = LogEntry(time=utc_now(), ref=0, status="uploading", message=message, **where, **scores)
     change_log(job.paths, lambda entries: [*entries, entry])
-    print(f"uploading to {client.slug}", flush=True)
+    print(f"Uploading to {client.slug}", flush=True)
     try:
         ref = client.submit(file.path, message)
     except KaggleError as error:
         if error.arrived is False:
             change_log(job.paths, lambda entries: [one for one in entries if one != entry])
             raise
-        ref = look_for(job, client, file, str(error))
+        ref = find_arrived(job, client, file, str(error))
     except KeyboardInterrupt:
         ref = 0
         print()
-    ref = ref or look_for(job, client, file, "there was no answer")
+    ref = ref or find_arrived(job, client, file, "there was no answer")
 
     def with_ref(entries):
         return [replace(entry, ref=ref, status="pending") if one == entry else one for one in entries]
 
     change_log(job.paths, with_ref)
-    print(f"handed in as {ref}: {message}", flush=True)
+    print(f"Submitted as number {ref}: {message}", flush=True)
     return ref
 
 
-def look_for(job: Job, client: KaggleClient, file: LocalFile, why: str) -> int:
-    """The number of a submission whose answer was lost. Raises ValueError where it is not known whether it arrived."""
+def find_arrived(job: Job, client: KaggleClient, file: LocalFile, why: str) -> int:
+    """The number of a submission whose answer was lost. Raises: UserError: it is not known whether it arrived."""
     again = f"Run: python src/submit.py --competition {job.competition_name} --sync"
-    print("the answer was lost; looking whether it arrived", flush=True)
+    print("The answer was lost. Asking Kaggle whether the file arrived", flush=True)
     try:
         entries = sync(job, client)
     except KaggleError as error:
@@ -169,17 +169,17 @@ def look_for(job: Job, client: KaggleClient, file: LocalFile, why: str) -> int:
 
 
 def follow(job: Job, client: KaggleClient, ref: int) -> None:
-    """Wait for the score and log it. Raises ValueError where Kaggle could not score the file."""
+    """Wait for the score and log it. Raises: UserError: Kaggle could not score the file."""
     one = wait_for_score(client, ref, job.own.wait, show_progress)
     if one is None:
-        print(f"\nnot scored yet. Run: python src/submit.py --competition {job.competition_name} --sync\n")
+        print(f"\nNot scored yet. Run: python src/submit.py --competition {job.competition_name} --sync\n")
         return
-    bring_in(job.paths, job.competition_name, [one])
+    sync_log(job.paths, job.competition_name, [one])
     if one.status == "error":
         reason = one.error_description or "no reason given"
         raise UserError(f"Kaggle could not score {one.file_name} (ref {ref}): {reason}. See its page of submissions")
-    score = "none shown" if one.public_score is None else f"{one.public_score:g}"
-    print(f"\npublic score: {score}\n")
+    score = "Kaggle shows none" if one.public_score is None else f"{one.public_score:g}"
+    print(f"\nPublic score: {score}\n")
 
 
 def show_progress(line: str) -> None:
@@ -195,38 +195,40 @@ def show_table(job: Job) -> None:
 
 
 def propose_finals(job: Job) -> None:
-    """Print which submissions to be judged by: of those handed in, where there are enough."""
+    """Print which submissions to choose as final ones: of those that Kaggle has scored, if there are enough."""
     name, count = job.competition_name, job.own.choose
     log = read_log(job.paths)
     scored = {one.sha256 for one in log if (one.competition, one.status) == (name, "complete")}
-    described = [one for one in local_files(job.paths, name) if one.account]
-    files = [one for one in described if one.account["metric"] == job.competition.metric]
+    described = [one for one in local_files(job.paths, name) if one.report]
+    files = [one for one in described if one.report["metric"] == job.competition.metric]
     if not files:
         raise UserError(f"no submission of {name} has a scored record. Run: python src/blend.py --competition {name}")
     if len(files) < len(described):
-        print(f"left out: {len(described) - len(files)} made for another metric than {job.competition.metric}")
+        print(
+            f"Left out: {len(described) - len(files)} that were made for another metric than {job.competition.metric}"
+        )
     pool = [one for one in files if one.sha256 in scored]
     if len(pool) < count:
-        print(f"{len(pool)} of the {len(files)} submissions here are handed in and scored: choosing from all of them")
+        print(f"Kaggle has scored {len(pool)} of the {len(files)} submissions here: choosing from all of them")
         pool = files
     candidates = load_candidates(job, pool)
     greater = METRICS[job.competition.metric].greater_is_better
     finals, good = choose_finals(candidates, count, greater)
     print("\n".join(finals_lines(finals, good, len(candidates))))
     if len(finals) < count:
-        print(f"no other good one answers otherwise: {len(finals)} proposed, not {count}")
+        print(f"Only {len(finals)} proposed, not {count}: every other good one has the same answers")
     digests = {one.shown: one.sha256 for one in pool}
     for shown in (final.submission.name for final in finals):
         if digests[shown] not in scored:
-            print(f"not handed in yet: python src/submit.py {shown}")
+            print(f"Not submitted yet. Run: python src/submit.py {shown}")
 
 
 def load_candidates(job: Job, files: list[LocalFile]) -> list[ScoredSubmission]:
-    """Answers and expected scores. Raises ValueError where a file does not fit the sample submission."""
+    """Answers and expected scores. Raises: UserError: a file does not fit the sample submission."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     candidates = []
     for one in files:
-        expected = one.account["expected_fold_mean"]
+        expected = one.report["expected_fold_mean"]
         error = (expected["high"] - expected["low"]) / 2 / Z90
         answers = read_submission(one.path, job.competition, tables)
         candidates.append(ScoredSubmission(one.shown, expected["score"], error, answers))

@@ -137,8 +137,8 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, paths: 
         for name in absent:
             with _writing(folder / name) as file:
                 file.write(contents[name])
-    looks = [f"look: {finding}" for finding in find_wide_permissions()] if files.source == "kaggle" else []
-    return [*looks, f"{where}: {', '.join(absent)} written ({origin})"]
+    warnings = [f"warning: {finding}" for finding in find_wide_permissions()] if files.source == "kaggle" else []
+    return [*warnings, f"{where}: {', '.join(absent)} written ({origin})"]
 
 
 def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path, absent: list[str]) -> str:

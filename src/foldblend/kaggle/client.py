@@ -1,4 +1,7 @@
-"""competition/: before and after an upload: how many are left today, and when the score is there."""
+"""One competition at Kaggle: its calls through Kaggle's own client, their errors in words, and the wait for a score.
+
+The client runs in a process of its own (kaggle/worker.py), so a call may be ended when it takes too long.
+"""
 
 import contextlib
 import json
@@ -18,7 +21,7 @@ from pathlib import Path
 from foldblend.errors import UserError
 from foldblend.redact import kaggle_credential_files, redact
 
-# ---------- Kaggle's keys: where they lie, who else can read them, and out of every text we print.
+# ---------- files of credentials.
 
 
 def find_wide_permissions() -> list[str]:
@@ -31,12 +34,12 @@ def find_wide_permissions() -> list[str]:
     return found
 
 
-# ---------- what Kaggle and its client say when something fails, told with what to run next.
+# ---------- what Kaggle and its client say when something fails, with what to run next.
 
 
 LATE = re.compile(r"deadline|has ended|is over|has closed|is closed|no longer accept|not accepting|not open")
 LIMIT = re.compile(r"allowance|(submission|daily|team) limit|too many submissions|maximum number of submissions")
-HANDING_IN = "CreateSubmission"
+SUBMITTING = "CreateSubmission"
 """The request that makes a submission of what was uploaded."""
 CREDENTIALS = (
     "Run: kaggle auth login; or take a token from https://www.kaggle.com/settings/api and put it into "
@@ -44,8 +47,8 @@ CREDENTIALS = (
 )
 
 
-class KaggleError(ValueError):
-    """A call that failed. `arrived` is False where Kaggle surely did nothing, None where that is not known."""
+class KaggleError(UserError):
+    """A call that failed. `arrived` is False if Kaggle certainly did nothing, None if that is not known."""
 
     def __init__(self, message: str, kind: str, arrived: bool | None):
         super().__init__(message)
@@ -58,21 +61,21 @@ def explain(slug: str, kind: str, status: int | None, message: str, asked: str) 
 
     Args:   kind: `credentials`, `network`, `timeout`, `http`, `upload` or `client`.   status: of the HTTP answer.
             message: what was said, without secrets.
-            asked: the last thing that Kaggle was asked; a lost answer to HANDING_IN leaves open whether it arrived.
+            asked: the last thing that Kaggle was asked; a lost answer to SUBMITTING leaves open whether it arrived.
     """
     if kind == "http":
         kind, sentence = _explain_answer(slug, status or 0, message)
     else:
         sentence = _explain_no_answer(kind, message)
     unanswered = kind in ("network", "timeout", "server", "client")
-    return KaggleError(sentence, kind, None if unanswered and asked == HANDING_IN else False)
+    return KaggleError(sentence, kind, None if unanswered and asked == SUBMITTING else False)
 
 
 def _explain_no_answer(kind: str, message: str) -> str:
     if kind == "credentials":
         return f"no valid Kaggle credentials were found. {CREDENTIALS}"
     if kind == "upload":
-        return f"the upload failed, nothing was handed in: {message or 'no reason given'}. Run the same command again"
+        return f"the upload failed, nothing was submitted: {message or 'no reason given'}. Run the same command again"
     if kind == "timeout":
         return f"Kaggle did not answer in time ({message}). Run the same command again, or allow more: --timeout 300"
     if kind == "network":
@@ -86,19 +89,22 @@ def _explain_answer(slug: str, status: int, message: str) -> tuple[str, str]:
     if status == 401:
         return "credentials", f"Kaggle refuses the credentials ({message}). {CREDENTIALS}"
     if status == 429:
-        return "busy", f"Kaggle gets too many requests from here ({message}). Wait a minute and run the same again"
+        return (
+            "busy",
+            f"Kaggle gets too many requests from here ({message}). Wait a minute, then run the same again",
+        )
     if status >= 500:
-        return "server", f"Kaggle has trouble of its own ({message}). Run the same command again later"
+        return "server", f"Kaggle has an error of its own ({message}). Run the same command again later"
     if LATE.search(lowered):
-        return "deadline", f"{slug} takes no submissions any more ({message}). Its dates: {page}"
+        return "deadline", f"{slug} takes no more submissions ({message}). Its dates: {page}"
     if LIMIT.search(lowered):
-        return "limit", f"the submission limit is reached ({message}). It starts anew at midnight UTC; see {page}"
+        return "limit", f"the submission limit is reached ({message}). It is reset at midnight UTC; see {page}"
     if "rules" in lowered:
         return "rules", f"the rules of {slug} are not accepted yet ({message}). Accept them: {page}/rules"
     if status in (403, 404):
         return "slug", (
             f"Kaggle knows no competition {slug!r} that you take part in ({message}). Look at {page}: if it is not "
-            f"there, put the right slug into files.kaggle; if it is, join it and accept its rules: {page}/rules"
+            f"there, put the right slug into files.kaggle; if it is there, join it and accept its rules: {page}/rules"
         )
     return "refused", f"Kaggle refuses ({message}). See {page}/submissions"
 
@@ -109,18 +115,18 @@ def _explain_answer(slug: str, status: int, message: str) -> tuple[str, str]:
 SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 """The client makes a file name of it."""
 UPLOAD_BYTES_PER_SECOND = 20_000
-"""The slowest upload that is waited for."""
+"""An upload that is slower than this is ended."""
 PATIENCE = 3
-"""The worker ends late answers itself; it is ended where it takes this many times the limit of one answer."""
+"""The worker gives up on late answers itself; if it takes this many times the limit of one answer, it is ended."""
 DOWNLOAD_SECONDS = 6 * 3600
-"""A download that still moves is not cut off; one that stalls ends by the time limit of a single answer."""
+"""A download that still moves is not cut off; one that stalls ends at the time limit of a single answer."""
 VERBOSE = ("VERBOSE", "VERBOSE_OUTPUT")
-"""Make the client print its headers, keys included; not handed on."""
+"""Variables that make the client print its headers, keys included; the worker does not get them."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How often the team has handed in and may do so now."""
+    """How often the team has submitted, and how often it may do so now."""
 
     num_today: int
     num_total: int
@@ -144,10 +150,10 @@ class KaggleSubmission:
 
 
 class KaggleClient:
-    """One competition at Kaggle. `with KaggleClient(slug) as client:`; every call raises KaggleError where it fails.
+    """One competition at Kaggle. `with KaggleClient(slug) as client:`; every call that fails raises KaggleError.
 
     Args:   slug: the last part of the competition's address.   timeout_seconds: for one answer.
-    Raises: ValueError: what cannot be a slug, or a limit that is none.
+    Raises: UserError: what cannot be a slug, or a time limit of 0 or less.
     """
 
     def __init__(self, slug: str, timeout_seconds: float = 60.0):
@@ -169,21 +175,21 @@ class KaggleClient:
         self._log.close()
 
     def limits(self) -> Limits:
-        """Submissions handed in and left."""
+        """Submissions made and left."""
         return Limits(**self._call("limits", PATIENCE * self.timeout_seconds))
 
     def submit(self, path: Path, message: str) -> int:
-        """Upload and hand in a file.
+        """Upload a file and submit it.
 
-        Returns: Kaggle's number of the submission, 0 where the answer holds none.
-        Raises: KaggleError: `arrived` is None where the answer was lost: the file may be in the list all the same.
+        Returns: Kaggle's number for the submission, 0 if the answer has none.
+        Raises:  KaggleError: with `arrived` None if the answer was lost: the file may be in the list all the same.
         """
         seconds = PATIENCE * self.timeout_seconds + path.stat().st_size / UPLOAD_BYTES_PER_SECOND
         answer = self._call("submit", seconds, path=str(path.resolve()), message=message)
         return int(answer["ref"] or 0)
 
     def submissions(self) -> list[KaggleSubmission]:
-        """Everything that the team has handed in."""
+        """Everything that the team has submitted."""
         return [_parse(one) for one in self._call("list", 10 * PATIENCE * self.timeout_seconds)]
 
     def submission(self, ref: int) -> KaggleSubmission:
@@ -191,7 +197,7 @@ class KaggleClient:
         return _parse(self._call("get", PATIENCE * self.timeout_seconds, ref=ref))
 
     def download(self, folder: Path) -> list[str]:
-        """Download the competition's archive into a folder that is there; the names that lie in it then."""
+        """Download the competition's archive into an existing folder. Returns: the names of the files in it then."""
         return self._call("download", DOWNLOAD_SECONDS, folder=str(folder))
 
     def push_dataset(self, folder: Path, note: str) -> dict:
@@ -201,7 +207,7 @@ class KaggleClient:
         return self._call("push_dataset", seconds, folder=str(folder.resolve()), note=note)
 
     def dataset_status(self, ref: str) -> str:
-        """`ready` once the dataset can be mounted; empty where Kaggle does not know it yet."""
+        """`ready` once the dataset can be mounted; empty while Kaggle does not know it yet."""
         return self._call("dataset_status", PATIENCE * self.timeout_seconds, ref=ref)
 
     def push_notebook(self, folder: Path) -> dict:
@@ -214,7 +220,7 @@ class KaggleClient:
         line = (json.dumps({"call": name, "slug": self.slug, **values}) + "\n").encode()
         try:
             reply = self._exchange(line, seconds)
-        except KeyboardInterrupt:  # its reply, still to come, would be taken for the next call's
+        except KeyboardInterrupt:  # its reply is still to come and would be taken for the next call's
             self._stop()
             raise
         said = redact(" ".join(str(reply.get("said", "")).split()))
@@ -266,7 +272,7 @@ class KaggleClient:
 
 
 def _failed(kind: str, message: str) -> dict:
-    return {"error": {"kind": kind, "status": None, "message": message, "asked": HANDING_IN}}
+    return {"error": {"kind": kind, "status": None, "message": message, "asked": SUBMITTING}}
 
 
 def _parse(one: dict) -> KaggleSubmission:
@@ -279,7 +285,7 @@ def _parse(one: dict) -> KaggleSubmission:
 
 
 def _parse_score(text: str) -> float | None:
-    """A finite number, or None where Kaggle shows no score."""
+    """A finite number, or None if Kaggle shows no score."""
     try:
         value = float(text) if text else math.nan
     except ValueError:
@@ -287,23 +293,25 @@ def _parse_score(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# ---------- before and after an upload: how many are left today, and when the score is there.
+# ---------- before and after an upload: how many are left today, and the wait for the score.
 
 
 POLL_SECONDS = 3.0
-"""Before the second look for a score; later looks come less often."""
+"""Pause after the first request for a score; later pauses are longer."""
 SLOWEST_POLL_SECONDS = 15.0
 
 
 def describe_limits(limits: Limits) -> str:
-    """What is left, as a sentence. Raises ValueError where nothing more may be handed in now."""
-    today = f"{limits.num_today} handed in today, {limits.num_total} in all"
+    """What is left, as a sentence. Raises: UserError: nothing more may be submitted now."""
+    today = f"{limits.num_today} used today, {limits.num_total} in all"
     if limits.num_allowed_now:
-        return f"{limits.num_allowed_now} left today; {today}"
+        return f"Submissions: {limits.num_allowed_now} left today; {today}"
     if not limits.num_today and not limits.num_total:
-        return "look: Kaggle knows no team of yours in this competition; are its rules accepted?"
+        return "warning: Kaggle knows no team of yours in this competition; are its rules accepted?"
     if limits.limited_by_total:
-        raise UserError(f"the submission limit of the whole competition is reached: {today}. Run: --choose 2")
+        raise UserError(
+            f"the submission limit of the whole competition is reached: {today}. Choose the final ones: --choose 2"
+        )
     minutes = 1440 - int(time.time() % 86400) // 60  # the day is UTC's
     when = f"{minutes // 60} h {minutes % 60} min"
     raise UserError(f"the submission limit of today is reached: {today}. Run the same command in {when}")
@@ -312,9 +320,10 @@ def describe_limits(limits: Limits) -> str:
 def wait_for_score(
     client: KaggleClient, ref: int, minutes: float, show: Callable[[str], None]
 ) -> KaggleSubmission | None:
-    """Ask until Kaggle has scored a submission or failed to; None where the minutes, or the user's patience, end first.
+    """Ask until Kaggle has scored a submission or failed to.
 
-    Args: show: is told how long it has been. An answer that does not come is asked for again.
+    Args:    show: gets a line on how long it has taken. A request without an answer is made again.
+    Returns: None if the minutes are over, or after Ctrl-C.
     """
     started, pause = time.monotonic(), POLL_SECONDS
     try:
@@ -326,7 +335,7 @@ def wait_for_score(
                     return one
             except KaggleError as error:
                 trouble = f" (no answer just now: {error.kind})"
-            show(f"waiting for the score: {waited:.0f} s{trouble}")
+            show(f"Waiting for the score: {waited:.0f} s{trouble}")
             time.sleep(pause)
             pause = min(1.3 * pause, SLOWEST_POLL_SECONDS)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""competition/: a dataset and the notebook that reads it, uploaded through Kaggle's client."""
+"""Files from and to Kaggle: a competition's archive unpacked safely, a dataset and its notebook uploaded."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from foldblend.errors import UserError
 from foldblend.kaggle.client import KaggleClient
 from foldblend.redact import redact
 
-# ---------- a competition's files through Kaggle's client, out of an archive of which nothing is believed.
+# ---------- a competition's files, out of an archive that is not trusted.
 
 
 DAMAGE = (
@@ -25,7 +25,7 @@ DAMAGE = (
 """What zipfile raises on damaged archives."""
 SUSPICIOUS_BYTES = 1 << 28
 SUSPICIOUS_RATIO = 200
-"""A member that unpacks to more bytes than the one, at more than the other times its size, is a bomb, not a table."""
+"""A member that unpacks to more than so many bytes, at more than so many times its size, is a zip bomb."""
 CHUNK = 1 << 20
 Writer = Callable[[Path], AbstractContextManager[BinaryIO]]
 """Opens a file that gets its name when it is whole."""
@@ -35,8 +35,8 @@ def download_files(slug: str, folder: Path, names: Sequence[str], writing: Write
     """Fetch the archive of a competition and unpack the named files into `folder`.
 
     Returns: where they came from.
-    Raises: ValueError: Kaggle refuses, or the archive is damaged, hostile, or lacks a file; every file that lies in
-            `folder` then is whole.
+    Raises: UserError: Kaggle refuses, or the archive is damaged, hostile, or lacks a file; every file in `folder`
+            is whole all the same.
     """
     place = folder.with_name(f".{folder.name}-download")
     shutil.rmtree(place, ignore_errors=True)
@@ -54,11 +54,12 @@ def download_files(slug: str, folder: Path, names: Sequence[str], writing: Write
 
 
 def unpack(archive: Path, folder: Path, names: Sequence[str], writing: Writer) -> list[str]:
-    """Write the named members, and only them, into `folder`; the names of all others.
+    """Write the named members, and only them, into `folder`.
 
-    A name may lie in a folder of the archive, where only one such file does, or in a .zip of its own, as old
-    competitions have it.
-    Raises: ValueError: no archive, damaged, one of its members is hostile, or a name is not in it.
+    A name may be in any folder of the archive, if only one such file is there, or in a .zip of its own, as in old
+    competitions.
+    Returns: the names of all other members.
+    Raises: UserError: no archive, damaged, one of its members is hostile, or a name is not in it.
     """
     where = f"the download {archive.name}"
     try:
@@ -80,29 +81,29 @@ def unpack(archive: Path, folder: Path, names: Sequence[str], writing: Writer) -
 
 
 def _find(where: str, there: list[str], name: str) -> str:
-    """The member that holds a name. Raises ValueError where none or several do."""
+    """The member with a name. Raises: UserError: none or several have it."""
     for wanted in (name, f"{name}.zip"):
         if wanted in there:
             return wanted
         same = [member for member in there if PurePosixPath(member).name == wanted]
         if len(same) > 1:
-            raise UserError(f"{where} holds {quoted(same)}: state under files: which one is meant")
+            raise UserError(f"{where} holds {quoted(same)}: say under files: which one is meant")
         if same:
             return same[0]
-    raise UserError(f"{where} has no {name}; it holds {quoted(there)}. State the right name under files:")
+    raise UserError(f"{where} has no {name}; it holds {quoted(there)}. Put the right name under files:")
 
 
 def _refuse_hostile(where: str, members: list[zipfile.ZipInfo]) -> None:
-    """One member that would leave its folder, stands twice, or is no plain file spoils the whole archive."""
+    """Refuse the whole archive if a member would leave its folder, appears twice, or is no plain file."""
     if len({member.filename for member in members}) < len(members):
         raise UserError(f"{where} holds a name twice. Nothing was unpacked")
     for member in members:
         if member.header_offset < 0:
-            raise zipfile.BadZipFile(f"{quoted([member.filename])} lies before its beginning")
+            raise zipfile.BadZipFile(f"{quoted([member.filename])} starts before the archive does")
         name = member.filename.replace("\\", "/")
         if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0]:
             raise UserError(f"{where} holds {quoted([member.filename])}, which leaves its folder. Nothing was unpacked")
-        kind = member.external_attr >> 28  # the file type of Unix modes; 0 where none is stated
+        kind = member.external_attr >> 28  # the file type of Unix modes; 0 if there is none
         if kind not in (0, 0o4, 0o10):
             raise UserError(f"{where} holds {quoted([name])}, a link or device; expected files. Nothing was unpacked")
         if member.flag_bits & 1:
@@ -113,13 +114,13 @@ def _refuse_bomb(where: str, member: zipfile.ZipInfo) -> None:
     ratio = member.file_size / max(member.compress_size, 1)
     if member.file_size > SUSPICIOUS_BYTES and ratio > SUSPICIOUS_RATIO:
         raise UserError(
-            f"{where}: {member.filename} unpacks {member.compress_size:,} bytes to {member.file_size:,}, as no table "
-            "does. Look at it by hand"
+            f"{where}: {member.filename} unpacks {member.compress_size:,} bytes to {member.file_size:,}, more "
+            "than any table does. Look at it by hand"
         )
 
 
 def _copy_inner(where: str, source: BinaryIO, name: str, target: BinaryIO) -> None:
-    """Copy the one member of an archive within the archive."""
+    """Copy the one member of an archive in the archive."""
     with zipfile.ZipFile(source) as inner:
         _refuse_hostile(where, inner.infolist())
         found = inner.getinfo(_find(where, [member.filename for member in inner.infolist()], name))
@@ -129,14 +130,14 @@ def _copy_inner(where: str, source: BinaryIO, name: str, target: BinaryIO) -> No
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a stated name. Raises ValueError where it lies outside the competition's folder."""
+    """The path of a name from files:. Raises: UserError: it is outside the competition's folder."""
     path = folder / name
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise UserError(f"files: names {name!r}, which is not inside {shown_path(folder)}")
     return path
 
 
-# ---------- a dataset and the notebook that reads it, uploaded through Kaggle's client.
+# ---------- a dataset and the notebook that reads it, uploaded.
 
 
 POLL_SECONDS = 5.0
@@ -145,7 +146,7 @@ READY_MINUTES = 30
 
 
 def default_owner() -> str:
-    """The Kaggle name of the user's credentials; empty where they hold none, as tokens do."""
+    """The Kaggle name in the user's credentials; empty if they have none, as tokens."""
     if os.environ.get("KAGGLE_USERNAME"):
         return os.environ["KAGGLE_USERNAME"]
     path = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle") / "kaggle.json"
@@ -160,8 +161,8 @@ def default_owner() -> str:
 def push(dataset: Path, notebook: Path, note: str, show: Callable[[str], None], pause: float = POLL_SECONDS) -> None:
     """Upload the dataset, wait until it can be mounted, then upload the notebook, which Kaggle runs at once.
 
-    Args:   dataset, notebook: folders with their metadata.   note: of the dataset's version.   pause: between looks.
-    Raises: ValueError: Kaggle refuses, or is not done in READY_MINUTES; nothing after that was uploaded.
+    Args:   dataset, notebook: folders with their metadata.   note: of the dataset's version.   pause: seconds per poll.
+    Raises: UserError: Kaggle refuses, or is not done in READY_MINUTES; nothing after that was uploaded.
     """
     slug = json.loads((notebook / "kernel-metadata.json").read_text(encoding="utf-8"))["competition_sources"][0]
     with KaggleClient(slug) as client:

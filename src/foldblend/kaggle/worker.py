@@ -1,8 +1,8 @@
-"""competition/: the process in which the kaggle client runs, apart from ours.
+"""The process in which Kaggle's own client runs, apart from ours.
 
 Importing the client authenticates, prints, makes folders and may end the process; a call of it may wait for ever. Here
-it can do all that: one JSON request a line comes in, one JSON reply a line goes out, and what the client printed goes
-along. Started by competition/kaggle_client.py as `python -P -m competition.kaggle_worker TIMEOUT_SECONDS`.
+it can do all that: one JSON request per line comes in, one JSON reply per line goes out, with what the client printed.
+Started by kaggle/client.py as `python -P -m foldblend.kaggle.worker TIMEOUT_SECONDS`.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import sys
 
 PAGE_SIZE = 100
 SMALLEST_PAGE = 20
-"""What the server shows where it knows better than PAGE_SIZE; a page shorter than this is the last."""
+"""What the server returns if it ignores PAGE_SIZE; a shorter page is the last."""
 MOST_PAGES = 100
 LAST = {"asked": ""}
 """The last thing that Kaggle was asked, as `CreateSubmission`."""
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _sign_in(timeout_seconds: float):
-    """The client, ready to be called. Raises SystemExit where it finds no credentials."""
+    """The client, ready to be called. Raises: SystemExit: it finds no credentials."""
     import requests
 
     send = requests.Session.send
@@ -123,7 +123,7 @@ def _download(api, slug: str, folder: str) -> list[str]:
 
 
 def _push_dataset(api, slug: str, folder: str, note: str) -> dict:
-    """A new dataset, or a new version of the one that is there, of the folder's metadata."""
+    """A new dataset by the folder's metadata, or a new version if it exists."""
     with open(os.path.join(folder, "dataset-metadata.json"), encoding="utf-8") as file:
         ref = json.load(file)["id"]
     options = {"quiet": True, "convert_to_csv": False, "dir_mode": "zip"}
@@ -151,7 +151,7 @@ def _push_notebook(api, slug: str, folder: str) -> dict:
 
 
 def _refusal(call) -> tuple:
-    """(answer, "") of a call, or (None, what was said) where Kaggle refuses it; other failures are raised."""
+    """(answer, "") of a call, or (None, what was said) if Kaggle refuses it; other failures are raised."""
     import requests
 
     try:

@@ -1,7 +1,7 @@
-"""Ledger room: predictions made elsewhere, dropped in as oof/<competition>/<run>/oof.csv and test.csv.
+"""Tables of probabilities that another program made: a run dropped into oof/ (oof.csv, test.csv), and soft targets.
 
-Each holds an id column first, then one column a label with probabilities; rows and label columns in any order.
-That they were made out of fold, on the folds of folds/, is the word of whoever made them: no file can prove it.
+Each holds an id column first, then one column per label with probabilities; rows and label columns in any order.
+That a dropped-in run was predicted out of fold, on the folds of folds/, is for its maker to ensure: no file proves it.
 """
 
 import csv
@@ -12,20 +12,20 @@ import numpy as np
 import pandas as pd
 
 from foldblend.errors import UserError
-from foldblend.files import sha256_file
+from foldblend.files import reading, sha256_file
 from foldblend.ledger.folds import compare_ids
 from foldblend.ledger.oof import check_values
 from foldblend.settings.run import RunSettings
 
-# ---------- predictions made elsewhere, dropped in as oof/<competition>/<run>/oof.csv and test.csv.
+# ---------- one table.
 
 
 def load_dropped(path: Path, ids: np.ndarray, label_names: tuple[str, ...], what: str) -> np.ndarray:
     """Read one such file into the order of `ids`.
 
-    Args:   ids: (n,) str, the ids it must hold, each once.   what: whose ids these are, for messages.
+    Args:   ids: (n,) str, the ids it must hold, each once.   what: what these ids belong to, for messages.
     Returns: float32 (n, L), label columns in the order of `label_names`.
-    Raises: ValueError: not a UTF-8 CSV, other label columns, ids missing, foreign or twice, a cell that is no number,
+    Raises: UserError: not a UTF-8 CSV, other label columns, ids missing, foreign or twice, a cell that is no number,
             NaN, a value outside [0, 1].
     """
     id_column, columns = _read_header(path, label_names)
@@ -45,7 +45,7 @@ def load_dropped(path: Path, ids: np.ndarray, label_names: tuple[str, ...], what
 
 def _read_header(path: Path, label_names: tuple[str, ...]) -> tuple[str, list[str]]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with reading(path), open(path, encoding="utf-8-sig", newline="") as file:
             header = next(csv.reader(file, strict=True), [])
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 CSV ({error})") from None
@@ -70,7 +70,7 @@ def _read_table(path: Path, id_column: str, columns: list[str]) -> pd.DataFrame:
 
 
 def _find_bad_cell(path: Path, id_column: str, options: dict) -> str:
-    """Where the first cell stands that is no number; empty when the table itself cannot be parsed."""
+    """Which cell is the first that is no number; empty if the table itself cannot be parsed."""
     try:
         frame = pd.read_csv(path, dtype=str, **options)
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError):
@@ -83,23 +83,23 @@ def _find_bad_cell(path: Path, id_column: str, options: dict) -> str:
     return ""
 
 
-# ---------- soft targets in data/<competition>/, annotators' shares or a teacher's probabilities, for training rows.
+# ---------- soft targets in data/<competition>/: annotators' shares or a teacher's probabilities of training rows.
 
 
 ROUNDING = 0.02
-"""What shares of the one label may sum to beside 1, as they were rounded; each is then divided by their sum."""
+"""How far the shares of a row may sum from 1 if it has one label: they were rounded. They are divided by their sum."""
 
 
 def with_file_hash(run: RunSettings, data_dir: Path) -> RunSettings:
-    """The run with its soft targets' hash among its settings, so that a changed file is another training.
+    """The run with its soft targets' hash among its settings, so that a changed file is a different training.
 
-    Raises: ValueError: the file is not there, or is not the one that the settings state.
+    Raises: UserError: the file is missing, or is not the one that the settings state.
     """
     if not run.loss.soft_targets:
         return run
     path = data_dir / run.loss.soft_targets
     if not path.is_file():
-        raise UserError(f"{path} is not there; loss.soft_targets names a file in {data_dir}")
+        raise UserError(f"{path} is missing; loss.soft_targets names a file in {data_dir}")
     found, stated = sha256_file(path), run.loss.soft_targets_sha256
     if stated not in ("", found):
         raise UserError(f"{path}: its sha256 is {found}, loss.soft_targets_sha256 is {stated}; expected the same")
@@ -107,10 +107,9 @@ def with_file_hash(run: RunSettings, data_dir: Path) -> RunSettings:
 
 
 def load_soft_targets(path: Path, tables, task: str) -> np.ndarray:
-    """What every training row teaches, float32 (N, L) in [0, 1]; rows sum to 1 where one label a row is the task.
+    """What every training row is trained on, float32 (N, L) in [0, 1]; if the task is multiclass, rows sum to 1.
 
-    Raises: ValueError: other label columns, ids missing, foreign or twice, a cell that is no number from 0 to 1, rows
-            of one label that do not sum to 1.
+    Raises: UserError: as `load_dropped`; in a multiclass task, rows that do not sum to 1.
     """
     targets = load_dropped(path, tables.train_ids, tables.label_names, "the training rows")
     if task != "multiclass":

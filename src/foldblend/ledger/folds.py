@@ -1,6 +1,6 @@
-"""Ledger room: folds/<competition>.csv (`id,fold,group`) and its .json, drawn once and shared by every run.
+"""folds/<competition>.csv (`id,fold,group`) and its .json: drawn once, shared by every run.
 
-The .json is written first, the .csv last: a .csv that is there is whole and described.
+`tables` is data.tables.Tables. The .json is written first, the .csv last: a .csv that is there is whole and described.
 """
 
 import csv
@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.files import hold_lock, sha256_bytes, write_atomically
+from foldblend.files import hold_lock, read_bytes, sha256_bytes, write_atomically
 from foldblend.ledger.records import read_record, write_record
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import Paths
 
-# ---------- what data a file belongs to, as hashes, and the words for data that is not the same.
+# ---------- which data a file belongs to, as hashes, and the words for data that differ.
 
 
 def hash_texts(texts: Iterable[str]) -> str:
-    """sha256 of a list of texts; lengths are hashed too, so moving a border between two texts shows."""
+    """sha256 of a list of texts; lengths are hashed too, or ["ab", "c"] would equal ["a", "bc"]."""
     digest = hashlib.sha256()
     for text in texts:
         data = text.encode("utf-8", "surrogatepass")
@@ -31,7 +31,7 @@ def hash_texts(texts: Iterable[str]) -> str:
 
 
 def describe_train(tables) -> dict[str, str]:
-    """Hashes of the training ids, texts, label names and labels: what folds are drawn on."""
+    """Hashes of the training ids, texts, label names and labels: what folds are drawn from."""
     labels = np.ascontiguousarray(tables.labels, dtype=bool)
     return {
         "ids": hash_texts(tables.train_ids),
@@ -47,7 +47,7 @@ def describe_test(tables) -> dict[str, str]:
 
 
 def name_changes(stored: object, now: dict[str, str]) -> list[str]:
-    """Which parts differ between a record's hashes and those of now; all of them where the record has none."""
+    """Which parts differ between a record's hashes and those of now; all of them if the record has none."""
     known = stored if isinstance(stored, dict) else {}
     return [name.replace("_", " ") for name, value in now.items() if known.get(name) != value]
 
@@ -72,7 +72,7 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
     return problems
 
 
-# ---------- folds/<competition>.csv (`id,fold,group`) and its .json, drawn once and shared by every run.
+# ---------- the folds.
 
 
 HEADER = ["id", "fold", "group"]
@@ -97,9 +97,9 @@ class Folds:
 
 
 def ensure_folds(paths: Paths, competition_name: str, competition: CompetitionSettings, tables, draw: Draw) -> Folds:
-    """Load the folds, or draw them where there are none; processes that start together wait for one draw.
+    """Load the folds, or draw them if there are none; processes that start together wait for one draw.
 
-    Raises: ValueError: the stored folds are of other data or other settings, damaged, or cannot be drawn.
+    Raises: UserError: the stored folds were drawn on other data or settings, are damaged, or cannot be drawn.
     """
     path = paths.folds(competition_name)
     if not path.exists():
@@ -130,12 +130,13 @@ def write_folds(
     """Write a draw over whatever is there.
 
     Args:   fold, group: int64 (N,), in the order of tables.train_ids.
-    Raises: ValueError: an empty fold or a group in two folds. OSError: the folder cannot be written.
+    Raises: ValueError: an empty fold or a group in two folds, a fault of the caller.
+            FileError: the folder cannot be written.
     """
     path = paths.folds(competition_name)
     problems = _check_partition(fold, group, competition.n_folds)
     if problems:
-        raise UserError(f"{path}: refused to write: " + "; ".join(problems))
+        raise ValueError(f"{path}: refused to write: " + "; ".join(problems))
     data = _folds_bytes(tables.train_ids, fold, group)
     record = {
         **_draw_settings(competition),
@@ -150,38 +151,38 @@ def write_folds(
 
 
 def load_folds(paths: Paths, competition_name: str, tables, competition: CompetitionSettings | None = None) -> Folds:
-    """Read the folds and prove that they are of this training file, and of these settings where they are given.
+    """Read the folds and prove that they were drawn on this training file and, if given, with these settings.
 
-    Raises: ValueError: missing, damaged, of another training file, drawn with other settings.
+    Raises: UserError: missing, damaged, of a different training file, drawn with other settings.
     """
     path = paths.folds(competition_name)
-    draw_anew = f"Run: python src/make_folds.py --competition {competition_name}"
+    draw_again = f"Run: python src/make_folds.py --competition {competition_name}"
     if not path.exists():
-        raise UserError(f"{path}: missing. {draw_anew}")
+        raise UserError(f"{path}: missing. {draw_again}")
     if not path.with_suffix(".json").exists():
-        raise UserError(f"{path}: has no .json beside it that says what data it is of. {draw_anew} --overwrite")
-    record, data = read_record(path.with_suffix(".json")), path.read_bytes()
+        raise UserError(f"{path}: has no .json beside it, so its training file is not known. {draw_again} --overwrite")
+    record, data = read_record(path.with_suffix(".json")), read_bytes(path)
     if record.get("csv_sha256") != sha256_bytes(data):
         raise UserError(
-            f"{path}: not the file its .json describes (changed by hand, damaged, or an --overwrite was cut off). "
-            f"Restore both files, or draw new folds: {draw_anew} --overwrite"
+            f"{path}: not the file its .json describes (edited, damaged, or an --overwrite was cut off). "
+            f"Restore both files, or draw new folds. {draw_again} --overwrite"
         )
     problems = _compare_record(record, tables, competition)
     if problems:
         raise UserError(
-            f"{path}: {'; '.join(problems)}. Restore what was, or draw new folds; predictions in "
-            f"oof/{competition_name}/ made on the old ones are refused then. {draw_anew} --overwrite"
+            f"{path}: {'; '.join(problems)}. Restore what was there, or draw new folds, which need "
+            f"every run in oof/{competition_name}/ trained again. {draw_again} --overwrite"
         )
     ids, fold, group = _parse_folds(path, data)
     n_folds = int(record["n_folds"])
     problems = compare_ids(ids, tables.train_ids, "the training file") + _check_partition(fold, group, n_folds)
     if problems:
-        raise UserError(f"{path}: {'; '.join(problems)}. {draw_anew} --overwrite")
+        raise UserError(f"{path}: {'; '.join(problems)}. {draw_again} --overwrite")
     return Folds(tables.train_ids, fold, group, n_folds, record["csv_sha256"])
 
 
 def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
-    """The numbers that a door's --fold asks for, rising. Raises ValueError naming what is not a fold."""
+    """The folds that a command's --fold names, rising. Raises: UserError: it names what is not a fold."""
     if given == ["all"]:
         return list(range(n_folds))
     wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
@@ -193,13 +194,13 @@ def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
 def load_fold_numbers(paths: Paths, competition_name: str, sha256: str) -> np.ndarray:
     """Which fold holds out which training row, int64 (N,), of the folds with this hash; without the training file.
 
-    Raises: ValueError: missing, or other folds by now.
+    Raises: UserError: missing, or other folds by now.
     """
     path = paths.folds(competition_name)
-    data = path.read_bytes() if path.exists() else b""
+    data = read_bytes(path) if path.exists() else b""
     if sha256_bytes(data) != sha256:
         found = "other folds than the blend was made on" if data else "missing"
-        raise UserError(f"{path}: {found}. Restore it, or train and blend anew")
+        raise UserError(f"{path}: {found}. Restore it, or train and blend again")
     return _parse_folds(path, data)[1]
 
 
@@ -213,18 +214,18 @@ def _draw_settings(competition: CompetitionSettings) -> dict:
 
 def _compare_record(record: dict, tables, competition: CompetitionSettings | None) -> list[str]:
     changed = name_changes(record.get("train_sha256"), describe_train(tables))
-    problems = [f"drawn on another training file: its {', '.join(changed)} differ"] if changed else []
+    problems = [f"drawn on a different training file: its {', '.join(changed)} differ"] if changed else []
     wanted = _draw_settings(competition) if competition else {"n_folds": record.get("n_folds")}
     for key, value in wanted.items():
         if record.get(key) != value:
-            problems.append(f"drawn with {key} {record.get(key)}, you asked {value}")
+            problems.append(f"drawn with {key} {record.get(key)}, you asked for {value}")
     if not isinstance(record.get("n_folds"), int) or not 2 <= record["n_folds"] <= len(tables.train_ids):
         problems.append(f"its .json says n_folds {record.get('n_folds')!r}; expected 2 to {len(tables.train_ids)}")
     return problems
 
 
 def _folds_bytes(ids: np.ndarray, fold: np.ndarray, group: np.ndarray) -> bytes:
-    """An id with a comma, quote or line break is quoted; which ones the csv module quotes depends on its version."""
+    """The CSV; ids are quoted by our own rule, since what the csv module quotes depends on Python's version."""
     text = io.StringIO()
     text.write(",".join(HEADER) + "\n")
     for name, k, g in zip(ids.tolist(), fold.tolist(), group.tolist(), strict=True):

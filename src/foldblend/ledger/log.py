@@ -1,4 +1,4 @@
-"""Ledger room: submissions/log.csv, one row a submission that was handed in, of all competitions."""
+"""submissions/log.csv: one row per submission to Kaggle, of all competitions; written before each upload."""
 
 import csv
 import io
@@ -12,37 +12,37 @@ from pathlib import Path
 from typing import Protocol
 
 from foldblend.errors import UserError
-from foldblend.files import hold_lock, sha256_file, write_atomically
+from foldblend.files import hold_lock, read_bytes, sha256_file, write_atomically
 from foldblend.ledger.records import read_record
 from foldblend.settings.paths import Paths
 
-# ---------- submissions/log.csv, one row a submission that was handed in, of all competitions.
+# ---------- the log's rows, read and written.
 
 
 STATUSES = ("uploading", "pending", "complete", "error")
-"""`uploading`: written before the upload starts, so that a kill cannot hide it; the others are Kaggle's words."""
+"""`uploading` is written before the upload starts, so that a kill leaves a trace; the others are Kaggle's words."""
 FORMULA = re.compile(r"[=+\-@]")
 """How a cell begins that a spreadsheet would run; such texts are written behind an apostrophe."""
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One submission: what was handed in, what was expected of it, what Kaggle said."""
+    """One submission: what was submitted, what was expected of it, what Kaggle said."""
 
     time: str
     """UTC, to the second, as 2026-01-31T23:59:59Z."""
     competition: str
     file: str
-    """From the project's folder, as submissions/<competition>/<name>.csv; Kaggle's file name where it lies nowhere."""
+    """From the project's folder, as submissions/<competition>/<name>.csv; Kaggle's name for it if it is not here."""
     sha256: str
-    """Of the CSV's bytes; empty where the file handed in by hand is not here."""
+    """Of the CSV's bytes; empty if it was submitted by hand and is not here."""
     ref: int
-    """Kaggle's number of it; 0 until Kaggle has answered."""
+    """Kaggle's number for it; 0 until Kaggle has answered."""
     status: str
     in_sample: float | None
     cross_fitted: float | None
     expected: float | None
-    """On the test rows, of the mean of the folds."""
+    """Of the average over the folds, on the test rows."""
     public_score: float | None
     private_score: float | None
     message: str
@@ -62,31 +62,32 @@ PATTERNS = {
 
 
 def read_log(paths: Paths) -> list[LogEntry]:
-    """Every entry, oldest first; none where the log is not there yet.
+    """Every entry, oldest first; none if there is no log yet.
 
-    Raises: ValueError: other columns, or a cell that is no time, hash, status or number, with its line.
+    Raises: UserError: other columns, or a cell that is no time, hash, status or number, with its row.
     """
     path = paths.submissions_log
     if not path.exists():
         return []
     try:
-        rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"), newline=""), strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as UTF-8 CSV ({error}). {_cure(paths)}") from None
+        raise UserError(f"{path}: not readable as UTF-8 CSV ({error}). {_fix(paths)}") from None
     if not rows or tuple(rows[0]) != COLUMNS:
         found = ", ".join(rows[0])[:200] if rows else "nothing"
-        raise UserError(f"{path}: columns are {found}; expected {', '.join(COLUMNS)}. {_cure(paths)}")
+        raise UserError(f"{path}: columns are {found}; expected {', '.join(COLUMNS)}. {_fix(paths)}")
     entries = [_parse(row, f"{path}: row {number}", paths) for number, row in enumerate(rows[1:], 1)]
     doubled = [entry.ref for entry in entries if entry.ref and sum(other.ref == entry.ref for other in entries) > 1]
     if doubled:
-        raise UserError(f"{path}: ref {doubled[0]} stands in several rows; expected one. {_cure(paths)}")
+        raise UserError(f"{path}: ref {doubled[0]} is in several rows; expected one. {_fix(paths)}")
     return entries
 
 
 def change_log(paths: Paths, change: Callable[[list[LogEntry]], list[LogEntry]]) -> list[LogEntry]:
-    """Read, change and write the log in one step that no other process can come between.
+    """Read, change and write the log under its lock, so that no other process writes in between.
 
-    Returns: the entries as they were written, oldest first.   Raises: ValueError: see `read_log`. OSError: not written.
+    Returns: the entries as they were written, oldest first.
+    Raises:  UserError: see `read_log`. FileError: the log cannot be written.
     """
     path = paths.submissions_log
     with hold_lock(path.with_name(".log.lock")):
@@ -98,10 +99,10 @@ def change_log(paths: Paths, change: Callable[[list[LogEntry]], list[LogEntry]])
 
 
 @contextmanager
-def handing_in(paths: Paths) -> Iterator[None]:
-    """One upload at a time. Raises: ValueError: another process is handing in."""
+def one_upload_at_a_time(paths: Paths) -> Iterator[None]:
+    """Hold the lock of uploads. Raises: BusyError: another process is submitting."""
     path = paths.submissions_log.with_name(".submit.lock")
-    with hold_lock(path, f"{path.parent}: another submit.py is handing in now. Wait for it, then run this again"):
+    with hold_lock(path, f"{path.parent}: another submit.py is uploading now. Wait for it, then run this again"):
         yield
 
 
@@ -138,13 +139,13 @@ def _shown(value) -> str:
 
 
 def _parse(row: list[str], where: str, paths: Paths) -> LogEntry:
-    """One row as an entry. Raises ValueError naming the cell."""
+    """One row as an entry. Raises: UserError: names the cell."""
     if len(row) != len(COLUMNS):
-        raise UserError(f"{where} has {len(row)} cells; expected {len(COLUMNS)}. {_cure(paths)}")
+        raise UserError(f"{where} has {len(row)} cells; expected {len(COLUMNS)}. {_fix(paths)}")
     cells = dict(zip(COLUMNS, row, strict=True))
     for name, pattern in PATTERNS.items():
         if not re.fullmatch(pattern, cells[name]):
-            raise UserError(f"{where}: {name} is {cells[name][:60]!r}; expected {pattern}. {_cure(paths)}")
+            raise UserError(f"{where}: {name} is {cells[name][:60]!r}; expected {pattern}. {_fix(paths)}")
     scores = {name: _parse_score(cells[name], f"{where}: {name}", paths) for name in SCORES}
     texts = {name: _unshielded(cells[name]) for name in ("file", "message")}
     return LogEntry(**{**cells, **scores, **texts, "ref": int(cells["ref"])})
@@ -156,20 +157,20 @@ def _parse_score(cell: str, where: str, paths: Paths) -> float | None:
     except ValueError:
         value = math.nan
     if value is not None and not math.isfinite(value):
-        raise UserError(f"{where} is {cell[:60]!r}; expected a number or nothing. {_cure(paths)}")
+        raise UserError(f"{where} is {cell[:60]!r}; expected a number or nothing. {_fix(paths)}")
     return value
 
 
-def _cure(paths: Paths) -> str:
+def _fix(paths: Paths) -> str:
     name = paths.submissions_log.name
-    return f"Mend it, or move {name} away and run: python src/submit.py --sync, which writes it anew from Kaggle's list"
+    return f"Fix it, or move {name} away and run: python src/submit.py --sync, which writes it again from Kaggle's list"
 
 
-# ---------- what Kaggle lists and what the log says become one: by number, by the mark in the message, by name.
+# ---------- the log brought up to date with Kaggle's list: by number, by the mark in the message, by name.
 
 
 MARK = re.compile(r"\[sha256 ([0-9a-f]{12})\]")
-"""What `marked` appends to a message: enough of the hash to know the file again, wherever the log was lost."""
+"""What `marked` appends to a message: enough of the hash to recognise the file even if the log was lost."""
 ARRIVES_WITHIN_SECONDS = 300
 """An upload that Kaggle does not list after this time never arrived."""
 
@@ -189,19 +190,20 @@ class Listed(Protocol):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A CSV in submissions/<competition>/ with what its record expects of it; None where it has none."""
+    """A CSV in submissions/<competition>/ and, from its record, what is expected of it."""
 
     path: Path
     shown: str
     sha256: str
-    account: dict | None
+    report: dict | None
+    """The blend's report of its scores, kept under the record's key `account`; None without a record."""
 
     def scores(self) -> dict[str, float | None]:
         """in_sample, cross_fitted and expected, as the log has them."""
-        account = self.account or {}
-        expected = account.get("expected_fold_mean", {})
+        report = self.report or {}
+        expected = report.get("expected_fold_mean", {})
         return {
-            **{name: account.get(name) for name in ("in_sample", "cross_fitted")},
+            **{name: report.get(name) for name in ("in_sample", "cross_fitted")},
             "expected": expected.get("score"),
         }
 
@@ -214,7 +216,7 @@ def marked(message: str, sha256: str) -> str:
 def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
     """A CSV of a competition and its record.
 
-    Raises: ValueError: the record is damaged, of another competition, or of other bytes than the CSV now has.
+    Raises: UserError: the record is damaged, of a different competition, or of other bytes than the CSV has now.
     """
     digest, source = sha256_file(path), path.with_suffix(".json")
     shown = str(path.relative_to(paths.root)) if path.is_relative_to(paths.root) else str(path)
@@ -225,7 +227,7 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
         raise UserError(
             f"{shown} has changed since it was written: sha256 {digest[:12]}, {source.name} says "
             f"{str(record.get('csv_sha256'))[:12]}. Run: python src/blend.py --from {source}; or move {source.name} "
-            "away to hand the file in as it is"
+            "away to submit the file as it is"
         )
     if record.get("competition", competition_name) != competition_name:
         raise UserError(
@@ -236,18 +238,21 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
 
 
 def local_files(paths: Paths, competition_name: str) -> list[LocalFile]:
-    """Every CSV in submissions/<competition>/ whose record fits it or that has none, by name."""
+    """Every CSV in submissions/<competition>/, by name; a record that does not fit its CSV counts as none."""
     files = []
     for path in sorted(paths.submissions(competition_name).glob("*.csv")):
         try:
             files.append(describe_file(paths, path, competition_name))
-        except ValueError:  # the record is not of these bytes, so it says nothing of them
+        except UserError:  # the record describes other bytes
             files.append(LocalFile(path, str(path.relative_to(paths.root)), sha256_file(path), None))
     return files
 
 
-def bring_in(paths: Paths, competition_name: str, listed: Sequence[Listed]) -> tuple[list[LogEntry], list[str]]:
-    """Bring the log up to date with what Kaggle lists; its entries, and what changed, as sentences."""
+def sync_log(paths: Paths, competition_name: str, listed: Sequence[Listed]) -> tuple[list[LogEntry], list[str]]:
+    """Bring the log up to date with Kaggle's list.
+
+    Returns: all its entries; and what changed, as sentences.
+    """
     files, said = local_files(paths, competition_name), []
 
     def change(entries):
@@ -258,8 +263,8 @@ def bring_in(paths: Paths, competition_name: str, listed: Sequence[Listed]) -> t
     return change_log(paths, change), said
 
 
-def refuse_second_time(entries: Sequence[LogEntry], file: LocalFile, competition_name: str) -> None:
-    """Raises ValueError where the bytes of a file were handed in before, or may have been just now."""
+def refuse_resubmission(entries: Sequence[LogEntry], file: LocalFile, competition_name: str) -> None:
+    """Raises: UserError: the bytes of the file were submitted before, or perhaps just now."""
     for entry in entries:
         if (entry.competition, entry.sha256) != (competition_name, file.sha256):
             continue
@@ -270,7 +275,7 @@ def refuse_second_time(entries: Sequence[LogEntry], file: LocalFile, competition
             )
         score = "without a score" if entry.public_score is None else f"public score {entry.public_score:g}"
         raise UserError(
-            f"{file.shown}: handed in before, as {entry.file} on {entry.time} (ref {entry.ref}), {score}. Kaggle would "
+            f"{file.shown}: submitted before, as {entry.file} on {entry.time} (ref {entry.ref}), {score}. Kaggle would "
             "score it the same; name another file"
         )
 
@@ -280,7 +285,7 @@ def reconcile(
 ) -> tuple[list[LogEntry], list[str]]:
     """The log with everything that Kaggle lists of one competition, and what was changed, as sentences.
 
-    Args: listed: all of it, in any order.   files: candidates for what was handed in by hand.   now: as `utc_now`.
+    Args: listed: all of it, in any order.   files: candidates for what was submitted by hand.   now: as `utc_now`.
     """
     log, said = list(entries), []
     for one in sorted(listed, key=lambda one: (one.date, one.ref)):
@@ -297,7 +302,7 @@ def reconcile(
 
 
 def _find(log: list[LogEntry], one: Listed, competition_name: str) -> int | None:
-    """The entry of a listed submission: by number, else one without a number whose mark or whose name it bears."""
+    """The entry of a listed submission: by number, else one without a number that has the same mark or name."""
     ours = [(at, entry) for at, entry in enumerate(log) if entry.competition == competition_name]
     by_ref = [at for at, entry in ours if entry.ref == one.ref]
     if by_ref:
@@ -311,7 +316,7 @@ def _find(log: list[LogEntry], one: Listed, competition_name: str) -> int | None
 
 
 def _from_outside(one: Listed, files: Sequence[LocalFile], competition_name: str) -> LogEntry:
-    """An entry of what the log has never seen; with the local file's scores where that is here."""
+    """An entry for what the log does not have; with the local file's scores if that file is found."""
     file = _recognise(one, files)
     return LogEntry(
         time=one.date,
@@ -328,7 +333,7 @@ def _from_outside(one: Listed, files: Sequence[LocalFile], competition_name: str
 
 
 def _recognise(one: Listed, files: Sequence[LocalFile]) -> LocalFile | None:
-    """The local file by its mark, or by its name as file or message where the size is the same."""
+    """The local file by its mark, or by its name as file or message if the size is the same."""
     mark = MARK.search(one.description)
     if mark:
         return next((file for file in files if file.sha256.startswith(mark[1])), None)
@@ -351,12 +356,12 @@ def _updated(entry: LogEntry, one: Listed) -> LogEntry:
 def _change(before: LogEntry | None, after: LogEntry) -> str:
     score = "not scored yet" if after.public_score is None else f"public {after.public_score:g}"
     state = "Kaggle could not score it" if after.status == "error" else score
-    news = "handed in elsewhere, now in the log" if before is None else "had arrived" if not before.ref else "updated"
+    news = "submitted elsewhere, now in the log" if before is None else "had arrived" if not before.ref else "updated"
     return f"{after.file} (ref {after.ref}): {news}, {state}"
 
 
 def _drop_lost(log: list[LogEntry], competition_name: str, now: str, said: list[str]) -> list[LogEntry]:
-    """The log without uploads that were cut off and never arrived."""
+    """The log without uploads that were cut off and never arrived; adds sentences to `said`."""
     kept = []
     for entry in log:
         if entry.ref or entry.competition != competition_name:
@@ -365,7 +370,7 @@ def _drop_lost(log: list[LogEntry], competition_name: str, now: str, said: list[
             kept.append(entry)
             said.append(f"{entry.file}: its upload was cut off at {entry.time}; Kaggle does not list it (yet)")
         else:
-            said.append(f"{entry.file}: its upload of {entry.time} never arrived; it can be handed in again")
+            said.append(f"{entry.file}: its upload of {entry.time} never arrived; it can be submitted again")
     return kept
 
 

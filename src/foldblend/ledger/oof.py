@@ -1,4 +1,4 @@
-"""Ledger room: oof/<competition>/<run>/fold<k>.npz and .json, the predictions of one trained fold.
+"""oof/<competition>/<run>/fold<k>.npz and .json: the predictions of one trained fold, checked before and after.
 
 The .json is written last and names the .npz by its hash: an .npz without its .json is a fold that was cut off while
 it was written, and counts as not trained.
@@ -19,14 +19,14 @@ from foldblend.predictions import FoldPredictions
 from foldblend.settings.loading import check_name, describe_differences, merge, with_new_names
 from foldblend.settings.paths import Paths
 
-# ---------- what one trained fold hands in, and the proofs that it is whole and belongs here.
+# ---------- proofs that a fold is whole and belongs to these folds and data.
 
 
 KINDS = ("logits", "probs")
 
 
 def describe_origin(folds: Folds, tables) -> dict:
-    """What a fold's record says of where its rows come from; read once, compared with every record."""
+    """The folds, labels and data that predictions belong to: computed once, compared with every record."""
     return {
         "n_folds": folds.n_folds,
         "folds_sha256": folds.sha256,
@@ -37,7 +37,7 @@ def describe_origin(folds: Folds, tables) -> dict:
 
 
 def check_fold(predictions: FoldPredictions, folds: Folds, n_labels: int, n_test: int) -> list[str]:
-    """Sentences on what is wrong with one fold's predictions; none when they are whole."""
+    """Sentences on what is wrong with one fold's predictions; none if they are whole."""
     k, rows = predictions.fold, predictions.rows
     if not 0 <= k < folds.n_folds:
         return [f"fold {k}; folds.csv has 0 to {folds.n_folds - 1}"]
@@ -56,7 +56,7 @@ def _compare_rows(rows: np.ndarray, heldout: np.ndarray, k: int) -> list[str]:
     twice = len(rows) - len(np.unique(rows))
     foreign, absent = len(np.setdiff1d(rows, heldout)), len(np.setdiff1d(heldout, rows))
     return [
-        f"{len(rows)} rows, folds.csv holds out {len(heldout)} for fold {k}; {twice} doubled, {absent} missing, "
+        f"{len(rows)} rows, folds.csv holds out {len(heldout)} for fold {k}; {twice} twice, {absent} missing, "
         f"{foreign} of other folds. Gather inside the loop"
     ]
 
@@ -78,30 +78,30 @@ def check_values(array: np.ndarray, kind: str, name: str) -> list[str]:
 
 
 def check_record(path: Path, origin: dict) -> dict:
-    """The record of one fold, proven to describe its .npz and to be of this origin.
+    """The record of one fold, proven to describe its .npz and to belong to this origin (`describe_origin`).
 
-    Raises: ValueError: what differs.
+    Raises: UserError: what differs.
     """
     record = read_record(path.with_suffix(".json"))
     if record.get("folds_sha256") != origin["folds_sha256"]:
-        raise UserError(f"{path}: made on other folds than folds.csv holds now")
+        raise UserError(f"{path}: trained on other folds than those in folds/ now")
     if record.get("label_names") != origin["label_names"]:
-        raise UserError(f"{path}: of labels {record.get('label_names')}; expected {origin['label_names']}")
+        raise UserError(f"{path}: its labels are {record.get('label_names')}; expected {origin['label_names']}")
     changed = [f"training {part}" for part in name_changes(record.get("train_sha256"), origin["train_sha256"])]
     changed += [f"test {part}" for part in name_changes(record.get("test_sha256"), origin["test_sha256"])]
     if changed:
-        raise UserError(f"{path}: made on other data: the {', '.join(changed)} differ")
+        raise UserError(f"{path}: trained on other data: the {', '.join(changed)} differ")
     if record.get("kind") not in KINDS or not isinstance(record.get("settings"), dict):
-        raise UserError(f"{path.with_suffix('.json')}: lacks kind or settings; written by another version")
+        raise UserError(f"{path.with_suffix('.json')}: lacks kind or settings, so another version wrote it")
     if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
-        raise UserError(f"{path}: not the file its .json describes; damaged, swapped or changed since it was written")
+        raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
 
 
 def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldPredictions:
-    """Read one fold's arrays and prove them again, whatever the record says.
+    """Read one fold's arrays and check them again, whatever the record says.
 
-    Raises: ValueError: a damaged or foreign file, misaligned, doubled or foreign ids, other labels, NaN.
+    Raises: UserError: a damaged or foreign file, misaligned, repeated or foreign ids, other labels, NaN.
     """
     n_test, n_labels = len(tables.test_ids), len(tables.label_names)
     n_heldout = int((folds.fold == record["fold"]).sum())
@@ -129,7 +129,7 @@ def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldPredictions
     if predictions.fold != record["fold"]:
         problems.append(f"holds fold {predictions.fold}; its .json says {record['fold']}")
     if arrays["label_names"].tolist() != list(tables.label_names):
-        problems.append(f"of labels {arrays['label_names'].tolist()}; expected {list(tables.label_names)}")
+        problems.append(f"its labels are {arrays['label_names'].tolist()}; expected {list(tables.label_names)}")
     if not problems:
         problems += compare_ids(arrays["ids"], folds.ids[predictions.rows], "the fold's held-out rows")
         problems += compare_ids(arrays["test_ids"], tables.test_ids, "the test file")
@@ -139,19 +139,19 @@ def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldPredictions
 
 
 def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """The test predictions float32 (n_test, L) of a fold that `load_fold` has proven."""
+    """The test predictions float32 (n_test, L) of a fold that `load_fold` has checked."""
     return load_npz(path, {"test": ("f", shape)}, others=True)["test"]
 
 
-# ---------- oof/<competition>/<run>/fold<k>.npz and .json, the predictions of one trained fold.
+# ---------- writing, finding and removing the folds of a run.
 
 
 DROPPED_IN = ("oof.csv", "test.csv")
-"""Predictions made elsewhere, see ledger/dropped.py."""
+"""Predictions made by another program, see ledger/dropped.py."""
 
 
 def run_folder(paths: Paths, competition_name: str, run_name: str) -> Path:
-    """The folder of one run. Raises ValueError where a name could leave oof/."""
+    """The folder of one run. Raises: UserError: a name that could leave oof/."""
     check_name(competition_name, "competition")
     return paths.oof(competition_name) / check_name(run_name, "run")
 
@@ -159,12 +159,13 @@ def run_folder(paths: Paths, competition_name: str, run_name: str) -> Path:
 def write_fold(
     paths: Paths, competition_name: str, run_name: str, folds: Folds, tables, predictions: FoldPredictions, record: dict
 ) -> Path:
-    """Prove that a fold's predictions are whole and write them, sorted by row.
+    """Check that a fold's predictions are whole and write them, sorted by row.
 
-    Args:   record: what else is known of the training, at least `settings`; plain values that JSON can hold.
+    Args:   record: what else to keep about the training, at least `settings`; plain values that JSON can hold.
     Returns: the .npz's path.
-    Raises: ValueError: rows that are not the fold's held-out rows, another shape, NaN or infinity, probabilities
-            outside [0, 1], a run that holds dropped-in predictions. OSError: the folder cannot be written.
+    Raises: UserError: NaN or infinity (a training that diverged), a run that holds dropped-in predictions, rows that
+            are not the fold's held-out rows, a wrong shape, probabilities outside [0, 1].
+            FileError: the folder cannot be written.
     """
     path = run_folder(paths, competition_name, run_name) / f"fold{predictions.fold}.npz"
     problems = _refuse_dropped_in(path.parent)
@@ -186,7 +187,7 @@ def write_fold(
     with replacing(path) as file:
         write_npz(file, arrays)
         file.flush()
-        remove_file(path.with_suffix(".json"))  # written out; from here on an older fold of this name no longer counts
+        remove_file(path.with_suffix(".json"))  # from here on an older fold of this name no longer counts
     described = {
         **describe_origin(folds, tables),
         "fold": predictions.fold,
@@ -200,7 +201,7 @@ def write_fold(
 
 
 def _check_plain(record: dict) -> list[str]:
-    """Found out before the .npz is written: a fold must not be lost to its own record."""
+    """Checked before the .npz is written: hours of training must not be lost to a value in the record."""
     try:
         json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -216,7 +217,7 @@ def _refuse_dropped_in(folder: Path) -> list[str]:
 def finished_folds(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> list[int]:
     """Folds of a run that need no training, rising.
 
-    Raises: ValueError: a fold of other folds, labels or data, or damaged: nothing is retrained or kept in silence.
+    Raises: UserError: a fold of other folds, labels or data, or a damaged one: none is trained again or kept silently.
     """
     folder = run_folder(paths, competition_name, run_name)
     done, problems, origin = [], _refuse_dropped_in(folder), describe_origin(folds, tables)
@@ -224,16 +225,16 @@ def finished_folds(paths: Paths, competition_name: str, run_name: str, folds: Fo
         try:
             check_record(folder / f"fold{k}.npz", origin)
             done.append(k)
-        except ValueError as error:
+        except UserError as error:
             problems.append(str(error))
     if problems:
-        cure = f"accelerate launch src/train.py --competition {competition_name} --run {run_name} --fold all"
-        raise UserError("\n".join([*problems, f"To train anew: {cure} --overwrite"]))
+        command = f"accelerate launch src/train.py --competition {competition_name} --run {run_name} --fold all"
+        raise UserError("\n".join([*problems, f"To train them again: {command} --overwrite"]))
     return done
 
 
 def recorded_folds(folder: Path, n_folds: int) -> list[int]:
-    """Folds whose .npz and .json are both there."""
+    """Folds whose .npz and .json both exist."""
     there = [k for k in range(n_folds) if (folder / f"fold{k}.npz").exists()]
     return [k for k in there if (folder / f"fold{k}.json").exists()]
 
@@ -249,9 +250,9 @@ def check_same_settings(
     """Refuse to add folds to a run whose folds were trained with other settings.
 
     Args:   settings: of now, resolved, as `record["settings"]` stores them.
-            defaults: of the same form; a setting that is younger than a stored record had its default then.
-            forgotten: folds that are about to be trained anew, whatever their settings were.
-    Raises: ValueError: every setting that differs, and how to go on.
+            defaults: in the same form; a setting that did not exist yet when a record was stored had its default.
+            forgotten: folds that are about to be trained again, whatever their settings were.
+    Raises: UserError: every setting that differs, and how to go on.
     """
     folder = run_folder(paths, competition_name, run_name)
     differences: dict[str, list[str]] = {}
@@ -264,7 +265,7 @@ def check_same_settings(
     if differences:
         lines = [f"{folder}: {difference} ({', '.join(stems)})" for difference, stems in differences.items()]
         raise UserError(
-            "\n".join(lines) + f"\nRun {run_name} was trained with other settings. To retrain it: --fold all "
+            "\n".join(lines) + f"\nRun {run_name} was trained with other settings. To train it again: --fold all "
             "--overwrite. To keep both: --name ANOTHER_NAME"
         )
 
@@ -275,7 +276,7 @@ def _as_json(values: dict) -> dict:
 
 
 def remove_folds(paths: Paths, competition_name: str, run_name: str, numbers: Iterable[int]) -> None:
-    """Forget folds of a run (`--overwrite`): the .json first, so that a kill in between leaves them not trained."""
+    """Remove folds of a run (`--overwrite`): the .json first, so that a kill in between leaves them not trained."""
     folder = run_folder(paths, competition_name, run_name)
     for k in numbers:
         remove_file(folder / f"fold{k}.json")

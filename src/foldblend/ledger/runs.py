@@ -1,4 +1,4 @@
-"""Ledger room: whole runs out of oof/, every fold proven, in the order of the training and test files."""
+"""Whole runs out of oof/, every fold checked, in the order of the training and test files; and a blend's models."""
 
 import json
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ from foldblend.ledger.records import read_record
 from foldblend.settings.loading import describe_differences, with_defaults
 from foldblend.settings.paths import Paths
 
-# ---------- whole runs out of oof/, every fold proven, in the order of the training and test files.
+# ---------- the predictions of a run.
 
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """All predictions of one run; K folds, or K = 1 for a run that was made elsewhere."""
+    """All predictions of one run; K folds, or K = 1 for a run that another program made."""
 
     name: str
     oof: np.ndarray
     """(N, L) float32, in the order of the training file; each row from the one model that did not see it."""
     test_folds: Sequence[np.ndarray]
-    """K tables (n_test, L) float32, in the order of the test file; K = 1 for a run that was made elsewhere. A fold's
-    table is read from disk each time it is asked for: there are K times as many as anything needs at once."""
+    """K tables (n_test, L) float32, in the order of the test file. A fold's table is read from disk each time it is
+    asked for: all K at once would take K times the memory that anything needs."""
     kind: str
     """`logits` or `probs`."""
     records: list[dict]
-    """One a fold; empty for a run made elsewhere."""
+    """One per fold; empty for a run that another program made."""
     files: dict[str, str]
     """Path relative to the root -> sha256."""
 
@@ -61,7 +61,7 @@ class StoredTestFolds(Sequence):
 
 
 def load_run(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> RunPredictions:
-    """Load one run. Raises ValueError as `load_runs` does."""
+    """Load one run. Raises: UserError: as `load_runs`."""
     return load_runs(paths, competition_name, [run_name], folds, tables)[0]
 
 
@@ -70,12 +70,12 @@ def load_runs(
 ) -> list[RunPredictions]:
     """Load the named runs, or all in oof/<competition>/ in the order of their names.
 
-    Raises: ValueError: every problem of every run, one a line, each with what to do.
+    Raises: UserError: every problem of every run, one per line, each with what to do.
     """
     names = find_runs(paths, competition_name) if run_names is None else list(run_names)
     if not names:
         raise UserError(
-            f"{paths.oof(competition_name)}: no run is there. Run: accelerate launch src/train.py "
+            f"{paths.oof(competition_name)}: holds no run yet. Run: accelerate launch src/train.py "
             f"--competition {competition_name} --fold all"
         )
     origin = describe_origin(folds, tables)
@@ -83,7 +83,7 @@ def load_runs(
     for name in names:
         try:
             runs.append(_load_run(paths, run_folder(paths, competition_name, name), folds, tables, origin))
-        except ValueError as error:
+        except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
@@ -91,14 +91,14 @@ def load_runs(
 
 
 def find_runs(paths: Paths, competition_name: str) -> list[str]:
-    """Names of the folders in oof/<competition>/, sorted; hidden ones are not runs."""
+    """Names of the folders in oof/<competition>/, sorted; hidden folders are not runs."""
     folder = paths.oof(competition_name)
     there = folder.iterdir() if folder.is_dir() else []
     return sorted(entry.name for entry in there if entry.is_dir() and not entry.name.startswith("."))
 
 
 def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> list[str]:
-    """Names of runs that hold a fold made on other folds than these."""
+    """Names of runs that hold a fold trained on other folds than these."""
     stale = []
     for name in find_runs(paths, competition_name):
         records = (paths.oof(competition_name) / name).glob("fold*.json")
@@ -111,7 +111,7 @@ def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> list[s
 def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
     if not folder.is_dir():
         there = ", ".join(find_runs(paths, folder.parent.name)) or "none"
-        raise UserError(f"{folder}: no such run. There are: {there}")
+        raise UserError(f"{folder}: no such run. The runs are: {there}")
     dropped = [name for name in DROPPED_IN if (folder / name).exists()]
     trained = sorted(path.name for path in folder.glob("fold*.npz"))
     if dropped and trained:
@@ -153,7 +153,7 @@ def _check_complete(folder: Path, n_folds: int) -> None:
     known = {f"fold{k}.npz" for k in range(n_folds)}
     foreign = sorted(path.name for path in folder.glob("fold*.npz") if path.name not in known)
     if foreign:
-        raise UserError(f"{folder}: {foreign[0]} is of other folds; folds.csv has fold 0 to {n_folds - 1}. Remove it")
+        raise UserError(f"{folder}: {foreign[0]} belongs to other folds; there are folds 0 to {n_folds - 1}. Remove it")
     missing = sorted(set(range(n_folds)) - set(recorded_folds(folder, n_folds)))
     if missing:
         which = f"fold {missing[0]} of {n_folds}" if len(missing) == 1 else f"folds {missing} of {n_folds}"
@@ -164,7 +164,7 @@ def _check_complete(folder: Path, n_folds: int) -> None:
 
 
 def _check_agreement(folder: Path, records: list[dict]) -> None:
-    """All folds of a run come from one recipe and speak in one kind of number."""
+    """All folds of a run have the same settings and the same kind of number."""
     settings = [with_defaults(record["settings"]) for record in records]
     for record, own in zip(records[1:], settings[1:]):
         problems = describe_differences(settings[0], own)
@@ -172,8 +172,8 @@ def _check_agreement(folder: Path, records: list[dict]) -> None:
             problems.append(f"kind was {records[0]['kind']}, is now {record['kind']}")
         if problems:
             raise UserError(
-                f"{folder}: folds {records[0]['fold']} and {record['fold']} are of different recipes: "
-                f"{'; '.join(problems)}. Retrain with --fold all --overwrite, or keep them in two runs (--name)"
+                f"{folder}: folds {records[0]['fold']} and {record['fold']} were trained with different settings: "
+                f"{'; '.join(problems)}. Train again with --fold all --overwrite, or keep them in two runs (--name)"
             )
 
 
@@ -186,11 +186,11 @@ def _hash_files(paths: Paths, folder: Path, names: Sequence[str]) -> dict[str, s
     return {(folder / name).relative_to(paths.root).as_posix(): sha256_file(folder / name) for name in names}
 
 
-# ---------- the trained folds behind a submission, proven to be those that it was made with.
+# ---------- the trained folds behind a submission, checked to be those that it was made with.
 
 
-ASKED = ("id_column", "task", "metric", "text", "labels", "submission")
-"""Settings of a competition on which answers to new texts hang."""
+QUESTION = ("id_column", "task", "metric", "text", "labels", "submission")
+"""Settings of a competition that change what an answer to a new text means."""
 
 
 @dataclass(frozen=True)
@@ -199,20 +199,20 @@ class TrainedRun:
 
     name: str
     settings: dict
-    """Of its training, as its folds' records have them."""
+    """Those it was trained with, as in its folds' records."""
     kind: str
     """`logits` or `probs`."""
     label_names: tuple[str, ...]
     checkpoints: list[Path]
-    """A folder for each fold, 0 to K - 1, with the fold's weights."""
+    """Per fold, 0 to K - 1, the folder with its weights."""
     fold: np.ndarray
     """int64 (N,): which fold held out which training row."""
 
 
 def find_blend(paths: Paths, competition_name: str, named: str) -> Path:
-    """The .json of a blend: of that path or name, the one beside a .csv of that name; unnamed, the newest there.
+    """The .json of a blend by its path, its name or its .csv; without a name the newest.
 
-    Raises: ValueError: it is not there.
+    Raises: UserError: it does not exist.
     """
     folder = paths.submissions(competition_name)
     if named:
@@ -220,8 +220,8 @@ def find_blend(paths: Paths, competition_name: str, named: str) -> Path:
         for path in wanted:
             if path.is_file():
                 return path
-        raise UserError(f"{named} is not there, nor in submissions/{competition_name}/")
-    written = [path.with_suffix(".json") for path in folder.glob("*.csv")]
+        raise UserError(f"{named} does not exist, nor does it in submissions/{competition_name}/")
+    written = [path.with_suffix(".json") for path in folder.glob("*.csv")]  # a .json alone was cut off
     records = [path for path in written if path.is_file()]
     if not records:
         where = f"no blend in submissions/{competition_name}/."
@@ -230,32 +230,34 @@ def find_blend(paths: Paths, competition_name: str, named: str) -> Path:
 
 
 def check_same_questions(path: Path, record: dict, competition_name: str, competition: dict) -> None:
-    """Prove that a blend answers what this competition asks.
+    """Check that a blend answers what this competition asks.
 
-    Args:   competition: its settings of now as plain values.
-    Raises: ValueError: another competition, or other settings of texts, labels, metric or answer.
+    Args:   competition: its present settings as plain values.
+    Raises: UserError: a different competition, or other settings of texts, labels, metric or answer.
     """
     if record.get("competition") != competition_name:
-        raise UserError(f"{path}: of {record.get('competition')!r}; add --competition {record.get('competition')}")
+        raise UserError(
+            f"{path}: made for {record.get('competition')!r}; add --competition {record.get('competition')}"
+        )
     then, now = record["settings"]["competition"], json.loads(json.dumps(competition))
-    then, now = ({key: value[key] for key in ASKED if key in value} for value in (then, now))
+    then, now = ({key: value[key] for key in QUESTION if key in value} for value in (then, now))
     differences = describe_differences(then, now)
     if differences:
-        raise UserError(f"{path}: made under other settings of the competition: {'; '.join(differences)}")
+        raise UserError(f"{path}: made with other settings of the competition: {'; '.join(differences)}")
 
 
 def load_trained_runs(paths: Paths, record: dict, names: list[str], weights_name: str) -> list[TrainedRun]:
-    """The named runs of a blend's record, every fold's weights there.
+    """The named runs of a blend's record, with the weights of every fold.
 
-    Args:   weights_name: the file that a finished fold leaves in its folder in checkpoints/.
-    Raises: ValueError: every problem of every run, one a line: made elsewhere, trained anew since, weights missing.
+    Args:   weights_name: the file that a finished fold leaves in its folder of checkpoints/.
+    Raises: UserError: every problem of every run, one per line: made elsewhere, trained again since, weights missing.
     """
     fold = load_fold_numbers(paths, record["competition"], record["inputs"]["folds"])
     runs, problems = [], []
     for name in names:
         try:
             runs.append(_load_trained_run(paths, record, name, weights_name, fold))
-        except ValueError as error:
+        except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
@@ -277,11 +279,11 @@ def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, 
     for k in range(n_folds):
         path = folder / f"fold{k}.json"
         if not path.exists():
-            raise UserError(f"{where}: fold {k} of {n_folds} is gone. Run: {train} {k}, {then}")
+            raise UserError(f"{where}: fold {k} of {n_folds} is missing. Run: {train} {k}, {then}")
         records.append(read_record(path))
         if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/fold{k}.npz"):
             raise UserError(
-                f"{where}: fold {k} was trained anew since the blend. Run: {then.removeprefix('and then: ')}"
+                f"{where}: fold {k} was trained again since the blend. Run: {then.removeprefix('and then: ')}"
             )
     checkpoints = [paths.checkpoints(competition_name, name) / f"fold{k}" for k in range(n_folds)]
     missing = [str(k) for k, path in enumerate(checkpoints) if not (path / weights_name).is_file()]
