@@ -79,7 +79,7 @@ def test_keeps_what_is_there(tiny, capsys):
 def test_refuses_other_data_and_other_settings_and_overwrites_when_told(tiny, paths, capsys):
     run()
     before = tiny.read_bytes()
-    for flags, message in ((["--n_folds", "3"], "n_folds 5, you asked 3"), (["--fold_seed", "1"], "fold_seed 42")):
+    for flags, message in ((["--n_folds", "3"], "n_folds 5, you asked for 3"), (["--fold_seed", "1"], "fold_seed 42")):
         with pytest.raises(ValueError, match=f"{message}.*make_folds.py --competition tiny --overwrite"):
             run(*flags)
     train = paths.data("tiny") / "train.csv"

@@ -171,7 +171,7 @@ def test_weights_that_are_not_the_folds_are_refused(paths, blended, capsys, run,
 def test_a_fold_trained_since_the_blend_is_refused(paths, blended, capsys):
     path = paths.oof("toy") / "words" / "fold1.json"
     write_record(path, {**read_record(path), "npz_sha256": "0" * 64})
-    assert "oof/toy/words: fold 1 was trained anew since the blend. Run: python src/blend.py" in refused(
+    assert "oof/toy/words: fold 1 was trained again since the blend. Run: python src/blend.py" in refused(
         capsys, "--text", "x"
     )
 

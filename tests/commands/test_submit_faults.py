@@ -70,7 +70,7 @@ def test_a_lost_answer_is_looked_for_in_the_list(paths, kaggle, capsys):
     write(paths)
     kaggle.fault("CreateSubmission", "cut after")
     assert run() == 0
-    assert "the answer was lost; looking whether it arrived" in capsys.readouterr().out
+    assert "The answer was lost. Asking Kaggle whether the file arrived" in capsys.readouterr().out
     assert [(entry.ref, entry.status) for entry in read_log(paths)] == [(1000, "complete")]
     assert len(kaggle.submissions) == 1
 

@@ -147,7 +147,7 @@ def test_one_hostile_member_spoils_the_archive(tmp_path, hostile, error):
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(kaggle_download, "SUSPICIOUS_BYTES", 1 << 20)
     bomb = archive([*tables()[1:], ("train.csv", b"\0" * (1 << 22))])
-    with pytest.raises(ValueError, match=r"train.csv unpacks [\d,]+ bytes to 4,194,304, as no table does"):
+    with pytest.raises(ValueError, match=r"train.csv unpacks [\d,]+ bytes to 4,194,304, more than any table does"):
         unpack(write(tmp_path, bomb), tmp_path / "data", NAMES, _writing)
     nested = archive([*tables()[1:], ("train.csv.zip", archive([("train.csv", b"\0" * (1 << 22))]))])
     with pytest.raises(ValueError, match="train.csv unpacks"):
@@ -190,7 +190,7 @@ def test_names_in_folders_and_in_archives_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     "members, names, error",
     [
-        ([("a/train.csv", b"x"), ("b/train.csv", b"y")], ["train.csv"], "state under files: which one"),
+        ([("a/train.csv", b"x"), ("b/train.csv", b"y")], ["train.csv"], "say under files: which one"),
         ([("data.csv", b"x")], ["train.csv"], "has no train.csv; it holds 'data.csv'"),
         ([("train.csv", b"x")], ["../train.csv"], r"files: names '../train.csv', which is not inside"),
         ([("train.csv.zip", archive([("other.csv", b"x")]))], ["train.csv"], "train.csv.zip has no train.csv"),

@@ -15,8 +15,8 @@ CASES = [
     (404, "Not Found", "slug", "files.kaggle"),
     (400, "Your team has used its submission allowance (5 of 5)", "limit", "midnight UTC"),
     (400, "You have reached the daily limit", "limit", "midnight UTC"),
-    (403, "The competition deadline has passed", "deadline", "no submissions any more"),
-    (400, "Submissions are closed: the competition has ended", "deadline", "no submissions any more"),
+    (403, "The competition deadline has passed", "deadline", "no more submissions"),
+    (400, "Submissions are closed: the competition has ended", "deadline", "no more submissions"),
     (400, "Bad Request", "refused", "emo/submissions"),
 ]
 
