@@ -193,3 +193,36 @@ def test_blend_never_loads_torch_or_a_learner(small):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["mean_probs", "wide"])
+def test_a_run_named_like_a_strategy_is_refused(small, capsys, name):
+    (small.oof("small") / "run1").rename(small.oof("small") / name)
+    assert run_blend() == 2
+    assert f"run {name} is named like a strategy" in capsys.readouterr().err
+    assert not list(small.submissions("small").glob("*"))
+
+
+def test_an_old_strategy_name_is_a_warning(small, capsys):
+    assert run_blend("--strategy", "wide") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("warning: --strategy wide is now called cross_label_stack") == 1
+    assert "Chosen: cross_label_stack, robust thresholds" in shown
+    record = json.loads(only_csv(small).with_suffix(".json").read_text())
+    assert record["settings"]["strategy"] == "cross_label_stack"
+
+
+@pytest.mark.parametrize("strategy", ["cross_label_stack", "shrunk_stack", "label_weights"])
+def test_a_record_with_the_old_names_gives_the_identical_csv(small, capsys, strategy):
+    """Version 0.1 called the forms `stack` and `wide`, and its report an account."""
+    assert run_blend("--strategy", strategy) == 0
+    path = only_csv(small)
+    text = path.with_suffix(".json").read_text()
+    old = text.replace('"cross_label_stack"', '"wide"').replace('"label_stack"', '"stack"')
+    old = old.replace('"report"', '"account"').replace('"chosen"', '"handed_in"')
+    assert old != text
+    data = path.read_bytes()
+    path.with_suffix(".json").write_text(old)
+    path.unlink()
+    assert run_blend("--from", str(path.with_suffix(".json"))) == 0, capsys.readouterr().err
+    assert path.read_bytes() == data

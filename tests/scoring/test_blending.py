@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
+from foldblend.errors import UserError
 from foldblend.scoring.blending import make_blend
+from foldblend.scoring.ensembling.searches import quick_score
+from foldblend.scoring.ensembling.strategies import STRATEGIES, search_weights
 from foldblend.scoring.inputs import Task, split_into_parts
-from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
 from foldblend.scoring.validation.bootstrap import Buckets
@@ -113,3 +116,90 @@ def test_groups_are_never_parted_and_a_sample_keeps_them_whole():
     few = runs.sample(300, 0)
     assert 200 < len(few.labels) < 400
     assert (np.unique(few.group, return_counts=True)[1] == 4).all()
+
+
+@pytest.mark.parametrize("name", ["shrunk_stack", "mean_probs", "steady", "greedy"])
+def test_a_run_named_like_a_strategy_is_refused(name):
+    """It took the strategy's line in the table, and `shrunk_stack` the place of the trusted one."""
+    runs = replace(make_runs(n_rows=100, n_labels=3), names=("run0", name, "run2"))
+    with pytest.raises(UserError, match=f"run {name} is named like a strategy"):
+        make_blend(Task("macro_f1"), runs)
+
+
+def test_an_old_strategy_name_is_still_understood():
+    runs, task = make_runs(n_rows=100, n_labels=3), Task("macro_f1")
+    assert make_blend(task, runs, "steady").choice.name == "shrunk_stack + robust"
+    assert make_blend(task, runs, "label + exact").choice.name == "label_weights + exact"
+
+
+def rare_runs(n_rows=4000, n_positives=2):
+    """Three labels, the second with a few positives, the third with a few negatives."""
+    runs = make_runs(n_rows=n_rows, n_labels=3, noise=(1.0, 2.0))
+    labels = runs.labels.copy()
+    labels[:, 1], labels[:, 2] = False, True
+    labels[:n_positives, 1], labels[-n_positives:, 2] = True, False
+    return replace(runs, labels=labels, group=np.arange(n_rows) // 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sample_loses_no_label(seed):
+    """Above MAX_FIT_ROWS a label without positives made macro-AUC nan for every candidate."""
+    runs = rare_runs()
+    few, again = runs.sample(400, seed), runs.sample(400, seed)
+    assert few.labels.any(axis=0).all() and (~few.labels).any(axis=0).all()
+    assert 300 < len(few.labels) < 500
+    assert (np.unique(few.group, return_counts=True)[1] == 2).all()
+    assert np.array_equal(few.labels, again.labels) and np.array_equal(few.group, again.group)
+    assert runs.sample(len(runs.labels), seed) is runs
+
+
+def test_a_large_competition_with_a_rare_label_has_an_auc(monkeypatch):
+    monkeypatch.setattr("foldblend.scoring.blending.MAX_FIT_ROWS", 300)
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    blend = make_blend(Task("macro_auc"), rare_runs(n_positives=3))
+    assert len(blend.compared.labels) < 400
+    assert all(np.isfinite(each.score) for each in blend.candidates)
+
+
+def macro_f2(labels, decisions):
+    """A metric that the package has no formula for."""
+    hits = (labels & decisions).sum(axis=0)
+    return float((5 * hits / np.maximum(4 * labels.sum(axis=0) + decisions.sum(axis=0), 1)).mean())
+
+
+def brier(labels, probs):
+    return float(((labels - probs) ** 2).mean())
+
+
+@pytest.mark.parametrize(
+    "metric, kind",
+    [
+        (Metric(macro_f2, "decisions"), "multilabel"),
+        (Metric(macro_f2, "decisions"), "multiclass"),
+        (Metric(brier, "probs", greater_is_better=False), "multilabel"),
+    ],
+)
+def test_a_metric_of_one_function_walks_through(metric, kind, monkeypatch):
+    """It failed in the bootstrap before."""
+    monkeypatch.setitem(METRICS, "mine", metric)
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    task, runs = Task("mine", kind), make_runs(n_rows=150, n_labels=3, noise=(0.7, 1.0), kind=kind)
+    blend = make_blend(task, runs)
+    fold_probs = np.stack([blend.predictor.predict(runs.scores)] * 2)
+    report = describe_blend(task, blend, fold_probs, 0)
+    assert report.one_fold.low < report.one_fold.expected < report.one_fold.high
+    answer = decide(blend.rule, fold_probs[0])
+    assert task.score(runs.labels, answer) > task.score(runs.labels, np.roll(answer, 1, axis=0))
+
+
+def best_run(task, runs, labels, rng):
+    """A strategy of one function: all weight on the best run."""
+    return np.eye(len(runs))[np.argmax([quick_score(task, run, labels) for run in runs])]
+
+
+def test_a_strategy_of_one_function_walks_through(monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "best_run", lambda given: search_weights(given, best_run))
+    runs = make_runs(n_rows=120, n_labels=3, noise=(0.3, 3.0))
+    blend = make_blend(Task("macro_f1"), runs, "best_run")
+    assert blend.predictor.coefs.tolist() == [1.0, 0.0]
+    assert "best_run + exact" in {each.name for each in blend.candidates}

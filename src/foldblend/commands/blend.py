@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foldblend.console import coloured, warn
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
@@ -32,7 +33,6 @@ from foldblend.scoring.report import (
     seed_lines,
     shift_lines,
     table_lines,
-    wrap,
 )
 from foldblend.settings.loading import Job, open_job, with_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
@@ -142,7 +142,7 @@ def find_strategy(asked: str) -> str:
     """Today's name of the strategy that `--strategy` asks for; an old name is a warning."""
     name, plus, tuning = asked.partition(" + ")
     if name in OLD_NAMES:
-        print(f"warning: --strategy {name} is now called {OLD_NAMES[name]}")
+        warn(f"--strategy {name} is now called {OLD_NAMES[name]}")
     return OLD_NAMES.get(name, name) + plus + tuning
 
 
@@ -171,7 +171,7 @@ def write_blend(
     earlier = earlier_submissions(job.paths, job.competition_name)
     earlier = {digest: other for digest, other in earlier.items() if other != path}
     for finding in lint_submission(frame, job.competition, tables, oof_answers, earlier):
-        print_lines(wrap([f"warning: {finding}"]))
+        warn(finding)
     record = {**record, "environment": describe_environment(Path(__file__).parent)}
     path = write_submission(job.paths, job.competition_name, path.stem, data, record)
     lint_submission_file(path, job.competition, tables, oof_answers)
@@ -221,9 +221,15 @@ def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> Non
 
 
 def print_lines(lines: list[str]) -> None:
-    """Lines at once, so that a pipe shows them while the blend goes on."""
+    """Print at once, so that a pipe sees it while the blend goes on; a terminal shows warnings and the choice in colour."""
     if lines:
-        print("\n".join(lines), flush=True)
+        print("\n".join(_colour(line) for line in lines), flush=True)
+
+
+def _colour(line: str) -> str:
+    if line.startswith("warning:"):
+        return coloured("warning:", "yellow") + line.removeprefix("warning:")
+    return coloured(line, "green") if line.startswith(("> ", "Chosen: ")) else line
 
 
 def print_end(job: Job, path: Path) -> None:

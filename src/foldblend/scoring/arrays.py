@@ -183,7 +183,7 @@ def _fold_scores(task: Task, name: str, tables: Arrays, kind: str, n_labels: int
     if folds.ndim != 3 or folds.shape[2] != n_labels:
         raise UserError(f"test of run {name}: shape {values.shape}; expected (n, {n_labels}) or (K, n, {n_labels})")
     _check_table(f"test of run {name}", folds, folds.shape)
-    return TestScores(folds, kind, task)
+    return TestScores(list(folds), kind, task)
 
 
 def _check_same_rows(tables: Arrays) -> None:

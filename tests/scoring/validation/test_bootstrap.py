@@ -5,9 +5,10 @@ import pytest
 from made_up import make_runs
 
 from foldblend.scoring.inputs import Task
+from foldblend.scoring.metrics.decisions import row_f1
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.validation.bootstrap import Buckets, make_additive, resample
+from foldblend.scoring.validation.bootstrap import Additive, Buckets, jackknife, make_additive, resample
 
 
 def make_case(metric, n_rows=600):
@@ -58,3 +59,26 @@ def test_fewer_rows_drawn_spread_more():
     everything = np.ones(len(buckets.starts), bool)
     all_rows, quarter = (resample([additive], everything, share, 1500, 0).std() for share in (1.0, 0.25))
     assert quarter == pytest.approx(2 * all_rows, rel=0.15)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_without_a_formula_spreads_as_the_formula_says(metric):
+    """The jackknife, which only calls the metric, against the sums and influences of the package's own metrics."""
+    task, runs, answer = make_case(metric, n_rows=2000)
+    buckets = Buckets(runs.fold, 0)
+    known = make_additive(task, runs.labels, answer, buckets)
+    value, influence = jackknife(task.score, runs.labels, answer, buckets)
+    called = Additive(buckets.add_up(influence[:, None]), lambda sums: value + sums[:, 0] / sums[:, 1])
+    assert called.score(buckets.everything) == pytest.approx(value, abs=1e-6)
+    drawn = resample([known, called], buckets.everything, 1.0, 1500, 0)
+    assert drawn[:, 1].std() == pytest.approx(drawn[:, 0].std(), rel=0.25)
+    assert drawn[:, 1].mean() == pytest.approx(drawn[:, 0].mean(), abs=0.01)
+    rest = buckets.parts != 0
+    assert called.score(rest) == pytest.approx(known.score(rest), abs=0.01)
+
+
+def test_of_a_mean_over_rows_the_jackknife_is_exact():
+    task, runs, answer = make_case("samples_f1", n_rows=100)
+    buckets = Buckets(runs.fold, 0)
+    value, influence = jackknife(task.score, runs.labels, answer, buckets)
+    assert influence + value == pytest.approx(row_f1(runs.labels, answer))  # 100 blocks of one row

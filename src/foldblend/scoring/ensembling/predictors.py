@@ -169,7 +169,7 @@ def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
     Example: mix([np.float32([[1, 0]]), np.float32([[0, 1]])], np.array([0.75, 0.25])) -> [[0.75, 0.25]]
     """
-    total = np.float32(0)
+    total: np.ndarray = np.float32(0)  # type: ignore[assignment]  # the first sum makes it a table
     for run, weight in zip(runs, weights, strict=True):
         part = np.float32(weight) * run
         total = np.add(total, part, out=part)

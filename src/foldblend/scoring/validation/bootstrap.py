@@ -228,14 +228,19 @@ N_BLOCKS = 100
 
 
 def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> tuple[float, np.ndarray]:
-    """Any metric and each row's influence on it, float64 (N,), by leaving out one block of rows at a time.
+    """Any metric and its influences, by leaving out one block of rows at a time: the value, and float64 (N,).
+
+    A block's influence stands in its first row alone, so that resamples draw it as one: shared out over its rows, which
+    are drawn by themselves, it would average out.
 
     Args:   score: (labels, answer) -> float, more is better; it must not depend on the order of the rows.
     Source: the delete-a-group jackknife (Kott 2001). For a mean over rows the influence of a block is exactly its mean
-            minus the whole one's.
+            minus the whole one's, times its rows.
     """
     n_rows, value = len(labels), score(labels, answer)
-    edges = np.unique(np.linspace(0, n_rows, min(N_BLOCKS, n_rows) + 1).astype(np.int64))
+    part_edges = np.flatnonzero(np.diff(buckets.part[buckets.order], prepend=-1))  # no block is across two parts
+    spaced = buckets.starts[:: max(1, len(buckets.starts) // N_BLOCKS)]
+    edges = np.r_[np.union1d(part_edges, spaced), n_rows]
     influence = np.zeros(n_rows)
     keep = np.ones(n_rows, bool)
     for start, stop in pairwise(edges):
@@ -243,5 +248,5 @@ def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buc
         keep[block] = False
         moved = value - score(labels[keep], answer[keep])
         keep[block] = True
-        influence[block] = moved * (n_rows - len(block)) / len(block) if np.isfinite(moved) else 0.0
+        influence[block[0]] = moved * (n_rows - len(block)) if np.isfinite(moved) else 0.0
     return value, influence - influence.mean()
