@@ -12,6 +12,7 @@ from foldblend.commands import guard
 from foldblend.data.tables import load_tables
 from foldblend.ledger.folds import write_folds
 from foldblend.ledger.oof import write_fold
+from foldblend.ledger.submissions import write_submission
 from foldblend.predictions import FoldPredictions
 from foldblend.scoring.probs import sigmoid
 from foldblend.settings.loading import load_competition
@@ -222,7 +223,10 @@ def test_a_record_with_the_old_names_gives_the_identical_csv(small, capsys, stra
     old = old.replace('"report"', '"account"').replace('"chosen"', '"handed_in"')
     assert old != text
     data = path.read_bytes()
-    path.with_suffix(".json").write_text(old)
+    record = {name: value for name, value in json.loads(old).items() if not name.endswith("_sha256")}
+    path.with_suffix(".json").unlink()
+    path.unlink()
+    write_submission(small, "small", path.stem, data, record)
     path.unlink()
     assert run_blend("--from", str(path.with_suffix(".json"))) == 0, capsys.readouterr().err
     assert path.read_bytes() == data

@@ -221,7 +221,7 @@ def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> Non
 
 
 def print_lines(lines: list[str]) -> None:
-    """Print at once, so that a pipe sees it while the blend goes on; a terminal shows warnings and the choice in colour."""
+    """Print at once, so that a pipe sees it while the blend goes on; warnings and the choice in colour."""
     if lines:
         print("\n".join(_colour(line) for line in lines), flush=True)
 
