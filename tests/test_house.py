@@ -1,4 +1,4 @@
-"""Who may import whom; README, Architecture."""
+"""Who may import whom (docs/architecture.md), and the measures of the house: files per folder, light commands."""
 
 import ast
 import os
@@ -10,75 +10,133 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[1]
 SRC = PROJECT / "src"
-MAY_NOT = {
-    "scoring": {"torch", "transformers", "accelerate", "pandas", "competition", "ledger", "learners", "settings"},
-    "ledger": {"torch", "transformers", "accelerate", "competition", "learners", "scoring", "folding"},
-    "folding": {"torch", "transformers", "accelerate", "competition", "ledger", "learners", "scoring"},
-    "competition": {"torch", "transformers", "accelerate", "ledger", "learners", "scoring", "folding"},
-    "learners": {"pandas", "competition", "ledger", "folding"},
-    "bundling": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "scoring", "folding"},
-    "queueing": {
-        "torch",
-        "numpy",
-        "pandas",
-        "transformers",
-        "accelerate",
-        "competition",
-        "ledger",
-        "scoring",
-        "folding",
-    },
-    "settings": {"torch", "numpy", "pandas", "competition", "ledger", "learners", "folding"},
+PACKAGE = SRC / "foldblend"
+COMMANDS = sorted(path.stem for path in SRC.glob("*.py"))
+PACKAGES = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_.")
+BASE = {"errors", "files", "redact", "cores", "plugins", "predictions", "console"}
+"""Modules that every package may import."""
+MAY = {
+    "settings": {"scoring", "learners"},
+    "data": {"settings", "kaggle"},
+    "submission": {"settings", "data", "scoring"},
+    "kaggle": {"settings", "data"},
+    "folding": {"settings"},
+    "ledger": {"settings"},
+    "learners": {"settings", "scoring"},
+    "scoring": set(),
+    "queueing": {"learners"},
+    "bundling": {"settings"},
+    "commands": set(PACKAGES),
 }
-DOORS = sorted(path.stem for path in SRC.glob("*.py"))
+"""Package -> the other packages that it may import."""
+MAY_ONLY = {
+    ("settings", "scoring"): {"foldblend.scoring.metrics.table"},
+    ("settings", "learners"): {"foldblend.learners.table"},
+    ("submission", "scoring"): {"foldblend.scoring.metrics.table"},
+    ("learners", "scoring"): {"foldblend.scoring.metrics.table", "foldblend.scoring.metrics.ranks"},
+    ("data", "kaggle"): {"foldblend.kaggle.client", "foldblend.kaggle.transfers"},
+    ("kaggle", "data"): {"foldblend.data.reading"},
+    ("queueing", "learners"): {"foldblend.learners.processes.interruption"},
+}
+"""(package, other package) -> the only modules of the other that it may import."""
+NETS = {"torch", "transformers", "accelerate", "peft"}
+MAY_NOT = {
+    "settings": {*NETS, "numpy", "pandas", "sklearn"},
+    "data": NETS,
+    "submission": NETS,
+    "kaggle": {*NETS, "numpy", "pandas", "sklearn"},
+    "folding": {*NETS, "pandas"},
+    "ledger": NETS,
+    "learners": {"pandas", "kaggle"},
+    "scoring": {*NETS, "pandas"},
+    "queueing": {*NETS, "numpy", "pandas", "sklearn"},
+    "bundling": {*NETS, "numpy", "pandas", "sklearn"},
+    "commands": NETS,
+}
+"""Package -> libraries that it may not import."""
 
 
 def imported(path):
-    """Top-level names of every import of a file, wherever it stands."""
+    """Full names of the modules that a file imports, wherever in it; `from foldblend.a import b` may be module a.b."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
+            module = Path(SRC, *node.module.split("."))
+            for alias in node.names:
+                inside = (module / f"{alias.name}.py").is_file() or (module / alias.name).is_dir()
+                yield f"{node.module}.{alias.name}" if inside else node.module
 
 
-@pytest.mark.parametrize("room", sorted(path.name for path in SRC.iterdir() if path.is_dir() and path.name[0] != "_"))
-def test_a_room_imports_only_what_it_may(room):
-    files = sorted((SRC / room).rglob("*.py"))
+def test_every_package_has_its_rule():
+    assert set(MAY) == set(MAY_NOT) == set(PACKAGES)
+    assert {path.stem for path in PACKAGE.glob("*.py")} == BASE | {"__init__", "__main__", "api"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package):
+    files = sorted((PACKAGE / package).rglob("*.py"))
     assert files
-    wrong = [
-        f"{path.relative_to(SRC)} imports {name}"
-        for path in files
-        for name in imported(path)
-        if name.split(".")[0] in MAY_NOT[room] | set(DOORS)
-    ]
+    wrong = []
+    for path in files:
+        for name in imported(path):
+            first, *rest = name.split(".")
+            if first == "foldblend" and rest:
+                known = rest[0] in BASE | MAY[package] | {package}
+                only = MAY_ONLY.get((package, rest[0]))
+                bad = not known or (only is not None and name not in only)
+            else:
+                bad = first in MAY_NOT[package] | set(COMMANDS)
+            wrong += [f"{path.relative_to(SRC)} imports {name}"] * bad
     assert not wrong
 
 
-@pytest.mark.parametrize("room", ["learners", "settings"])
-def test_metrics_alone_are_taken_from_scoring(room):
-    names = {name for path in (SRC / room).rglob("*.py") for name in imported(path)}
-    assert {name for name in names if name.startswith("scoring")} <= {"foldblend.scoring.metrics.table"}
+@pytest.mark.parametrize("base", sorted(BASE - {"plugins"}))  # plugins fills the tables of other packages
+def test_a_base_module_imports_only_base_modules(base):
+    ours = {name.split(".")[1] for name in imported(PACKAGE / f"{base}.py") if name.startswith("foldblend.")}
+    assert ours <= BASE
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_no_door_imports_another(door):
-    assert not set(imported(SRC / f"{door}.py")) & set(DOORS)
+def test_no_command_imports_another():
+    for command in COMMANDS:
+        others = {f"foldblend.commands.{other}" for other in COMMANDS} - {f"foldblend.commands.{command}"}
+        assert not others & set(imported(PACKAGE / "commands" / f"{command}.py"))
+        lines = (SRC / f"{command}.py").read_text().splitlines()
+        assert set(imported(SRC / f"{command}.py")) == {"sys", "foldblend.commands"} and len(lines) < 15
+
+
+def test_no_folder_shows_more_than_15_files():
+    for folder in [SRC, *(path for path in PACKAGE.rglob("*") if path.is_dir() and path.name[0] not in "_.")]:
+        files = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= 15, folder
 
 
 def test_no_module_shadows_a_library():
-    """src/ comes first on the path of a door, so src/datasets.py would break transformers."""
-    names = {path.stem for path in SRC.iterdir()}
+    """src/ comes first on the path of a command, so src/datasets.py would break transformers."""
+    names = {path.stem for path in SRC.iterdir() if path.suffix == ".py" or path.is_dir()} - {"foldblend"}
     code = f"import importlib.util as u; print([n for n in {sorted(names)} if u.find_spec(n)])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout
     assert found == "[]\n"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_door_explains_itself(door):
-    command = [sys.executable, str(SRC / f"{door}.py"), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command):
+    words = [sys.executable, str(SRC / f"{command}.py"), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "--competition" in done.stdout and "--n_folds" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "train_all", "make_folds", "blend", "bundle", "submit"])
+def test_the_first_line_comes_before_slow_libraries(paths, command, tmp_path):
+    """Libraries that take seconds end the command here as soon as one is imported."""
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    for name in ("torch", "transformers", "sklearn", "accelerate"):
+        (stubs / f"{name}.py").write_text("import os; os._exit(3)\n")
+    env = {**os.environ, "PYTHONPATH": str(stubs), "PYTHONUNBUFFERED": "1"}
+    words = [sys.executable, str(SRC / f"{command}.py"), "--competition", "sample"]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=120)
+    assert done.stdout.startswith("competition sample"), done.stderr
 
 
 def run_sh(*arguments):

@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     give_back_freed_memory()
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("blend.py", name_competition(argv), add_flags)
+    print(f"competition {job.competition_name}: blend", flush=True)
     source = getattr(job.own, "from")
     print_end(job, repeat_blend(job, Path(source)) if source else blend_anew(job))
 

@@ -49,6 +49,7 @@ def add_flags(parser) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("bundle.py", argv, add_flags)
+    print(f"competition {job.competition_name}: bundle", flush=True)
     path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
     record = read_record(path)
     check_same_questions(path, record, job.competition_name, asdict(job.competition))

@@ -52,6 +52,7 @@ def add_flags(parser) -> None:
 def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("submit.py", name_competition(argv), add_flags)
+    print(f"competition {job.competition_name}: submit", flush=True)
     if job.own.choose < 0 or job.own.wait < 0:
         raise UserError(f"--choose is {job.own.choose}, --wait is {job.own.wait:g}; expected 0 or more")
     if job.own.choose:
