@@ -57,6 +57,16 @@ def test_the_end_of_the_launcher_is_the_trainings_too(paths, toy_competition, la
     assert process.returncode != 0 and "stopped by signal 15, saved; the same command goes on from here" in output
 
 
+def test_ctrl_c_ends_with_saved_and_no_traceback(paths, toy_competition, launch):
+    """A terminal sends it to the launcher and to the training; the launcher alone would print a traceback."""
+    process = launch(*TRAIN, "--training.epochs", "300")
+    wait_for_a_save(paths, process)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and "Traceback" not in output
+    assert output.splitlines()[-1].endswith("saved; the same command goes on from here")
+
+
 def test_two_processes_stop_at_the_same_step(paths, toy_competition, launch):
     command = [*TWO, "29551", *TRAIN, "--training.epochs", "300"]
     process = launch(*command)

@@ -20,6 +20,7 @@ from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import hold_lock
 from foldblend.learners.processes.interruption import follow_launcher
+from foldblend.learners.processes.launcher import end_launcher_on_ctrl_c
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
@@ -38,6 +39,7 @@ def add_flags(parser) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     follow_launcher()
+    end_launcher_on_ctrl_c()
     is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
     job = open_job("train.py", argv, add_flags, with_run=True)
     if is_first:
