@@ -196,15 +196,16 @@ def table_lines(task: Task, blend: Blend, notes: Mapping[str, str]) -> list[str]
         f"  {'run or strategy':{NAME_COLUMNS}}  thresholds  in-sample  cross-fitted  +- rows  +- repeats",
     ]
     for position, candidate in enumerate(blend.candidates):
-        lines += _candidate_lines(task, blend, position)
+        is_first = not position or candidate.strategy != blend.candidates[position - 1].strategy
+        lines += _candidate_lines(task, blend, position, is_first)
         is_last = candidate.strategy not in {each.strategy for each in blend.candidates[position + 1 :]}
         if is_last and candidate.strategy in notes:
             lines.append(f"    {candidate.strategy}: {notes[candidate.strategy]}")
     return lines
 
 
-def _candidate_lines(task: Task, blend: Blend, position: int) -> list[str]:
-    """One candidate, `>` before the chosen one."""
+def _candidate_lines(task: Task, blend: Blend, position: int, is_first: bool) -> list[str]:
+    """One candidate, `>` before the chosen one. A long name gets a line of its own above its first candidate."""
     candidate, sign = blend.candidates[position], task.entry.sign
     repeats = [fit.score for fit in candidate.fits]
     between = f"{np.std(repeats):.4f}" if len(repeats) > 1 else ""
@@ -214,7 +215,8 @@ def _candidate_lines(task: Task, blend: Blend, position: int) -> list[str]:
     ).rstrip()
     mark = ">" if position == blend.chosen else " "
     if len(candidate.strategy) > NAME_COLUMNS:
-        return [f"{mark} {candidate.strategy}", f"  {'':{NAME_COLUMNS}}  {numbers}"]
+        head = [f"  {candidate.strategy}"] if is_first else []
+        return [*head, f"{mark} {'':{NAME_COLUMNS}}  {numbers}"]
     return [f"{mark} {candidate.strategy:{NAME_COLUMNS}}  {numbers}"]
 
 
@@ -243,19 +245,19 @@ def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Seq
     lines = [f"Chosen: {candidate_words(blend.choice.name)}" + (f", {row_rule}" if row_rule else "")]
     if n_compared < n_rows:
         lines.append(f"Strategies were compared on {n_compared:,} of {n_rows:,} rows, drawn in whole groups")
-    lines.append(
-        f"Honest CV score, choice included: {sign * report.honest:.4f} "
-        f"(tuned and scored on the same rows: {sign * blend.choice.in_sample:.4f})"
+    lines += _fit(
+        f"Honest CV score, choice included: {sign * report.honest:.4f}",
+        f"(tuned and scored on the same rows: {sign * blend.choice.in_sample:.4f})",
     )
-    lines.append(f"Expected on the test set, one fold's models: {_interval(report.one_fold, 0.0, sign)}")
+    lines += _fit("Expected on the test set, a single fold:", _interval(report.one_fold, 0.0, sign))
     if report.n_folds > 1:
         average = f"{report.n_folds}-fold average"
-        lines.append(f"Expected on the test set, {average}: {_interval(report.one_fold, report.gain, sign)}")
+        lines += _fit(f"Expected on the test set, {average}:", _interval(report.one_fold, report.gain, sign))
         if not task.takes_probs:
             tuned = "Thresholds" if task.kind == "multilabel" else "Offsets"
-            lines.append(f"{tuned} were tuned on single-fold predictions and are applied to the {average}")
+            lines += _fit(f"{tuned} were tuned on single-fold predictions", f"and are applied to the {average}")
     best = candidate_words(report.best_single)
-    lines.append(f"Above the best single run ({best}): {_span(report.lead)}")
+    lines += _fit(f"Above the best single run ({best}):", _span(report.lead))
     if report.contributions:
         lines.append("Score lost if a run is removed (refitted on up to 8,000 rows):")
         width = min(max(map(len, report.contributions)), COLUMNS - 46)
@@ -300,14 +302,14 @@ def row_rule_words(rule: Rule, label_names: Sequence[str]) -> str:
 
 def wrap(lines: Iterable[str]) -> list[str]:
     """Lines of at most 80 columns; what is cut goes on indented. Names are never broken."""
-    return [
-        part
-        for line in lines
-        for part in textwrap.wrap(
-            line, COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False,
-            drop_whitespace=True, replace_whitespace=False,
-        ) or [""]
-    ]  # fmt: skip
+    wrapper = textwrap.TextWrapper(COLUMNS, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in wrapper.wrap(line)]
+
+
+def _fit(head: str, tail: str) -> list[str]:
+    """Both on one line if 80 columns hold them, else the tail indented below."""
+    line = f"{head} {tail}"
+    return [line] if len(line) <= COLUMNS else [head, f"  {tail}"]
 
 
 def _interval(expected: ExpectedScore, gain: float, sign: int) -> str:

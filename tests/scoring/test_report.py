@@ -1,0 +1,76 @@
+"""The words of a blend: 80 columns whatever the runs are called, and every number where a reader looks for it."""
+
+import numpy as np
+import pytest
+from made_up import make_runs
+
+from foldblend.scoring.arrays import blend_arrays
+from foldblend.scoring.inputs import Task
+from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.report import candidate_words, row_rule_words
+from foldblend.scoring.thresholds.rules import Rule
+
+LONG = (
+    "deberta-v3-large-mlm-fgm-seed-1",
+    "deberta-v3-large-mlm-fgm-seed-2",
+    "qwen2.5-7b-instruct-lora-with-answers",
+    "tfidf-word-and-char-svm",
+    "roberta-large",
+    "nbsvm",
+)
+
+
+def blend(names, strategy="shrunk_stack", metric="macro_f1"):
+    noise = np.linspace(0.6, 2, len(names))
+    runs, new = (make_runs(n_rows=n, n_labels=3, noise=noise, seed=n) for n in (160, 80))
+    rng = np.random.default_rng(0)
+    test = [sigmoid((run + 0.3 * rng.normal(size=(5, *run.shape))).astype(np.float32)) for run in new.scores.runs]
+    oof = [sigmoid(run) for run in runs.scores.runs]
+    return blend_arrays(
+        Task(metric), dict(zip(names, oof, strict=True)), runs.labels, runs.fold, dict(zip(names, test, strict=True)),
+        label_names=("joy", "fear", "anger"), strategy=strategy,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [LONG[-2:], LONG])
+def test_the_report_fits_80_columns(names):
+    result = blend(names)
+    lines = result.lines
+    assert max(map(len, lines)) <= 80
+    assert all(sum(name in line.split() for line in lines) >= 1 for name in names)
+    for start in (
+        "Chosen: shrunk_stack, robust thresholds",
+        f"Honest CV score, choice included: {result.honest_score:.4f}",
+        f"Expected on the test set, 5-fold average: {result.expected['score']:.4f}, 90 % interval",
+        "Thresholds were tuned on single-fold predictions",
+        "Score lost if a run is removed",
+    ):
+        assert any(line.startswith(start) for line in lines), start
+    (chosen,) = [line for line in lines if line.startswith("> ")]
+    assert chosen.split()[1:3] == ["shrunk_stack", "robust"]
+
+
+def test_a_long_name_is_written_once_and_its_chosen_line_is_marked():
+    lines = blend(LONG, LONG[0]).lines
+    at = lines.index(f"  {LONG[0]}")
+    assert lines[at + 1].startswith("> ") and lines[at + 1].split()[1] == "robust"
+    assert lines[at + 2].split()[0] == "exact"
+    assert sum(line == f"  {LONG[0]}" for line in lines) == 1
+
+
+def test_a_loss_says_that_lower_is_better_and_has_no_thresholds():
+    result = blend(LONG[-2:], "mean_probs", "log_loss")
+    assert result.lines[0] == "Score table: log_loss, lower is better"
+    assert "Chosen: mean_probs" in result.lines
+    assert not any("Thresholds" in line for line in result.lines)
+    assert 0 < result.expected["low"] < result.expected["score"] < result.expected["high"]
+
+
+def test_candidates_and_row_rules_in_words():
+    assert candidate_words("a + b + exact") == "a + b, exact thresholds"
+    assert candidate_words("mean_probs + none") == "mean_probs"
+    names = ("joy", "neutral")
+    assert row_rule_words(Rule(), names) == ""
+    rule = Rule(exclusive=1, at_most=2, at_least_one=True)
+    assert row_rule_words(rule, names) == "neutral only alone, at most 2 labels per row, at least one label per row"
+    assert row_rule_words(Rule(at_most=1), names) == "at most 1 label per row"
