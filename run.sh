@@ -34,7 +34,7 @@ install_with_uv() {
         uv pip install --quiet --python .venv/bin/python --no-deps -r requirements-no-deps.txt
 }
 
-install_on_kaggle() { # the notebook's own torch, transformers and so on are seen from the environment
+install_on_kaggle() { # the environment sees the notebook's own torch and transformers
     local python=$1
     "$python" -m venv --system-site-packages --without-pip .venv
     "$python" -m pip --quiet --python .venv/bin/python install -r requirements.txt -r tests/requirements.txt
@@ -49,12 +49,12 @@ install_with_pip() {
     .venv/bin/python -m pip install --quiet --no-deps -r requirements-no-deps.txt
 }
 
-install_cpu_torch() { # where pip would bring gigabytes of CUDA libraries along, uv knows the CPU build
+install_cpu_torch() { # if pip would download gigabytes of CUDA libraries, uv finds the CPU build
     local pip=".venv/bin/python -m pip"
     if $pip install --quiet --dry-run --report - torch==2.13.0 2>/dev/null | grep -q '"name": "nvidia-'; then
         $pip install --quiet uv
         if .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu torch==2.13.0; then return; fi
-        say "no CPU build of torch answers: taking the one with CUDA"
+        say "no CPU build of torch found: installing the CUDA build"
     fi
     $pip install --quiet torch==2.13.0
 }
