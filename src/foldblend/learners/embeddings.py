@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass
-from foldblend.learners.nets.pretrained import find_weights, read_model_type
+from foldblend.learners.nets.pretrained import find_weights, load_pretrained, read_model_type
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
@@ -89,31 +89,16 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     keep_freed_memory()
     device = find_device()
     precision = choose_precision("auto", device, read_model_type(folder))
-    model = load_encoder(folder).to(device).eval()
+    encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
+    encoder = encoder.to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokens = tokenize(tokenizer, texts, max_length_tokens)
-    embeddings = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    embeddings = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):
         for batch in plan_prediction(np.arange(len(texts)), tokens.lengths, TOKENS_PER_BATCH, 1):
             inputs = {name: tensor.to(device) for name, tensor in tokens.batch(batch[0]).items()}
-            states = model(**inputs).last_hidden_state.float()  # (B, T, H)
+            states = encoder(**inputs).last_hidden_state.float()  # (B, T, H)
             mask = inputs["attention_mask"].unsqueeze(-1).float()
             embeddings[batch[0]] = ((states * mask).sum(1) / mask.sum(1)).cpu().numpy()
     return embeddings
-
-
-def load_encoder(folder: Path) -> torch.nn.Module:
-    """The pretrained encoder in float32. Raises ValueError where weights that the embedding needs are missing."""
-    model, info = AutoModel.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    return model

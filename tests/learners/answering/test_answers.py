@@ -7,14 +7,17 @@ import pytest
 import torch
 from tiny_chat import make_tokenizer, save_tiny_chat
 from tiny_decoders import save_tiny_decoder
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoConfig, Qwen3NextConfig
 
+from foldblend.errors import UserError
+from foldblend.learners.answering import scoring
 from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answer_lead, build_menu
 from foldblend.learners.answering.scoring import (
     AnswerModel,
     Prompts,
     align_left_padded,
     branch_logits,
+    find_windows,
     list_log_odds,
     log_odds,
     read_prompts,
@@ -135,6 +138,59 @@ def test_other_families_are_read_alike(tokenizer, tmp_path, kind):
         assert got[row] == pytest.approx(
             [sum(p for labels, p in lists.items() if j in labels) for j in (0, 1)], abs=1e-5
         )
+
+
+WINDOWED = [
+    ("mistral", {}),  # one mask for all layers
+    ("gemma2", {}),  # a mask per layer type, attention written out
+    ("gemma3_text", {"layer_types": ["sliding_attention", "full_attention"]}),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}),
+]
+
+
+@pytest.mark.parametrize("form", ["list", "yes_no"])
+@pytest.mark.parametrize("kind, changes", WINDOWED)
+def test_prompts_longer_than_a_sliding_window_are_read_as_the_model_reads_them(
+    tokenizer, tmp_path, monkeypatch, kind, changes, form
+):
+    folder = save_tiny_decoder(tmp_path, kind, sliding_window=6, **changes)
+    lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    rows, batch = batch_of(tokenizer, PROMPTS[:2])
+    assert min(map(len, rows)) < 6 < max(map(len, rows))
+    if form == "list":
+        answers = ListAnswers(tokenizer, AnswerSettings(), NAMES[:2], " ", one_label=False)
+    else:
+        answers = YesNoAnswers(tokenizer, AnswerSettings("yes_no"), NAMES[:2], " ")
+    model = AnswerModel(lm, answers, 1, multiclass=False)
+    with torch.inference_mode():
+        got = model(**batch).sigmoid().numpy()
+    for row, prompt in enumerate(rows):
+        if form == "list":
+            lists = all_lists(lm, tokenizer, prompt, NAMES[:2])
+            expected = [sum(p for labels, p in lists.items() if j in labels) for j in (0, 1)]
+        else:
+            asked = [prompt + tokenizer(f" {name}:")["input_ids"] for name in NAMES[:2]]
+            odds = [
+                read(lm, ids, tokenizer(" yes")["input_ids"]) - read(lm, ids, tokenizer(" no")["input_ids"])
+                for ids in asked
+            ]
+            expected = 1 / (1 + np.exp(-np.array(odds)))
+        assert got[row] == pytest.approx(expected, abs=1e-5)
+    monkeypatch.setattr(scoring, "find_windows", lambda config: {scoring.ALL_LAYERS: None})
+    with torch.inference_mode():
+        assert np.abs(model(**batch).sigmoid().numpy() - got).max() > 1e-4, "the window left nothing out"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPTNeoConfig(attention_types=[[["global", "local"], 1]], num_layers=2),
+        Qwen3NextConfig(num_hidden_layers=2, layer_types=["linear_attention", "full_attention"]),
+    ],
+)
+def test_attention_that_branches_cannot_share_is_refused(config):
+    with pytest.raises(UserError, match="generator cannot read .*layers of type (local|linear_attention)"):
+        find_windows(config)
 
 
 def test_one_label_is_a_softmax_over_what_is_written(lm, tokenizer):

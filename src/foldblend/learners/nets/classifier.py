@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.heads import LabelWiseLinear, Pooling, sample_dropout
+from foldblend.learners.nets.pretrained import load_pretrained
 from foldblend.learners.processes.devices import place
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
@@ -67,18 +68,8 @@ def build_model(
             has not what the settings ask for (a pooler, that many layers).
     """
     torch.manual_seed(seed)
-    encoder, info = AutoModel.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)
-    if missing:
-        raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    _check_fit(folder, encoder, settings, info["missing_keys"])
+    encoder, missing_pooler = load_pretrained(folder, AutoModel)
+    _check_fit(folder, encoder, settings, missing_pooler)
     model = _add_head(encoder, n_labels, settings)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
@@ -98,12 +89,12 @@ def _add_head(encoder: nn.Module, n_labels: int, settings: ModelSettings) -> Tex
     return TextClassifier(encoder, n_labels, settings)
 
 
-def _check_fit(folder, encoder, settings, missing_keys):
-    """Raise ValueError where the settings ask for more than the encoder has."""
+def _check_fit(folder: str | Path, encoder: nn.Module, settings: ModelSettings, missing_pooler: list[str]) -> None:
+    """Raise UserError if the settings ask for more than the encoder has."""
     if settings.pooling == "pooler":
         if getattr(encoder, "pooler", None) is None:
             raise UserError(f"{folder}: {type(encoder).__name__} has no pooler; set model.pooling to cls or mean")
-        if any("pooler" in key for key in missing_keys):
+        if missing_pooler:
             raise UserError(f"{folder}: the weights hold no pooler, it would be random; set model.pooling to cls")
     n_layers = encoder.config.num_hidden_layers
     if settings.pooling == "concat_last" and settings.concat_layers > n_layers:
