@@ -56,5 +56,5 @@ def test_the_most_frequent_are_kept():
 
 
 def test_texts_with_nothing_in_common_are_named():
-    with pytest.raises(ValueError, match="tfidf.min_rows is 9, and no n-gram stands in that many of 2"):
+    with pytest.raises(ValueError, match="tfidf.min_rows is 9, but no n-gram is in that many of 2"):
         Ngrams(("ab", "cd", "ef"), TfidfSettings(min_rows=9)).tfidf(np.arange(2))

@@ -1,4 +1,4 @@
-"""Frozen sentence embeddings with one logistic regression a label: a pretrained encoder's view without training it.
+"""Frozen sentence embeddings of a pretrained encoder, with one logistic regression per label.
 
 accelerate launch src/train.py --run minilm_lr --fold all
 """
@@ -20,27 +20,29 @@ from foldblend.learners.tokens.tokens import tokenize
 from foldblend.learners.training.heldout import label_log_odds
 
 TOKENS_PER_BATCH = 8192
+
 DEAD = 1e-6
-"""A dimension with less than this share of the largest spread says nothing (MiniLM has three); it becomes 0."""
+"""A dimension with less than this share of the largest standard deviation carries nothing (MiniLM has three); it is set
+to 0 instead of blowing up its rounding errors."""
 
 
 class EmbeddingsLearner(LinearLearner):
-    """Texts are embedded at the first fold and stay in memory; every fold standardises by its own training rows."""
+    """Embed all texts at the first fold and keep them; every fold standardises by its own training rows."""
 
     @cached_property
     def folder(self) -> Path:
-        """Where the encoder lies."""
+        """The encoder's folder."""
         settings = self.run.embeddings
         try:
             folder, where = find_weights(settings.name, settings.revision)
-        except ValueError as error:  # it speaks of the setting that other learners take the name from
-            raise UserError(str(error).replace("model.name", "embeddings.name")) from error
+        except UserError as error:  # its message names the setting of the neural learners
+            raise UserError(str(error).replace("model.", "embeddings.")) from error
         print(where, flush=True)
         return folder
 
     @cached_property
     def embeddings(self) -> np.ndarray:
-        """float32 (n_texts, H): no text's depends on another text."""
+        """float32 (n_texts, H), shared by all folds: a text's embedding depends on no other text."""
         return embed_texts(self.folder, self.corpus.texts, self.run.embeddings.max_length_tokens)
 
     def fold_features(self, rows: FoldRows):
@@ -74,15 +76,15 @@ class EmbeddingsLearner(LinearLearner):
 
 
 def find_device() -> torch.device:
-    """The first GPU where there is one."""
+    """Return the first GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) -> np.ndarray:
-    """The mean of each text's last hidden states, its special tokens included.
+    """Embed each text as the mean of its last hidden states, special tokens included.
 
     Returns: float32 (n_texts, H).
-    Raises:  ValueError: weights of the encoder are missing from the folder, so they would be random.
+    Raises:  UserError: weights of the encoder are missing from the folder, so they would be random.
     Source:  Reimers and Gurevych 2019, arXiv:1908.10084 (mean pooling), as all-MiniLM-L6-v2 was trained.
     """
     use_cores()

@@ -1,8 +1,8 @@
-"""NB-SVM: which n-grams a text has, times their naive Bayes log-count ratio, one logistic regression a label.
+"""NB-SVM: which n-grams a text has, times their naive Bayes log-count ratio, one logistic regression per label.
 
 accelerate launch src/train.py --run nbsvm --fold all
 
-Wang and Manning 2012, Baselines and bigrams, ACL; a logistic regression in the place of their SVM gives log-odds.
+Source: Wang and Manning 2012, Baselines and bigrams, ACL; logistic regression instead of their SVM gives log-odds.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from foldblend.learners.tfidf import TfidfLearner
 
 
 class NbsvmLearner(TfidfLearner):
-    """One label against the rest, also where one label a row is the task."""
+    """One label against the rest, also if each row has exactly one label."""
 
     drawn_tasks = ("multilabel", "multiclass")
 
@@ -28,14 +28,14 @@ class NbsvmLearner(TfidfLearner):
         return fit_labels(features, labels, self.run.logistic, self.run.seed, ratios)
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:
-        """One label a row: log-probabilities, so that a softmax gives each label's probability over their sum."""
+        """In multiclass log-probabilities: their softmax is each label's probability over the sum of all."""
         if self.corpus.task == "multiclass":
             margins = -np.logaddexp(0, -margins)
         return super().to_logits(margins)
 
 
 def log_count_ratios(features, labels: np.ndarray, smoothing: float) -> np.ndarray:
-    """log of a feature's share among positives over its share among negatives, float32 (D, L).
+    """Compute log(a feature's share among positives / its share among negatives), float32 (D, L).
 
     Args:   features: sparse (n, D), 0 or more.   labels: bool (n, L).   smoothing: added to every sum.
     Source: Wang and Manning 2012, equation 1.

@@ -1,4 +1,6 @@
-"""TF-IDF of words and character pieces with one logistic regression a label: minutes, and not a net's mistakes.
+"""TF-IDF of words and character pieces with one logistic regression per label.
+
+It takes minutes on a CPU and makes other mistakes than a neural network, which helps a blend.
 
 accelerate launch src/train.py --run tfidf --fold all
 """
@@ -17,33 +19,33 @@ from foldblend.learners.table import Corpus, FoldRows
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings, TfidfSettings
 
-# ---------- Word and character n-grams: counted once for all folds, chosen and weighed on each fold's training rows.
+# N-grams: counted once for all folds, chosen and weighted on each fold's training rows.
 
 
 class Ngrams:
-    """Counts of every n-gram of every text. A fold takes those n-grams that its training rows have often enough."""
+    """Counts of every n-gram of every text; a fold keeps those that are frequent enough in its training rows."""
 
     def __init__(self, texts: tuple[str, ...], settings: TfidfSettings):
         self.texts, self.settings = texts, settings
 
     @cached_property
     def counted(self) -> list[tuple[np.ndarray, sp.csr_matrix]]:
-        """Names (n-grams,) and counts float32 (n_texts, n-grams), for each kind that `build_counters` has."""
+        """N-grams as text, (D,), and their counts, float32 (n_texts, D), for each counter of `build_counters`."""
         counters = build_counters(self.settings)
         counts = [counter.fit_transform(self.texts) for counter in counters]
         return [(counter.get_feature_names_out(), part) for counter, part in zip(counters, counts, strict=True)]
 
     @property
     def counts(self) -> list[sp.csr_matrix]:
-        """float32 (n_texts, n-grams) for words and for character pieces inside words, less the one that is off."""
+        """The counts alone, float32 (n_texts, D), for words and for character pieces inside words."""
         return [counts for _, counts in self.counted]
 
     def tfidf(self, train: np.ndarray, *others: np.ndarray) -> list[sp.csr_matrix]:
-        """TF-IDF of the training rows and of each of `others`, float32 (n, D).
+        """Compute TF-IDF of the training rows and of each of `others`, float32 (n, D).
 
         Each equals TfidfVectorizer's, fitted on the training rows alone.
         Args:   train, others: int64 positions in `texts`.
-        Raises: ValueError: no n-gram stands in `min_rows` training rows.
+        Raises: UserError: no n-gram is in `min_rows` training rows.
         """
         blocks = []
         for taught, *rest in self._kept(train, others):
@@ -52,16 +54,16 @@ class Ngrams:
         return [sp.hstack(part, format="csr") for part in zip(*blocks, strict=True)]
 
     def presence(self, train: np.ndarray, *others: np.ndarray) -> list[sp.csr_matrix]:
-        """As `tfidf`: 1 where an n-gram stands in a text, however often."""
+        """As `tfidf`, but 1 for every n-gram that a text holds, however often."""
         parts = [sp.hstack(part, format="csr") for part in zip(*self._kept(train, others), strict=True)]
         for part in parts:
             part.data[:] = 1
         return parts
 
     def fitted(self, train: np.ndarray, weighed: bool) -> dict[str, np.ndarray]:
-        """What `tfidf`, or unweighed `presence`, fits on the training rows; `features_of` reads it.
+        """Return what `tfidf` (or `presence`, if not weighed) fits on the training rows; `features_of` reads it.
 
-        Returns: `names.<i>`: a JSON list of the n-grams of counter i as bytes, uint8; `idf.<i>`: float32, one a name.
+        Returns: `names.<i>`: a JSON list of the n-grams of counter i as bytes, uint8; `idf.<i>`: float32, one each.
         """
         arrays = {}
         for i, (names, counts) in enumerate(self.counted):
@@ -77,15 +79,15 @@ class Ngrams:
         kept = [choose_columns(counts[train], self.settings) for counts in self.counts]
         if not any(map(len, kept)):
             raise UserError(
-                f"tfidf.min_rows is {self.settings.min_rows}, and no n-gram stands in that many of {len(train)} "
-                "training rows; lower it"
+                f"tfidf.min_rows is {self.settings.min_rows}, but no n-gram is in that many of {len(train)} "
+                "training rows. Lower --tfidf.min_rows"
             )
         pairs = [(counts, columns) for counts, columns in zip(self.counts, kept, strict=True) if len(columns)]
         return [[_take(counts, rows, columns) for rows in (train, *others)] for counts, columns in pairs]
 
 
 def features_of(texts: tuple[str, ...], fitted: dict[str, np.ndarray], settings: TfidfSettings) -> sp.csr_matrix:
-    """Features float32 (n, D) of texts from what `Ngrams.fitted` gave, as `tfidf` or `presence` give them."""
+    """Compute features, float32 (n, D), of new texts from `Ngrams.fitted`; the same as `tfidf` or `presence` give."""
     blocks = []
     for i, counter in enumerate(build_counters(settings)):
         if f"names.{i}" in fitted:
@@ -96,7 +98,7 @@ def features_of(texts: tuple[str, ...], fitted: dict[str, np.ndarray], settings:
 
 
 def _weigh(counts: sp.csr_matrix, idf: np.ndarray | None) -> sp.csr_matrix:
-    """TF-IDF of counts; without idf, 1 where there is a count."""
+    """Compute TF-IDF of counts; without idf, 1 for every count above 0."""
     if idf is None:
         counts.data[:] = 1
         return counts
@@ -137,26 +139,25 @@ def choose_columns(taught: sp.csr_matrix, settings: TfidfSettings) -> np.ndarray
     return np.sort(kept[np.argsort(-frequency, kind="stable")[: settings.max_features]])
 
 
-# ----------
-# TF-IDF of words and character pieces with one logistic regression a label: minutes, and not a net's mistakes.
+# The learner.
 
 
 class TfidfLearner(LinearLearner):
     """The vocabulary and its weights are fitted on the fold's training rows alone."""
 
     drawn_tasks = ("multilabel",)
-    """Where the fit visits rows in an order that is drawn."""
+    """Tasks in which the fit visits rows in a random order, so that the seed matters."""
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         super().__init__(run, corpus)
         self.ngrams = Ngrams(corpus.texts, run.tfidf)
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
-        """As every linear learner's. Raises ValueError: a seed was chosen, and nothing would be drawn by it."""
+        """As the base. Raises: UserError: a seed was set, but nothing would be drawn with it."""
         if self.corpus.task not in self.drawn_tasks and self.run.seed != RunSettings.seed:
             raise UserError(
-                f"seed is {self.run.seed}, but a {self.run.learner} run draws nothing where each row has one label: it "
-                "would be the same run again, to the last bit; take seed out"
+                f"seed {self.run.seed} would change nothing: with one label per row a {self.run.learner} run draws "
+                "nothing at random, so it would be the same run again. Remove seed"
             )
         return super().train_fold(rows)
 

@@ -311,7 +311,7 @@ def test_menus_tell_their_entries_apart():
     assert menu.shared == (1, 2) and menu.entries == ((3,), (3, 4), (5,)) and menu.rivals == [(4,), (), ()]
     with pytest.raises(ValueError, match="are the same tokens"):
         build_menu([[1, 2], [1, 2]], ends=(9,))
-    with pytest.raises(ValueError, match="goes on with what may follow another"):
+    with pytest.raises(ValueError, match="continues with what may follow another"):
         build_menu([[1], [1, 9]], ends=(9,))
 
 

@@ -87,5 +87,5 @@ def test_what_does_not_end_is_said(monkeypatch):
     monkeypatch.setattr(logistic, "MAX_PASSES", 2)
     monkeypatch.setattr(logistic, "GAP", 0.0)
     features, labels = made_up()
-    with pytest.raises(ValueError, match="lower logistic.inverse_regularization"):
+    with pytest.raises(ValueError, match="did not converge in .* Lower --logistic.inverse_regularization"):
         fit_labels(features, labels, LogisticSettings(1e4), 0)

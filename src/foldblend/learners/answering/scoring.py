@@ -1,4 +1,4 @@
-"""Probabilities of labels out of the likelihoods of answers; nothing is generated, so every answer is a valid one."""
+"""Probabilities of labels from the likelihoods of answers; nothing is generated, so every answer is a valid one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ ALL_LAYERS = "all layers"
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts padded on the left, so that their last tokens stand in one column."""
+    """Prompts padded on the left, so that their last tokens share a column."""
 
     ids: torch.Tensor
     """int64 (B, T)."""
     mask: torch.Tensor
     """bool (B, T)."""
     cache: DynamicCache | None = None
-    """Keys and values of the prompts, where they were read beforehand."""
+    """Keys and values of the prompts, if they were read before."""
     last_logits: torch.Tensor | None = None
-    """(B, 1, V) behind the prompts, with the cache."""
+    """(B, 1, V), after the prompts; there if the cache is."""
 
 
 def align_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Prompts:
-    """Rows padded on the right, int64 (B, T), become rows padded on the left."""
+    """Turn rows padded on the right, int64 (B, T), into rows padded on the left."""
     length = attention_mask.sum(1, keepdim=True)
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
     source = (columns + length) % input_ids.shape[1]  # column T - 1 takes the row's last token
@@ -40,7 +40,7 @@ def align_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> 
 
 
 def read_prompts(lm: nn.Module, prompts: Prompts) -> Prompts:
-    """The prompts with their keys and values kept, for branches that are read later."""
+    """Read the prompts and keep their keys and values, for branches that are read later."""
     output = lm(
         input_ids=prompts.ids,
         attention_mask=_attention_mask(lm, _causal(prompts.mask), _positions(prompts.mask)),
@@ -55,7 +55,7 @@ def read_prompts(lm: nn.Module, prompts: Prompts) -> Prompts:
 def branch_logits(
     lm: nn.Module, prompts: Prompts, ids: torch.Tensor, depths: torch.Tensor, visible: torch.Tensor
 ) -> torch.Tensor:
-    """Next-token logits behind the prompt and behind every branch token.
+    """Compute next-token logits after the prompt and after every branch token.
 
     Args:    ids, depths: int64 (B, S), branch tokens and how many tokens stand between each and the prompt.
              visible: bool (B, S, S), which branch tokens each one sees.
@@ -90,11 +90,12 @@ def branch_logits(
 def score_menu(
     lm: nn.Module, prompts: Prompts, stems: torch.Tensor, stem_lengths: torch.Tensor, menu: Menu
 ) -> torch.Tensor:
-    """Log-likelihood of every entry of `menu` behind every stem.
+    """Compute the log-likelihood of every entry of `menu` after every stem.
 
-    Args:    stems: int64 (B, K, H), padded on the left.   stem_lengths: int64 (B, K); where H is not 0, from 1.
-    Returns: float32 (B, K, E), the menu's end behind the entries where it has one. An entry that a longer one begins
-             with counts by the share of what may end it among that and what goes on.
+    Args:    stems: int64 (B, K, H), padded on the left.   stem_lengths: int64 (B, K), at least 1 unless H is 0.
+    Returns: float32 (B, K, E), and the menu's end as one more entry if it has one. An entry that a longer one begins
+             with (`joy`, `joyful`) is multiplied by the chance that it ends there: the share of the tokens that may
+             follow an entry among those and the tokens that go on.
     """
     layout = _Layout(menu, stems.shape[2], stems.device)
     n_rows, n_stems, width = stems.shape[0], stems.shape[1], layout.width
@@ -111,7 +112,7 @@ def score_menu(
 
 
 class _Layout:
-    """Where a menu's tokens stand in one branch: stem slots, shared tokens, the entries' inputs side by side."""
+    """The columns of one branch: the stem, the shared tokens, and the entries' inputs side by side."""
 
     def __init__(self, menu: Menu, n_slots: int, device):
         self.menu, rivals = menu, menu.rivals
@@ -131,7 +132,7 @@ class _Layout:
         self.forks = [(start + len(e) - 1, rival) for start, e, rival in zip(starts, menu.entries, rivals)]
 
     def _steps(self, entry, start) -> list[tuple[int, int]]:
-        """(place that predicts, token) for every token of an entry behind the stem; place -1 is before the branch."""
+        """(column that predicts, token) for each token of an entry after the stem; -1 is the prompt's last token."""
         steps = [(self.stem_end + i, token) for i, token in enumerate(self.menu.shared)]
         return steps + [(start + i - 1 if i else self.trunk_end, token) for i, token in enumerate(entry)]
 
@@ -158,7 +159,7 @@ class _Layout:
 
 
 def score_answers(lm: nn.Module, prompts: Prompts, answers: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Log-likelihood of one answer a prompt, summed over its tokens alone; float32 (B,).
+    """Compute the log-likelihood of one answer per prompt, summed over the answer's tokens; float32 (B,).
 
     Args: answers: int64 (B, A), padded on the right.   mask: bool (B, A).
     """
@@ -241,7 +242,7 @@ LEAST_LOG_ODDS = -80.0
 
 
 class AnswerModel(nn.Module):
-    """A causal language model that reads prompts and says the labels' logits, or how likely given answers are."""
+    """A causal language model that reads prompts and returns the labels' logits, or how likely given answers are."""
 
     def __init__(self, lm: nn.Module, answers: ListAnswers | YesNoAnswers, n_histories: int, multiclass: bool):
         """Raises UserError: the model's attention is none that answers can be scored with."""
@@ -258,7 +259,7 @@ class AnswerModel(nn.Module):
     ) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T), padded on the right.
 
-        Returns: float32 (B, L): log-odds of each label, or log-probabilities where one label a row is the task; with
+        Returns: float32 (B, L): log-odds of each label, or log-probabilities if each row has exactly one label; with
                  `answers` (int64 (B, A)) and their mask, the log-likelihood of each, float32 (B,).
         """
         prompts = align_left_padded(input_ids, attention_mask)
@@ -274,25 +275,25 @@ class AnswerModel(nn.Module):
 
 
 def yes_no_log_odds(lm: nn.Module, prompts: Prompts, answers: YesNoAnswers) -> torch.Tensor:
-    """log P(yes) - log P(no) of every label, each asked right behind the prompt; float32 (B, L)."""
+    """Compute log P(yes) - log P(no) of every label, each asked right after the prompt; float32 (B, L)."""
     stems, lengths = _pad_stems([answers.questions] * len(prompts.ids), prompts.ids.device)
     scores = score_menu(lm, prompts, stems, lengths, answers.menu)
     return scores[:, :, 0] - scores[:, :, 1]
 
 
 def one_label_log_probs(lm: nn.Module, prompts: Prompts, answers: ListAnswers) -> torch.Tensor:
-    """Log-probabilities of the one label among all; float32 (B, L)."""
+    """Compute log-probabilities of the one label among all; float32 (B, L)."""
     return _score_opening(lm, prompts, answers).log_softmax(1)
 
 
 def list_log_odds(lm: nn.Module, prompts: Prompts, answers: ListAnswers, n_histories: int) -> torch.Tensor:
-    """Log-odds that each label stands in the list, float32 (B, L).
+    """Compute log-odds that each label is in the list, float32 (B, L).
 
-    The model of lists: behind the labels so far, the likelihoods of each later label and of the end, divided by their
+    The model of lists: after the labels so far, the likelihoods of each later label and of the end, divided by their
     sum. P(label i in the list) is the sum over all lists so far of their probability times that of i next, taken
-    forward label by label. Of the lists that end in i the `n_histories` most probable ones are followed up and share
-    the probability of all that end in i: exact where there are no more, or where what comes next hangs on the last
-    label alone; 2 ** (L - 2) histories are always exact.
+    forward label by label. Of the lists that end in i only the `n_histories` most probable ones are continued; they
+    take over the probability of all that end in i. That is exact if there are no more of them, or if what comes next
+    depends on the last label alone; 2 ** (L - 2) histories are always exact.
     """
     n_labels = len(answers.later)
     opening = _score_opening(lm, prompts, answers).double().log_softmax(1).cpu()  # (B, L + 1), `none` last
@@ -317,19 +318,19 @@ def list_log_odds(lm: nn.Module, prompts: Prompts, answers: ListAnswers, n_histo
 
 
 def log_odds(log_probs: torch.Tensor) -> torch.Tensor:
-    """log(p / (1 - p)) from log p, float64, within the bounds above."""
+    """Compute log(p / (1 - p)) from log p, float64, within the bounds above."""
     log_probs = log_probs.clamp(LEAST_LOG_ODDS, -np.exp(-LARGEST_LOG_ODDS))
     return log_probs - torch.log(-torch.expm1(log_probs))
 
 
 def _score_opening(lm, prompts, answers: ListAnswers) -> torch.Tensor:
-    """Log-likelihood of each beginning of a list, (B, L) or, with `none`, (B, L + 1)."""
+    """Compute the log-likelihood of each first label, (B, L) or, with `none`, (B, L + 1)."""
     nothing = torch.zeros(len(prompts.ids), 1, 0, dtype=torch.int64, device=prompts.ids.device)
     return score_menu(lm, prompts, nothing, nothing.sum(2), answers.opening())[:, 0]
 
 
 def _pad_stems(stems: Sequence[Sequence[list[int]]], device) -> tuple[torch.Tensor, torch.Tensor]:
-    """[row][stem] -> ids as int64 (B, K, H), padded on the left, and lengths, int64 (B, K)."""
+    """Pad stems, given as [row][stem], on the left: ids int64 (B, K, H), and lengths, int64 (B, K)."""
     lengths = torch.tensor([[len(stem) for stem in row] for row in stems], device=device)
     width = int(lengths.max())
     ids = [[[0] * (width - len(stem)) + stem for stem in row] for row in stems]

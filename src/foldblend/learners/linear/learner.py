@@ -1,4 +1,4 @@
-"""What the linear learners share: a fold's features, weights fitted on its training rows, logits of the others."""
+"""The base of the linear learners: features of a fold, weights fitted on its training rows, logits of the others."""
 
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
 
 MAX_STEPS = 2000
+"""Most iterations of scikit-learn's solver."""
 
 
 class LinearLearner:
-    """A kind of features (tfidf.py, nbsvm.py, embeddings.py) says how they are made and how weights are fitted."""
+    """A subclass (tfidf.py, nbsvm.py, embeddings.py) makes the features and fits the weights."""
 
     uses_all_processes = False
 
@@ -23,23 +24,23 @@ class LinearLearner:
         self.run, self.corpus = run, corpus
 
     def fold_features(self, rows: FoldRows):
-        """Matrices (n, D) of the fold's training rows, its held-out rows and the test rows; fitted on the first."""
+        """Return features (n, D) of training, held-out and test rows, fitted on the training rows alone."""
         raise NotImplementedError
 
     def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
-        """What `fold_features` fitted on the fold's training rows, by name: all that new texts' features need."""
+        """Return by name what `fold_features` fitted on the training rows: all that features of new texts need."""
         raise NotImplementedError
 
     def new_features(self, fitted: dict[str, np.ndarray]):
-        """Matrix (n_test, D) of the test rows from what `fitted_arrays` gave: the same as `fold_features` gives."""
+        """Compute features (n_test, D) of the test rows from `fitted_arrays`; the same as `fold_features` gives."""
         raise NotImplementedError
 
     def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (D, L) and bias (L,) for training rows' features (n, D) and labels, bool (n, L)."""
+        """Fit weights (D, L) and bias (L,) to features (n, D) and labels, bool (n, L), of the training rows."""
         raise NotImplementedError
 
     def device(self) -> str:
-        """Where the fold was trained."""
+        """Name the device that trains, for the record."""
         return "cpu"
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
@@ -58,19 +59,19 @@ class LinearLearner:
         return self.to_logits(self.new_features(arrays) @ arrays["weights"] + arrays["bias"])
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:
-        """float32 logits (n, L) of what weights and bias give."""
+        """Turn margins `features @ weights + bias`, (n, L), into float32 logits."""
         return margins.astype(np.float32)
 
 
 def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:
-    """One multinomial logistic regression.
+    """Fit one multinomial logistic regression.
 
     Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row.
     Returns: weights float64 (D, L) and bias (L,); a label that is never there gets its log-odds alone.
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     model = build_model(settings).fit(features, labels.argmax(1))
-    if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes
+    if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes: half of it each, with opposite signs
         weights[:, model.classes_] = np.stack([-model.coef_[0], model.coef_[0]], 1) / 2
         bias[model.classes_] = np.array([-1, 1]) * model.intercept_[0] / 2
     else:
@@ -79,6 +80,6 @@ def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> 
 
 
 def build_model(settings: LogisticSettings) -> LogisticRegression:
-    """scikit-learn's model by its solver without a random state."""
+    """Build scikit-learn's model with its default solver (lbfgs), which draws nothing at random."""
     weighing = "balanced" if settings.balanced else None
     return LogisticRegression(C=settings.inverse_regularization, class_weight=weighing, max_iter=MAX_STEPS)

@@ -1,8 +1,8 @@
-"""L2-regularised logistic regression of sparse features, one a label, by coordinate descent on its dual.
+"""L2-regularised logistic regression of sparse features, one per label, by coordinate descent on its dual.
 
-Labels are fitted in blocks: one walk over the features serves BLOCK labels, whose weights for a feature lie side by
-side. Blocks run on all cores, each with a random state of its own, so the result is the same to the last bit however
-many cores there are; scikit-learn's liblinear shares one state between threads.
+Labels are fitted in blocks: one pass over the features serves BLOCK labels, whose weights for a feature are neighbours
+in memory. Blocks run on all cores, each with its own random state, so the result is the same to the last bit on any
+number of cores; scikit-learn's liblinear shares one state between threads.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -18,24 +18,28 @@ from foldblend.settings.run import LogisticSettings
 
 BLOCK = 16
 """Labels fitted together: their float32 weights for one feature fill one cache line."""
+
 GAP = 1e-3
-"""Done when the primal value is this close to the dual one, as a share of it. On GoEmotions a tenth of it moved the
-held-out macro-F1 by 0.0001."""
+"""Solved when primal and dual value differ by less than this share. A tenth of it moved the held-out macro-F1 on
+GoEmotions by 0.0001."""
+
 MAX_PASSES = 400
-"""Passes over the rows; texts take 4 to 12."""
-PASSES_A_CHECK = 2
+"""Most passes over the rows; texts take 4 to 12."""
+
+PASSES_PER_CHECK = 2
+
 START = -3.0
-"""Every row starts as if its margin were 3: most rows of most labels end near there."""
+"""Every row starts as if its margin were 3: most rows of most labels end near that."""
 
 
 def fit_labels(features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSettings, seed: int, ratios=None):
-    """One binary logistic regression a label.
+    """Fit one binary logistic regression per label.
 
     Args:    features: float32 (n, D).   labels: bool (n, L).
-             ratios: float32 (D, L) that a label's features are multiplied by; None leaves them.
+             ratios: float32 (D, L), factors of each label's features; None is 1 (naive Bayes, see nbsvm.py).
     Returns: weights float64 (D, L), on the features as they are, and bias (L,); a label that is never or always there
              gets its log-odds alone.
-    Raises:  ValueError: far from the solution after MAX_PASSES passes.
+    Raises:  UserError: far from the solution after MAX_PASSES passes.
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     varying = np.flatnonzero(labels.any(0) & ~labels.all(0))
@@ -54,7 +58,7 @@ def fit_labels(features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSe
 
 
 def row_weights(labels: np.ndarray, balanced: bool) -> np.ndarray:
-    """float64 (n, B): 1 each; balanced, positives and negatives of a label weigh half of all rows each."""
+    """Weigh rows, float64 (n, B): 1 each; if balanced, the positives of a label weigh as much as its negatives."""
     if not balanced:
         return np.ones(labels.shape)
     n_rows, positives = len(labels), labels.sum(0)
@@ -62,7 +66,7 @@ def row_weights(labels: np.ndarray, balanced: bool) -> np.ndarray:
 
 
 def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rng: np.random.Generator, ratios=None):
-    """For each label minimise w.w / 2 + b.b / 2 + sum_i costs_i log(1 + exp(-y_i (x_i.w + b))), y = 1 or -1.
+    """Minimise for each label w.w / 2 + b.b / 2 + sum_i costs_i log(1 + exp(-y_i (x_i.w + b))), y = 1 or -1.
 
     Args:    features: float32 (n, D).   labels: bool (n, B), B up to BLOCK.   costs: float64 (n, B), above 0.
              ratios: float32 (D, B), x is features * ratios; None is 1.
@@ -71,7 +75,7 @@ def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rn
              dual variable of row i is costs_i sigmoid(t_i): t needs no bounds, and is -y_i (x_i.w + b) in the end.
     """
     rows, n_labels = (features.data, features.indices, features.indptr), labels.shape[1]
-    signs, costs = _padded(np.where(labels, 1.0, -1.0)), _padded(costs)  # labels that fill the block cost nothing
+    signs, costs = _padded(np.where(labels, 1.0, -1.0)), _padded(costs)  # padding costs nothing
     scales = np.zeros((0, BLOCK), np.float32) if ratios is None else _padded(ratios**2).astype(np.float32)
     squares = features.multiply(features).astype(np.float64)
     squares = (squares.sum(1) if ratios is None else squares @ scales) + np.ones((1, BLOCK))
@@ -81,23 +85,23 @@ def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rn
     w = np.vstack([w, duals.sum(0)]).astype(np.float32)  # the last one is the bias, a feature of 1 in every row
     for number in range(1, MAX_PASSES + 1):
         _pass_over(*rows, signs, costs, np.asarray(squares), scales, rng.permutation(len(signs)), t, w)
-        if number % PASSES_A_CHECK == 0 and _is_solved(signs * (features @ w[:-1] + w[-1]), t, costs):
+        if number % PASSES_PER_CHECK == 0 and _is_solved(signs * (features @ w[:-1] + w[-1]), t, costs):
             return w[:-1, :n_labels], w[-1, :n_labels]
     raise UserError(
-        f"logistic regression still moves after {MAX_PASSES} passes; lower logistic.inverse_regularization "
-        f"(the largest weight of a row is {costs.max():.3g})"
+        f"logistic regression did not converge in {MAX_PASSES} passes (largest weight of a row: {costs.max():.3g}). "
+        "Lower --logistic.inverse_regularization"
     )
 
 
 def _padded(columns: np.ndarray) -> np.ndarray:
-    """float64 (n, BLOCK): zeros behind the columns that are there."""
+    """Pad columns with zeros to float64 (n, BLOCK)."""
     padded = np.zeros((len(columns), BLOCK))
     padded[:, : columns.shape[1]] = columns
     return padded
 
 
 def _is_solved(margins: np.ndarray, t: np.ndarray, costs: np.ndarray) -> bool:
-    """Whether primal and dual values meet for every label; margins are y (x.w + b), (n, BLOCK)."""
+    """Whether primal and dual value agree within GAP for every label.   margins: y (x.w + b), (n, BLOCK)."""
     probs = np.exp(-np.logaddexp(0, -t))
     norm = (costs * probs * margins).sum(0)  # w.w + b.b, as w is the sum of the rows times their dual variables
     primal = norm / 2 + (costs * np.logaddexp(0, -margins)).sum(0)
@@ -107,10 +111,10 @@ def _is_solved(margins: np.ndarray, t: np.ndarray, costs: np.ndarray) -> bool:
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _pass_over(data, indices, starts, signs, costs, squares, scales, order, t, w):
-    """Solve for each row's t of every label in turn, w following; in place."""
+    """Update t of every row and label in turn, and w with it, in place; one pass over the rows."""
     margins, changes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     for i in order:
-        margins[:] = w[-1]
+        margins[:] = w[-1]  # the bias; then x_i . w, over the features that the row has
         for k in range(starts[i], starts[i + 1]):
             value, of_feature = data[k], w[indices[k]]
             for j in range(BLOCK):
@@ -133,7 +137,10 @@ def _pass_over(data, indices, starts, signs, costs, squares, scales, order, t, w
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _solve_row(start, margin, pull):
-    """The root of t + margin + pull * (sigmoid(t) - sigmoid(start)), which rises, by Newton's steps within bounds."""
+    """Find the root in t of t + margin + pull * (sigmoid(t) - sigmoid(start)), which rises in t.
+
+    Newton's steps, replaced by bisection if a step leaves the interval that holds the root.
+    """
     low, high = min(start, -margin), max(start, -margin)
     t, old = start, 1 / (1 + np.exp(-start))
     for _ in range(50):

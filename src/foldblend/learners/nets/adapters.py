@@ -1,4 +1,4 @@
-"""A frozen base model, loaded once a process, on which every fold trains adapters of its own."""
+"""A frozen base model, loaded once per process, on which every fold trains its own adapters."""
 
 import importlib.util
 import logging
@@ -16,30 +16,30 @@ from foldblend.learners.nets.pretrained import load_pretrained
 from foldblend.learners.processes.sharding import is_sharded
 from foldblend.settings.run import AdapterSettings
 
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it warns that a package of kernels is missing
 
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model  # noqa: E402
 from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: E402
 
 NF4_BLOCK = 64
-"""Weights that share a scale."""
+"""Weights that share one scale in 4-bit storage."""
 
 WORTH_MERGING = 64
-"""Rows below which merging takes longer than it saves."""
+"""Fewer rows than this are predicted unmerged: merging would take longer than it saves."""
 
-ROOM_TO_PREDICT = 8 * 2**30
-"""Bytes of a GPU's memory."""
+PREDICTION_BYTES = 8 * 2**30
+"""GPU memory kept free for predicting while copies of merged weights are held there, in bytes."""
 
 COMPUTE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
 
 
 class SharedBase:
-    """The base model of a process. A fold borrows it with its adapters on, and the next one finds it as it was loaded.
+    """The base model of a process. Each fold puts its adapters on it, and the next fold gets it as it was loaded.
 
     Args:   folder: a pretrained model's folder.   model_class: AutoModel for states, AutoModelForCausalLM for tokens.
             device: where it computes.   precision: `bf16`, `fp16` or `no`, what is computed in.
-            spread: whether processes will share out its weights. Then it waits on the CPU, as one device may be too
-            small for it, and each fold loads it anew. In 4 bits it is never spread.
+            spread: whether its weights will be sharded over processes. Then it stays on the CPU until that happens, as
+            one device may be too small for it, and each fold loads it again. In 4 bits it is never sharded.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class SharedBase:
         self.originals: dict[str, torch.Tensor] = {}
 
     def adapt(self, seed: int, gradient_checkpointing: bool) -> nn.Module:
-        """The base under fresh adapters drawn from `seed`, in training mode; what a fold before it had is gone.
+        """Put fresh adapters drawn from `seed` on the base, in training mode; the adapters of the last fold are gone.
 
-        Everything trained is float32. With `kind: none` it is the base itself, loaded anew.
+        Everything trained is float32. With `kind: none` the model is the base itself, loaded again.
         """
         if self.settings.kind == "none":
             self.base = None  # two of them may not fit
@@ -86,7 +86,7 @@ class SharedBase:
         return load_base(self.folder, self.model_class, self.settings, self.device, self.precision, self.dtype)
 
     def _restore(self) -> None:
-        """Load the base, or take the last fold's adapters off it. One that processes have shared out is loaded anew."""
+        """Load the base, or take the last fold's adapters off it. A sharded one is loaded again."""
         if self.base is None or self.spread or is_sharded(self.base):
             self.base = self.adapted = None
             self.base = self._load()
@@ -100,7 +100,7 @@ class SharedBase:
             parameters[name].data = original.to(self.device, copy=True)
 
     def _copy_what_adapters_change(self) -> dict[str, torch.Tensor]:
-        """On the CPU: trained biases, and the matrices that PiSSA splits."""
+        """Copy to the CPU what LoRA changes in the base itself: trained biases, and the matrices that PiSSA splits."""
         if self.originals or self.settings.kind != "lora":
             return self.originals
         names = [n for n, _ in self.base.named_parameters() if self.settings.bias != "none" and n.endswith("bias")]
@@ -115,7 +115,7 @@ class SharedBase:
 
 
 def build_config(settings: AdapterSettings, task: TaskType):
-    """peft's configuration of these settings."""
+    """Translate the settings into peft's configuration."""
     if settings.kind == "prefix_tuning":
         return PrefixTuningConfig(task_type=task, num_virtual_tokens=settings.virtual_tokens)
     if settings.kind == "prompt_tuning":
@@ -142,11 +142,9 @@ def load_base(
     precision: str,
     dtype: torch.dtype = torch.float32,
 ) -> nn.Module:
-    """A pretrained model on `device`, in `dtype`; of one that reads images too, the part that reads text.
+    """Load a pretrained model on `device`, in `dtype`; only the part that reads text if it reads images too.
 
-    No code of the repository is run: its weights load into the architecture that config.json names.
-
-    Raises: ValueError: weights are missing from the folder, or bitsandbytes is for `nf4`.
+    Raises: UserError: weights are missing from the folder; or bitsandbytes is not installed, which `nf4` needs.
     """
     model, _ = load_pretrained(
         folder,
@@ -162,7 +160,7 @@ def load_base(
 
 
 def text_part(model: nn.Module, model_class: type) -> nn.Module:
-    """A causal language model without what reads images, where adapters would get no gradient."""
+    """Return a causal language model without its image encoder, on which adapters would get no gradient."""
     config = model.config.get_text_config()
     if config is model.config:
         return model
@@ -170,12 +168,12 @@ def text_part(model: nn.Module, model_class: type) -> nn.Module:
         text = model_class.from_config(config)
     setattr(text, text.base_model_prefix, model.get_decoder())
     text.set_output_embeddings(model.get_output_embeddings())
-    text.is_loaded_in_4bit = getattr(model, "is_loaded_in_4bit", False)  # peft asks for it
+    text.is_loaded_in_4bit = getattr(model, "is_loaded_in_4bit", False)  # peft reads it
     return text.eval()
 
 
 def choose_base_dtype(kind: str, precision: str, device: torch.device) -> torch.dtype:
-    """bf16 for a frozen base on a GPU that computes in it; else float32, as many models overflow fp16."""
+    """Choose bf16 for a frozen base on a GPU that computes in it, otherwise float32: many models overflow fp16."""
     in_bf16 = kind != "none" and precision == "bf16" and device.type == "cuda"
     return torch.bfloat16 if in_bf16 else torch.float32
 
@@ -192,9 +190,9 @@ def _nf4(precision: str) -> BitsAndBytesConfig:
 
 
 def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
-    """Keep bitsandbytes from changing 4-bit layers as they compute; it is imported by now.
+    """Keep bitsandbytes from changing 4-bit layers as they compute; `load_base` has made sure that it is there.
 
-    Raises: ValueError: it would read the weights wrongly (seen with 0.50: a third of their size off).
+    Raises: UserError: it would read the weights wrongly (seen with 0.50: off by a third of their size).
     """
     from bitsandbytes.nn import Linear4bit
 
@@ -202,8 +200,8 @@ def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
     widths = [layer.in_features for layer in layers if layer.in_features % NF4_BLOCK]
     if widths and device.type == "cpu":
         raise UserError(
-            f"a layer has {widths[0]} columns; on a CPU bitsandbytes reads nf4 rightly for multiples of {NF4_BLOCK} "
-            "alone; set adapter.quantization none"
+            f"a layer has {widths[0]} columns, but on a CPU bitsandbytes reads nf4 only in multiples of {NF4_BLOCK}. "
+            "Set --adapter.quantization none"
         )
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False  # it would repack the weights at the first prediction
@@ -213,10 +211,10 @@ def _prepare_four_bits(model: nn.Module, device: torch.device) -> None:
 
 @contextmanager
 def merged(model: nn.Module, n_rows: int = WORTH_MERGING) -> Iterator[None]:
-    """LoRA's updates added into the matrices they adapt, for faster inference; then those are bit for bit as before.
+    """Add LoRA's updates into the matrices they adapt, for faster prediction; undone afterwards, bit for bit.
 
-    What they were is kept on the device where it has room, else in the CPU's memory. Adapters stay apart for few rows,
-    and on 4-bit or sharded matrices: a sum in 4 bits is another model.
+    The original matrices are kept on the device if they fit, otherwise in the CPU's memory. Adapters stay unmerged for
+    few rows, and on 4-bit or sharded matrices: a sum rounded to 4 bits is another model.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     weights = [layer.get_base_layer().weight for layer in layers]
@@ -235,10 +233,10 @@ def merged(model: nn.Module, n_rows: int = WORTH_MERGING) -> Iterator[None]:
 
 
 def choose_keeping_device(weights: list[torch.Tensor]) -> torch.device:
-    """Where copies of the weights fit: beside them, if what is left is enough to predict with, else the CPU."""
+    """Choose where copies of the weights are kept: on their GPU if enough memory stays free to predict, or the CPU."""
     cpu = torch.device("cpu")
     if not weights or not weights[0].is_cuda:
         return cpu
     device = weights[0].device
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return weights[0].device if sum(weight.nbytes for weight in weights) + ROOM_TO_PREDICT <= free else cpu
+    return weights[0].device if sum(weight.nbytes for weight in weights) + PREDICTION_BYTES <= free else cpu

@@ -1,4 +1,4 @@
-"""A last layer that starts from what the labels' names mean to the encoder."""
+"""A pretrained encoder under a fresh head: token ids in, one logit per label out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +17,20 @@ from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.settings.run import ModelSettings
 
-# ---------- A pretrained encoder under a fresh head: token ids in, one logit a label out.
+SAMPLE = 128
+"""Training rows that say how far the logits spread at the start."""
+
+SPREAD = 1 / 3
+"""Standard deviation of the logits at the start: enough to be of use, small enough to be unlearned."""
+
+SAME = 1e-3
+"""Vectors of length 1 that are closer than this differ by rounding only."""
+
+TOKENS_PER_BATCH = 2048
 
 
 class TextClassifier(nn.Module):
-    """Pools the encoder's states and reads the labels off the pooled vector."""
+    """Pool the encoder's states into one vector per text, and compute the labels' logits from it."""
 
     def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings):
         super().__init__()
@@ -43,14 +52,14 @@ class TextClassifier(nn.Module):
         return self.read_labels(self.encode(input_ids, attention_mask), attention_mask)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):
-        """What the encoder returns, with the states that the pooling reads."""
+        """Run the encoder; the output holds the states that the pooling reads."""
         wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
 
     def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Float32 logits (B, L) of what the encoder returned, computed in float32 whatever the encoder computes in.
+        """Compute float32 logits (B, L) from what the encoder returned, in float32 even under autocast.
 
-        In bfloat16 a logit near 6 would stand on steps of 1/32: ties where rows are ranked and cut.
+        bfloat16 has steps of 1/32 near a logit of 6: rows would tie where they are ranked and compared with thresholds.
         """
         with torch.autocast(attention_mask.device.type, enabled=False):
             pooled = self.head_pooling(output, attention_mask)  # (B, width), or a vector a label
@@ -62,10 +71,11 @@ class TextClassifier(nn.Module):
 def build_model(
     folder: str | Path, settings: ModelSettings, head_bias: np.ndarray | None, n_labels: int, seed: int
 ) -> TextClassifier:
-    """The pretrained encoder in float32 with a fresh head drawn from `seed`; its bias is `head_bias` where given.
+    """Load the pretrained encoder in float32 and put a fresh head on it, in training mode.
 
-    Raises: ValueError: weights of the encoder are missing from the folder, so they would be random; or the encoder
-            has not what the settings ask for (a pooler, that many layers).
+    Args:   head_bias: float32 (L,), what the head's bias starts from; None is 0.   seed: draws the head's weights.
+    Raises: UserError: weights of the encoder are missing from the folder, so they would be random; or the settings ask
+            for what the encoder does not have (a pooler, that many layers).
     """
     torch.manual_seed(seed)
     encoder, missing_pooler = load_pretrained(folder, AutoModel)
@@ -73,11 +83,11 @@ def build_model(
     model = _add_head(encoder, n_labels, settings)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
-    return model.train()  # from_pretrained hands the encoder over without dropout
+    return model.train()  # from_pretrained returns it in evaluation mode, without dropout
 
 
 def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
-    """A model of that architecture whose numbers mean nothing yet; of the folder, config.json alone is read."""
+    """Build the architecture with random weights, for a finished fold's weights to fill; only config.json is read."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     encoder = AutoModel.from_config(config, dtype=torch.float32)
     return _add_head(encoder, n_labels, settings)
@@ -102,21 +112,21 @@ def _check_fit(folder: str | Path, encoder: nn.Module, settings: ModelSettings, 
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """Let the transformers model in `model` forget its layers' states and compute them again in the backward pass."""
+    """Switch on gradient checkpointing: layers' states are dropped and computed again in the backward pass."""
     pretrained = _find_pretrained(model)
     pretrained.config.use_cache = False
-    # the name since transformers 5.2x, and the one before it; with reentry DDP would lose its hooks
+    # transformers 5.2x renamed it; with use_reentrant=True DDP would lose its hooks
     enable = getattr(pretrained, "activation_checkpointing_enable", None) or pretrained.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
 def can_recompute(model: nn.Module) -> bool:
-    """Whether `recompute_layers` may be asked of the model."""
+    """Whether the model supports `recompute_layers`."""
     return _find_pretrained(model).supports_gradient_checkpointing
 
 
 def keep_layers(pretrained: nn.Module) -> None:
-    """The reverse of `recompute_layers`."""
+    """Switch gradient checkpointing off again: the reverse of `recompute_layers`."""
     disable = getattr(pretrained, "activation_checkpointing_disable", None) or pretrained.gradient_checkpointing_disable
     disable()
 
@@ -126,9 +136,9 @@ def _find_pretrained(model: nn.Module) -> PreTrainedModel:
 
 
 def check_positions(encoder: nn.Module, longest: int, what: str = "") -> None:
-    """Raise ValueError where a text of `longest` tokens has more than the encoder's table of positions.
+    """Raise UserError if a text of `longest` tokens is longer than the encoder's table of positions.
 
-    what: the text's name, where it is none of the corpus, which are cut.
+    what: a name for the text if it is not one of the corpus; those can be truncated by model.max_length_tokens.
     """
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if table is None:
@@ -145,29 +155,22 @@ def check_positions(encoder: nn.Module, longest: int, what: str = "") -> None:
         )
 
 
-# ---------- A last layer that starts from what the labels' names mean to the encoder.
-
-
-SAMPLE = 128
-"""Training rows that say how far logits spread."""
-SPREAD = 1 / 3
-"""Standard deviation of the logits at the start: enough to lean on, little enough to unlearn."""
-SAME = 1e-3
-"""Vectors of length 1 that are no further apart differ by rounding."""
-TOKENS_PER_BATCH = 2048
+# The last layer started from what the labels' names mean to the encoder (model.head_start: label_names).
 
 
 def start_from_names(model: TextClassifier, named: Tokens, tokens: Tokens, rows: np.ndarray) -> np.ndarray:
-    """Turn the last layer's weights of each label towards its name, in place.
+    """Set the last layer's weights of each label from the encoder's vector of its name, in place.
 
-    The pooled vectors of the labels' texts, each of length 1, less their mean, each of length 1 again, are the weights,
-    times one factor for all: over training rows the logits of a label keep its bias as their mean, and their standard
-    deviation is SPREAD in the mean of the labels. Labels whose texts are the same to the encoder stay as they are.
+    1. Pool each label's text, scale the vector to length 1, subtract the mean over labels, scale to length 1 again.
+    2. Multiply all of them by one factor, so that a label's logits over training rows have a standard deviation of
+       SPREAD on average over labels.
+    3. Move the bias so that a label's mean logit over training rows stays what it was.
+    Labels whose texts the encoder cannot tell apart keep their random weights.
 
-    Args:    named: a text for each label, in their order.   tokens: the corpus's.   rows: int64 (n,), training rows.
-    Returns: int64, the labels that stay; all of them where training rows are the same to the encoder.
-    Raises:  ValueError: a label's text is longer than the model has positions for.
-    Source:  closeness of pooled states as closeness in meaning: Reimers and Gurevych 2019, arXiv:1908.10084.
+    Args:    named: a text per label, in the labels' order.   tokens: of the corpus.   rows: int64 (n,), training rows.
+    Returns: int64, the labels that keep their weights; all of them if the encoder cannot tell training rows apart.
+    Raises:  UserError: a label's text is longer than the model has positions for.
+    Source:  close pooled states mean close meanings: Reimers and Gurevych 2019, arXiv:1908.10084.
     """
     check_positions(model.encoder, int(named.lengths.max()), "model.label_text with a label's name")
     sample = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)]
@@ -190,8 +193,12 @@ def start_from_names(model: TextClassifier, named: Tokens, tokens: Tokens, rows:
 
 
 def _directions(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which labels' vectors, (L, width) of length 1, are like no other label's; and where those lie seen from their
-    mean, each of length 1 again."""
+    """Directions of labels as seen from their mean.
+
+    Args:    units: (L, width), each of length 1.
+    Returns: bool (L,), which labels have a vector unlike every other label's; (L, width), each of length 1.
+    """
+    # the exact mode: products of near-equal vectors would lose the very differences that are looked for
     apart = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     known = apart.amin(1) > SAME
     centre = units[known].mean(0) if known.sum() > 1 else torch.zeros_like(units[0])
@@ -199,12 +206,12 @@ def _directions(units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _read(weights: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-    """(B, L), of what the head reads, (B, width) or (B, L, width)."""
+    """Logits without bias, (B, L), of pooled vectors, (B, width) or one per label, (B, L, width)."""
     return pooled @ weights.T if pooled.ndim == 2 else torch.einsum("blh,lh->bl", pooled, weights)
 
 
 def _pool(model: TextClassifier, tokens: Tokens, rows: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """Rows, int64 (B,), and what the head reads of them, float32 (B, width) or (B, L, width)."""
+    """Yield rows, int64 (B,), and their pooled vectors, float32 (B, width) or (B, L, width), batch by batch."""
     for batch in plan_prediction(rows, tokens.lengths, TOKENS_PER_BATCH, 1):
         inputs = place(tokens.batch(batch[0]), model.head.weight.device)
         yield batch[0], model.head_pooling(model.encode(**inputs), inputs["attention_mask"])

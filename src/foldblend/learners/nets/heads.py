@@ -7,7 +7,7 @@ from foldblend.settings.run import ModelSettings
 
 
 def pool_states(states: torch.Tensor, attention_mask: torch.Tensor, how: str) -> torch.Tensor:
-    """One vector a text, (B, H), whatever its padding.
+    """Pool states into one vector per text, (B, H), whatever its padding.
 
     Args: states: (B, T, H).   attention_mask: int64 (B, T), 1 where a token is real.
           how: `cls` (the first token's state), `last` (the last real one's; the mask decides, as texts may end with
@@ -25,7 +25,7 @@ def pool_states(states: torch.Tensor, attention_mask: torch.Tensor, how: str) ->
 
 
 class AttentionPooling(nn.Module):
-    """Means of a text's states, weighed by learned scores of each: one mean for all labels, or one for each label.
+    """Means of a text's states, weighted by learned scores: one mean for all labels, or one per label.
 
     Source: Yang et al. 2016, Hierarchical Attention Networks, eq. 8 to 10; scores for each label over that one layer
     as in the label attention of Vu et al. 2020, arXiv:2007.06351.
@@ -44,7 +44,7 @@ class AttentionPooling(nn.Module):
 
 
 class Pooling(nn.Module):
-    """What the settings ask for, of an encoder's output."""
+    """From an encoder's output to the vectors that the head reads, as `model.pooling` says."""
 
     def __init__(self, hidden_size: int, n_labels: int, settings: ModelSettings):
         super().__init__()
@@ -55,17 +55,19 @@ class Pooling(nn.Module):
             self.attention = AttentionPooling(hidden_size)
         elif self.how == "label_attention":
             self.attention = AttentionPooling(hidden_size, n_labels)
-            nn.init.zeros_(self.attention.score.weight)  # the mean, until a label learns where to look
+            nn.init.zeros_(
+                self.attention.score.weight
+            )  # equal scores give the plain mean, until a label learns which tokens matter
 
     @property
     def reads_all_layers(self) -> bool:
-        """Whether the encoder must hand over every layer's states."""
+        """Whether the encoder has to return every layer's states."""
         return self.how == "concat_last"
 
     def forward(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
         """output: what a transformers encoder returns.
 
-        Returns: float32 (B, width); for `label_attention` (B, L, width), a vector for each label.
+        Returns: float32 (B, width); for `label_attention` (B, L, width), a vector per label.
         """
         if self.how == "pooler":
             return output.pooler_output.float()
@@ -80,7 +82,7 @@ class Pooling(nn.Module):
 
 
 class LabelWiseLinear(nn.Linear):
-    """A last layer whose label l reads vector l alone."""
+    """A last layer with one vector per label: logit l is computed from vector l alone."""
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled: (B, L, H). Returns (B, L)."""
@@ -88,7 +90,7 @@ class LabelWiseLinear(nn.Linear):
 
 
 def sample_dropout(head: nn.Module, dropout: nn.Dropout, pooled: torch.Tensor, n_samples: int) -> torch.Tensor:
-    """Logits (B, L) of what `head` reads, `pooled`: the mean over draws of dropout while training.
+    """Compute logits (B, L) of the pooled vectors: in training the mean over `n_samples` dropout masks.
 
     Source: Inoue 2019, arXiv:1905.09788 (there the losses are averaged, here the logits).
     """

@@ -125,8 +125,13 @@ def load_pretrained(
     Args:    model_class: `AutoModel` or its like.   dtype: what the weights are held in.
              options: further arguments of `from_pretrained`, such as `device_map`.
     Returns: the model in evaluation mode, and the names of pooler weights that the files do not hold.
-    Raises:  UserError: other weights are missing, so they would be random.
+    Raises:  UserError: a file is missing, or other weights are, so they would be random.
     """
+    if not _is_whole(Path(folder)):
+        raise UserError(
+            f"{folder} lacks safetensors weights or a part of them; pickled ones (*.bin) are not loaded. Save the "
+            "model again with transformers' save_pretrained"
+        )
     model, info = model_class.from_pretrained(
         folder,
         dtype=dtype,

@@ -1,4 +1,7 @@
-"""Which rows each step and each process sees: a pure function of seed, fold and epoch, so a resumed run repeats it."""
+"""Which rows each step and each process sees, and how they are oversampled and augmented.
+
+All of it is a pure function of seed, fold and epoch, so a resumed run repeats it.
+"""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -10,23 +13,21 @@ from foldblend.errors import UserError
 from foldblend.learners.tokens.tokens import Tokens, pad_rows
 from foldblend.settings.run import AugmentationSettings
 
-# ----------
-# Which rows each step and each process sees: a pure function of seed, fold and epoch, so a resumed run repeats it.
-
+# Batches.
 
 BLOCK_STEPS = 64
-"""Rows are shuffled, then sorted by length inside blocks of this many steps: nearly no padding, and the order of the
-steps is shuffled again, so that lengths do not cycle."""
+"""Rows are shuffled, then sorted by length inside blocks of this many steps, so that batches need little padding. Then
+the order of the steps is shuffled, so that lengths do not cycle."""
 
 NO_ROW = -1
-"""Stands in a prediction batch where a process has fewer rows than another; dropped after gathering."""
+"""Fills a prediction batch if a process has fewer rows than another; dropped after gathering."""
 
 
 def plan_epoch(rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, seeds: Sequence[int]) -> list[np.ndarray]:
     """Split an epoch into the rows of its optimiser steps.
 
-    Args:   rows: int64 (n,), the fold's training rows.   lengths: int64 (n_texts,), tokens a text.
-            global_batch_size: rows a step; the last step may have fewer.   seeds: numbers that name this epoch.
+    Args:   rows: int64 (n,), the fold's training rows.   lengths: int64 (n_texts,), tokens per text.
+            global_batch_size: rows per step; the last step may have fewer.   seeds: numbers that name this epoch.
     Returns: list of int64 arrays, every row in exactly one; rows of a step have similar lengths.
     """
     rng = np.random.default_rng(seeds)
@@ -41,14 +42,14 @@ def plan_epoch(rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, se
 def split_step(
     rows: np.ndarray, lengths: np.ndarray, n_processes: int, most_rows: int, most_tokens: int | None = None
 ) -> list[list[np.ndarray]]:
-    """Cut one step's rows into micro-batches, each into one share a process.
+    """Split one step's rows into micro-batches, and each of those into one share per process.
 
-    Args:    lengths: int64 (n_texts,), tokens a text.   most_rows: rows a share holds.
-             most_tokens: padded tokens a share holds, unless it is a single row; None is any number.
-    Returns: [micro-batch][process] -> int64 rows, sizes differing by at most one; a share is empty only where the step
-             has fewer rows than there are shares.
+    Args:    lengths: int64 (n_texts,), tokens per text.   most_rows: most rows of a share.
+             most_tokens: most padded tokens of a share, unless it is a single row; None is no limit.
+    Returns: [micro-batch][process] -> int64 rows, sizes differing by at most one; a share is empty only if the step has
+             fewer rows than there are shares.
     """
-    n_micro = -(-len(rows) // (n_processes * most_rows))
+    n_micro = -(-len(rows) // (n_processes * most_rows))  # rounded up
     while True:
         shares = np.array_split(rows, n_micro * n_processes)
         fits = most_tokens is None or max(padded_tokens(share, lengths) for share in shares) <= most_tokens
@@ -58,15 +59,15 @@ def split_step(
 
 
 def padded_tokens(rows: np.ndarray, lengths: np.ndarray) -> int:
-    """Tokens of a batch of `rows`, int64 (B,), each as long as the longest of them."""
+    """Count the tokens of a batch of `rows`, int64 (B,), all padded to the longest."""
     return len(rows) * int(lengths[rows].max()) if len(rows) else 0
 
 
 def plan_prediction(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, n_processes: int) -> list[np.ndarray]:
-    """Batches for prediction: longest first, so that the largest batch meets the memory at once.
+    """Plan batches for prediction: longest texts first, so that a lack of memory shows in the first batch.
 
-    Args:   max_tokens: padded tokens a process holds at once.
-    Returns: list of int64 (n_processes, B), NO_ROW where a share is short; every row stands once.
+    Args:   max_tokens: most padded tokens of a batch per process.
+    Returns: list of int64 (n_processes, B), NO_ROW at the end of a short share; every row is in one.
     """
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     batches, start = [], 0
@@ -81,7 +82,7 @@ def plan_prediction(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, n_pr
     return batches
 
 
-# ---------- Rows with rare labels are seen more often; a function of a fold's training rows, so no copy crosses a fold.
+# Oversampling: rows with rare labels are seen more often. Only a fold's training rows are drawn, so no copy leaks.
 
 
 def oversample(
@@ -96,7 +97,7 @@ def oversample(
     Args:    rows: int64 (n,), the fold's training rows.   labels: bool (N, L), of all rows; only `rows` are read.
     Returns: int64 (n + round(factor x rows with a rare label),): `rows`, then the drawn ones; its length does not
              depend on `rng`.
-    Raises:  ValueError: no label of a name that the settings say.
+    Raises:  UserError: the settings name a label that does not exist.
     """
     if not settings.oversample_factor:
         return rows
@@ -109,9 +110,10 @@ def oversample(
 
 
 def find_rare(labels: np.ndarray, label_names: tuple[str, ...], settings: AugmentationSettings) -> np.ndarray:
-    """int64 (R,): the labels named, or the rare ones among those that the training rows (n, L) have.
+    """Find the labels to oversample, int64 (R,): those that the settings name, or the rare ones of the training rows.
 
-    Raises as `oversample` does.
+    Args:   labels: bool (n, L), of the training rows; a label that none of them has is left out.
+    Raises: UserError: as `oversample`.
     """
     if settings.oversample_labels:
         return np.array([_find_label(name, label_names) for name in settings.oversample_labels])
@@ -129,15 +131,14 @@ def _find_label(name: str, label_names: tuple[str, ...]) -> int:
     return label_names.index(name)
 
 
-# ---------- Training batches that differ from epoch to epoch: two texts joined, tokens masked.
-
+# Augmentation: two texts joined, tokens masked, differently in every epoch.
 
 SAMPLED_LABELS = 20_000
-"""Rows drawn at least to see which labels mixed texts have."""
+"""At least this many rows are drawn to estimate which labels joined texts have."""
 
 
 class Augmentation:
-    """Batches of one fold; what is mixed in comes from its training rows alone."""
+    """The training batches of one fold; the texts that are joined come from its training rows alone."""
 
     def __init__(
         self,
@@ -149,7 +150,8 @@ class Augmentation:
     ):
         """
         Args:   targets: float32 (N, L), of all rows.   train_rows: int64 (n,), the fold's training rows.
-        Raises: ValueError: texts are to be mixed where each row has one label; or tokens of unknown frame.
+        Raises: UserError: texts are to be joined, but each row has exactly one label; or it is not known which tokens
+                are text.
         """
         if settings.mix_probability and task == "multiclass":
             raise UserError(
@@ -161,7 +163,7 @@ class Augmentation:
         self.settings, self.tokens, self.targets, self.train_rows = settings, tokens, targets, train_rows
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Inputs as `Tokens.batch` gives them and targets, float32 (B, L), of training rows `rows`."""
+        """Return inputs, as `Tokens.batch`, and targets, float32 (B, L), of training rows; `rng` draws the changes."""
         if not self.is_on:
             return self.tokens.batch(rows), self.targets[rows]
         targets, partners = self.targets[rows], self._draw_partners(len(rows), rng)
@@ -173,7 +175,7 @@ class Augmentation:
         return pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id), targets
 
     def sample_targets(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """float32 (n, L): targets as `batch` gives them to `rows`, int64; of few rows that are mixed, several draws."""
+        """Draw targets as `batch` makes them of `rows`, float32 (n, L); several times if there are few rows."""
         if not self.settings.mix_probability:
             return self.targets[rows].numpy()
         rows = np.tile(rows, -(-SAMPLED_LABELS // len(rows)))
@@ -181,7 +183,7 @@ class Augmentation:
         return np.where((partners >= 0)[:, None], np.maximum(targets, self.targets[partners].numpy()), targets)
 
     def _draw_partners(self, n_rows: int, rng: np.random.Generator) -> np.ndarray:
-        """int64 (B,): the row that each row is joined with, or -1."""
+        """Draw for each row the row that it is joined with, int64 (B,), or -1."""
         partners = rng.choice(self.train_rows, n_rows)
         return np.where(rng.random(n_rows) < self.settings.mix_probability, partners, -1)
 
@@ -194,7 +196,7 @@ class Augmentation:
         return np.concatenate([ids[:before], text, ids[len(ids) - after :]])
 
     def _drop_tokens(self, text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The text with some tokens masked, or left out where there is no mask token; never all of them left out."""
+        """Mask some tokens of a text, or leave them out if there is no mask token; never leave out all of them."""
         dropped = rng.random(len(text)) < self.settings.token_dropout
         if self.tokens.mask_id is not None:
             return np.where(dropped, self.tokens.mask_id, text)
@@ -202,6 +204,6 @@ class Augmentation:
 
 
 def join_texts(first: np.ndarray, second: np.ndarray, room: int) -> np.ndarray:
-    """One text after the other; where both do not fit, the beginnings of both, each with at least half the room."""
+    """Append one text to another; if both do not fit, the beginnings of both, each with at least half the room."""
     n_first = min(len(first), max(room - len(second), room - room // 2))
     return np.concatenate([first[:n_first], second[: room - n_first]])

@@ -1,7 +1,7 @@
 """Prompts of causal language models: the words around every text, and the text, as token ids.
 
-The words around are made once and are the user's own: special tokens in them count. The text between them is data:
-it is cut where it is too long, and neither a placeholder nor a special token's name in it means anything.
+The words around the text are the user's own and are encoded once: special tokens in them count. The text is data: it
+is truncated if it is too long, and a placeholder or a special token's name in it has no meaning.
 """
 
 import re
@@ -15,14 +15,14 @@ from foldblend.learners.tokens.tokens import CHUNK_TEXTS, Tokens, cut_text
 from foldblend.settings.run import PromptSettings
 
 MARK = "\ue000text\ue001"
-"""Stands for the text while a chat template is filled."""
+"""Marks the text's place while a chat template is filled; private-use characters, which no template writes."""
 
 ANCHOR = "\n"
-"""A SentencePiece tokenizer puts a space before whatever it is given; pieces are given after this, which is taken
-off again."""
+"""A SentencePiece tokenizer puts a space before whatever it encodes; pieces are encoded after this, and its ids are
+removed again."""
 
 SAME_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
-"""Some chat templates write today's date (Llama 3.2); a run killed tonight must go on tomorrow with the same prompt."""
+"""Some chat templates write today's date (Llama 3.2); a run killed tonight must resume tomorrow with this prompt."""
 
 
 def build_prompts(
@@ -33,11 +33,11 @@ def build_prompts(
     max_length_tokens: int,
     tail_fraction: float = 0.0,
 ) -> Tokens:
-    """Token ids of the prompt of every text, at most `max_length_tokens` long; what stands around a text is whole.
+    """Make the token ids of every text's prompt, at most `max_length_tokens` long; only the text itself is truncated.
 
     Args:   texts: n texts.   label_names: L names, for `{labels}`.   tail_fraction: of a text that is too long, the
             share of the kept tokens that comes from its end.
-    Raises: ValueError: the words around the text leave it no room; the chat template is missing or refuses.
+    Raises: UserError: the words around the text leave it no room; the chat template is missing or refuses.
     """
     before, after = split_prompt(tokenizer, prompt, label_names)
     spaces = " " * (len(before) - len(before.rstrip(" ")))  # belongs to the first word's token
@@ -60,7 +60,7 @@ def build_prompts(
 
 
 def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]) -> tuple[str, str]:
-    """What stands before and after the text. Raises ValueError as `build_prompts` does."""
+    """Split the prompt into what comes before and after the text. Raises: UserError: as `build_prompts`."""
     labels = ", ".join(label_names)
     parts = [part.replace("{labels}", labels) for part in prompt.template.split("{text}")]
     if prompt.form == "plain":
@@ -75,9 +75,9 @@ def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]
 
 
 def encode_data(tokenizer, pieces: list[str]) -> list[list[int]]:
-    """Token ids of pieces that stand inside a prompt, where special tokens' names are plain letters.
+    """Make the token ids of texts inside a prompt; special tokens' names in them are plain letters.
 
-    Raises: ValueError: a special token came out all the same.
+    Raises: UserError: a special token came out all the same.
     """
     names = [re.escape(name) for name in _control_tokens(tokenizer)]
     control = re.compile("|".join(names)) if names else None
@@ -92,7 +92,7 @@ def encode_data(tokenizer, pieces: list[str]) -> list[list[int]]:
 
 
 def pad_id(tokenizer) -> int:
-    """What fills short rows; the attention mask hides it, so any id will do where a model names none."""
+    """Return the id that fills short rows; the attention mask hides it, so any id will do if a model names none."""
     known = (i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None)
     return next(known, 0)
 
@@ -113,7 +113,7 @@ def _fill_chat(tokenizer, messages) -> str:
 
 
 def _leading_ids(tokenizer, prompt) -> list[int]:
-    """The begin token of a plain prompt, where the tokenizer puts one; a chat template writes its own."""
+    """The begin token of a plain prompt, if the tokenizer adds one; a chat template writes its own."""
     if prompt.form == "chat" or tokenizer.bos_token_id is None:
         return []
     ids = tokenizer("", add_special_tokens=True)["input_ids"]
@@ -121,12 +121,12 @@ def _leading_ids(tokenizer, prompt) -> list[int]:
 
 
 def _encode_words(tokenizer, words: str) -> list[int]:
-    """Ids of the user's own words, special tokens counted."""
+    """Make ids of the user's own words, in which special tokens count."""
     return _encode_inside(tokenizer, [words], split_special_tokens=False)[0]
 
 
 def _encode_inside(tokenizer, pieces: list[str], split_special_tokens: bool) -> list[list[int]]:
-    """Ids of each piece as it stands after other text: without a begin token, without a space before it."""
+    """Make ids of each piece as it follows other text: without a begin token, without an added space."""
     how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
     if not pieces:
         return []
@@ -140,7 +140,7 @@ def _adds_a_space(tokenizer) -> bool:
 
 
 def _control_tokens(tokenizer) -> list[str]:
-    """Names that a text may not speak: special tokens, and bracketed ones that the chat template writes."""
+    """Tokens that a text must not write: special ones, and bracketed ones of the chat template; longest first."""
     template = str(tokenizer.chat_template or "")
     added = tokenizer.added_tokens_decoder.values()
     bracketed = re.compile(r"[<\[].*[>\]]")
@@ -152,6 +152,6 @@ def _control_tokens(tokenizer) -> list[str]:
 
 
 def _break_up(control, piece: str) -> list[str]:
-    """The piece, cut behind the first letter of every control token's name in it."""
+    """Split a piece after the first letter of every control token's name in it, so that no part holds a name."""
     cuts = [0, *(found.start() + 1 for found in control.finditer(piece)), len(piece)] if control else [0, len(piece)]
     return [piece[start:end] for start, end in pairwise(cuts) if start < end]

@@ -18,16 +18,15 @@ from transformers import AddedToken
 from foldblend.errors import UserError
 from foldblend.learners.training.weights import checksum
 
-# ---------- Every text of a competition as token ids, made once and shared by all folds of a run.
-
+# Tokens.
 
 CHUNK_TEXTS = 1024
-"""Texts handed to a tokenizer at once: enough to keep its threads busy, few enough for long documents."""
+"""Texts per call of a tokenizer: enough to keep its threads busy, few enough for long documents."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Ragged token ids, flat: row r is ids[starts[r]:starts[r + 1]]."""
+    """Token ids of texts of any length, end to end: row r is ids[starts[r]:starts[r + 1]]."""
 
     ids: np.ndarray
     """int32 (total,)."""
@@ -37,21 +36,21 @@ class Tokens:
     frame: tuple[int, int] = (0, 0)
     """Tokens before and after the text in every row: special tokens, a prompt."""
     room: int = 0
-    """Most tokens of a text in a row; 0 is unknown, and the rows cannot be augmented."""
+    """Most tokens of a text in a row; 0 is unknown, then rows cannot be augmented."""
     mask_id: int | None = None
-    """The mask token, where the tokenizer has one."""
+    """The mask token, if the tokenizer has one."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 (n_texts,): tokens a row."""
+        """int64 (n_texts,): tokens per row."""
         return np.diff(self.starts)
 
     def row(self, row: int) -> np.ndarray:
-        """int32 (T,): the tokens of one text, its frame included."""
+        """Return the tokens of one text, int32 (T,), its frame included."""
         return self.ids[self.starts[row] : self.starts[row + 1]]
 
     def batch(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        """input_ids and attention_mask, int64 (B, T), padded on the right to the longest of `rows`."""
+        """Return input_ids and attention_mask, int64 (B, T), of `rows`, padded on the right to the longest of them."""
         starts, ends = self.starts[rows], self.starts[rows + 1]
         positions = starts[:, None] + np.arange((ends - starts).max())  # (B, T)
         mask = positions < ends[:, None]
@@ -60,7 +59,7 @@ class Tokens:
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:
-    """input_ids and attention_mask, int64 (B, T), of rows of token ids, padded on the right to the longest."""
+    """Pad rows of token ids on the right to the longest: input_ids and attention_mask, int64 (B, T)."""
     lengths = np.array([len(row) for row in rows])
     input_ids = np.full((len(rows), lengths.max()), pad_id, dtype=np.int64)
     mask = np.arange(lengths.max()) < lengths[:, None]
@@ -70,10 +69,10 @@ def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]
 
 
 def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_fraction: float = 0.0) -> Tokens:
-    """Token ids of every text with the tokenizer's special tokens around it, at most `max_length_tokens` a row.
+    """Make token ids of every text, in the tokenizer's special tokens, at most `max_length_tokens` per row.
 
     Args:   tail_fraction: of a text that is too long, the share of the kept tokens that comes from its end.
-    Raises: ValueError: the tokenizer has no pad token, or its special tokens leave no room.
+    Raises: UserError: the tokenizer has no pad token, or its special tokens leave no room.
     """
     if tokenizer.pad_token_id is None:
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no pad token, so rows cannot be batched")
@@ -95,7 +94,7 @@ def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_fract
 
 
 def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
-    """At most `room` ids: the first ones, and with a tail share the last ones too, the middle being left out.
+    """Truncate to `room` ids: the first ones, and with a tail share the last ones too, without the middle.
 
     Example: cut_text([0, 1, ..., 9], 4, 0.5) -> [0, 1, 8, 9]
     Source:  Sun et al. 2019, arXiv:1905.05583, section 5.3 (510 tokens: 128 of the head, 382 of the tail).
@@ -107,15 +106,15 @@ def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
 
 
 def encode_plain(tokenizer, texts: list[str]) -> list[list[int]]:
-    """Ids of every text, whole and without special tokens around it."""
+    """Make the ids of every text, whole and without special tokens around it."""
     extras = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
     return tokenizer(texts, add_special_tokens=False, truncation=False, padding=False, **extras)["input_ids"]
 
 
 def find_frame(tokenizer) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and after a text; none for most decoders.
+    """Find the special tokens that the tokenizer puts before and after a text; none for most decoders.
 
-    Raises: ValueError: it changes the text's own tokens as well.
+    Raises: UserError: it changes the text's own tokens as well.
     """
     plain, whole = encode_plain(tokenizer, ["a"])[0], tokenizer("a", padding=False)["input_ids"]
     for n_before in range(len(whole) - len(plain) + 1):
@@ -124,12 +123,10 @@ def find_frame(tokenizer) -> tuple[list[int], list[int]]:
     raise UserError(f"{tokenizer.name_or_path}: 'a' is {plain} alone but {whole} with special tokens around it")
 
 
-# ----------
-# Tokens on disk: made once, named by the hash of what they were made of, shared by runs, folds and processes.
-
+# The cache on disk: files named by the hash of what the tokens follow from, shared by runs, folds and processes.
 
 FORMAT = 1
-"""Raised when tokens are made in another way."""
+"""Increase it when the code makes other tokens from the same inputs."""
 
 TOKENIZER_FILES = (
     *("*token*.json", "vocab*", "merges.txt", "*.model", "config.json"),
@@ -141,10 +138,10 @@ TOKENIZER_FILES = (
 def load_or_make(
     cache_dir: Path | None, weights: Path, texts: Sequence[str], settings: dict, make: Callable[[], Tokens]
 ) -> Tokens:
-    """The tokens that `make` makes, mapped from disk where they lie there whole; else made, and written.
+    """Map tokens from the cache if they are there and undamaged; otherwise make them and write them.
 
     Args:   cache_dir: None is no cache.   weights: the folder with the tokenizer's files.
-            settings: everything else that the tokens follow from, as JSON knows it.
+            settings: everything else that the tokens follow from, in JSON's types.   make: makes the tokens.
     Raises: OSError: the disk refused.
     """
     if cache_dir is None:
@@ -155,12 +152,14 @@ def load_or_make(
         _write(stem, make())
         found = _read(stem)
     if found is None:
-        raise OSError(f"{stem}.json: the tokens just written do not read back; look at the disk, or empty {cache_dir}")
+        raise OSError(
+            f"{stem}.json: the tokens just written cannot be read back. Check the disk, or run: rm -r '{cache_dir}'"
+        )
     return found
 
 
 def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
-    """32 hex digits of texts, tokenizer files, settings and the versions of what tokenizes."""
+    """Hash texts, tokenizer files, settings and the versions of the tokenizing libraries, to 32 hex digits."""
     versions = [FORMAT, tokenizers.__version__, transformers.__version__]
     total = hashlib.sha256(json.dumps([versions, settings], sort_keys=True).encode())
     for path in sorted({path for pattern in TOKENIZER_FILES for path in weights.glob(pattern)}):
@@ -173,7 +172,7 @@ def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
 
 
 def _read(stem: Path) -> Tokens | None:
-    """None where a file is missing or is not what was written."""
+    """Read the tokens, or None if a file is missing or damaged."""
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         arrays = {
@@ -189,7 +188,7 @@ def _read(stem: Path) -> Tokens | None:
 
 
 def _write(stem: Path, tokens: Tokens) -> None:
-    """The arrays first, the record that vouches for them last; each file takes its place whole."""
+    """Write the arrays first and the record with their checksum last; each file atomically."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"ids": tokens.ids, "starts": tokens.starts}
     record = {"pad_id": tokens.pad_id, "frame": tokens.frame, "room": tokens.room, "mask_id": tokens.mask_id}
@@ -215,13 +214,13 @@ def _array_path(stem: Path, name: str) -> Path:
     return stem.with_name(f"{stem.name}.{name}.npy")
 
 
-# ---------- Placeholders that cleaning writes (`<URL>`) as tokens of their own, and embeddings for them.
+# Placeholders that cleaning writes (`<URL>`) as tokens of their own, and embeddings for them.
 
 
 def add_placeholders(tokenizer, placeholders: Sequence[str]) -> int:
-    """Teach the tokenizer that each placeholder is one token, in exactly this spelling; before texts are tokenized.
+    """Make each placeholder one token, in exactly this spelling; call it before texts are tokenized.
 
-    Returns: how many were not known to it; the model then needs `fit_embeddings`.
+    Returns: how many were new to the tokenizer; then the model needs `fit_embeddings`.
     """
     # not normalised: an uncased tokenizer would look for `<url>`; lstrip: the space before it leaves no token behind
     return tokenizer.add_tokens([AddedToken(name, normalized=False, lstrip=True) for name in placeholders])
@@ -230,8 +229,8 @@ def add_placeholders(tokenizer, placeholders: Sequence[str]) -> int:
 def fit_embeddings(model: nn.Module, tokenizer) -> int:
     """Give the model an embedding for every token; a matrix that is large enough stays as it is.
 
-    New rows are drawn around the mean of the known ones: seed torch before. Where the model is frozen under adapters,
-    they stay as drawn unless the embedding matrix is trained too.
+    New rows are drawn around the mean of the known ones: seed torch first. If the model is frozen under adapters, they
+    stay as drawn unless the embedding matrix is trained too.
     Returns: how many embeddings were added.
     """
     n_known = model.get_input_embeddings().num_embeddings
