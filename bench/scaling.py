@@ -67,7 +67,7 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
     from train_speed_models import MODELS
 
     from foldblend.learners.table import FoldRows, build_learner
-    from foldblend.learners.training.loop import FoldTraining
+    from foldblend.learners.training.loop import build_fold, take_step
     from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
     length, batch = int(length), int(batch)
@@ -81,13 +81,13 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
     with contextlib.redirect_stdout(sys.stderr):  # where its weights come from is no line of the table
         learner = build_learner(run, make_corpus(n_rows, length))
     with tempfile.TemporaryDirectory() as scratch:
-        fold = FoldTraining(learner, FoldRows(0, np.arange(n_rows), np.arange(1), Path(scratch)))
+        fold, state = build_fold(learner, FoldRows(0, np.arange(n_rows), np.arange(1), Path(scratch)))
         wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
         for step in range(WARM_STEPS + TIMED_STEPS):
             if step == WARM_STEPS:
                 wait()
                 started = time.perf_counter()
-            fold._take_step(np.arange(step * batch, (step + 1) * batch))
+            take_step(learner, fold, state, np.arange(step * batch, (step + 1) * batch))
         wait()
         rate = batch * TIMED_STEPS / (time.perf_counter() - started)
     tokens = int(learner.tokens.lengths[0])

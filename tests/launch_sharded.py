@@ -16,7 +16,6 @@ from torch.distributed.fsdp import FSDPModule
 
 from foldblend.commands import guard, train
 from foldblend.learners.training import neural
-from foldblend.learners.training.loop import FoldTraining
 
 
 def join_as_gpus() -> PartialState:
@@ -25,23 +24,24 @@ def join_as_gpus() -> PartialState:
     return state
 
 
-class ShardedTraining(FoldTraining):
-    """Refuses to pass for sharded when it is not."""
+TRAIN = neural.train
 
-    def train(self):
-        shards = [module for module in self.model.modules() if isinstance(module, FSDPModule)]
-        print(f"{len(shards)} sharded modules", flush=True)
-        seen = set()
 
-        def look(module, _, states):
-            if not module.training:
-                seen.add(states.dtype)
+def train_watched(learner, fold, state):
+    """Says how many modules are sharded and in what type they predict."""
+    shards = [module for module in fold.model.modules() if isinstance(module, FSDPModule)]
+    print(f"{len(shards)} sharded modules", flush=True)
+    seen = set()
 
-        first = next(module for module in self.model.modules() if isinstance(module, nn.Linear))
-        hook = first.register_forward_hook(look)
-        super().train()
-        hook.remove()
-        print(f"predicted in {seen}", flush=True)
+    def note(module, _, states):
+        if not module.training:
+            seen.add(states.dtype)
+
+    first = next(module for module in fold.model.modules() if isinstance(module, nn.Linear))
+    hook = first.register_forward_hook(note)
+    TRAIN(learner, fold, state)
+    hook.remove()
+    print(f"predicted in {seen}", flush=True)
 
 
 def main() -> None:
@@ -51,5 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    neural.join_processes, neural.FoldTraining = join_as_gpus, ShardedTraining
+    neural.join_processes, neural.train = join_as_gpus, train_watched
     sys.exit(guard(main))

@@ -25,3 +25,5 @@ class FoldPredictions:
     """The hardware that trained the fold."""
     selected_on_heldout: bool = False
     """Whether its weights were chosen by the held-out rows, which makes their score too good."""
+    earlier_seconds: float = 0.0
+    """What earlier starts of the same fold took, before it was killed or stopped; 0 if it was trained at once."""

@@ -127,7 +127,7 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
             "score": predictions.score,
             "selected_on_heldout": predictions.selected_on_heldout,
             "device": predictions.device,
-            "seconds": round(time.monotonic() - started, 1),
+            "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
         }
         path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, predictions, record)

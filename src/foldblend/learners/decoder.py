@@ -27,7 +27,7 @@ class DecoderClassifier(TextClassifier):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T), padded on the right. Returns float32 logits (B, L)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
-        states = states[:, -input_ids.shape[1] :]  # (B, T, H), without what was learned before the text
+        states = states[:, -input_ids.shape[1] :]  # (B, T, H), without the states of prompt or prefix tuning
         return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask)
 
 
@@ -49,13 +49,13 @@ class DecoderLearner(NeuralLearner):
 
     @cached_property
     def shared_base(self) -> SharedBase:
-        at = (self.accelerator.device, self.precision, spreads(self.accelerator))
-        return SharedBase(self.folder, AutoModel, self.run.adapter, *at)
+        device, spread = self.accelerator.device, spreads(self.accelerator)
+        return SharedBase(self.folder, AutoModel, self.run.adapter, device, self.precision, spread)
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         """The shared base under adapters and a head drawn from `seed`.
 
-        Raises: ValueError: the tokenizer makes tokens that the base has no embedding for.
+        Raises: UserError: the tokenizer makes tokens that the base has no embedding for.
         """
         base = self.shared_base.adapt(seed, self.run.training.gradient_checkpointing is True)
         n_embeddings = base.get_input_embeddings().num_embeddings
@@ -75,9 +75,9 @@ class DecoderLearner(NeuralLearner):
 
 
 def set_pad_token(tokenizer, name: str) -> None:
-    """Choose what fills short rows: token `name`, or where it is empty the tokenizer's own, else its end-of-text.
+    """Choose what fills short rows: token `name`; if it is empty the tokenizer's own, else its end-of-text.
 
-    Raises: ValueError: the tokenizer does not know the token; adding it would need an embedding that nobody trained.
+    Raises: UserError: the tokenizer does not know the token; adding it would need an embedding that nobody trained.
     """
     if name and name not in tokenizer.get_vocab():
         raise UserError(f"model.pad_token: {tokenizer.name_or_path} has no token {name!r}; name one, or leave it empty")

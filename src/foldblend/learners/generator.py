@@ -20,16 +20,16 @@ from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training.heldout import prior_logits
-from foldblend.learners.training.neural import NeuralLearner
+from foldblend.learners.training.neural import Batch, NeuralLearner
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.settings.run import LossSettings
 
 VOCABULARY_AS_A_TOKEN = 8192
-"""Logits over this many tokens hold about as much memory as a prompt token's states."""
+"""Logits over this many tokens take about as much memory as the states of one prompt token."""
 
 
 class SumOfAnswers(nn.Module):
-    """What a list is trained by: the negative log-likelihood of the answers' tokens, in nats, summed."""
+    """The loss of lists: the negative log-likelihood of the answers' tokens, in nats, summed over rows."""
 
     def forward(self, log_likelihoods: torch.Tensor) -> torch.Tensor:
         return -log_likelihoods.sum()
@@ -41,8 +41,8 @@ class GeneratorLearner(NeuralLearner):
     def __init__(self, run, corpus):
         super().__init__(run, corpus)
         self.is_list = run.answer.form == "list"
-        at = (self.accelerator.device, self.precision, spreads(self.accelerator))
-        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, *at)
+        device, spread = self.accelerator.device, spreads(self.accelerator)
+        self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, device, self.precision, spread)
 
     def make_tokens(self) -> Tokens:
         run = self.run
@@ -58,7 +58,7 @@ class GeneratorLearner(NeuralLearner):
         return YesNoAnswers(self.tokenizer, run.answer, names, lead)
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
-        answers = self.answers  # refused before the base is loaded
+        answers = self.answers  # first, so that answers that cannot be are refused before the base is loaded
         lm = self.base.adapt(seed, self.run.training.gradient_checkpointing is True)
         return AnswerModel(lm, answers, self.run.answer.beam_size, self.corpus.task == "multiclass").train()
 
@@ -66,21 +66,21 @@ class GeneratorLearner(NeuralLearner):
         return SumOfAnswers() if self.is_list else super().build_fold_loss(rows)
 
     def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
-        """For lists, the nats of a row's answer to the best blind writer of lists: the unit of the training's loss."""
+        """For lists, the nats per row of the best writer of lists that never sees a text: the unit of their loss."""
         if not self.is_list:
             return super().best_constant(loss, labels)
         task = self.corpus.task
         nats = label_entropy(labels, task) if task == "multiclass" else list_entropy(labels)
         return prior_logits(labels, task), nats
 
-    def summed_loss(self, fold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    def batch_loss(self, model: nn.Module, loss: nn.Module, batch: Batch) -> torch.Tensor:
         if not self.is_list:
-            return super().summed_loss(fold, rows, rng)
-        inputs, targets = fold.augmentation.batch(rows, rng)
-        inputs |= self.answer_batch(targets.numpy() > 0)
+            return super().batch_loss(model, loss, batch)
+        inputs, targets = batch
+        inputs = {**inputs, **self.answer_batch(targets.numpy() > 0)}
         with self.accelerator.autocast():
-            likelihoods = fold.model(**place(inputs, self.accelerator.device))
-        return fold.loss(likelihoods)
+            likelihoods = model(**place(inputs, self.accelerator.device))  # (B,)
+        return loss(likelihoods)
 
     def answer_batch(self, labels: np.ndarray) -> dict[str, torch.Tensor]:
         """`answers`, int64 (B, A), and `answer_mask`, bool: what rows of these labels, bool (B, L), should answer."""
@@ -91,7 +91,7 @@ class GeneratorLearner(NeuralLearner):
         return {"answers": torch.tensor(padded), "answer_mask": torch.from_numpy(mask)}
 
     def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
-        """Of lists it is the mean log loss of the labels' probabilities, as their answers are not what is predicted."""
+        """For lists the mean log loss of the labels' probabilities: the answers are not what is predicted."""
         if self.is_list:
             loss = build_loss(LossSettings(), self.corpus.labels[rows.train], self.corpus.task)
             loss = loss.to(self.accelerator.device)
@@ -104,24 +104,24 @@ class GeneratorLearner(NeuralLearner):
 
     @cached_property
     def tokens_beside_prompt(self) -> int:
-        """What a row's answers cost in prediction, in prompt tokens; most of it is logits over the vocabulary."""
+        """Memory of a row's answers in prediction, in prompt tokens; most of it is logits over the vocabulary."""
         n_branch = self.answers.count_tokens(self.run.answer.beam_size)
         return n_branch * (1 + len(self.tokenizer) // VOCABULARY_AS_A_TOKEN)
 
 
 def label_entropy(labels: np.ndarray, task: str) -> float:
-    """Nats a row of labels, bool (n, L), when each is drawn by its rate; of the one label, where a row has one."""
+    """Nats per row of labels, bool (n, L), each drawn by its rate; of the one label if the task has one per row."""
     rates = labels.mean(0)
     shares = rates if task == "multiclass" else np.stack([rates, 1 - rates])
     return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
 
 
 def list_entropy(labels: np.ndarray) -> float:
-    """Nats a row of labels, bool (n, L), to who knows how often each set of labels stands, and else each label's rate.
+    """Nats per row of labels, bool (n, L), for a writer who knows the rate of each set of labels and of each label.
 
-    A set's chance mixes its share of the other rows with that of labels drawn each by its rate, in the best proportion.
-    As a row does not count for itself, sets that stand once are not known beforehand: their shares in all rows would
-    make a bar below what a blind writer reaches. Never above `label_entropy`.
+    A set's probability mixes its share of the other rows with that of labels drawn each by its rate, in the best
+    proportion. A row does not count for itself: a set that occurs once is not known beforehand, and its share of all
+    rows would ask for less than any writer without the text can reach. Never above `label_entropy`.
     """
     sets, counts = np.unique(labels, axis=0, return_counts=True)
     rates, others = labels.mean(0), (counts - 1) / max(len(labels) - 1, 1)

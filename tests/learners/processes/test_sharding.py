@@ -1,11 +1,10 @@
-"""FSDP2 and ZeRO-3 at two CPU processes, through the shipped configurations: the fold that one process makes."""
+"""FSDP2 at two CPU processes, through the shipped configuration: the fold that one process makes."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,6 @@ from foldblend.commands import train
 PROJECT = Path(__file__).resolve().parents[3]
 ACCELERATE = os.path.join(os.path.dirname(sys.executable), "accelerate")
 CONFIGS = sorted((PROJECT / "configs" / "accelerate").glob("*.yaml"))
-LAUNCHERS = {"fsdp2": "tests/launch_sharded.py", "deepspeed_zero3": "tests/launch_zero3.py"}
-needs_deepspeed = pytest.mark.skipif(
-    find_spec("deepspeed") is None, reason="to test ZeRO-3: pip install -r tests/requirements-zero3.txt"
-)
-HOW = ["fsdp2", pytest.param("deepspeed_zero3", marks=needs_deepspeed)]
 PATIENCE = 540
 """Seconds; tens of them are needed where no other work is done."""
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -58,11 +52,11 @@ def write_run(paths, toy_competition, tiny_bert, tmp_path):
     return write
 
 
-def launch(how, port, *arguments):
-    """Starts two CPU processes under the shipped configuration `how`."""
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-    config = ["--config_file", f"configs/accelerate/{how}.yaml", "--num_processes", "2", "--main_process_port", port]
-    command = [ACCELERATE, "launch", *config, LAUNCHERS[how], *arguments]
+def launch(port, *arguments):
+    """Starts two CPU processes under the shipped configuration of FSDP2."""
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    config = ["--config_file", "configs/accelerate/fsdp2.yaml", "--num_processes", "2", "--main_process_port", port]
+    command = [ACCELERATE, "launch", *config, "tests/launch_sharded.py", *arguments]
     return subprocess.Popen(command, env=env, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -79,9 +73,9 @@ def check_same_fold(paths, one, two, k=1, apart=1e-3):
     assert all(np.allclose(value, stored[1][name], atol=apart) for name, value in stored[0].items())
 
 
-def run_killed(how, port, *arguments):
+def run_killed(port, *arguments):
     """Trains in two processes, is killed in the middle and started again; returns what it said the second time."""
-    process = launch(how, port, *arguments)
+    process = launch(port, *arguments)
     seen = []
     for line in process.stdout:
         seen.append(line)
@@ -89,33 +83,28 @@ def run_killed(how, port, *arguments):
             break
     process.send_signal(signal.SIGKILL)
     seen += process.communicate(timeout=PATIENCE)[0]
-    output = run_through(how, str(int(port) + 2), *arguments)
+    output = run_through(str(int(port) + 2), *arguments)
     assert "goes on from epoch" in output, "".join(seen) + output
     return output
 
 
-def run_through(how, port, *arguments):
-    process = launch(how, port, *arguments)
+def run_through(port, *arguments):
+    process = launch(port, *arguments)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     return output
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_an_encoder_killed_and_resumed(paths, write_run, tiny_bert, how):
+def test_an_encoder_killed_and_resumed(paths, write_run, tiny_bert):
     arguments = write_run("encoder", tiny_bert)
     train.main([*arguments, "--fold", "1", "--name", "one"])
-    output = run_killed(how, "29561", *arguments, "--fold", "1", "--name", "two")
-    if how == "fsdp2":
-        assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
+    output = run_killed("29561", *arguments, "--fold", "1", "--name", "two")
+    assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
     assert "takes evaluation" in output
     check_same_fold(paths, "one", "two")
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(
-    paths, write_run, tiny_bert, tiny_decoder, tmp_path, how
-):
+def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(paths, write_run, tiny_bert, tiny_decoder, tmp_path):
     """One launch for an encoder and a decoder."""
     calls = [
         [*write_run("encoder", tiny_bert), "--fold", "1", "--training.precision", "bf16", "--training.ema_decay", "0"],
@@ -124,9 +113,8 @@ def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(
     for number, arguments in enumerate(calls):
         train.main([*arguments, "--name", f"one-{number}"])
     (tmp_path / "calls.json").write_text(json.dumps([[*call, "--name", f"two-{k}"] for k, call in enumerate(calls)]))
-    output = run_through(how, "29571", str(tmp_path / "calls.json"))
-    if how == "fsdp2":
-        assert output.count("predicted in {torch.bfloat16}") == 2 * len(calls), output
+    output = run_through("29571", str(tmp_path / "calls.json"))
+    assert output.count("predicted in {torch.bfloat16}") == 2 * len(calls), output
     for number in range(len(calls)):
         check_same_fold(paths, f"one-{number}", f"two-{number}", apart=0.03)
         oof = np.load(paths.oof("toy") / f"two-{number}" / "fold1.npz", allow_pickle=False)["oof"]
@@ -134,8 +122,7 @@ def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(
         assert not np.array_equal(oof, in_bf16)
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_adapters_of_two_folds_on_one_base_then_a_generator(paths, write_run, tiny_decoder, tmp_path, how):
+def test_adapters_of_two_folds_on_one_base_then_a_generator(paths, write_run, tiny_decoder, tmp_path):
     """The second fold finds the base as it was loaded. One launch for both learners."""
     decoder = [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "2"]
     generator = [*write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2")), "--fold", "1"]
@@ -143,7 +130,7 @@ def test_adapters_of_two_folds_on_one_base_then_a_generator(paths, write_run, ti
         train.main([*arguments, "--name", name])
     calls = [[*decoder, "--name", "two"], [*generator, "--name", "answers-two"]]
     (tmp_path / "calls.json").write_text(json.dumps(calls))
-    run_through(how, "29565", str(tmp_path / "calls.json"))
+    run_through("29565", str(tmp_path / "calls.json"))
     for fold in (1, 2):
         check_same_fold(paths, "one", "two", fold)
     check_same_fold(paths, "answers-one", "answers-two")
@@ -158,5 +145,5 @@ def test_accelerate_reads_every_configuration(path):
 
 
 def test_all_configurations_are_there():
-    wanted = {"one_gpu", "ddp", "fsdp2", "deepspeed_zero3", "several_machines"}
+    wanted = {"one_gpu", "ddp", "fsdp2", "several_machines"}
     assert {path.stem for path in CONFIGS} == wanted

@@ -116,11 +116,3 @@ def test_warmup_in_steps():
 def test_settings_that_cannot_work_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         RunSettings("encoder", optimizer=OptimizerSettings(**settings))
-
-
-@pytest.mark.parametrize("norm", [2.5, torch.tensor(2.5)])
-def test_the_norm_is_a_tensor_whatever_clips(norm):
-    """DeepSpeed's engine clips by itself and has a number."""
-    engine = SimpleNamespace(clip_grad_norm_=lambda parameters, bound: norm, scaler=None)
-    model, prepared = nn.Linear(2, 2), SimpleNamespace(optimizer=None)
-    assert torch.equal(clip_gradients(engine, prepared, model, 1.0), torch.tensor(2.5))

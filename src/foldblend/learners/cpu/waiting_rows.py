@@ -51,8 +51,8 @@ class RowAdamW(torch.optim.AdamW):
         return loss
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """Bring every row up to date: before the weights are evaluated or handed on."""
+    def update_waiting_rows(self) -> None:
+        """Bring every row up to date, before the weights are evaluated or saved as finished."""
         if self.table.weight in self.state:
             self._catch_up(torch.arange(self.table.num_embeddings))
 

@@ -1,42 +1,104 @@
-"""What the hardware of this process can do, and how it is shared."""
+"""What the hardware of this process can do, how processes meet, and what they agree on while they train."""
 
 import ctypes
 import os
 import platform
+from collections.abc import Callable
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import is_deepspeed_available
 
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
+
+# 1. Meeting the other processes of a launch
 
 
 def join_processes() -> PartialState:
     """Meet the other processes of the launch; without GPUs they meet on the CPU.
 
-    Raises: ValueError: the launcher started more processes than met (each would train alone and overwrite the others),
-            or asks for DeepSpeed.
+    Raises: UserError: the launcher started more processes than met (each would train alone and overwrite the others),
+            or it launched with DeepSpeed.
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        _check_deepspeed()
+        raise UserError(
+            "DeepSpeed is not supported: this launch sets ACCELERATE_USE_DEEPSPEED=true. FSDP2 spreads a model over "
+            "GPUs in the same way. Run: accelerate launch --config_file configs/accelerate/fsdp2.yaml src/train.py ..."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     state = PartialState(cpu=wants_cpu or (launched > 1 and not torch.cuda.is_available()))
     if state.num_processes != launched:
-        raise UserError(f"{launched} processes were launched, {state.num_processes} met; set ACCELERATE_USE_CPU=true")
+        raise UserError(
+            f"Launched processes did not meet: {launched} were started, {state.num_processes} met. "
+            "Set ACCELERATE_USE_CPU=true for processes on CPUs"
+        )
     return state
 
 
-def _check_deepspeed() -> None:
-    if not is_deepspeed_available():
-        raise UserError("launched with DeepSpeed, which is not installed. Run: pip install deepspeed")
-    if not torch.cuda.is_available():
-        raise UserError(
-            "launched with DeepSpeed without a GPU; Accelerate has it on GPUs alone. Use "
-            "configs/accelerate/ddp.yaml with ACCELERATE_USE_CPU=true"
-        )
+def use_cores() -> None:
+    """Give torch this process's share of the cores; a launcher's own default is one thread."""
+    torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
+
+# 2. Agreement of the processes
+
+
+def agree(accelerator, *values: int) -> list[int]:
+    """The largest of each value over the processes, now: waits for the device and for the slowest process."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    largest = torch.tensor(values, dtype=torch.int64, device=accelerator.device)
+    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
+    return largest.tolist()
+
+
+class Agreement:
+    """Numbers that all processes act on at the same step, without a step that waits for the device.
+
+    Each process hands over its numbers after every step and gets back the largest of each as of one step earlier. That
+    is the same on all processes, and the device has computed it while the step in between was prepared. Reading the
+    newest numbers instead would stop every process until its device has done all of its work.
+    """
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        self.read_previous: Callable[[], list[int]] | None = None
+
+    def exchange(self, *values: int) -> list[int]:
+        """The largest of each value of the last call, zeros at the first; with one process, these values.
+
+        Every process calls it equally often, with as many values.
+        """
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        read, self.read_previous = self.read_previous, self._start(values)
+        return read() if read is not None else [0] * len(values)
+
+    def _start(self, values: tuple[int, ...]) -> Callable[[], list[int]]:
+        """Begin to reduce the values. Returns what reads the result later."""
+        largest = place({"values": torch.tensor(values, dtype=torch.int64)}, self.accelerator.device)["values"]
+        work = torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, async_op=True)
+        if largest.device.type != "cuda":
+
+            def read() -> list[int]:
+                work.wait()
+                return largest.tolist()
+
+            return read
+        work.wait()  # NCCL: the device's queue waits, this process does not
+        copy = torch.empty(len(values), dtype=torch.int64, pin_memory=True).copy_(largest, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+
+        def read_copy() -> list[int]:
+            copied.synchronize()  # of the earlier step alone: what was queued since goes on
+            return copy.tolist()
+
+        return read_copy
+
+
+# 3. Precision, seeds, memory and batches on a device
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of mallopt(3), in bytes."""
@@ -46,10 +108,10 @@ NOT_IN_FP16 = ("deberta", "deberta-v2", "gemma2", "gemma3", "gemma3_text")
 
 
 def choose_precision(wanted: str, device: torch.device, model_type: str = "") -> str:
-    """Accelerate's name of the precision: bf16 where the hardware computes in it, else fp16 on CUDA, else none.
+    """Accelerate's name of the precision: bf16 if the hardware computes in it, else fp16 on CUDA, else none.
 
     Args: wanted: `auto`, `fp32`, `bf16` or `fp16`.   model_type: the architecture, as its config names it.
-    Raises: ValueError: fp16 asked of a CPU, where it would silently be fp32, or of an architecture that overflows.
+    Raises: UserError: fp16 on a CPU, which would silently compute in fp32, or for an architecture that overflows.
     """
     if wanted == "fp16" and device.type == "cpu":
         raise UserError("training.precision fp16 does nothing on a CPU; use auto, bf16 or fp32")
@@ -64,36 +126,25 @@ def choose_precision(wanted: str, device: torch.device, model_type: str = "") ->
 
 
 def place(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Copies of a batch on `device`. To a GPU they are made beside its work; a plain copy would wait for its end."""
+    """Copies of a batch on `device`. To a GPU they are made while it works; a plain copy would wait for its work."""
     if device.type != "cuda":
         return {name: tensor.to(device) for name, tensor in inputs.items()}
     return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in inputs.items()}
 
 
 def seed_generators(device: torch.device, seed: int) -> None:
-    """Seed what is drawn on a device. On a CPU past torch.manual_seed, which without CUDA records where it was called
-    from, and that takes longer than all else that it does."""
+    """Seed what is drawn on a device.
+
+    On a CPU torch.manual_seed is passed by: without CUDA it records where it was called from, and that takes longer
+    than everything else it does.
+    """
     (torch.default_generator if device.type == "cpu" else torch).manual_seed(seed)
 
 
-def agree(accelerator, *values: int) -> list[int]:
-    """The largest of each value over the processes: what one of them knows, all of them act on at the same step."""
-    if accelerator.num_processes == 1:
-        return list(values)
-    largest = torch.tensor(values, dtype=torch.int64, device=accelerator.device)
-    torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX)
-    return largest.tolist()
-
-
-def use_cores() -> None:
-    """Give torch this process's share of the cores; a launcher's own default is one thread."""
-    torch.set_num_threads(max(1, count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
 def keep_freed_memory() -> None:
-    """Let glibc keep what tensors on a CPU leave behind: given back to the system it comes back page by page, zeroed.
+    """Let glibc keep the memory of freed tensors: memory that was given back is zeroed again, page by page.
 
-    Predictions take a tenth less time so, steps a little. With another C library nothing is changed.
+    Predictions on a CPU take a tenth less time, steps a little less. With another C library nothing changes.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

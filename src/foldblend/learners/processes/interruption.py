@@ -1,9 +1,13 @@
-"""Ctrl-C, SIGTERM and the launcher's end ask for a stop; the training loop saves itself at its next step and leaves."""
+"""Ctrl-C, SIGTERM and the end of the launcher ask for a stop; the training loop then saves and leaves.
+
+It imports no torch, so a command can use it before anything slow is loaded.
+"""
 
 import ctypes
 import os
 import signal
 import sys
+import time
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal this process gets when its parent ends."""
@@ -11,36 +15,51 @@ LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """`accelerate launch` sets the first in every process it starts, torchrun the second."""
 QUEUE = "FOLDBLEND_QUEUE"
 """train_all.py sets it to its process id in every process it starts."""
+SAME_CTRL_C_SECONDS = 2.0
+"""A terminal sends Ctrl-C to every process, and torchrun then sends it on to its own: within this time it is the same
+one."""
 
 
 class Interruption:
-    """As a context: remembers the first signal instead of dying by it. A second Ctrl-C stops at once."""
+    """As a context: remembers the first signal in `signal_number` instead of dying by it.
+
+    A second Ctrl-C stops at once. Under a launcher a process that leaves after a signal no longer reacts to signals:
+    its launcher sends more of them while the process ends.
+    """
 
     def __enter__(self):
-        self.signal_number = 0
+        self.signal_number, self.received = 0, 0.0
         self.before = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_):
+        ends_by_launcher = self.signal_number and _is_launched()
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends_by_launcher else handler)
 
     def _remember(self, signal_number, _frame):
-        if self.signal_number == signal.SIGINT == signal_number:
+        now = time.monotonic()
+        is_second = self.signal_number == signal.SIGINT == signal_number
+        if is_second and not (_is_launched() and now - self.received < SAME_CTRL_C_SECONDS):
             raise KeyboardInterrupt
-        self.signal_number = signal_number
+        if not is_second:
+            self.signal_number, self.received = signal_number, now
 
 
 def follow_launcher() -> None:
     """From now on the end of the launcher is a SIGTERM to this process; without a launcher nothing changes.
 
-    `accelerate launch` does not pass a SIGTERM on: it ends, and what it started would go on training unseen; so would
-    what a queue started that was ended by kill -9. Linux alone knows this; elsewhere stop the training process itself.
+    `accelerate launch` does not pass a SIGTERM on: it ends, and what it started would go on training unseen. The same
+    holds for a queue that was ended by kill -9. Only Linux can do this; elsewhere stop the training process itself.
     """
-    queue = os.environ.pop(QUEUE, "")  # not handed on: to what this process starts, the queue is no parent
-    if sys.platform != "linux" or not (queue or any(name in os.environ for name in LAUNCHED)):
+    queue = os.environ.pop(QUEUE, "")  # the queue is not the parent of what this process starts
+    if sys.platform != "linux" or not (queue or _is_launched()):
         return
     launcher = int(queue) if queue else os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != launcher:  # it ended before
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_launched() -> bool:
+    return any(name in os.environ for name in LAUNCHED)

@@ -1,144 +1,138 @@
-"""A fold saves itself in one safetensors file, replaced whole, and refuses one that is damaged or of another training.
+"""What a neural fold keeps on disk, so that it can be killed at any moment and go on with the same command.
 
-While it trains, `checkpoint.safetensors` holds weights, AdamW's moments and the place in the data, and
-`candidate-*.safetensors` weights that it may end with; when it is done, `weights.safetensors` holds the weights alone.
+While it trains, `checkpoint.safetensors` holds weights, the optimizer's moments and how far the fold has come, and
+`candidate-*.safetensors` weights that it may end with. When it is done, `weights.safetensors` holds the weights alone.
+Each file is written whole or not at all, and refused if it is damaged or of another training.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.processes import zero3
-from foldblend.learners.processes.sharding import gather_whole, like, own_part, publish
-from foldblend.learners.training.weights import WEIGHTS, checksum, cure, write_whole
+from foldblend.learners.processes.sharding import gather_whole, like
+from foldblend.learners.training.weights import UNREADABLE, WEIGHTS, checksum, damaged, find_weights_file, write_tensors
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.settings.loading import describe_differences, with_defaults
 from foldblend.settings.run import TrainingSettings
 
-# ----------
-# A fold saves itself in one safetensors file, replaced whole, and refuses one that is damaged or of another training.
-
-
 CHECKPOINT = "checkpoint.safetensors"
+
+# 1. The state of a training, and the file that holds it beside the tensors
 
 
 @dataclass
-class Place:
-    """How far a fold has come."""
+class TrainState:
+    """How far a fold has come. Everything else that changes is in the model, the optimizer and the weight average.
+
+    The names of the fields are keys in the files of earlier releases too.
+    """
 
     epoch: int = 0
+    """Epochs that have ended."""
     step: int = 0
-    """Optimiser steps done in `epoch`."""
+    """Optimizer steps done in the current epoch."""
     mean_loss: float = 0.0
-    """Running mean of the training loss."""
+    """Running mean of the training loss per row."""
     seconds: float = 0.0
-    """Time spent, earlier starts included."""
+    """Time spent on the fold up to the last save, earlier starts included."""
     history: list[dict] = field(default_factory=list)
-    """Scores and loss of the held-out rows, one dict a look at them."""
+    """Scores and loss of the held-out rows, one dict per evaluation."""
     scaler: dict = field(default_factory=dict)
     """State of the fp16 loss scaler."""
 
 
-def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], place: Place, identity: dict) -> None:
-    """Write tensors, place and identity as one file, whole or not at all.
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState, identity: dict) -> None:
+    """Write tensors, state and identity as one file, whole or not at all.
 
-    Raises: OSError: the disk refused; the file of before is untouched.
+    Raises: OSError: the disk refused; an earlier file is untouched.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"place": json.dumps(vars(place)), "identity": json.dumps(identity), "crc32": _crc32(tensors)}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata))
+    # "place" is what the first release called the state
+    metadata = {"place": json.dumps(vars(state)), "identity": json.dumps(identity), "crc32": _crc32(tensors)}
+    write_tensors(path, lambda temporary: save_file(tensors, temporary, metadata))
 
 
-def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor], Place] | None:
-    """Read a file of `save_checkpoint`; None where there is none.
+def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor], TrainState] | None:
+    """Read a file of `save_checkpoint`; None if it does not exist.
 
-    Raises: ValueError: the file is damaged, or belongs to other settings, data or folds.
+    Raises: UserError: the file is damaged, or belongs to other settings, data or folds.
     """
     if not path.exists():
         return None
-    tensors, place, stored = read_checkpoint(path)
+    tensors, state, stored = read_checkpoint(path)
     differences = describe_differences(with_defaults(stored), json.loads(json.dumps(identity)))
     if differences:
         raise UserError(
             f"{path} is of another training: {'; '.join(differences)}. "
             "Start over with --overwrite, or keep both with --name NEW"
         )
-    return tensors, place
+    return tensors, state
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], Place, dict]:
-    """Tensors, place and identity of a file of `save_checkpoint`, whatever it is of.
-
-    Raises: ValueError: the file is damaged.
-    """
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], TrainState, dict]:
+    """Tensors, state and identity of a file of `save_checkpoint`, of any training. Raises UserError: it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        place, stored = Place(**json.loads(metadata["place"])), json.loads(metadata["identity"])
+        state, stored = TrainState(**json.loads(metadata["place"])), json.loads(metadata["identity"])
         stated = metadata["crc32"]
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}). {cure(path)}") from error
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
     if stated != _crc32(tensors):
-        raise UserError(f"{path} is damaged (its checksum does not match). {cure(path)}")
-    return tensors, place, stored
+        raise damaged(path, "its checksum does not match")
+    return tensors, state, stored
 
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """What a finished fold left in its folder. Raises ValueError: it is not there, or damaged."""
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise UserError(f"{path} is missing: the fold was not trained here, or not to its end")
-    return read_checkpoint(path)[0]
+    """The tensors of a finished fold. Raises UserError: its file is missing or damaged."""
+    return read_checkpoint(find_weights_file(folder))[0]
+
+
+def _crc32(tensors: dict[str, torch.Tensor]) -> str:
+    return checksum({name: tensor.reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()})
+
+
+# 2. Model and optimizer as named tensors, and back
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The model's state as `model.<name>`, without what is frozen: a fold of adapters does not save their base."""
-    frozen, state = _frozen(model), model.state_dict(keep_vars=True)  # parameters themselves say how they are cut
+    frozen = _frozen(model)
+    state = model.state_dict(keep_vars=True)  # the parameters themselves, as they know how they are sharded
     return {f"model.{name}": value for name, value in state.items() if not name.startswith(frozen)}
 
 
 def restore_model(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """The reverse of `model_tensors`. Raises ValueError when names are missing or unknown."""
+    """The reverse of `model_tensors`. Raises UserError: names are missing or unknown, or a shape differs."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     here = model.state_dict(keep_vars=True)
     state = {name: like(value, here[name]) if name in here else value for name, value in state.items()}
-    cut = {name: value for name, value in state.items() if isinstance(value, zero3.Cut)}
     try:
-        missing, unknown = model.load_state_dict({n: v for n, v in state.items() if n not in cut}, strict=False)
+        missing, unknown = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # a tensor of another shape
         raise UserError(f"saved weights do not fit the model: {error}") from error
-    _write_cut(cut.values())
-    missing = [name for name in missing if name not in cut and not name.startswith(_frozen(model))]
+    frozen = _frozen(model)  # once: a decoder's base has hundreds of names that are not saved
+    missing = [name for name in missing if not name.startswith(frozen)]
     if missing or unknown:
         raise UserError(f"saved weights do not fit the model: missing {missing[:3]}, unknown {unknown[:3]}")
 
 
-@torch.no_grad()
-def _write_cut(values: Iterable[zero3.Cut]) -> None:
-    """Put them where their parameters' stretches are."""
-    for value in values:
-        own_part(value.parameter).copy_(value.part)
-    publish(value.parameter for value in values)
-
-
 def _frozen(model: nn.Module) -> tuple[str, ...]:
-    """All names of frozen parameters, also of one that stands in two places; a quantised one's scales begin with it."""
+    """All names of frozen parameters, both names of a shared one; a quantised one's scales begin with its name."""
     named = model.named_parameters(remove_duplicate=False)
     return tuple(name for name, parameter in named if not parameter.requires_grad)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """AdamW's state as flat names, `optimizer.<parameter number>.<key>`."""
-    if zero3.owns(optimizer):
-        return zero3.optimizer_tensors(optimizer)
     state = optimizer.state_dict()["state"]
     return {f"optimizer.{i}.{key}": value for i, values in state.items() for key, value in values.items()}
 
@@ -150,9 +144,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
         if name.startswith("optimizer."):
             _, i, key = name.split(".", 2)
             state.setdefault(int(i), {})[key] = value
-    if zero3.owns(optimizer):
-        zero3.restore_optimizer(optimizer, state)
-        return
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for i, values in state.items():
         for key, value in values.items():
@@ -160,14 +151,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _crc32(tensors: dict[str, torch.Tensor]) -> str:
-    return checksum({name: tensor.reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()})
+# 3. Selection: which weights a fold ends with, and the few candidates that are kept until that is known
 
-
-# ---------- Which weights a fold ends with, and the few candidates that are kept on disk until that is known.
-
-
-LOOKING = ("best_score", "lowest_loss", "loss_and_score")
+BY_HELDOUT = ("best_score", "lowest_loss", "loss_and_score")
 """These choose by held-out rows."""
 
 
@@ -184,8 +170,8 @@ def choose(evaluations: Sequence[dict], how: str, near: float, metric: str) -> i
     return min(near_ones, key=lambda i: (-_merit(evaluations[i], metric), evaluations[i]["loss"]))
 
 
-def still_in_play(evaluations: Sequence[dict], how: str, near: float, metric: str) -> list[int]:
-    """Positions that `choose` may still return once more evaluations have been appended, the new ones aside."""
+def may_be_chosen(evaluations: Sequence[dict], how: str, near: float, metric: str) -> list[int]:
+    """Positions that `choose` may still return once more evaluations have been appended, new ones aside."""
     if how != "loss_and_score" or not evaluations:
         return [choose(evaluations, how, near, metric)] if evaluations else []
     near_ones = _near_lowest(evaluations, near)
@@ -210,36 +196,40 @@ def _beats(evaluations: Sequence[dict], j: int, i: int, metric: str) -> bool:
 
 
 class Selection:
-    """The candidates of one fold, `candidate-<number>.safetensors` beside its checkpoint."""
+    """The candidates of one fold, `candidate-<number>.safetensors` beside its checkpoint.
+
+    Args: identity: what the fold learns from, of `describe_training`; a candidate of another training is refused.
+    """
 
     def __init__(self, training: TrainingSettings, metric: str, folder: Path, identity: dict):
         self.training, self.metric, self.folder, self.identity = training, metric, folder, identity
 
     @property
-    def looks(self) -> bool:
+    def by_heldout(self) -> bool:
         """Whether held-out rows decide."""
-        return self.training.selection in LOOKING
+        return self.training.selection in BY_HELDOUT
 
-    def needed(self, place: Place) -> list[int]:
-        """Numbers of the candidates that a training at `place` counts on."""
-        if self.looks:
-            return still_in_play(place.history, self.training.selection, self.training.loss_tolerance, self.metric)
-        averages = self.training.selection == "average_last" and self._averaged(place.epoch) > 0
-        return [place.epoch] if averages else []
+    def needed(self, state: TrainState) -> list[int]:
+        """Numbers of the candidates that a training in this state may still end with."""
+        if self.by_heldout:
+            near = self.training.loss_tolerance
+            return may_be_chosen(state.history, self.training.selection, near, self.metric)
+        averages = self.training.selection == "average_last" and self._averaged(state.epoch) > 0
+        return [state.epoch] if averages else []
 
-    def wants(self, place: Place, at_epoch_end: bool) -> bool:
-        """Whether the weights at `place`, just evaluated where evaluations decide, must be kept."""
-        newest = len(place.history) - 1 if self.looks else place.epoch
-        return (self.looks or at_epoch_end) and newest in self.needed(place)
+    def wants(self, state: TrainState, at_epoch_end: bool) -> bool:
+        """Whether the weights of now, just evaluated if evaluations decide, must be kept."""
+        newest = len(state.history) - 1 if self.by_heldout else state.epoch
+        return (self.by_heldout or at_epoch_end) and newest in self.needed(state)
 
-    def keep(self, place: Place, tensors: dict[str, torch.Tensor]) -> None:
-        """Write the candidate of `place`: its weights, or their mean with the epochs before."""
-        number = len(place.history) - 1
-        if not self.looks:
-            number, n_averaged = place.epoch, self._averaged(place.epoch)
+    def keep(self, state: TrainState, tensors: dict[str, torch.Tensor]) -> None:
+        """Write the newest candidate: these weights, or their mean with those of the epochs before."""
+        number = len(state.history) - 1
+        if not self.by_heldout:
+            number, n_averaged = state.epoch, self._averaged(state.epoch)
             if n_averaged > 1:
                 tensors = add_to_mean(self.load(number - 1), tensors, n_averaged)
-        save_checkpoint(self._path(number), tensors, place, self.identity)
+        save_checkpoint(self._path(number), tensors, state, self.identity)
 
     def drop_all_but(self, numbers: Sequence[int]) -> None:
         """Remove the other candidates' files."""
@@ -247,28 +237,28 @@ class Selection:
         for path in set(self.folder.glob("candidate-*.safetensors")) - kept:
             path.unlink(missing_ok=True)
 
-    def check(self, place: Place) -> None:
-        """Raise ValueError where a candidate that `place` counts on is gone, or its scores are of another metric."""
-        if any(self.metric not in evaluation for evaluation in place.history):
+    def check(self, state: TrainState) -> None:
+        """Raise UserError if a candidate that `state` needs is missing, or its evaluations have another metric."""
+        if any(self.metric not in evaluation for evaluation in state.history):
             raise UserError(
-                f"{self.folder}: the checkpoint there has no {self.metric} of its looks at the held-out rows; the "
-                f"competition's metric was another one. {self._cure()}"
+                f"{self.folder}: the checkpoint's evaluations have no {self.metric}; the competition's metric was "
+                f"another one. {self._advice()}"
             )
-        for number in self.needed(place):
+        for number in self.needed(state):
             if not self._path(number).exists():
-                raise UserError(f"{self._path(number)} is gone, the checkpoint beside it counts on it. {self._cure()}")
+                raise UserError(f"{self._path(number)} is missing; the checkpoint needs it. {self._advice()}")
 
-    def final(self, place: Place) -> int | None:
-        """Number of the candidate that a fold at its end takes; None where it keeps the weights it has."""
-        if self.looks:
-            return choose(place.history, self.training.selection, self.training.loss_tolerance, self.metric)
-        return next(iter(self.needed(place)), None)
+    def final(self, state: TrainState) -> int | None:
+        """Number of the candidate that the fold ends with; None if it keeps the weights it has."""
+        if self.by_heldout:
+            return choose(state.history, self.training.selection, self.training.loss_tolerance, self.metric)
+        return next(iter(self.needed(state)), None)
 
     def load(self, number: int) -> dict[str, torch.Tensor]:
-        """A candidate's tensors. Raises ValueError where it is damaged, gone or of another training."""
+        """A candidate's tensors. Raises UserError: it is damaged, missing or of another training."""
         found = load_checkpoint(self._path(number), self.identity)
         if found is None:
-            raise UserError(f"{self._path(number)} is gone. {self._cure()}")
+            raise UserError(f"{self._path(number)} is missing. {self._advice()}")
         return found[0]
 
     def _averaged(self, epoch: int) -> int:
@@ -278,91 +268,95 @@ class Selection:
     def _path(self, number: int) -> Path:
         return self.folder / f"candidate-{number}.safetensors"
 
-    def _cure(self) -> str:
-        return f"Train the fold anew: rm -r '{self.folder}' and run the same command again"
+    def _advice(self) -> str:
+        return f"Train the fold again: rm -r '{self.folder}' and run the same command"
 
 
 def add_to_mean(mean: dict[str, torch.Tensor], new: dict[str, torch.Tensor], n: int) -> dict[str, torch.Tensor]:
-    """The mean of n tensors of each name, from the mean of n - 1 and the new one; whole numbers are the new ones."""
+    """The mean of n tensors per name, from the mean of n - 1 and the new one; integers are the new ones."""
     return {
         name: torch.lerp(mean[name], tensor, 1 / n) if tensor.is_floating_point() else tensor
         for name, tensor in new.items()
     }
 
 
-# ---------- What a fold keeps on disk while it trains: its checkpoint, its candidates, and in the end its weights.
+# 4. The files of one fold
 
 
 class FoldStore:
-    """Files of one fold. Every process calls every method, as shards are gathered; the first one writes."""
+    """Saves and restores one fold. Every process calls every method, as shards are gathered; the first one writes.
 
-    def __init__(self, accelerator, model, optimizer, average, folder: Path, identity: dict):
-        self.accelerator, self.optimizer, self.average = accelerator, optimizer, average
-        self.model, self.folder, self.identity = accelerator.unwrap_model(model), folder, identity
+    Args: model, optimizer: as Accelerate prepared them.   average: the running mean of the weights, if there is one.
+    """
 
-    def save_checkpoint(self, place: Place, selection: Selection) -> None:
-        """Everything that going on takes; then the candidates it does not count on are removed."""
+    def __init__(self, accelerator, model, optimizer, average, selection: Selection):
+        self.accelerator, self.optimizer, self.average, self.selection = accelerator, optimizer, average, selection
+        self.model, self.folder, self.identity = accelerator.unwrap_model(model), selection.folder, selection.identity
+
+    def save_checkpoint(self, state: TrainState) -> None:
+        """Everything that a resumed fold needs; then remove the candidates that are no longer needed."""
         tensors = model_tensors(self.model) | optimizer_tensors(self.optimizer)
         tensors |= self.average.tensors() if self.average is not None else {}
-        place.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
-        self._write(CHECKPOINT, tensors, place)
+        state.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
+        self._write(CHECKPOINT, tensors, state)
         if self.accelerator.is_main_process:
-            selection.drop_all_but(selection.needed(place))
+            self.selection.drop_all_but(self.selection.needed(state))
 
-    def save_candidate(self, place: Place, selection: Selection) -> None:
-        """The model's weights as they stand, as the newest candidate."""
+    def save_candidate(self, state: TrainState) -> None:
+        """The model's weights of now, as the newest candidate."""
         tensors = gather_whole(model_tensors(self.model), self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            selection.keep(place, tensors)
+            self.selection.keep(state, tensors)
         self.accelerator.wait_for_everyone()
 
-    def save_weights(self, place: Place, selection: Selection) -> None:
-        """The finished weights; they replace checkpoint and candidates."""
-        self._write(WEIGHTS, model_tensors(self.model), place)
-        if self.accelerator.is_main_process:
-            self._tidy(selection)
+    def save_weights(self, state: TrainState) -> None:
+        """The finished weights; checkpoint and candidates are removed."""
+        self._write(WEIGHTS, model_tensors(self.model), state)
+        self._remove_the_rest()
 
     @staticmethod
     def has_saved(folder: Path) -> bool:
         """Whether there is something to restore."""
         return any((folder / name).exists() for name in (WEIGHTS, CHECKPOINT))
 
-    def restore(self, selection: Selection) -> Place:
-        """Load the finished weights, else the checkpoint, else stand at the beginning."""
+    def restore(self) -> TrainState:
+        """Load the finished weights, else the checkpoint, else start at the beginning."""
         found = load_checkpoint(self.folder / WEIGHTS, self.identity)
         if found is not None:
-            restore_model(self.model, found[0])
-            if self.accelerator.is_main_process:
-                self._tidy(selection)
-            return found[1]
+            tensors, state = found
+            restore_model(self.model, tensors)
+            self._remove_the_rest()
+            return state
         found = load_checkpoint(self.folder / CHECKPOINT, self.identity)
         if found is None:
-            return Place()
-        tensors, place = found
-        selection.check(place)
+            return TrainState()
+        tensors, state = found
+        self.selection.check(state)
         restore_model(self.model, tensors)
         restore_optimizer(self.optimizer, tensors)
         if self.average is not None:
             self.average.restore(tensors)
         if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(place.scaler)
-        return place
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        return state
 
     def load_weights(self) -> dict[str, torch.Tensor]:
-        """The tensors of the finished fold's file."""
+        """The tensors of the finished fold's file, on every process."""
         self.accelerator.wait_for_everyone()
         found = load_checkpoint(self.folder / WEIGHTS, self.identity)
         if found is None:
             raise UserError(
-                f"{self.folder / WEIGHTS} is not there for every process; share its folder between machines"
+                f"{self.folder / WEIGHTS} is missing on a machine of this launch: the first process has written it. "
+                "Share that folder between the machines"
             )
         return found[0]
 
-    def _write(self, name: str, tensors: dict[str, torch.Tensor], place: Place) -> None:
+    def _write(self, name: str, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
         tensors = gather_whole(tensors, self.accelerator.is_main_process)
         if self.accelerator.is_main_process:
-            save_checkpoint(self.folder / name, tensors, place, self.identity)
+            save_checkpoint(self.folder / name, tensors, state, self.identity)
 
-    def _tidy(self, selection: Selection) -> None:
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        selection.drop_all_but([])
+    def _remove_the_rest(self) -> None:
+        if self.accelerator.is_main_process:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+            self.selection.drop_all_but([])

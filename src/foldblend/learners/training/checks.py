@@ -1,4 +1,11 @@
-"""What a trained fold must show before it predicts: its file holds all of it, and padding does not reach its logits."""
+"""Checks that every fold passes, so that a training that went wrong ends with a message and not with a bad score.
+
+while it trains   the loss is finite and falls below that of a constant answer        LossWindow, CollapseGuard
+before step one   class weights multiply what they should                             check_class_weights
+first two steps   head and adapters move                                              MovementWatch
+at the end        frozen weights are as they were; the saved file holds all that was
+                  trained; padding does not change a prediction                       FrozenWatch, check_end
+"""
 
 import math
 from collections.abc import Iterator
@@ -13,32 +20,71 @@ from torch import nn
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import RowLoss
 from foldblend.learners.losses.table import build_loss, build_pos_weight
-from foldblend.learners.processes.sharding import is_sharded, own_part, publish
+from foldblend.learners.processes.sharding import is_sharded, own_part
 from foldblend.learners.training.checkpoints import restore_model
 from foldblend.learners.training.predicting import TOKENS_PER_BATCH
 from foldblend.settings.run import LossSettings
 
-# ---------- A training that learns nothing is stopped early, with what was seen and what to try.
+# 1. A training that learns nothing is stopped early
 
-
-CURE = "Try a lower --optimizer.lr, a longer --optimizer.warmup_fraction, or --training.precision fp32"
+ADVICE = "Try a lower --optimizer.lr, a longer --optimizer.warmup_fraction, or --training.precision fp32"
 LEAST_SPREAD = 1e-3
 """Logits of a model that tells texts apart spread by far more than this between rows."""
 LEAST_STEPS = 50
-"""A shorter training is not judged by its losses at its end: it may be honest and not have got anywhere yet."""
+"""A shorter training is not judged by its losses at its end: it may be right and not have learned much yet."""
 MEAN_OVER_READS = 10
-"""The loss is read every ten steps. A generator starts far above the prior, having no idea of the answer's form; a mean
-that remembered that for long would stop it."""
+"""The loss is read every ten steps. A generator starts far above a constant answer's loss, as it does not know the form
+of an answer; a mean that remembered that for long would stop it."""
+
+
+class LossWindow:
+    """Losses and gradient norms of the last few steps, kept on the device until they are read.
+
+    Reading waits for the device, so the loop reads every few steps and not after each.
+    """
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        self.losses: list[torch.Tensor] = []
+        self.norms: list[torch.Tensor] = []
+        self.rows: list[np.ndarray] = []
+
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, rows: np.ndarray) -> None:
+        """Add one step: summed loss and gradient norm of this process, scalars; its rows, int64 (B,), of all."""
+        self.losses.append(loss)
+        self.norms.append(norm)
+        self.rows.append(rows)
+
+    def read(self) -> tuple[float, np.ndarray | None]:
+        """What `peek` returns; then the window is empty."""
+        seen = self.peek()
+        self.losses, self.norms, self.rows = [], [], []
+        return seen
+
+    def peek(self) -> tuple[float, np.ndarray | None]:
+        """Mean loss per row since the last reading, and the rows of the first step with a loss or gradient that is not
+        finite, if there is one."""
+        if not self.losses:
+            return 0.0, None
+        seen = torch.stack([torch.stack(self.losses), torch.stack(self.norms)])  # (2, steps)
+        losses, norms = self.accelerator.reduce(seen, "sum")
+        finite = (torch.isfinite(losses) & torch.isfinite(norms)).tolist()
+        bad = None if all(finite) else self.rows[finite.index(False)]
+        return float(losses.sum()) / sum(map(len, self.rows)), bad
 
 
 class CollapseGuard:
-    """Watches the training loss against the best constant answer's, and the logits for being constant."""
+    """Proves that the model learns more than the label rates: its loss must get below a constant answer's.
+
+    Args: prior_loss: the mean training loss per row of the best answer that ignores the text.
+          check_after_steps: the loss is compared from this step on; 0 is never.
+    """
 
     def __init__(self, prior_loss: float, check_after_steps: int):
         self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
 
     def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
-        """Raises ValueError when the loss is not finite, or after the set steps no better than a constant answer's.
+        """Raise UserError if the loss is not finite, or after the set steps no better than a constant answer's.
 
         Args: loss: of the last few steps, which a mean that began far above may not have followed yet.
         """
@@ -46,15 +92,15 @@ class CollapseGuard:
         judged = self.check_after_steps and step >= self.check_after_steps
         if judged and min(loss, mean_loss) >= self.prior_loss:
             raise UserError(
-                f"step {step}: the mean training loss is {mean_loss:.4f}; answering every text with the label rates "
-                f"alone has {self.prior_loss:.4f}, so the model has collapsed to a constant. {CURE}"
+                f"The model has collapsed to a constant: at step {step} the mean training loss is {mean_loss:.4f}, "
+                f"that of answering every text with the label rates is {self.prior_loss:.4f}. {ADVICE}"
             )
 
     def check_end(self, n_steps: int, mean_loss: float, heldout_loss: float, heldout_prior: float) -> None:
-        """Raises ValueError when a training of n_steps ends without having got below a constant answer anywhere.
+        """Raise UserError if a training of n_steps ends without having got below a constant answer anywhere.
 
-        Training rows alone would condemn a short training for its first steps, held-out rows alone an overfitted one;
-        who has learned something is better on one of them.
+        Training rows alone would refuse a short training for its first steps, held-out rows alone an overfitted one; a
+        model that has learned something is better on one of them.
 
         Args: mean_loss: of the last training steps.   heldout_loss, heldout_prior: of the held-out rows, the model's
               and that of the constant that is best on the rows taught.
@@ -62,30 +108,30 @@ class CollapseGuard:
         judged = self.check_after_steps and n_steps >= min(LEAST_STEPS, self.check_after_steps)
         if judged and mean_loss >= self.prior_loss and heldout_loss >= heldout_prior:
             raise UserError(
-                f"after {n_steps} steps the mean training loss is {mean_loss:.4f} and the held-out loss "
-                f"{heldout_loss:.4f}; answering every text with the label rates alone has {self.prior_loss:.4f} and "
-                f"{heldout_prior:.4f}, so the model has learned nothing. {CURE}, or more training.epochs; "
-                "training.collapse_check_after_steps 0 turns the check off"
+                f"The model has learned nothing: after {n_steps} steps the mean training loss is {mean_loss:.4f} and "
+                f"the held-out loss {heldout_loss:.4f}; answering every text with the label rates has "
+                f"{self.prior_loss:.4f} and {heldout_prior:.4f}. {ADVICE}, or more --training.epochs; "
+                "--training.collapse_check_after_steps 0 turns this check off"
             )
 
     def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
-        """Raises ValueError when the loss, or the gradient of some rows, is not finite.
+        """Raise UserError if the loss, or the gradient of some rows, is not finite.
 
         Args: bad_rows: int64 (B,), the rows of the first step whose loss or gradient was not finite, if known.
         """
         if math.isfinite(loss) and bad_rows is None:
             return
-        what = "the gradient is not finite" if math.isfinite(loss) else f"the training loss is {loss}"
+        what = "The gradient is not finite" if math.isfinite(loss) else f"The training loss is {loss}"
         where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
         raise UserError(
-            f"step {step}: {what}{where}. An overflow in fp16, a rate too high, or those "
-            f"texts. {CURE} (bf16 where the hardware has it)"
+            f"{what} at step {step}{where}. Possible reasons: an overflow in fp16, a learning rate that is too high, "
+            f"or those texts. {ADVICE} (bf16 if the hardware has it)"
         )
 
     def check_heldout(self, loss: float) -> None:
-        """Raises ValueError when the held-out rows' loss is not finite: no weights could be chosen by it."""
+        """Raise UserError if the held-out rows' loss is not finite: no weights could be chosen by it."""
         if not math.isfinite(loss):
-            raise UserError(f"the held-out rows' loss is {loss}. {CURE}")
+            raise UserError(f"The held-out loss is {loss}. {ADVICE}")
 
 
 def _name_rows(rows: np.ndarray) -> str:
@@ -99,22 +145,20 @@ def update_mean(mean_loss: float, loss: float, read: int) -> float:
 
 
 def check_logits(logits: np.ndarray, what: str) -> None:
-    """Raises ValueError when logits (n, L) are not finite, or the same for every row."""
+    """Raise UserError if logits (n, L) are not finite, or the same for every row. Args: what: the rows, in words."""
     bad = int((~np.isfinite(logits)).any(1).sum())
     if bad:
-        raise UserError(f"{what}: {bad} of {len(logits)} rows have logits that are not finite. {CURE}")
+        raise UserError(f"Logits are not finite: {what}, {bad} of {len(logits)} rows. {ADVICE}")
     if len(logits) > 1 and float(logits.std(0).max()) < LEAST_SPREAD:
-        raise UserError(f"{what}: every text gets the same logits, so the model has collapsed to a constant. {CURE}")
+        raise UserError(f"Every text gets the same logits: {what}. The model has collapsed to a constant. {ADVICE}")
 
 
-# ----------
-# Checks that every fold passes: its loss before the first step, what its first steps move, what is left at its end.
-
+# 2. Before and during the first steps: class weights, frozen weights, weights that must move
 
 WATCHED_MATRICES = 16
-"""How many are watched of a model that is trained whole and has nothing fresh."""
+"""Matrices watched in a model that is trained whole and has no fresh part."""
 SAMPLE = 512
-"""Elements looked at of a tensor, evenly spread."""
+"""Elements compared per tensor, evenly spread."""
 MOVING_LR = 1e-6
 """A step of this size shows in float32 weights up to 8; the first steps of a long warm-up may be lost in rounding."""
 TOLERANCE = {"no": 1e-3, "fp16": 1e-2, "bf16": 5e-2}
@@ -124,14 +168,15 @@ precisions are for bases held in them. Texts alone and in a padded batch, 24 ran
 
 
 def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSettings, task: str) -> None:
-    """Compare the loss's gradients with those of the same loss without class weights.
+    """Prove that class weights weigh the positives of a label: compare gradients with those of the unweighted loss.
 
-    For a row with label i alone, the weights must multiply the gradient of logit i by w_i and leave the others alone;
-    where one label a row is the task, all of the row's by w_i.
+    A weight on the wrong axis trains without an error and costs score. For a row with label i alone, the weights must
+    multiply the gradient of logit i by w_i and leave the others alone; if the task has one label per row, they must
+    multiply all of the row's gradients by w_i.
 
-    Args:   loss: what `build_loss` made, on any device; a loss that is not of label logits is passed over.
+    Args:   loss: what `build_loss` made, on any device; a loss that is not of label logits is not checked.
             labels: bool (n, L), the fold's training rows.
-    Raises: ValueError: they do something else.
+    Raises: UserError: they do something else.
     """
     if not isinstance(loss, RowLoss):
         return
@@ -147,9 +192,9 @@ def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSetti
     if wrong.any():
         i, j = (int(k) for k in wrong.nonzero()[0])
         raise UserError(
-            f"class weights: a row with label {i} alone pulls logit {j} with {float(found[i, j]):.4g}, expected "
-            f"{float(without[i, j]):.4g} x {float(factors[i, j]):.4g}. Weights belong to a label's positives "
-            "(pos_weight), not to its column (weight) nor to the row; see learners/losses"
+            f"Class weights change the wrong gradients: for a row with label {i} alone, logit {j} has gradient "
+            f"{float(found[i, j]):.4g}, expected {float(without[i, j]):.4g} x {float(factors[i, j]):.4g}. Weights "
+            "belong to a label's positives (pos_weight), not to its column (weight) nor to the row; see learners/losses"
         )
 
 
@@ -167,20 +212,20 @@ def sample_tensor(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class FrozenWatch:
-    """Remembers a sample of every frozen parameter."""
+    """Proves that frozen parameters stay as they were: they are not saved with the fold. Remembers a sample of each."""
 
     def __init__(self, model: nn.Module):
         self.before = {name: sample_tensor(p) for name, p in model.named_parameters() if not p.requires_grad}
 
     def check(self, model: nn.Module) -> None:
-        """Raises ValueError where a parameter that was frozen is not as it was."""
+        """Raise UserError if a parameter that was frozen has changed."""
         now = {name: sample_tensor(p) for name, p in model.named_parameters() if name in self.before}
         moved = [name for name, was in self.before.items() if not _same_bits(now[name], was)]
         if moved:
             raise UserError(
-                f"{len(moved)} of {len(self.before)} frozen parameters changed while training, first {moved[0]}; "
-                "expected none. They are not saved with the fold, so it could not be loaded again. Look at what "
-                "writes to the base: adapters merged and not taken out, or an optimiser made before freezing"
+                f"Frozen parameters changed while training: {len(moved)} of {len(self.before)}, first {moved[0]}. They "
+                "are not saved with the fold, so it could not be loaded again. Look for what writes to the base: "
+                "adapters that were merged and not taken out, or an optimizer built before freezing"
             )
 
 
@@ -189,16 +234,19 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 class MovementWatch:
-    """Head and adapters, or else some matrices, must move in the first two steps whose rate is large enough to show."""
+    """Proves that training reaches what it should: head and adapters, or else some matrices, move in the first steps.
+
+    Two steps are watched whose learning rate is large enough to show: LoRA's A has no gradient while its B is 0.
+    """
 
     def __init__(self, model: nn.Module, scaler=None):
-        """scaler: fp16's loss scaler, where there is one."""
+        """scaler: fp16's loss scaler, if there is one."""
         self.still = {name: sample_tensor(parameter) for name, parameter in _watched_parameters(model)}
         self.n_watched, self.steps_left = len(self.still), 2
         self.scaler, self.scale = scaler, scaler.get_scale() if scaler else 0.0
 
     def after_step(self, model: nn.Module, optimizer, is_at_peak: bool) -> None:
-        """Look after an optimiser step. Raises ValueError where some parameter has not moved when it must have."""
+        """Compare after an optimizer step. Raise UserError if some parameter has not moved by now."""
         if self._was_skipped(optimizer):
             return
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
@@ -208,19 +256,19 @@ class MovementWatch:
         still = [name for name, was in self.still.items() if len(was)]
         if not self.steps_left and still:
             raise UserError(
-                f"{len(still)} of {self.n_watched} parameters watched (head and adapters, or else some of the layers') "
-                f"have not moved in the first steps, first {still[0]}; expected all. They are frozen, not in the "
-                "optimiser, or no gradient reaches them: see optimizer.lr, optimizer.head_lr and adapter.targets"
+                f"Trained parameters have not moved in the first steps: {len(still)} of {self.n_watched} watched (head "
+                f"and adapters, or else some matrices of the layers), first {still[0]}. They are frozen, not in the "
+                "optimizer, or get no gradient: see optimizer.lr, optimizer.head_lr and adapter.targets"
             )
 
     def _was_skipped(self, optimizer) -> bool:
-        """Whether gradients overflowed. A fused optimiser skips in its own kernel: only the scale, lowered, tells."""
+        """Whether gradients overflowed. A fused optimizer skips in its own kernel: only the lowered scale shows it."""
         before, self.scale = self.scale, self.scaler.get_scale() if self.scaler else 0.0
         return getattr(optimizer, "step_was_skipped", False) or self.scale < before
 
 
 def _watched_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """What is fresh; where nothing is, linear layers' matrices, evenly spread: every step reaches all of each."""
+    """Fresh parameters; if there are none, linear layers' matrices, evenly spread: a step changes all of each."""
     fresh = list(_fresh_parameters(model))
     if fresh:
         return fresh
@@ -231,15 +279,27 @@ def _watched_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _fresh_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Head and adapters: what begins with `head`, and beside a frozen base everything that is trained."""
+    """Head and adapters: names that begin with `head`, and all that is trained if the base is frozen."""
     has_frozen = any(not parameter.requires_grad for parameter in model.parameters())
     for name, parameter in model.named_parameters():
         if name.startswith("head") or (has_frozen and parameter.requires_grad):
             yield name, parameter
 
 
+# 3. At the end, before the fold predicts: the file holds all of it, and padding does not change a prediction
+
+UNSAVED = (
+    "A part that was trained is not in weights.safetensors: it is no parameter of the model, or was marked frozen "
+    "after training. The fold could not be loaded again, so it is not written"
+)
+PADDED = (
+    "Padding changes the prediction: a wrong pad token or padding side, an attention mask that is not used, or a "
+    "pooling that counts positions from the end. See model.pad_token and model.pooling"
+)
+
+
 def choose_rows(lengths: np.ndarray, rows: np.ndarray, n_processes: int, device: str) -> np.ndarray:
-    """A handful of `rows` of lengths as different as they come that make one padded batch on every process."""
+    """A few of `rows`, of lengths as different as possible, that make one padded batch on every process."""
     n_rows = min(len(rows), max(4, 2 * n_processes))
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     fitting = ordered[lengths[ordered] * n_rows <= TOKENS_PER_BATCH.get(device, 16384) * n_processes]
@@ -247,49 +307,52 @@ def choose_rows(lengths: np.ndarray, rows: np.ndarray, n_processes: int, device:
     return fitting[np.unique(np.linspace(0, len(fitting) - 1, n_rows).round().astype(int))]
 
 
-def compare_logits(found: np.ndarray, expected: np.ndarray, precision: str, found_as: str, cure: str) -> None:
-    """Raise ValueError where logits float32 (n, L) differ by more than the precision explains."""
+def compare_logits(found: np.ndarray, expected: np.ndarray, precision: str, found_as: str, reasons: str) -> None:
+    """Raise UserError if logits, float32 (n, L), differ by more than the precision explains.
+
+    Args: found_as: how `found` was predicted, in words.   reasons: what may cause a difference.
+    """
     difference = float(np.sqrt(np.mean((found - expected) ** 2, dtype=np.float64)))
     allowed = TOLERANCE[precision] * (1 + float(np.sqrt(np.mean(expected**2, dtype=np.float64))))
     if not difference <= allowed:
         name = "fp32" if precision == "no" else precision
         raise UserError(
-            f"{found_as} {len(found)} held-out rows have other logits: they differ by {difference:.4g} in the root "
-            f"mean square, at most {allowed:.4g} is expected in {name}. {cure}"
+            f"Logits differ when predicted {found_as}: by {difference:.4g} in the root mean square over {len(found)} "
+            f"held-out rows, at most {allowed:.4g} is expected in {name}. {reasons}"
         )
 
 
-# ----------
-# What a trained fold must show before it predicts: its file holds all of it, and padding does not reach its logits.
-
-
 def check_end(learner, fold) -> None:
-    """Predict a handful of held-out rows as they are, after reloading, and each alone; the base must be untouched.
+    """Prove that the saved file is the model, and that padding does not change predictions.
 
-    In float32 where the weights are, whatever the training computed in: rounding would hide a fault.
+    A few held-out rows are predicted as the fold will be, after reloading the file, and each row alone. This is done in
+    float32 if the weights are held in it, whatever the training computed in: rounding would hide a mistake.
 
-    Raises: ValueError: what differs, by how much, and where to look.
+    Args:   learner: a NeuralLearner.   fold: a trained BuiltFold whose weights are saved.
+    Raises: UserError: what differs, by how much, and where to look.
     """
-    model = fold.accelerator.unwrap_model(fold.model)
+    accelerator = learner.accelerator
+    model = accelerator.unwrap_model(fold.model)
     fold.frozen.check(model)
-    device, n_processes = fold.accelerator.device.type, fold.accelerator.num_processes
-    rows = choose_rows(learner.tokens.lengths, fold.rows.heldout, n_processes, device)
+    lengths, heldout = learner.tokens.lengths, fold.rows.heldout
+    rows = choose_rows(lengths, heldout, accelerator.num_processes, accelerator.device.type)
     exact = is_held_in_float32(model)
     precision = "no" if exact else learner.precision
-    with without_autocast(fold.accelerator, model) if exact else nullcontext():
+    with without_autocast(accelerator, model) if exact else nullcontext():
         together = learner.predict(fold.model, rows)
         reloaded = learner.predict(reload(learner, fold, model), rows)
-        compare_logits(reloaded, together, precision, "after saving and reloading,", UNSAVED)
+        compare_logits(reloaded, together, precision, "after saving and reloading", UNSAVED)
         alone = learner.predict(fold.model, rows, tokens_in_batch=1)
-        compare_logits(alone, together, precision, "each alone instead of in a padded batch,", PADDED)
+        compare_logits(alone, together, precision, "each alone instead of in a padded batch", PADDED)
 
 
 def reload(learner, fold, model: torch.nn.Module) -> torch.nn.Module:
-    """The model as another process would load it: into one built anew, or, where the base is shared by all folds or
-    spread over processes, into this one after its trained weights are wiped out."""
+    """The model as another process would load it: into a new one; or into this one, its trained weights zeroed before,
+    if the base is shared by all folds or spread over processes."""
     tensors = fold.store.load_weights()
-    if learner.builds_anew and not is_sharded(model):
-        model = learner.build_fold_model(fold.rows, fold.seed + 1).to(fold.accelerator.device)
+    if learner.builds_whole_model and not is_sharded(model):
+        # the next seed draws another head, so a part that the file does not hold shows
+        model = learner.build_fold_model(fold.rows, fold.seed + 1).to(learner.accelerator.device)
         restore_model(model, tensors)
         return model
     wipe(model)
@@ -304,7 +367,7 @@ def is_held_in_float32(model: torch.nn.Module) -> bool:
 
 @contextmanager
 def without_autocast(accelerator, model: torch.nn.Module) -> Iterator[None]:
-    """Inside, `model` computes in what its weights are held in; Accelerate has put an autocast around its forward."""
+    """Inside, `model` computes in the precision of its weights; Accelerate has put an autocast around its forward."""
     prepared = {name: vars(model)[name] for name in ("forward", "_original_forward") if name in vars(model)}
     accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     try:
@@ -316,17 +379,6 @@ def without_autocast(accelerator, model: torch.nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def wipe(model: torch.nn.Module) -> None:
     """Zero everything that was trained."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        own_part(parameter).zero_()
-    publish(trained)
-
-
-UNSAVED = (
-    "A part that was trained is not in weights.safetensors: a parameter that is no parameter of the model, or marked "
-    "frozen after training. The fold cannot be loaded again, so it is not written"
-)
-PADDED = (
-    "Padding reaches the prediction: a wrong pad token or padding side, an attention mask not used, or a pooling "
-    "that counts places from the end. See model.pad_token and model.pooling"
-)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            own_part(parameter).zero_()

@@ -1,7 +1,18 @@
-"""What every neural learner shares: processes, weights, tokens, and a fold trained, checked and predicted.
+"""What every neural learner shares: processes, pretrained weights, tokens, and a fold that is trained and predicted.
 
-A kind of model (encoder.py, decoder.py, generator.py) adds how it is built, and, where it is not a classifier over
-token ids, how it is trained on a batch and how it predicts.
+To add a kind of model, write a class of `NeuralLearner` and one line in learners/table.py. Only `build_fold_model` must
+be written; encoder.py is the shortest example. A fold calls the hooks in this order:
+
+    build_fold_model   the model with its fresh parts, on the CPU; Accelerate then moves it to the device
+    start_model        what a new model learns before its first step; not called for a fold that is resumed
+    build_fold_loss    a module that sums the loss over rows
+    best_constant      the best answer that ignores the text, and its loss, which the training must get below
+    batch_loss         the loss of one batch of training rows, with its gradient: called for every step
+    predict            logits of any rows: for evaluations, the held-out rows and the test rows
+    heldout_loss       mean loss per held-out row, from their logits
+    score              scores of the held-out rows that a person sees
+
+New texts are predicted by `build_trained_model` and `predict`. The loop itself is training/loop.py.
 """
 
 from dataclasses import asdict
@@ -10,19 +21,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
-from foldblend.learners.cpu.layers import FusedLayer
+from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant
 from foldblend.learners.losses.r_drop import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
 from foldblend.learners.nets.pretrained import find_weights, read_model_type
-from foldblend.learners.processes import zero3
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
@@ -35,48 +45,50 @@ from foldblend.learners.processes.sharding import gather_as_held, spreads
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
 from foldblend.learners.training.checkpoints import load_weights, restore_model
-from foldblend.learners.training.checks import check_end
-from foldblend.learners.training.heldout import prior_logits
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.checks import check_end, check_logits
+from foldblend.learners.training.heldout import prior_logits, score_heldout
+from foldblend.learners.training.loop import BuiltFold, build_fold, train
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.learners.training.weights import describe_training
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings
 
+Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Inputs of the model, int64 (B, T) each, and targets, float32 (B, L); on the CPU."""
+
 
 class NeuralLearner:
-    """Finds weights and makes tokens once; every fold starts from the same weights and its own head."""
+    """Finds the pretrained weights and makes tokens once; every fold starts from the same weights and its own head."""
 
     uses_all_processes = True
-    builds_anew = False
+    builds_whole_model = False
     """Whether `build_fold_model` makes a model that shares nothing with the one before."""
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()  # weights that are missing are refused by name
+        transformers_logging.set_verbosity_error()  # missing weights are refused by name
         use_cores()
         self.run, self.corpus = run, corpus
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
-            raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus holds labels alone")
+            raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus has labels only")
         self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L)
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
         if state.device.type == "cpu":
             keep_freed_memory()
         self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
-        if state.distributed_type == DistributedType.DEEPSPEED:
-            self.accelerator = zero3.build_accelerator(run, self.precision)
-        else:
-            self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
-            gather_as_held(self.accelerator)
+        self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
+        gather_as_held(self.accelerator)
         self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         if run.optimizer.state_precision == "8bit" and spreads(self.accelerator):
             raise UserError(
-                "optimizer.state_precision 8bit works on whole tensors, and this launch spreads them over processes "
-                "(FSDP2 or ZeRO-3); launch with configs/accelerate/ddp.yaml or set it to float32"
+                "optimizer.state_precision 8bit works on whole tensors, and this launch (FSDP2) spreads them over processes; "
+                "launch with --config_file configs/accelerate/ddp.yaml or set --optimizer.state_precision float32"
             )
-        self.accelerator.wait_for_everyone()  # the first one may still be clearing what --overwrite forgets
+        self.accelerator.wait_for_everyone()  # the first one may still be removing what --overwrite replaces
         self.accelerator.print(where)
+
+    # 1. Tokens
 
     @cached_property
     def tokenizer(self):
@@ -102,83 +114,111 @@ class NeuralLearner:
         model = self.run.model
         return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_fraction)
 
+    # 2. Hooks: what a kind of model says of itself
+
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         """The model this fold starts from, its fresh parts drawn from `seed`; on the CPU, in training mode."""
         raise NotImplementedError
 
     def start_model(self, model: nn.Module, rows: FoldRows) -> None:
-        """What a model that starts its training learns before the first step, in place; a resumed one needs it not."""
+        """Change a new model in place before its first step; a resumed one has it from its checkpoint."""
 
     def build_trained_model(self) -> nn.Module:
-        """A model that a finished fold's weights fit, whatever it holds now; on the CPU."""
+        """A model that a finished fold's weights fit, whatever its own are; on the CPU."""
         nothing = np.zeros(0, dtype=np.int64)
         return self.build_fold_model(FoldRows(0, nothing, nothing, Path()), seed=0)
 
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
-        """The loss, with what it needs to know of the fold's training labels."""
+        """The loss, (logits (B, L), targets (B, L)) -> its sum over rows; it may know the fold's training labels."""
         return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
 
     def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
-        """The best answer that ignores the text, to rows of these labels, bool (n, L), as they are drawn in training:
-        its logits, float32 (L,), for `heldout_loss`, and its mean training loss a row, to be got below."""
+        """The best answer that ignores the text, to rows of these labels, (n, L), as they are drawn in training.
+
+        Returns: its logits, float32 (L,), for `heldout_loss`, and its mean training loss per row.
+        """
         batch = self.run.training.micro_batch_size or self.run.training.global_batch_size
         return best_constant(loss, labels, batch)
 
-    def summed_loss(self, fold: FoldTraining, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """Loss of training rows `rows`, int64 (B,), summed over them; `rng` draws what augments them.
+    def batch_loss(self, model: nn.Module, loss: nn.Module, batch: Batch) -> torch.Tensor:
+        """Loss of a batch of training rows, summed over them, a scalar with gradient.
 
-        Its value is compared with `best_constant`'s; what a run adds to it acts by its gradient alone.
+        Its value is compared with `best_constant`'s; what a run adds to it (R-Drop) acts by its gradient alone.
         """
-        inputs, targets = fold.augmentation.batch(rows, rng)
+        inputs, targets = batch
         inputs = place({**inputs, "targets": targets}, self.accelerator.device)
         targets, alpha = inputs.pop("targets"), self.run.loss.r_drop_alpha
         with self.accelerator.autocast():
-            logits = fold.model(**(repeat_inputs(inputs) if alpha else inputs))  # (B, L); twice B with R-Drop
+            logits = model(**(repeat_inputs(inputs) if alpha else inputs))  # (B, L); (2 B, L) with R-Drop
         if alpha:
-            return sum_r_drop(fold.loss, logits, targets, alpha, self.corpus.task)
-        return fold.loss(logits, targets)
-
-    def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
-        """Mean loss a row of the held-out rows, from their logits, float32 (n_heldout, L)."""
-        labels = self.corpus.labels[rows.heldout].astype(np.float32)  # whatever the training rows were taught
-        device, targets = self.accelerator.device, torch.from_numpy(labels)
-        with torch.no_grad():
-            return float(loss(torch.from_numpy(logits).to(device), targets.to(device))) / len(targets)
+            return sum_r_drop(loss, logits, targets, alpha, self.corpus.task)
+        return loss(logits, targets)
 
     def predict(self, model: nn.Module, rows: np.ndarray, tokens_in_batch: int | None = None) -> np.ndarray:
         """float32 logits (n, L) of texts `rows`, on every process; by default in batches as the device holds them."""
         n_labels = len(self.corpus.label_names)
         return predict_logits(self.accelerator, model, self.tokens, rows, n_labels, tokens_in_batch=tokens_in_batch)
 
+    def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
+        """Mean loss per held-out row, from their logits, float32 (n_heldout, L)."""
+        labels = self.corpus.labels[rows.heldout].astype(np.float32)  # even if soft targets were trained on
+        device, targets = self.accelerator.device, torch.from_numpy(labels)
+        with torch.no_grad():
+            return float(loss(torch.from_numpy(logits).to(device), targets.to(device))) / len(targets)
+
+    def score(self, logits: np.ndarray, rows: FoldRows) -> dict[str, float]:
+        """Scores of held-out logits (n_heldout, L); the thresholds come from the training rows' label rates."""
+        corpus = self.corpus
+        rates = corpus.labels[rows.train].mean(0)
+        return score_heldout(logits, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric)
+
     def head_bias(self, rows: FoldRows) -> np.ndarray | None:
-        """float32 (L,) that a fresh head starts from, where the settings ask for it."""
+        """float32 (L,) that a fresh head starts from, if the settings ask for it."""
         if not self.run.loss.bias_from_prior or not len(rows.train):
             return None
         return prior_logits(self.corpus.taught[rows.train], self.corpus.task)
 
+    def identity(self, rows: FoldRows) -> dict:
+        """What a checkpoint must agree with."""
+        return describe_training(self.run, self.corpus, rows)
+
+    # 3. A fold trained, checked and predicted
+
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         try:
             return self._train_fold(rows)
-        finally:  # the frame that held the fold is gone, so that its memory is free for the next one
+        finally:  # the frame that held the fold is gone, so its memory is free for the next one
             self.accelerator.free_memory()
             if self.accelerator.device.type != "cpu":
-                clear_device_cache(garbage_collection=True)  # of what Accelerate has let go only now
+                clear_device_cache(garbage_collection=True)  # Accelerate has released its part only now
 
     def _train_fold(self, rows: FoldRows) -> FoldPredictions:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.fresh_scaler)
-        fold = FoldTraining(self, rows)
-        fold.train()
+        fold, state = build_fold(self, rows)
+        train(self, fold, state)
         check_end(self, fold)
         heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
-        fold.check_learned(heldout)
-        score = fold.score(heldout)
+        self._check_learned(fold, state.mean_loss, heldout)
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
-        if any(isinstance(module, FusedLayer) for module in fold.model.modules()):
-            device += ", fused layers"  # other bits than without them
         return FoldPredictions(
-            rows.fold, rows.heldout, heldout, test, "logits", score, device, selected_on_heldout=fold.selection.looks
+            rows.fold,
+            rows.heldout,
+            heldout,
+            test,
+            "logits",
+            self.score(heldout, rows),
+            device + ", fused layers" * has_fused_layers(fold.model),
+            selected_on_heldout=fold.store.selection.by_heldout,
+            earlier_seconds=fold.earlier_seconds,
         )
+
+    def _check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
+        """Raise UserError if neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
+        check_logits(heldout, f"fold {fold.rows.fold}, held-out rows")
+        constant = np.tile(fold.constant, (len(heldout), 1))
+        losses = [self.heldout_loss(fold.loss, logits, fold.rows) for logits in (heldout, constant)]
+        fold.guard.check_end(self.run.training.epochs * fold.steps_per_epoch, mean_loss, *losses)
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         model = self.build_trained_model()
@@ -190,9 +230,8 @@ class NeuralLearner:
             self.accelerator.free_memory()
         bad = int((~np.isfinite(logits)).any(1).sum())
         if bad:
-            raise UserError(f"{checkpoint_dir}: {bad} of {len(logits)} texts have logits that are not finite")
+            raise UserError(
+                f"Logits are not finite for {bad} of {len(logits)} texts: {checkpoint_dir}. "
+                "Train that fold again in another --training.precision"
+            )
         return logits
-
-    def identity(self, rows: FoldRows) -> dict:
-        """What a checkpoint must agree with."""
-        return describe_training(self.run, self.corpus, rows)

@@ -1,73 +1,39 @@
-"""AdamW with its parameter groups, and the learning rate as a pure function of the step."""
+"""AdamW and its parameter groups, the learning rate per step, clipping, and the running mean of the weights."""
 
 import importlib.util
-import logging
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.cpu.waiting_rows import RowAdamW, clip_rows
-from foldblend.learners.processes.sharding import as_part, like, own_part, publish
-from foldblend.settings.run import OptimizerSettings
+from foldblend.learners.cpu.waiting_rows import RowAdamW, choose_table, clip_rows
+from foldblend.learners.processes.sharding import as_part, like, own_part
+from foldblend.settings.run import OptimizerSettings, RunSettings
 
-# ----------
-# AdamW whose moments take 8 bits a weight, by bitsandbytes; its state is saved and taken up as tensors alone.
-
-
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it asks for one more package of kernels
-
-import bitsandbytes  # noqa: E402
+# 1. The optimizer and its parameter groups
 
 
-class AdamW8bit(bitsandbytes.optim.AdamW8bit):
-    """bitsandbytes' AdamW: moments as 8-bit numbers, each 256 with a float32 scale of their own.
+def build_fold_optimizer(model: nn.Module, run: RunSettings, accelerator) -> torch.optim.Optimizer:
+    """The optimizer of one fold; on a CPU it may leave rows of the word embeddings alone until they are read.
 
-    Embeddings, whose gradients are far from even, and tensors below 4,096 weights keep float32 moments.
-
-    Source: Dettmers et al. 2022, arXiv:2110.02861, sections 2.1 and 2.3.
+    Raises: UserError: the settings ask for what this launch, or this machine, cannot do.
     """
-
-    def __init__(self, groups: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
-        super().__init__(groups, betas=betas, eps=eps)
-        tables = (module.weight for module in model.modules() if isinstance(module, nn.Embedding))
-        self.tables = {id(weight) for weight in tables}
-
-    def get_config(self, gindex, pindex, group):
-        """As bitsandbytes asks for each tensor's settings at each step."""
-        config = super().get_config(gindex, pindex, group)
-        is_table = id(group["params"][pindex]) in self.tables
-        return config | {"optim_bits": 32} if is_table else config
-
-    def state_dict(self) -> dict:
-        """As torch's own: every value of the state is a tensor, none shares its memory with another."""
-        saved = super().state_dict()
-        for state in saved["state"].values():
-            state |= state.pop(self._FSDP_WRAPPED_QUANT_STATE_KEY, {})
-            state["step"] = torch.tensor(state["step"])
-            for name in state.keys() & {"qmap1", "qmap2"}:  # one table of the 256 values serves all
-                state[name] = state[name].clone()
-        return saved
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """The reverse of `state_dict`."""
-        state = {i: {**values, "step": int(values["step"])} for i, values in state_dict["state"].items()}
-        super().load_state_dict({**state_dict, "state": state})
-
-
-# ---------- AdamW with its parameter groups, and the learning rate as a pure function of the step.
+    table = choose_table(model, run, accelerator.device, accelerator.num_processes)
+    return build_optimizer(model, run.optimizer, table)
 
 
 def build_optimizer(
     model: nn.Module, settings: OptimizerSettings, table: nn.Embedding | None = None
 ) -> torch.optim.Optimizer:
-    """Groups by peak rate (encoder, head, or one a layer) and weight decay. `peak_lr` is kept in each group.
+    """AdamW with one group per peak rate (encoder, head, or one per layer) and weight decay.
 
-    Args:   table: the embeddings whose rows wait until they are read, as `row_adamw.choose_table` chose.
-    Raises: ValueError: 8-bit moments without the package that keeps them.
+    Each group keeps its `peak_lr`, which `set_lr` scales. Biases and norms, of one dimension, have no weight decay.
+
+    Args:   table: the embeddings whose rows wait until they are read, of `choose_table`; None if all rows move.
+    Raises: UserError: 8-bit moments without the package that keeps them.
     """
     shares = layer_shares(model, settings.layer_decay)
     groups: dict[tuple[float, float], list] = {}
@@ -91,16 +57,18 @@ def build_optimizer(
 def _build_8bit(listed: list[dict], model: nn.Module, betas: tuple[float, float], eps: float):
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UserError("optimizer.state_precision 8bit needs the package bitsandbytes. Run: pip install bitsandbytes")
+    from foldblend.learners.training.adamw_8bit import AdamW8bit  # slow to import, and not installed everywhere
 
     return AdamW8bit(listed, model, betas, eps)
 
 
 def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:
-    """Share of the encoder's rate by parameter name, where it is below 1.
+    """Parameter name -> share of the encoder's learning rate, if it is below 1.
 
     The top layer has 1, each layer below `layer_decay` times the one above it, and everything called embedding the
-    least. Example: 2 layers, 0.9 -> embeddings 0.81, first layer 0.9, second layer 1.
-    Raises: ValueError: no list of as many layers as the model's config counts.
+    least.
+    Example: 2 layers, 0.9 -> embeddings 0.81, first layer 0.9, second layer 1.
+    Raises: UserError: the model has no list of as many layers as its config counts.
     Source: Howard and Ruder 2018, arXiv:1801.06146, section 3.2; Clark et al. 2020, arXiv:2003.10555, appendix A.
     """
     if layer_decay == 1:
@@ -117,7 +85,7 @@ def layer_shares(model: nn.Module, layer_decay: float) -> dict[str, float]:
 
 
 def _find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The encoder's layers and what their parameters' names begin with."""
+    """What the names of the layers' parameters begin with, and the layers."""
     for module in model.modules():
         n_layers = getattr(getattr(module, "config", None), "num_hidden_layers", None)
         for name, layers in model.named_modules():
@@ -128,8 +96,23 @@ def _find_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
     )
 
 
+def _check_same_rows(optimizer: torch.optim.Optimizer, saved: dict) -> None:
+    """Raise UserError if a saved state has rows that wait and this optimizer has none, or the reverse."""
+    there = any("drift" in state for state in saved["state"].values())
+    here = isinstance(optimizer, RowAdamW)
+    if saved["state"] and there != here:
+        kinds = {True: "the touched rows of the embeddings", False: "all rows of the embeddings"}
+        raise UserError(
+            f"The checkpoint updated {kinds[there]}, this training would update {kinds[here]} (another device or "
+            "number of processes). Go on where it began, or start over with --overwrite"
+        )
+
+
+# 2. One step: learning rate and clipping
+
+
 def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
-    """Share of the peak rate at optimiser step `step`, counted from 0.
+    """Share of the peak rate at optimizer step `step`, counted from 0.
 
     Example: linear, n_steps=10, warmup_fraction=0.2 -> 0.5, 1.0, 1.0, 0.875, ..., 0.125
     """
@@ -141,7 +124,7 @@ def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
 
 
 def check_warmup(n_steps: int, settings: OptimizerSettings) -> None:
-    """Raise ValueError where the warm-up is as long as the training, so that the peak rate would never be reached."""
+    """Raise UserError if the warm-up is as long as the training: the peak rate would never be reached."""
     if settings.warmup_steps >= n_steps:
         raise UserError(
             f"optimizer.warmup_steps is {settings.warmup_steps}, the training has {n_steps} steps; "
@@ -156,45 +139,37 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> torch.Tensor:
-    """Scale all gradients down to `max_norm` together, or leave them with 0; returns the norm they had, a scalar.
+    """Scale all gradients down to `max_norm` together; 0 leaves them. Returns the norm they had, a scalar.
 
-    Of sharded gradients the norm is of this process's part. Where a loss scaler looks after overflows it is 0, as the
-    scaler skips the step.
+    Of sharded gradients it is the norm of this process's part. With fp16's loss scaler it is 0: the scaler itself
+    skips a step that overflows.
 
-    Args: prepared: what Accelerate made of `build_optimizer`'s.
+    Args: prepared: the optimizer that Accelerate made of `build_optimizer`'s.
     """
     bound = max_norm or math.inf
     if isinstance(prepared.optimizer, RowAdamW):
         return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
-    norm = accelerator.clip_grad_norm_(model.parameters(), bound)
-    norm = own_part(norm) if isinstance(norm, torch.Tensor) else torch.tensor(norm)  # DeepSpeed's engine has a number
+    norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
     return torch.zeros_like(norm) if accelerator.scaler else norm
 
 
-def settle(prepared) -> None:
-    """Bring every weight up to date, before the model is evaluated or handed on."""
+# 3. The weights that are evaluated and saved
+
+
+@contextmanager
+def evaluated_weights(prepared, average: "WeightAverage | None") -> Iterator[None]:
+    """Inside, the model holds the weights to evaluate or keep: every row up to date, the running mean if there is one.
+
+    Args: prepared: the optimizer that Accelerate made of `build_optimizer`'s.
+    """
     if isinstance(prepared.optimizer, RowAdamW):
-        prepared.optimizer.settle()
-
-
-def _check_same_rows(optimizer: torch.optim.Optimizer, saved: dict) -> None:
-    """Raise ValueError where a saved state has rows that wait and this optimiser has none, or the reverse."""
-    there = any("drift" in state for state in saved["state"].values())
-    here = isinstance(optimizer, RowAdamW)
-    if saved["state"] and there != here:
-        kinds = {True: "the touched rows of the embeddings", False: "all rows of the embeddings"}
-        raise UserError(
-            f"the checkpoint updated {kinds[there]}, this training would update {kinds[here]} (another device or "
-            "number of processes); go on where it began, or start over with --overwrite"
-        )
-
-
-# ----------
-# A running mean of the trained weights: what is evaluated and predicted with, while training goes on without it.
+        prepared.optimizer.update_waiting_rows()
+    with average.swapped() if average is not None else nullcontext():
+        yield
 
 
 class WeightAverage:
-    """Exponential moving average of every parameter that is trained, kept in float32.
+    """Exponential moving average of every trained parameter, in float32; evaluations and predictions use it.
 
     Source: Polyak and Juditsky 1992; the warm-up of the decay as in TensorFlow's ExponentialMovingAverage.
     """
@@ -210,33 +185,31 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step`, counted from 0; early steps keep less, (1 + t) / (10 + t).
+        """Add the weights after optimizer step `step`, counted from 0; early steps keep less, (1 + t) / (10 + t).
 
         Example: decay 0.99 -> 0.1 of the start is kept at step 0, 0.5 at step 8, 0.99 from step 890 on.
         """
         kept = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, [part.float() for part in self._parts()], 1 - kept)
 
-    @torch.no_grad()
-    def settle(self) -> None:
+    def write_into_model(self) -> None:
         """Put the averages into the model, for good."""
         self._write(self.averages)
 
+    @torch.no_grad()
     def _write(self, parts: list[torch.Tensor]) -> None:
         for own, part in zip(self._parts(), parts):
             own.copy_(part)
-        publish(self.parameters)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """The model holds the averages inside, and exactly its own weights again afterwards."""
         own = [part.clone() for part in self._parts()]
-        self.settle()
+        self.write_into_model()
         try:
             yield
         finally:
-            with torch.no_grad():
-                self._write(own)
+            self._write(own)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The averages as `ema.<name>`, for a checkpoint."""

@@ -1,4 +1,4 @@
-"""Where the time of a fold goes: a few steps, predictions and saves are timed, and scaled to the whole fold.
+"""Where the time of a fold goes: a few steps, a prediction and a save are timed and scaled to the whole fold.
 
 python src/train.py --run minilm --fold 0 --profile
 python src/train.py --run minilm --plan --price_per_hour 2.5
@@ -20,8 +20,8 @@ import torch
 
 from foldblend.errors import UserError
 from foldblend.learners.table import FoldRows
-from foldblend.learners.tokens.batches import plan_epoch
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.checkpoints import TrainState
+from foldblend.learners.training.loop import BuiltFold, build_fold, plan_steps, take_step
 
 WARM_STEPS, TIMED_STEPS, TRACED_STEPS = 3, 20, 4
 TIMED_ROWS = 512
@@ -39,13 +39,13 @@ class Spans:
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Count what happens inside under `name`."""
-        self._book()
+        """Count the time inside under `name`."""
+        self._record()
         self.open.append(name)
         try:
             yield
         finally:
-            self._book()
+            self._record()
             self.open.pop()
 
     def watch(self, owner, method: str, name: str) -> None:
@@ -58,7 +58,7 @@ class Spans:
 
         setattr(owner, method, watched)
 
-    def _book(self) -> None:
+    def _record(self) -> None:
         self.wait()
         now = time.perf_counter()
         if self.open:
@@ -68,17 +68,17 @@ class Spans:
 
 @dataclass(frozen=True)
 class Shares:
-    """What was measured, and how often each part comes in a whole fold."""
+    """What was measured, and how often each part occurs in a whole fold."""
 
     seconds: dict[str, float]
     """One start-up, one step's parts, one row's prediction, one save."""
     times: dict[str, float]
-    """How often each of them comes in one fold."""
+    """How often each of them occurs in one fold."""
     peak_bytes: int
     memory_bytes: int
-    """What the device has."""
+    """Memory of the device."""
     n_rows: int
-    """Training rows that a fold sees, all epochs together."""
+    """Training rows of all epochs together."""
 
     @property
     def fold_seconds(self) -> float:
@@ -96,7 +96,7 @@ class Shares:
         return "\n".join([*lines, f"\npeak memory {self.peak_bytes / 1e9:.2f} GB"])
 
     def plan(self, n_folds: int, price_per_hour: float) -> str:
-        """What `n_folds` folds will take, one after the other, in hours, memory and, at a price, money."""
+        """What `n_folds` folds will take, one after the other: hours, memory and, if a price is given, money."""
         outside = ("start-up", "tokens, weights, model", "evaluation", "prediction", "checkpointing")
         in_steps = sum(value * self.times[name] for name, value in self.seconds.items() if name not in outside)
         hours = n_folds * self.fold_seconds / 3600
@@ -115,7 +115,7 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
     """Time the parts of one fold and write a torch profiler trace into `folder`, if given; nothing else is kept.
 
     Args:   learner: a NeuralLearner.   rows: the fold; its checkpoint_dir is left alone.
-    Raises: ValueError: the fold has too few rows for the steps that are timed.
+    Raises: UserError: the fold has too few rows for the steps that are timed.
     """
     started_up = time.time() - psutil.Process().create_time()
     if folder is not None:
@@ -123,26 +123,26 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
     spans = Spans(torch.cuda.synchronize if learner.accelerator.device.type == "cuda" else lambda: None)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         with spans.span("tokens, weights, model"):
-            fold = FoldTraining(learner, replace(rows, checkpoint_dir=Path(scratch)))
-        steps = _steps(fold, rows)
+            fold, state = build_fold(learner, replace(rows, checkpoint_dir=Path(scratch)))
+        steps = _choose_steps(learner, rows)
         for step in steps[:WARM_STEPS]:
-            _take(fold, step)
-        _time_steps(fold, spans, steps[WARM_STEPS : WARM_STEPS + TIMED_STEPS])
+            _take(learner, fold, state, step)
+        _time_steps(learner, fold, state, spans, steps[WARM_STEPS : WARM_STEPS + TIMED_STEPS])
         with spans.span("checkpointing"):
-            fold.store.save_checkpoint(fold.place, fold.selection)
+            fold.store.save_checkpoint(state)
         if folder is not None:
-            _trace(fold, steps[WARM_STEPS + TIMED_STEPS :], folder)
+            _trace(learner, fold, state, steps[WARM_STEPS + TIMED_STEPS :], folder)
         timed_rows = rows.heldout[:TIMED_ROWS]
         with spans.span("prediction"):
             learner.predict(fold.model, timed_rows)
     spans.seconds["prediction"] /= len(timed_rows)
-    return _scale({"start-up": started_up, **spans.seconds}, fold, rows)
+    return _scale({"start-up": started_up, **spans.seconds}, learner, fold, rows)
 
 
-def _steps(fold: FoldTraining, rows: FoldRows) -> list[np.ndarray]:
-    """Rows of as many steps as are taken, drawn as an epoch's are; the first has the longest texts there are."""
-    batch, lengths = fold.training.global_batch_size, fold.learner.tokens.lengths
-    steps = plan_epoch(fold._draw_rows(0), lengths, batch, [fold.learner.run.seed, rows.fold, 0])
+def _choose_steps(learner, rows: FoldRows) -> list[np.ndarray]:
+    """Rows of as many steps as are taken, drawn as an epoch's are; the first step has the longest texts."""
+    batch, lengths = learner.run.training.global_batch_size, learner.tokens.lengths
+    steps = plan_steps(learner, rows, epoch=0)
     steps[0] = rows.train[np.argsort(-lengths[rows.train], kind="stable")[:batch]]
     wanted = WARM_STEPS + TIMED_STEPS + TRACED_STEPS
     if len(steps) < wanted:
@@ -150,17 +150,17 @@ def _steps(fold: FoldTraining, rows: FoldRows) -> list[np.ndarray]:
     return steps[:wanted]
 
 
-def _take(fold: FoldTraining, rows: np.ndarray) -> None:
-    fold._take_step(rows)
-    fold.place.step += 1
+def _take(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> None:
+    take_step(learner, fold, state, rows)
+    state.step += 1
 
 
-def _time_steps(fold: FoldTraining, spans: Spans, steps: list[np.ndarray]) -> None:
-    """Leaves the seconds of one step's parts in `spans`."""
+def _time_steps(learner, fold: BuiltFold, state: TrainState, spans: Spans, steps: list[np.ndarray]) -> None:
+    """Leave the seconds of one step's parts in `spans`; the methods that it times are as before afterwards."""
     parts = {
         "input": [(fold.augmentation, "batch")],
-        "forward": [(fold.learner, "summed_loss")],
-        "backward": [(fold.accelerator, "backward")],
+        "forward": [(learner, "batch_loss")],
+        "backward": [(learner.accelerator, "backward")],
         "optimiser": [(fold.optimizer, "step"), (fold.optimizer, "zero_grad")],
     }
     rest = "clipping, seeds, loss shown"
@@ -172,41 +172,43 @@ def _time_steps(fold: FoldTraining, spans: Spans, steps: list[np.ndarray]) -> No
             spans.watch(owner, method, name)
     for step in steps:
         with spans.span(rest):
-            _take(fold, step)
+            _take(learner, fold, state, step)
     for owner, method, own in before.values():
         delattr(owner, method) if own is None else setattr(owner, method, own)
     for name in (*parts, rest):
         spans.seconds[name] /= len(steps)
 
 
-def _trace(fold: FoldTraining, steps: list[np.ndarray], folder: Path) -> None:
+def _trace(learner, fold: BuiltFold, state: TrainState, steps: list[np.ndarray], folder: Path) -> None:
     """Write the profiler's trace of some steps, and its table of operators beside it."""
     kinds = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         kinds.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=kinds) as profiler:
         for step in steps:
-            _take(fold, step)
+            _take(learner, fold, state, step)
     profiler.export_chrome_trace(str(folder / TRACE))
     order = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     table = profiler.key_averages().table(sort_by=order, row_limit=40, max_name_column_width=60)
     (folder / "operators.txt").write_text(table, encoding="utf-8")
 
 
-def _scale(seconds: dict[str, float], fold: FoldTraining, rows: FoldRows) -> Shares:
-    """Prediction is split into what is shown while training and what is handed in; saves are counted by the clock."""
-    training, n_heldout = fold.training, len(rows.heldout)
+def _scale(seconds: dict[str, float], learner, fold: BuiltFold, rows: FoldRows) -> Shares:
+    """The shares of a whole fold: prediction is split into evaluations and the fold's predictions; a save is counted
+    per epoch or per `checkpoint_every_minutes`, whichever comes more often."""
+    training, n_heldout = learner.run.training, len(rows.heldout)
     n_steps = training.epochs * fold.steps_per_epoch
-    looks = training.epochs * training.evaluations_per_epoch - (not fold.selection.looks)
+    # the last epoch's end is evaluated only if the weights are chosen by it
+    evaluations = training.epochs * training.evaluations_per_epoch - (not fold.store.selection.by_heldout)
     once = {name: seconds[name] for name in ("start-up", "tokens, weights, model")}
     step = {name: value for name, value in seconds.items() if name not in (*once, "prediction", "checkpointing")}
     in_training = n_steps * sum(step.values())
     saves = max(training.epochs, in_training / 60 / training.checkpoint_every_minutes)
     ordered = {**once, **step, "evaluation": seconds["prediction"], "prediction": seconds["prediction"]}
     times = dict.fromkeys(once, 1.0) | dict.fromkeys(step, float(n_steps))
-    times |= {"evaluation": looks * n_heldout, "prediction": n_heldout + len(fold.corpus.test_rows)}
+    times |= {"evaluation": evaluations * n_heldout, "prediction": n_heldout + len(learner.corpus.test_rows)}
     ordered["checkpointing"], times["checkpointing"] = seconds["checkpointing"], saves
-    return Shares(ordered, times, *_memory(fold.accelerator.device), training.epochs * fold.rows_per_epoch)
+    return Shares(ordered, times, *_memory(learner.accelerator.device), training.epochs * fold.rows_per_epoch)
 
 
 def _memory(device: torch.device) -> tuple[int, int]:

@@ -1,8 +1,12 @@
-"""What a fold's weights were learned from, written into their file: settings, texts, labels or soft targets, rows."""
+"""The weights file that every trained fold leaves behind: written whole, checked when read, with what it learned from.
+
+Nothing here needs torch, so the linear learners use it too. training/checkpoints.py adds what a neural fold saves
+while it trains.
+"""
 
 import hashlib
 import json
-import os
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,39 +16,52 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from foldblend.errors import UserError
+from foldblend.files import write_whole
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.settings.loading import describe_differences, settings_of, with_defaults
 from foldblend.settings.run import RunSettings
 
-# ----------
-# A file of weights reaches the disk whole or not at all, with a checksum of its arrays and what it was trained on.
-
-
 WEIGHTS = "weights.safetensors"
 """What a finished fold leaves in its folder, whatever learned it."""
 
+UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RecursionError)
+"""What reading a damaged safetensors file, or its metadata, may raise."""
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path` that then takes its place; what a killed writer left there is removed.
+# 1. One safetensors file: whole on disk, refused if missing or damaged
 
-    One process at a time writes into a fold's folder: train.py holds its lock.
 
-    Raises: OSError: the disk refused; the file of before is untouched.
+def write_tensors(path: Path, save: Callable[[Path], object]) -> None:
+    """Let `save` write a safetensors file to the path it is given, then give that file its name; whole or not at all.
+
+    One process at a time writes into a fold's folder (train.py holds its lock), so what a killed one left is removed.
+
+    Raises: FileError: the disk refused; an earlier file of that name is whole.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in path.parent.glob(".*.safetensors.*.tmp"):
-        abandoned.unlink()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        cure = "Free space or choose another disk; what was saved before is whole"
-        raise OSError(f"{path}: cannot be saved ({error}). {cure}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def save_or_explain(temporary: Path) -> None:
+        try:
+            save(temporary)
+        except SafetensorError as error:  # it wraps the system's error, such as a full disk, as text
+            code = re.search(r"code: (\d+)", str(error))
+            raise OSError(int(code[1]) if code else 0, str(error)) from error
+
+    write_whole(path, save_or_explain, exclusive=True)
+
+
+def find_weights_file(folder: Path) -> Path:
+    """The weights file of a finished fold. Raises UserError: it is missing."""
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise UserError(
+            f"{path} is missing: this fold was not trained here, or not to its end. Copy its folder here, or train it: "
+            f"accelerate launch src/train.py --run {folder.parent.name} --fold {folder.name.removeprefix('fold')}"
+        )
+    return path
+
+
+def damaged(path: Path, reason: object) -> UserError:
+    """The error for a file that cannot be trusted, with what to run."""
+    return UserError(f"{path} is damaged ({reason}). Remove it and train the fold again: rm '{path}'")
 
 
 def checksum(arrays: Mapping[str, np.ndarray]) -> str:
@@ -56,52 +73,42 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def read_identity(path: Path) -> dict:
-    """What a file of weights says it was trained on; its tensors stay unread.
-
-    Raises: ValueError: no whole file of weights.
-    """
+    """What a weights file says it was trained on; its tensors are not read. Raises UserError: it is damaged."""
     try:
         with safe_open(path, framework="np") as file:
             return dict(json.loads((file.metadata() or {})["identity"]))
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}). {cure(path)}") from error
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
 
 
-def cure(path: Path) -> str:
-    """What to run where a file is damaged."""
-    return f"Train the fold anew: rm '{path}' and run the same command again"
-
-
-# ---------- What a linear learner fitted on one fold, in one safetensors file that is refused where it is not whole.
+# 2. The weights of a linear learner
 
 
 def save_linear(folder: Path, arrays: dict[str, np.ndarray], identity: dict) -> None:
-    """Write arrays of any type, and float64 ones as float32 where that loses nothing, whole or not at all.
+    """Write arrays of any type; float64 ones as float32 if that loses nothing.
 
     Args:   identity: what they were learned from, for `check_training`.
     Raises: OSError: the disk refused; an earlier file is whole.
     """
     arrays = {name: np.ascontiguousarray(_narrowed(array)) for name, array in arrays.items()}
     metadata = {"identity": json.dumps(identity), "crc32": checksum(arrays)}
-    write_whole(folder / WEIGHTS, lambda temporary: save_file(arrays, temporary, metadata))
+    write_tensors(folder / WEIGHTS, lambda temporary: save_file(arrays, temporary, metadata))
 
 
 def load_linear(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of `save_linear`; all numbers float64 where they were.
+    """The arrays of `save_linear`, float64 again if they were.
 
-    Raises: ValueError: the file is missing, cut off, damaged, or of another program.
+    Raises: UserError: the file is missing, cut off, damaged, or of another program.
     """
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise UserError(f"{path} is missing: the fold was not trained here, or not to its end")
+    path = find_weights_file(folder)
     try:
         with safe_open(path, framework="np") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             stated = (file.metadata() or {})["crc32"]
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}). {cure(path)}") from error
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
     if stated != checksum(arrays):
-        raise UserError(f"{path} is damaged (its checksum does not match). {cure(path)}")
+        raise damaged(path, "its checksum does not match")
     return {name: _widened(name, array) for name, array in arrays.items()}
 
 
@@ -118,8 +125,7 @@ def _widened(name: str, array: np.ndarray) -> np.ndarray:
     return array if keeps else array.astype(np.float64)
 
 
-# ----------
-# What a fold's weights were learned from, written into their file: settings, texts, labels or soft targets, rows.
+# 3. The identity: what weights were learned from (settings, texts, labels or soft targets, rows)
 
 
 def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
@@ -139,16 +145,16 @@ def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
 
 
 def hash_fold_rows(train: np.ndarray, heldout: np.ndarray) -> str:
-    """Which rows taught and which were held out; int64 both."""
+    """sha256 of which rows were trained on and which were held out; int64 both."""
     return hashlib.sha256(train.tobytes() + b"|" + heldout.tobytes()).hexdigest()
 
 
 def check_training(checkpoint_dir: Path, settings: dict, fold_rows_sha256: str) -> None:
     """Prove that a finished fold's weights are of these settings, as its record has them, and of these rows.
 
-    Raises: ValueError: what differs, or the file is damaged.
+    Raises: UserError: the file is missing or damaged, or what differs.
     """
-    path = checkpoint_dir / WEIGHTS
+    path = find_weights_file(checkpoint_dir)
     stored = read_identity(path)
     stored.pop("data_sha256", None)
     recorded = with_defaults({**settings, "fold_rows_sha256": fold_rows_sha256})
