@@ -13,9 +13,9 @@ from transformers import AutoModel, AutoTokenizer
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.classifier import build_model
 from foldblend.learners.processes import devices
-from foldblend.learners.training import neural
+from foldblend.learners.training import loop, neural
 from foldblend.learners.training.checkpoints import WEIGHTS, load_checkpoint, restore_model
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.learners.training.optimizer import layer_shares
 from foldblend.settings.loading import load_run
 from foldblend.settings.paths import Paths
@@ -77,10 +77,11 @@ def test_checkpointed_gradients_are_the_same_and_reach_every_parameter(tiny_enco
     for checkpointed in (False, True):
         training = TrainingSettings(global_batch_size=8, gradient_checkpointing=checkpointed, precision="fp32")
         run = RunSettings("encoder", model=model, training=training)
-        fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+        learner = EncoderLearner(run, corpus)
+        fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
         fold.optimizer.step = fold.optimizer.zero_grad = lambda *_, **__: None
         assert any(getattr(m, "gradient_checkpointing", False) for m in fold.model.modules()) == checkpointed
-        fold._take_step(fold.rows.train[:8])
+        take_step(learner, fold, state, fold.rows.train[:8])
         gradients.append({name: parameter.grad for name, parameter in fold.model.named_parameters()})
     plain, again = gradients
     assert [name for name, gradient in plain.items() if gradient is None] == []
@@ -129,10 +130,10 @@ def test_each_run_takes_two_steps_and_predicts(paths: Paths, tiny_encoder, tmp_p
         augmentation=replace(run.augmentation, oversample_k_rarest=min(run.augmentation.oversample_k_rarest, 1)),
     )
     learner, rows = EncoderLearner(run, corpus), fold_rows(corpus, tmp_path, 16)
-    fold = FoldTraining(learner, rows)
+    fold, state = build_fold(learner, rows)
     before = {key: value.clone() for key, value in fold.model.state_dict().items()}
-    fold.train()
-    assert fold.place.epoch == 1
+    loop.train(learner, fold, state)
+    assert state.epoch == 1
     still = [key for key, value in fold.model.state_dict().items() if torch.equal(value, before[key])]
     assert [key for key in still if key in dict(fold.model.named_parameters())] == []
     logits = learner.predict(fold.model, rows.heldout)

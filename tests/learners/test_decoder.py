@@ -13,8 +13,9 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.decoder import DecoderLearner, set_pad_token
 from foldblend.learners.nets.adapters import SharedBase
 from foldblend.learners.table import FoldRows
+from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, save, take_step
 from foldblend.settings.run import (
     AdapterSettings,
     AugmentationSettings,
@@ -87,15 +88,15 @@ def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tiny_decoder,
 def test_two_steps_move_what_is_trained_and_only_that_is_saved(run, tmp_path, adapter):
     corpus = make_corpus()
     learner = DecoderLearner(replace(run, adapter=ADAPTERS[adapter]), corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     trained = {name for name, p in fold.model.named_parameters() if p.requires_grad}
     before = {name: value.clone() for name, value in fold.model.state_dict().items()}
     for step in range(2):
-        fold.place.step = step
-        fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
+        state.step = step
+        take_step(learner, fold, state, fold.rows.train[step * 32 : step * 32 + 32])
     moved = {name for name, value in fold.model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == trained and {"head.weight", "head.bias"} < trained
-    fold._save()
+    save(fold, state)
     tensors, _ = load_checkpoint(fold.rows.checkpoint_dir / CHECKPOINT, learner.identity(fold.rows))
     assert {name.removeprefix("model.") for name in tensors if name.startswith("model.")} == trained
 
@@ -147,7 +148,7 @@ def test_saved_weights_give_the_same_predictions(run, tmp_path, monkeypatch, ada
     rows = fold_rows(corpus, tmp_path)
     first = DecoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
-    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
+    monkeypatch.setattr(loop, "take_step", lambda *_: die())
     again = DecoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
@@ -160,9 +161,10 @@ def test_class_weights_reach_the_loss(run, tmp_path):
     gradients = []
     for power in (0.0, 1.0):
         learner = DecoderLearner(replace(run, loss=LossSettings(pos_weight_power=power)), corpus)
-        fold = FoldTraining(learner, rows)
+        fold, state = build_fold(learner, rows)
         fold.model.eval()
-        learner.summed_loss(fold, row, np.random.default_rng(0)).backward()
+        batch = fold.augmentation.batch(row, np.random.default_rng(0))
+        learner.batch_loss(fold.model, fold.loss, batch).backward()
         gradients.append(fold.model.head.bias.grad)
     counts = corpus.labels[rows.train].sum(0)
     weights = torch.tensor((len(rows.train) - counts) / counts, dtype=torch.float32)
@@ -251,7 +253,7 @@ def test_rows_are_mixed_and_masked_inside_their_prompt(run, tmp_path):
     augmentation = AugmentationSettings(2.0, 0.0, 1, mix_probability=1.0, token_dropout=0.3)
     prompt = PromptSettings(template="Tweet: {text}\nMood:")
     learner = DecoderLearner(replace(run, prompt=prompt, augmentation=augmentation), corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path, 20))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path, 20))
     inputs, targets = fold.augmentation.batch(fold.rows.train[:8], np.random.default_rng(0))
     assert (targets.numpy() >= corpus.labels[fold.rows.train[:8]]).all()
     for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"]):

@@ -17,9 +17,9 @@ from foldblend.learners.cpu.layers import FusedLayer
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.classifier import TextClassifier
 from foldblend.learners.table import Corpus
-from foldblend.learners.training import neural
+from foldblend.learners.training import loop, neural
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.learners.training.progress import Progress
 from foldblend.settings.run import (
     AugmentationSettings,
@@ -64,11 +64,12 @@ def test_learns_and_predicts_in_order(run, tmp_path, task):
 
 def test_two_steps_move_every_parameter_that_is_used(run, tmp_path):
     corpus = make_corpus()
-    fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+    learner = EncoderLearner(run, corpus)
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     before = {name: value.clone() for name, value in fold.model.state_dict().items()}
     for step in range(2):
-        fold.place.step = step
-        fold._take_step(fold.rows.train[step * 32 : step * 32 + 32])
+        state.step = step
+        take_step(learner, fold, state, fold.rows.train[step * 32 : step * 32 + 32])
     still = [name for name, value in fold.model.state_dict().items() if torch.equal(value, before[name])]
     assert still == [name for name in still if "position_ids" in name or "token_type_ids" in name]
 
@@ -78,15 +79,15 @@ def test_a_fold_leaves_nothing_behind_for_the_next_one(run, tmp_path, monkeypatc
     learner, corpus = EncoderLearner(with_training(run, epochs=1), make_corpus()), make_corpus()
     made, scales = [], []
 
-    class Watched(FoldTraining):
-        def __init__(self, learner, rows):
-            scales.append(learner.accelerator.scaler.get_scale())
-            learner.accelerator.scaler.update(2.0)
-            learner.accelerator.scaler = None  # on a CPU nothing overflows
-            super().__init__(learner, rows)
-            made.append(weakref.ref(self.model))
+    def build_watched(learner, rows):
+        scales.append(learner.accelerator.scaler.get_scale())
+        learner.accelerator.scaler.update(2.0)
+        learner.accelerator.scaler = None  # on a CPU nothing overflows
+        fold, state = build_fold(learner, rows)
+        made.append(weakref.ref(fold.model))
+        return fold, state
 
-    monkeypatch.setattr(neural, "FoldTraining", Watched)
+    monkeypatch.setattr(neural, "build_fold", build_watched)
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     scaler.scale(torch.ones(()))  # as a first step does
     learner.fresh_scaler = scaler.state_dict()
@@ -130,10 +131,10 @@ def test_micro_batches_make_the_same_step(run, tmp_path):
     gradients = []
     for micro in (16, 4):
         learner = EncoderLearner(with_training(run, micro_batch_size=micro), corpus)
-        fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+        fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
         fold.model.eval()
         fold.optimizer.zero_grad = lambda *_, **__: None
-        fold._take_step(fold.rows.train[:15])
+        take_step(learner, fold, state, fold.rows.train[:15])
         gradients.append([p.grad.clone() for p in fold.model.parameters()])
     for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
@@ -184,7 +185,7 @@ def test_a_signal_saves_first(run, tmp_path, monkeypatch, number):
     assert stopped.value.code == 128 + number
     assert (rows.checkpoint_dir / CHECKPOINT).exists()
     learner = EncoderLearner(run, corpus)
-    assert FoldTraining(learner, rows).place.step >= 3
+    assert build_fold(learner, rows)[1].step >= 3
     again, whole = learner.train_fold(rows), learner.train_fold(fold_rows(corpus, tmp_path / "whole"))
     assert np.array_equal(again.oof, whole.oof)
 
@@ -194,7 +195,7 @@ def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, mo
     rows = fold_rows(corpus, tmp_path)
     first = EncoderLearner(run, corpus).train_fold(rows)
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
-    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
+    monkeypatch.setattr(loop, "take_step", lambda *_: die())
     again = EncoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
@@ -222,7 +223,7 @@ def test_heldout_rows_teach_nothing(run, tmp_path):
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path):
     corpus = make_corpus()
     learner = EncoderLearner(run, corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     fold.model.eval()
     rows = np.argsort(learner.tokens.lengths)[[0, -1]]
     with torch.inference_mode():
@@ -286,11 +287,12 @@ def test_rare_rows_come_more_often_and_batches_are_augmented(run, tmp_path, monk
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     rare = replace(run, augmentation=AugmentationSettings(oversample_factor=2.0, oversample_k_rarest=1))
-    fold = FoldTraining(EncoderLearner(rare, corpus), rows)
+    learner = EncoderLearner(rare, corpus)
+    fold, state = build_fold(learner, rows)
     carriers = rows.train[corpus.labels[rows.train][:, corpus.labels[rows.train].sum(0).argmin()]]
-    seen, take_step = [], fold._take_step
-    monkeypatch.setattr(fold, "_take_step", lambda step_rows: (seen.append(step_rows), take_step(step_rows)))
-    fold.train()
+    seen = []
+    monkeypatch.setattr(loop, "take_step", lambda *given: (seen.append(given[-1]), take_step(*given)))
+    loop.train(learner, fold, state)
     times = np.bincount(np.concatenate(seen), minlength=len(corpus.labels))
     assert times.sum() == 2 * (len(rows.train) + 2 * len(carriers)) == 2 * fold.rows_per_epoch
     assert set(np.flatnonzero(times)) == set(rows.train)
@@ -301,7 +303,8 @@ def test_labels_that_are_all_frequent_are_said_and_nothing_is_drawn(run, tmp_pat
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     settings = AugmentationSettings(oversample_factor=2.0, oversample_rarer_than=0.01)
-    fold = FoldTraining(EncoderLearner(replace(run, augmentation=settings), corpus), rows)
+    learner = EncoderLearner(replace(run, augmentation=settings), corpus)
+    fold, state = build_fold(learner, rows)
     assert fold.rows_per_epoch == len(rows.train)
     assert "no row is drawn twice: none, or too few, have a rare label" in capsys.readouterr().err
 
@@ -309,13 +312,14 @@ def test_labels_that_are_all_frequent_are_said_and_nothing_is_drawn(run, tmp_pat
 def test_token_dropout_reaches_the_model(run, tmp_path):
     corpus = make_corpus()
     masked = replace(run, augmentation=AugmentationSettings(token_dropout=0.5))
-    fold = FoldTraining(EncoderLearner(masked, corpus), fold_rows(corpus, tmp_path))
+    learner = EncoderLearner(masked, corpus)
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     seen = []
     fold.model.register_forward_pre_hook(
         lambda _model, _args, inputs: seen.append(inputs["input_ids"]), with_kwargs=True
     )
-    fold._take_step(fold.rows.train[:32])
-    share = (torch.cat([ids.flatten() for ids in seen]) == fold.learner.tokens.mask_id).float().mean()
+    take_step(learner, fold, state, fold.rows.train[:32])
+    share = (torch.cat([ids.flatten() for ids in seen]) == learner.tokens.mask_id).float().mean()
     assert 0.2 < share < 0.6
 
 

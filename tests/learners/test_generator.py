@@ -10,9 +10,10 @@ from toy_corpus import MOODS, fold_rows, make_corpus
 
 from foldblend.learners.generator import GeneratorLearner, label_entropy, list_entropy
 from foldblend.learners.table import Corpus
+from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
 from foldblend.learners.training.checks import CollapseGuard
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.settings.run import (
     AdapterSettings,
     AnswerSettings,
@@ -76,11 +77,11 @@ def test_learns_one_label_a_row(run, tiny_chat, tmp_path, form, prompt):
 def test_two_steps_move_adapters_and_nothing_else(run, tmp_path, form):
     corpus = make_corpus(n=120)
     learner = GeneratorLearner(replace(run, answer=AnswerSettings(form)), corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     before = {name: value.detach().clone() for name, value in fold.model.named_parameters()}
     for step in range(2):
-        fold.place.step = step
-        fold._take_step(fold.rows.train[step * 16 : step * 16 + 16])
+        state.step = step
+        take_step(learner, fold, state, fold.rows.train[step * 16 : step * 16 + 16])
     moved = {name for name, value in fold.model.named_parameters() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if "lora_" in name} and len(moved) > 0
 
@@ -108,7 +109,7 @@ def test_finished_weights_say_the_same_and_hold_no_base(run, tmp_path, monkeypat
     assert os.listdir(rows.checkpoint_dir) == [WEIGHTS] and not (rows.checkpoint_dir / CHECKPOINT).exists()
     tensors, _ = load_checkpoint(rows.checkpoint_dir / WEIGHTS, learner.identity(rows))
     assert all("lora_" in name for name in tensors)
-    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: die())
+    monkeypatch.setattr(loop, "take_step", lambda *_: die())
     again = GeneratorLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)
 
@@ -126,7 +127,7 @@ def test_a_second_fold_is_as_if_it_were_the_first(run, tmp_path):
 def test_a_row_is_predicted_alike_alone_and_among_longer_ones(run, tmp_path, form):
     corpus = make_corpus(n=120)
     learner = GeneratorLearner(replace(run, answer=AnswerSettings(form)), corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     rows = np.argsort(learner.tokens.lengths)[[0, 60, -1]]
     together = predict(learner, fold, rows)
     assert together == pytest.approx(np.concatenate([predict(learner, fold, [row]) for row in rows]), abs=1e-3)
@@ -138,9 +139,9 @@ def test_micro_batches_and_checkpointed_gradients_make_the_same_step(run, tmp_pa
     for changes in ({}, {"micro_batch_size": 4}, {"gradient_checkpointing": True}):
         plain = replace(run, adapter=AdapterSettings(rank=8, dropout=0.0))
         learner = GeneratorLearner(with_training(plain, **changes), corpus)
-        fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+        fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
         fold.optimizer.zero_grad = lambda *_, **__: None
-        fold._take_step(fold.rows.train[:15])
+        take_step(learner, fold, state, fold.rows.train[:15])
         gradients.append([p.grad.clone() for p in fold.model.parameters() if p.grad is not None])
     for whole, parts, checkpointed in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
@@ -165,7 +166,8 @@ def test_the_entropy_of_independent_labels(run, tmp_path):
     assert label_entropy(labels, "multilabel") == pytest.approx(expected)
     assert label_entropy(np.eye(4, dtype=bool), "multiclass") == pytest.approx(np.log(4))
     corpus = make_corpus(n=120)
-    fold = FoldTraining(GeneratorLearner(run, corpus), fold_rows(corpus, tmp_path))
+    learner = GeneratorLearner(run, corpus)
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     assert isinstance(fold.guard, CollapseGuard)
     assert fold.guard.prior_loss == pytest.approx(list_entropy(corpus.labels[60:]))
 
@@ -176,7 +178,8 @@ def test_labels_that_exclude_each_other_lower_the_bar(run, tmp_path):
     assert label_entropy(exclusive, "multilabel") == pytest.approx(3 * (np.log(3) - np.log(2) * 2 / 3))
     assert np.log(3) < list_entropy(exclusive) < np.log(3) + 0.02
     corpus = replace(make_corpus(n=360), labels=np.eye(3, dtype=bool)[np.arange(360) % 3])
-    fold = FoldTraining(GeneratorLearner(run, corpus), fold_rows(corpus, tmp_path))
+    learner = GeneratorLearner(run, corpus)
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     assert fold.guard.prior_loss < np.log(3) + 0.02
     with pytest.raises(ValueError, match="collapsed"):
         fold.guard.check_loss(10_000, 1.5, 1.5)
@@ -214,10 +217,11 @@ def test_mixed_texts_are_answered_with_the_labels_of_both(run, tmp_path):
     corpus = make_corpus(n=120)
     run = replace(run, augmentation=AugmentationSettings(mix_probability=1.0))
     learner = GeneratorLearner(run, corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     asked = []
     fold.model.forward = lambda **inputs: asked.append(inputs) or torch.zeros(len(inputs["input_ids"]))
-    learner.summed_loss(fold, fold.rows.train[:8], np.random.default_rng(0))
+    batch = fold.augmentation.batch(fold.rows.train[:8], np.random.default_rng(0))
+    learner.batch_loss(fold.model, fold.loss, batch)
     for i in range(8):
         text = learner.tokenizer.decode(asked[0]["input_ids"][i])
         answer = learner.tokenizer.decode(asked[0]["answers"][i][asked[0]["answer_mask"][i]])

@@ -9,7 +9,7 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.cpu import waiting_rows as row_adamw
 from foldblend.learners.cpu.waiting_rows import choose_table, clip_rows, sum_rows
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training import loop
 from foldblend.learners.training.optimizer import build_optimizer, set_lr
 from foldblend.settings.run import AdversarialSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
@@ -65,7 +65,7 @@ def test_ends_where_adamw_on_all_rows_ends(decay, betas):
     dense, _ = train(settings, deferred=False)
     start, (model, optimizer) = Reader(), train(settings, deferred=True)
     stale = (model.words.weight - dense.words.weight).abs().max()
-    optimizer.settle()
+    optimizer.update_waiting_rows()
     assert torch.allclose(model.head.weight, dense.head.weight, atol=2e-5)
     assert torch.allclose(model.words.weight, dense.words.weight, atol=2e-5)
     assert (dense.words.weight - start.words.weight).abs().max() > 0.05
@@ -75,9 +75,9 @@ def test_ends_where_adamw_on_all_rows_ends(decay, betas):
 @pytest.mark.usefixtures("in_c")
 def test_settling_twice_changes_nothing():
     model, optimizer = train(OptimizerSettings(lr=3e-3), deferred=True)
-    optimizer.settle()
+    optimizer.update_waiting_rows()
     once = model.words.weight.detach().clone()
-    optimizer.settle()
+    optimizer.update_waiting_rows()
     assert torch.equal(once, model.words.weight)
 
 
@@ -85,7 +85,7 @@ def test_settling_twice_changes_nothing():
 @pytest.mark.parametrize("word", [N_WORDS, -1])
 def test_a_word_that_the_table_has_not_is_refused_and_moves_nothing(word):
     model, optimizer = train(OptimizerSettings(lr=3e-3), deferred=True, n_steps=3)
-    optimizer.settle()
+    optimizer.update_waiting_rows()
     before = model.words.weight.detach().clone()
     with pytest.raises(IndexError):
         model(torch.tensor([[1, word]]))
@@ -180,15 +180,15 @@ def run(tiny_bert, fresh_accelerate):
 
 
 def stop_after(monkeypatch, n_steps):
-    steps, take_step = [], FoldTraining._take_step
+    steps, take_step = [], loop.take_step
 
-    def counted(self, rows):
+    def counted(*given):
         steps.append(1)
         if len(steps) > n_steps:
             raise RuntimeError("killed")
-        take_step(self, rows)
+        take_step(*given)
 
-    monkeypatch.setattr(FoldTraining, "_take_step", counted)
+    monkeypatch.setattr(loop, "take_step", counted)
 
 
 @pytest.mark.parametrize("n_steps", [1, 7, 12, 13, 20])
@@ -224,6 +224,6 @@ def test_a_checkpoint_of_the_other_kind_is_refused(run, tmp_path, monkeypatch):
         stop_after(patch, 3)
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
-    monkeypatch.setattr("foldblend.learners.training.loop.choose_table", lambda *_: None)
+    monkeypatch.setattr("foldblend.learners.training.optimizer.choose_table", lambda *_: None)
     with pytest.raises(ValueError, match="updated the touched rows"):
         EncoderLearner(run, corpus).train_fold(rows)

@@ -9,7 +9,7 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.losses.r_drop import repeat_inputs, sum_disagreement, sum_r_drop
 from foldblend.learners.losses.table import build_loss
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, gather_gradients
 from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -80,13 +80,13 @@ def test_the_two_passes_draw_two_dropouts(run, tmp_path):
     """Their disagreement, which dropout alone makes, moves the weights; the loss that is guarded is without it."""
     corpus = make_corpus()
     learner = EncoderLearner(run, corpus)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     rows = fold.rows.train[:16]
 
     def step(alpha):
         learner.run = replace(run, loss=LossSettings(r_drop_alpha=alpha))
         fold.optimizer.zero_grad()
-        loss = fold.gradients.gather(rows, [1, 2], epoch=0)
+        loss = gather_gradients(learner, fold, rows, [1, 2], epoch=0)
         return float(loss), fold.model.head.weight.grad.norm().item()
 
     (little, weak), (much, strong) = step(1e-6), step(1e3)

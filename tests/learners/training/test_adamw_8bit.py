@@ -11,7 +11,7 @@ from toy_corpus import fold_rows, make_corpus
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training import loop, neural
 from foldblend.learners.training.optimizer import build_optimizer
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
@@ -104,22 +104,22 @@ def test_a_fold_killed_and_started_again_ends_the_same(run, tmp_path, monkeypatc
     corpus = make_corpus()
     whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
     rows = fold_rows(corpus, tmp_path / "killed")
-    steps, take_step = [], FoldTraining._take_step
+    steps, take_step = [], loop.take_step
 
-    def killed(self, step_rows):
-        steps.append(self.optimizer.optimizer)
+    def killed(learner, fold, *more):
+        steps.append(fold.optimizer.optimizer)
         if len(steps) > 7:
             raise RuntimeError("killed")
-        take_step(self, step_rows)
+        take_step(learner, fold, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FoldTraining, "_take_step", killed)
+        patch.setattr(loop, "take_step", killed)
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(run, corpus).train_fold(rows)
     assert any(state["state1"].dtype == torch.uint8 for state in steps[0].state.values())
     with monkeypatch.context() as patch:
-        n_first, restore = [], FoldTraining.train
-        patch.setattr(FoldTraining, "train", lambda self: (n_first.append(self.place.step), restore(self))[1])
+        n_first, train = [], neural.train
+        patch.setattr(neural, "train", lambda *given: (n_first.append(given[-1].step), train(*given))[1])
         again = EncoderLearner(run, corpus).train_fold(rows)
     assert n_first == [7], "it went on from its save"
     assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)

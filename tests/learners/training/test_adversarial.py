@@ -9,8 +9,9 @@ from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.training import loop
 from foldblend.learners.training.adversarial import build_adversary
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import add_gradients, build_fold, take_step
 from foldblend.settings.run import AdversarialSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -139,22 +140,23 @@ def gradients_of_one_step(run, tmp_path, **training):
     """The gradients that AdamW is handed; dropout off, as its draws differ between micro-batches."""
     corpus = make_corpus()
     run = replace(run, training=replace(run.training, **training))
-    fold = FoldTraining(EncoderLearner(run, corpus), fold_rows(corpus, tmp_path))
+    learner = EncoderLearner(run, corpus)
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path))
     fold.model.eval()
     fold.optimizer.step = fold.optimizer.zero_grad = lambda *_, **__: None
-    fold._take_step(fold.rows.train[:15])
-    return fold, {name: value.grad.clone() for name, value in fold.model.named_parameters()}
+    take_step(learner, fold, state, fold.rows.train[:15])
+    return learner, fold, {name: value.grad.clone() for name, value in fold.model.named_parameters()}
 
 
 @pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])
 def test_a_steps_gradient_is_the_sum_or_the_attacked_one_alone(run, tmp_path, settings):
-    fold, plain = gradients_of_one_step(run, tmp_path)
+    learner, fold, plain = gradients_of_one_step(run, tmp_path)
     before = weights_of(fold.model)
     with build_adversary(fold.model, settings).attack():
         fold.model.zero_grad()
-        fold.gradients._add_gradients(fold.rows.train[:15], np.random.default_rng(0))
+        add_gradients(learner, fold, fold.rows.train[:15], np.random.default_rng(0))
     attacked = {name: value.grad.clone() for name, value in fold.model.named_parameters()}
-    same, got = gradients_of_one_step(replace(run, adversarial=settings), tmp_path)
+    _, same, got = gradients_of_one_step(replace(run, adversarial=settings), tmp_path)
     for name, gradient in got.items():
         expected = attacked[name] + (plain[name] if settings is FGM else 0)
         assert torch.allclose(gradient, expected, rtol=1e-4, atol=1e-6), name
@@ -165,24 +167,24 @@ def test_a_steps_gradient_is_the_sum_or_the_attacked_one_alone(run, tmp_path, se
 @pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])
 def test_micro_batches_make_the_same_attack(run, tmp_path, settings):
     run = replace(run, adversarial=settings)
-    (one, whole), (_, parts) = (gradients_of_one_step(run, tmp_path, micro_batch_size=n) for n in (16, 4))
+    (_, one, whole), (*_, parts) = (gradients_of_one_step(run, tmp_path, micro_batch_size=n) for n in (16, 4))
     assert all(torch.allclose(whole[name], parts[name], rtol=1e-4, atol=1e-6) for name in whole)
-    plain, _ = gradients_of_one_step(replace(run, adversarial=AdversarialSettings()), tmp_path)
-    assert one.window.read() == plain.window.read()  # the loss shown is the one without an adversary
+    _, plain, _ = gradients_of_one_step(replace(run, adversarial=AdversarialSettings()), tmp_path)
+    assert one.losses.read() == plain.losses.read()  # the loss shown is the one without an adversary
 
 
-def test_before_its_first_epoch_nothing_differs_and_then_everything(run, tmp_path):
+def test_before_its_first_epoch_nothing_differs_and_then_everything(run, tmp_path, monkeypatch):
     corpus = make_corpus()
     seen = []
     for i, settings in enumerate((AdversarialSettings(), replace(FGM, start_epoch=2))):
         learner = EncoderLearner(replace(run, adversarial=settings), corpus)
-        fold = FoldTraining(learner, fold_rows(corpus, tmp_path / str(i)))
-        fold._end_epoch = lambda: die()
-        with pytest.raises(RuntimeError):
-            fold.train()
+        fold, state = build_fold(learner, fold_rows(corpus, tmp_path / str(i)))
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+            patch.setattr(loop, "end_epoch", lambda *_: die())
+            loop.train(learner, fold, state)
         first = weights_of(fold.model)
-        fold.place.epoch, fold.place.step = 1, 0
-        fold._take_step(fold.rows.train[:16])
+        state.epoch, state.step = 1, 0
+        take_step(learner, fold, state, fold.rows.train[:16])
         seen.append((first, weights_of(fold.model)))
     (first, then), (same, other) = seen
     assert all(torch.equal(first[name], same[name]) for name in first)

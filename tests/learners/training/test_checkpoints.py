@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foldblend.learners.training.checkpoints import (
-    Place,
+    TrainState,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
@@ -19,15 +19,15 @@ IDENTITY = {"optimizer": {"lr": 1e-5}, "grams": (1, 2), "data_sha256": "ab"}
 @pytest.fixture
 def saved(tmp_path):
     tensors = {"model.w": torch.arange(6.0).reshape(2, 3), "optimizer.0.step": torch.tensor(3.0)}
-    place = Place(1, 7, 0.25, 12.5, [{"macro_f1": 0.5}], {})
-    save_checkpoint(tmp_path / "fold0" / "c.safetensors", tensors, place, IDENTITY)
-    return tmp_path / "fold0" / "c.safetensors", tensors, place
+    state = TrainState(1, 7, 0.25, 12.5, [{"macro_f1": 0.5}], {})
+    save_checkpoint(tmp_path / "fold0" / "c.safetensors", tensors, state, IDENTITY)
+    return tmp_path / "fold0" / "c.safetensors", tensors, state
 
 
 def test_what_is_saved_comes_back(saved):
-    path, tensors, place = saved
-    loaded, loaded_place = load_checkpoint(path, IDENTITY)
-    assert loaded_place == place
+    path, tensors, state = saved
+    loaded, loaded_state = load_checkpoint(path, IDENTITY)
+    assert loaded_state == state
     assert loaded.keys() == tensors.keys() and all(torch.equal(loaded[k], tensors[k]) for k in tensors)
     assert os.listdir(path.parent) == [path.name]
 
@@ -45,7 +45,7 @@ def test_a_training_of_an_older_release_goes_on(tmp_path):
     """What has become a setting since had its default then; anything else is another training."""
     identity = {**settings_of(RunSettings("encoder")), "data_sha256": "ab"}
     older = {**identity, "optimizer": {k: v for k, v in identity["optimizer"].items() if k != "state_precision"}}
-    save_checkpoint(tmp_path / "c.safetensors", {"model.w": torch.ones(2)}, Place(1), older)
+    save_checkpoint(tmp_path / "c.safetensors", {"model.w": torch.ones(2)}, TrainState(1), older)
     assert load_checkpoint(tmp_path / "c.safetensors", identity)[1].epoch == 1
     with pytest.raises(ValueError, match=r"optimizer.state_precision was float32, is now 8bit"):
         now = {**identity, "optimizer": {**identity["optimizer"], "state_precision": "8bit"}}
@@ -83,9 +83,9 @@ def test_a_failed_save_leaves_the_earlier_file(saved, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("foldblend.learners.training.weights.os.replace", fail)
-    with pytest.raises(OSError, match="No space left.*Free space"):
-        save_checkpoint(path, {"model.w": torch.zeros(9)}, Place(), IDENTITY)
+    monkeypatch.setattr("foldblend.files.os.replace", fail)
+    with pytest.raises(OSError, match="not written: no space is left there. Free some"):
+        save_checkpoint(path, {"model.w": torch.zeros(9)}, TrainState(), IDENTITY)
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
 
 

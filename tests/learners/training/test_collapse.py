@@ -7,7 +7,7 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training.checks import CollapseGuard, check_logits, update_mean
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, draw_epoch
 from foldblend.settings.run import (
     AugmentationSettings,
     LossSettings,
@@ -90,9 +90,10 @@ def rare_corpus(n=300):
 def test_the_bar_is_what_blind_answers_reach_on_the_rows_as_they_are_taught(run, tmp_path, augmentation, name):
     """A blind model's loss over the epochs' own batches: the bar is the lowest it can have."""
     run = replace(run, augmentation=AugmentationSettings(**augmentation), loss=LossSettings(name=name))
-    fold = FoldTraining(EncoderLearner(run, rare_corpus()), fold_rows(rare_corpus(), tmp_path))
+    learner = EncoderLearner(run, rare_corpus())
+    fold, state = build_fold(learner, fold_rows(rare_corpus(), tmp_path))
     rng = np.random.default_rng(5)
-    epochs = [fold._draw_rows(epoch) for epoch in range(2)] * 40
+    epochs = [draw_epoch(learner, fold.rows, epoch) for epoch in range(2)] * 40
     taught = torch.cat([fold.augmentation.batch(rows, rng)[1] for rows in epochs]).double()
     logits = torch.logit(taught.mean(0)).requires_grad_()
     search = torch.optim.LBFGS([logits], line_search_fn="strong_wolfe", max_iter=200)
@@ -109,7 +110,7 @@ def test_the_bar_is_what_blind_answers_reach_on_the_rows_as_they_are_taught(run,
 
 def test_the_end_of_a_training_needs_one_loss_below_the_constant():
     guard = CollapseGuard(prior_loss=0.3, check_after_steps=300)
-    with pytest.raises(ValueError, match=r"after 100 steps .*0.3100 .*0.3200; .*0.3000 and 0.3100.*learned nothing"):
+    with pytest.raises(ValueError, match=r"learned nothing: after 100 steps .*0.3100 .*0.3200; .*0.3000 and 0.3100"):
         guard.check_end(100, 0.31, 0.32, 0.31)
     guard.check_end(100, 0.29, 0.40, 0.31)  # overfitted
     guard.check_end(100, 0.90, 0.30, 0.31)  # a bad start
@@ -127,18 +128,18 @@ def test_a_fold_shorter_than_the_set_steps_is_judged_at_its_end(run, tmp_path, n
     training = replace(run.training, epochs=n_steps // 5)
     corpus, rows = make_corpus(100), fold_rows(make_corpus(100), tmp_path, 20)
     run = replace(run, training=training, loss=LossSettings(name=name))
-    fold = FoldTraining(EncoderLearner(run, corpus), rows)
+    learner = EncoderLearner(run, corpus)
+    fold, state = build_fold(learner, rows)
     assert fold.steps_per_epoch == 5
     truth = np.where(corpus.labels[:20], 2.0, -2.0).astype(np.float32)
-    fold.place.mean_loss = fold.guard.prior_loss * 1.01
-    fold.check_learned(truth)
+    above, below = fold.guard.prior_loss * 1.01, fold.guard.prior_loss * 0.99
+    learner.check_learned(fold, above, truth)
     if n_steps < 50:
-        fold.check_learned(-truth)
+        learner.check_learned(fold, above, -truth)
         return
-    with pytest.raises(ValueError, match="after 60 steps .*learned nothing"):
-        fold.check_learned(-truth)
-    fold.place.mean_loss = fold.guard.prior_loss * 0.99
-    fold.check_learned(-truth)
+    with pytest.raises(ValueError, match="learned nothing: after 60 steps"):
+        learner.check_learned(fold, above, -truth)
+    learner.check_learned(fold, below, -truth)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
@@ -146,12 +147,12 @@ def test_a_fold_of_a_hundred_steps_that_unlearns_is_found_and_one_that_learns_is
     optimizer = OptimizerSettings(lr=5e-3, head_lr=5e-3)
     run, corpus = replace(run, optimizer=optimizer, training=replace(run.training, epochs=10)), make_corpus(220)
     assert EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "learns", 60)).score["macro_f1"] > 0.6
-    descend = EncoderLearner.summed_loss
+    descend = EncoderLearner.batch_loss
 
     def ascend(self, *given):
         loss = descend(self, *given)
         return 2 * loss.detach() - loss
 
-    monkeypatch.setattr(EncoderLearner, "summed_loss", ascend)
-    with pytest.raises(ValueError, match="after 100 steps .*learned nothing"):
+    monkeypatch.setattr(EncoderLearner, "batch_loss", ascend)
+    with pytest.raises(ValueError, match="learned nothing: after 100 steps"):
         EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "unlearns", 60))

@@ -9,8 +9,9 @@ from torch import nn
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import WEIGHTS
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold
 from foldblend.learners.training.optimizer import WeightAverage
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
@@ -92,10 +93,11 @@ def test_training_itself_does_not_see_the_average(run, tmp_path):
     plain = replace(run, training=replace(run.training, ema_decay=0.0))
     folds = []
     for i, settings in enumerate((run, plain)):
-        fold = FoldTraining(EncoderLearner(settings, corpus), fold_rows(corpus, tmp_path / str(i)))
+        learner = EncoderLearner(settings, corpus)
+        fold, state = build_fold(learner, fold_rows(corpus, tmp_path / str(i)))
         if fold.average is not None:
-            fold.average.settle = lambda: None
-        fold.train()
+            fold.average.write_into_model = lambda: None
+        loop.train(learner, fold, state)
         folds.append(fold.model.state_dict())
     assert all(torch.equal(value, folds[1][name]) for name, value in folds[0].items())
 

@@ -15,7 +15,7 @@ from foldblend.learners.generator import GeneratorLearner
 from foldblend.learners.nets.classifier import TextClassifier
 from foldblend.learners.training import checkpoints as fold_store
 from foldblend.learners.training import checks as end_gates
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.settings.run import (
     AdapterSettings,
@@ -62,7 +62,7 @@ def test_what_the_file_does_not_hold_is_found_at_the_end(run, tmp_path, monkeypa
 
     monkeypatch.setattr(EncoderLearner, "build_fold_model", with_secret)
     monkeypatch.setattr(TextClassifier, "read_labels", lambda self, *given: read(self, *given) + self.secret)
-    with pytest.raises(ValueError, match="after saving and reloading, 4 held-out rows have other .*expected in fp32"):
+    with pytest.raises(ValueError, match="after saving and reloading: .* over 4 held-out rows, .*expected in fp32"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_a_stale_part_of_the_file_is_found_at_the_end(decoder_run, tmp_path, mon
     save = fold_store.model_tensors
     stale = lambda model: {k: torch.zeros_like(v) if "lora_B" in k else v for k, v in save(model).items()}  # noqa: E731
     monkeypatch.setattr(fold_store, "model_tensors", stale)
-    with pytest.raises(ValueError, match="after saving and reloading, 4 held-out rows have other logits"):
+    with pytest.raises(ValueError, match="predicted after saving and reloading: .* over 4 held-out rows"):
         train(lambda corpus: DecoderLearner(decoder_run, corpus), tmp_path)
 
 
@@ -100,7 +100,7 @@ def put_fault(monkeypatch, model_class, fault):
     monkeypatch.setattr(model_class, "forward", faulty)
 
 
-FOUND_PADDING = r"each alone instead of in a padded batch, 4 held-out.*at most 0.00.*fp32.*pad token or padding side"
+FOUND_PADDING = r"each alone instead of in a padded batch: .* 4 held-out.*at most 0.00.*fp32.*pad token or padding side"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -146,7 +146,7 @@ def test_a_base_held_in_bf16_is_looked_at_in_it(decoder_run, tmp_path, monkeypat
         train(lambda corpus: DecoderLearner(run, corpus), tmp_path)
         return
     put_fault(monkeypatch, DecoderClassifier, fault)
-    with pytest.raises(ValueError, match="each alone instead of in a padded batch, 4 held-out.*expected in bf16"):
+    with pytest.raises(ValueError, match="each alone instead of in a padded batch: .* 4 held-out.*expected in bf16"):
         train(lambda corpus: DecoderLearner(run, corpus), tmp_path)
 
 
@@ -154,16 +154,16 @@ def test_a_file_a_little_off_is_found_in_bf16(run, tmp_path, monkeypatch):
     save = fold_store.model_tensors
     off = lambda model: {k: v * 1.02 if k == "model.head.weight" else v for k, v in save(model).items()}  # noqa: E731
     monkeypatch.setattr(fold_store, "model_tensors", off)
-    with pytest.raises(ValueError, match="after saving and reloading, 4 held-out rows .*fp32"):
+    with pytest.raises(ValueError, match="predicted after saving and reloading: .* over 4 held-out rows, .*fp32"):
         train(lambda corpus: EncoderLearner(in_precision(run, "bf16"), corpus), tmp_path)
 
 
 def test_autocast_is_off_inside_and_back_afterwards(run, tmp_path):
     corpus = make_corpus(60)
     learner = EncoderLearner(in_precision(run, "bf16"), corpus)
-    fold, rows = FoldTraining(learner, fold_rows(corpus, tmp_path, 40)), np.arange(8)
+    (fold, _), rows = build_fold(learner, fold_rows(corpus, tmp_path, 40)), np.arange(8)
     before = learner.predict(fold.model, rows)
-    with end_gates.without_autocast(fold.accelerator, fold.model):
+    with end_gates.without_autocast(learner.accelerator, fold.model):
         exact = learner.predict(fold.model, rows)
     assert np.array_equal(learner.predict(fold.model, rows), before) and not np.array_equal(exact, before)
     fresh = learner.build_fold_model(fold.rows, fold.seed).to(learner.accelerator.device)  # as Accelerate found it

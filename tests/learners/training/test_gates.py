@@ -13,6 +13,8 @@ from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.generator import GeneratorLearner
 from foldblend.learners.losses.labelwise import BinaryCrossEntropy
 from foldblend.learners.losses.table import build_loss
+from foldblend.learners.tokens.batches import Augmentation
+from foldblend.learners.training import loop
 from foldblend.learners.training.checks import (
     FrozenWatch,
     MovementWatch,
@@ -20,7 +22,7 @@ from foldblend.learners.training.checks import (
     choose_rows,
     compare_logits,
 )
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.settings.run import (
     AdapterSettings,
     LossSettings,
@@ -90,15 +92,15 @@ def test_class_weights_in_the_wrong_place_are_found_before_the_first_step(run, t
     run = replace(run, loss=LossSettings(pos_weight_power=1.0))
     build = lambda self, rows: wrong(build_loss(run.loss, self.corpus.labels[rows.train], "multilabel").pos_weight)  # noqa: E731
     monkeypatch.setattr(EncoderLearner, "build_fold_loss", build)
-    monkeypatch.setattr(FoldTraining, "_take_step", lambda *_: pytest.fail("a step was taken"))
-    with pytest.raises(ValueError, match=r"a row with label \d alone pulls logit \d with .* expected .*pos_weight"):
+    monkeypatch.setattr(loop, "take_step", lambda *_: pytest.fail("a step was taken"))
+    with pytest.raises(ValueError, match=r"a row with label \d alone, logit \d has gradient .* expected .*pos_weight"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
 
 
 def test_a_head_left_out_of_the_optimiser_is_found_in_two_steps(run, tmp_path, monkeypatch):
-    import foldblend.learners.training.loop as fold_training
+    from foldblend.learners.training import optimizer as optimizers
 
-    build, steps = fold_training.build_optimizer, []
+    build, steps = optimizers.build_optimizer, []
 
     def without_head(model, *more):
         model.head.requires_grad_(False)
@@ -106,10 +108,10 @@ def test_a_head_left_out_of_the_optimiser_is_found_in_two_steps(run, tmp_path, m
         model.head.requires_grad_(True)
         return optimizer
 
-    take = FoldTraining._take_step
-    monkeypatch.setattr(FoldTraining, "_take_step", lambda *given: steps.append(1) or take(*given))
-    monkeypatch.setattr(fold_training, "build_optimizer", without_head)
-    with pytest.raises(ValueError, match=r"2 of 2 parameters watched .*have not moved.*first head.weight"):
+    take = loop.take_step
+    monkeypatch.setattr(loop, "take_step", lambda *given: steps.append(1) or take(*given))
+    monkeypatch.setattr(optimizers, "build_optimizer", without_head)
+    with pytest.raises(ValueError, match=r"have not moved .*: 2 of 2 watched .*first head.weight"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
     assert len(steps) == 2
 
@@ -124,16 +126,16 @@ def test_an_adapter_that_no_gradient_reaches_is_named(decoder_run, tmp_path, mon
         return model
 
     monkeypatch.setattr(DecoderLearner, "build_fold_model", cut_off)
-    with pytest.raises(ValueError, match=r"2 of \d+ parameters .* not moved.*layers.1.mlp.down_proj.lora_A"):
+    with pytest.raises(ValueError, match=r"not moved .*: 2 of \d+ watched .*layers.1.mlp.down_proj.lora_A"):
         train(lambda corpus: DecoderLearner(decoder_run, corpus), tmp_path)
 
 
 @pytest.mark.parametrize("left_out", ["nothing", "all", "one layer"])
 def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monkeypatch, left_out):
     """It has neither a head nor anything frozen."""
-    import foldblend.learners.training.loop as fold_training
+    from foldblend.learners.training import optimizer as optimizers
 
-    build = fold_training.build_optimizer
+    build = optimizers.build_optimizer
 
     def without_some(model, settings, *more):
         optimizer = build(model, replace(settings, weight_decay=0.0), *more)
@@ -142,7 +144,7 @@ def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monk
                 parameter.register_hook(lambda gradient: gradient * 0)
         return optimizer
 
-    monkeypatch.setattr(fold_training, "build_optimizer", without_some)
+    monkeypatch.setattr(optimizers, "build_optimizer", without_some)
     run = RunSettings(
         "generator",
         model=replace(decoder_run.model, pooling="mean"),
@@ -152,14 +154,14 @@ def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monk
         adapter=AdapterSettings(kind="none"),
     )
     learner, corpus = GeneratorLearner(run, make_corpus(80)), make_corpus(80)
-    fold = FoldTraining(learner, fold_rows(corpus, tmp_path, 40))
+    fold, state = build_fold(learner, fold_rows(corpus, tmp_path, 40))
     assert 4 < len(fold.movement.still) <= 16
-    fold._take_step(fold.rows.train[:4])
+    take_step(learner, fold, state, fold.rows.train[:4])
     if left_out == "nothing":
-        fold._take_step(fold.rows.train[4:8])
+        take_step(learner, fold, state, fold.rows.train[4:8])
         return
-    with pytest.raises(ValueError, match=r"\d of \d+ parameters watched .*not moved"):
-        fold._take_step(fold.rows.train[4:8])
+    with pytest.raises(ValueError, match=r"not moved .*: \d of \d+ watched"):
+        take_step(learner, fold, state, fold.rows.train[4:8])
 
 
 def test_a_long_warm_up_is_waited_for(run, tmp_path):
@@ -198,15 +200,15 @@ def test_steps_that_a_fused_optimiser_skips_itself_do_not_count():
 
 
 def test_a_frozen_parameter_that_changes_is_named(decoder_run, tmp_path, monkeypatch):
-    take = FoldTraining._take_step
+    take = loop.take_step
 
-    def leak(self, rows):
-        take(self, rows)
+    def leak(learner, fold, *more):
+        take(learner, fold, *more)
         with torch.no_grad():
-            self.model.encoder.base_model.model.layers[0].mlp.up_proj.base_layer.weight.mul_(1.001)
+            fold.model.encoder.base_model.model.layers[0].mlp.up_proj.base_layer.weight.mul_(1.001)
 
-    monkeypatch.setattr(FoldTraining, "_take_step", leak)
-    with pytest.raises(ValueError, match=r"1 of \d+ frozen parameters changed.*layers.0.mlp.up_proj.*expected none"):
+    monkeypatch.setattr(loop, "take_step", leak)
+    with pytest.raises(ValueError, match=r"Frozen parameters changed .*: 1 of \d+, first .*layers.0.mlp.up_proj"):
         train(lambda corpus: DecoderLearner(decoder_run, corpus), tmp_path)
 
 
@@ -234,26 +236,33 @@ def test_the_rows_differ_in_length_and_fill_every_process():
 def test_tolerance_grows_with_the_logits_and_the_precision():
     logits = np.random.default_rng(0).normal(size=(4, 20)).astype(np.float32) * 3
     compare_logits(logits + 0.05, logits, "bf16", "x", "y")
-    with pytest.raises(ValueError, match="they differ by 0.05 .*at most 0.0039"):
+    with pytest.raises(ValueError, match="differ when predicted x: by 0.05 .*at most 0.0039"):
         compare_logits(logits + np.float32(0.05), logits, "no", "x", "y")
     logits[0, 0] = np.nan
-    with pytest.raises(ValueError, match="differ by nan"):
+    with pytest.raises(ValueError, match="by nan in the root"):
         compare_logits(logits, logits, "bf16", "x", "y")
 
 
-def test_the_first_bad_step_names_its_rows(run, tmp_path, monkeypatch):
-    take, of_bad = EncoderLearner.summed_loss, []
+def note_rows(monkeypatch):
+    """The rows of every training batch, as they come."""
+    seen, batch = [], Augmentation.batch
+    monkeypatch.setattr(Augmentation, "batch", lambda self, rows, rng: seen.append(rows) or batch(self, rows, rng))
+    return seen
 
-    def summed(self, fold, rows, rng):
-        loss = take(self, fold, rows, rng)
+
+def test_the_first_bad_step_names_its_rows(run, tmp_path, monkeypatch):
+    take, of_bad, seen = EncoderLearner.batch_loss, [], note_rows(monkeypatch)
+
+    def batch_loss(self, *given):
+        loss, rows = take(self, *given), seen[-1]
         if 77 in rows:
             of_bad.extend(rows.tolist())
             return loss * float("inf")
         return loss
 
-    monkeypatch.setattr(EncoderLearner, "summed_loss", summed)
+    monkeypatch.setattr(EncoderLearner, "batch_loss", batch_loss)
     with pytest.raises(
-        ValueError, match=r"the training loss is (inf|nan), first on rows .* of the training file.*bf16"
+        ValueError, match=r"The training loss is (inf|nan) at step \d+, first on rows .* of the training file.*bf16"
     ) as error:
         train(lambda corpus: EncoderLearner(replace(run, training=replace(TRAINING, epochs=4)), corpus), tmp_path)
     named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
@@ -277,16 +286,16 @@ class BadGradient(torch.autograd.Function):
 def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite(
     run, tmp_path, monkeypatch, max_grad_norm, rows_of
 ):
-    take, of_bad = EncoderLearner.summed_loss, []
+    take, of_bad, seen = EncoderLearner.batch_loss, [], note_rows(monkeypatch)
 
-    def summed(self, fold, rows, rng):
-        loss = take(self, fold, rows, rng)
+    def batch_loss(self, *given):
+        loss, rows = take(self, *given), seen[-1]
         if 77 in rows:
             of_bad.append(rows.tolist())
             return BadGradient.apply(loss)
         return loss
 
-    monkeypatch.setattr(EncoderLearner, "summed_loss", summed)
+    monkeypatch.setattr(EncoderLearner, "batch_loss", batch_loss)
     optimizer = replace(OPTIMIZER, max_grad_norm=max_grad_norm, embedding_updates=rows_of)
     run = replace(run, optimizer=optimizer, training=replace(TRAINING, epochs=4))
     with pytest.raises(ValueError, match="first on rows") as error:
@@ -296,10 +305,10 @@ def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite
 
 
 def test_weights_that_a_bad_gradient_has_spoilt_are_not_saved(run, tmp_path, monkeypatch):
-    take = EncoderLearner.summed_loss
-    spoilt = lambda self, fold, rows, rng: BadGradient.apply(take(self, fold, rows, rng))  # noqa: E731
-    monkeypatch.setattr(EncoderLearner, "summed_loss", spoilt)
+    take = EncoderLearner.batch_loss
+    spoilt = lambda self, *given: BadGradient.apply(take(self, *given))  # noqa: E731
+    monkeypatch.setattr(EncoderLearner, "batch_loss", spoilt)
     run = replace(run, training=replace(TRAINING, checkpoint_every_minutes=1e-9))
-    with pytest.raises(ValueError, match="step 1: the gradient is not finite, first on rows .*optimizer.lr"):
+    with pytest.raises(ValueError, match="The gradient is not finite at step 1, first on rows .*optimizer.lr"):
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))

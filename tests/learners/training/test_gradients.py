@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from foldblend.learners.decoder import DecoderLearner
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.training.loop import FoldTraining
+from foldblend.learners.training.loop import build_fold, gather_gradients
 from foldblend.settings.run import (
     AdapterSettings,
     AdversarialSettings,
@@ -35,27 +35,27 @@ def run(tiny_bert):
 
 def limit_memory(learner, most_tokens, with_recompute=0):
     """Let the learner run out of memory beyond so many padded tokens; returns what it was asked for, and how often."""
-    asked, plain = [], learner.summed_loss
+    asked, plain = [], learner.batch_loss
 
-    def summed_loss(fold, rows, rng):
-        tokens = len(rows) * int(learner.tokens.lengths[rows].max())
+    def batch_loss(model, loss, batch):
+        tokens = batch[0]["input_ids"].numel()
         asked.append(tokens)
-        pretrained = next(m for m in fold.model.modules() if isinstance(m, PreTrainedModel))
-        loss = plain(fold, rows, rng)
+        pretrained = next(m for m in model.modules() if isinstance(m, PreTrainedModel))
+        summed = plain(model, loss, batch)
         if tokens > (with_recompute if pretrained.is_gradient_checkpointing else most_tokens):
-            loss.backward()  # it may run out anywhere: half of the gradient is there
+            summed.backward()  # it may run out anywhere: half of the gradient is there
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return loss
+        return summed
 
-    learner.summed_loss = summed_loss
+    learner.batch_loss = batch_loss
     return asked
 
 
 def gradients(learner, tmp_path):
     """Of one step, dropout off, as its draws differ between micro-batches."""
-    fold = FoldTraining(learner, fold_rows(learner.corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(learner.corpus, tmp_path))
     fold.model.eval()
-    fold.gradients.gather(fold.rows.train[:15], [1, 2], epoch=0)
+    gather_gradients(learner, fold, fold.rows.train[:15], [1, 2], epoch=0)
     return {name: value.grad.clone() for name, value in fold.model.named_parameters() if value.requires_grad}, fold
 
 
@@ -67,11 +67,11 @@ def test_a_step_that_does_not_fit_is_taken_in_parts_with_the_same_gradient(run, 
     learner = EncoderLearner(replace(run, training=replace(run.training, gradient_checkpointing=False)), corpus)
     asked = limit_memory(learner, most_tokens=50)
     parts, fold = gradients(learner, tmp_path / "parts")
-    assert max(asked) > 100 and 10 < fold.gradients.most_tokens <= 50
+    assert max(asked) > 100 and 10 < fold.micro_batches.most_tokens <= 50
     assert "out of memory with" in capsys.readouterr().err
     assert all(torch.allclose(parts[name], value, rtol=1e-4, atol=1e-6) for name, value in whole.items())
     asked.clear()
-    fold.gradients.gather(fold.rows.train[:15], [1, 3], epoch=0)
+    gather_gradients(learner, fold, fold.rows.train[:15], [1, 3], epoch=0)
     assert max(asked) <= 50, "the next step starts with what was found to fit"
 
 
@@ -85,7 +85,7 @@ def test_small_batches_that_do_not_fit_compute_their_states_twice(run, tiny_deco
     learner = learner_class(run, corpus)
     asked = limit_memory(learner, most_tokens=0, with_recompute=10_000)
     twice, fold = gradients(learner, tmp_path / "twice")
-    assert len(asked) == 2 and fold.gradients.most_tokens is None
+    assert len(asked) == 2 and fold.micro_batches.most_tokens is None
     assert "computed twice" in capsys.readouterr().err
     assert all(torch.allclose(twice[name], value, rtol=1e-4, atol=1e-6) for name, value in whole.items())
     assert any(value.abs().max() > 0 for value in twice.values())
@@ -108,8 +108,8 @@ def test_one_text_that_does_not_fit_ends_the_training_with_what_may_help(run, tm
 
 def test_several_processes_do_not_part_ways(run, tmp_path, monkeypatch):
     learner = EncoderLearner(run, make_corpus())
-    fold = FoldTraining(learner, fold_rows(learner.corpus, tmp_path))
+    fold, state = build_fold(learner, fold_rows(learner.corpus, tmp_path))
     limit_memory(learner, most_tokens=0)
     monkeypatch.setattr(type(fold.accelerator), "num_processes", 2)
     with pytest.raises(torch.OutOfMemoryError, match="Go on with --training.micro_batch_size 4"):
-        fold.gradients.gather(np.sort(fold.rows.train[:16]), [1, 2], epoch=0)
+        gather_gradients(learner, fold, np.sort(fold.rows.train[:16]), [1, 2], epoch=0)

@@ -7,7 +7,6 @@ from torch import nn
 from foldblend.learners.training.optimizer import (
     build_optimizer,
     check_warmup,
-    clip_gradients,
     layer_shares,
     lr_factor,
     set_lr,

@@ -10,14 +10,15 @@ from safetensors.torch import load_file
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.training.checkpoints import CHECKPOINT, LOOKING, WEIGHTS, add_to_mean, choose, still_in_play
+from foldblend.learners.training import loop
+from foldblend.learners.training.checkpoints import BY_HELDOUT, CHECKPOINT, WEIGHTS, add_to_mean, choose, may_be_chosen
 from foldblend.learners.training.heldout import score_heldout
-from foldblend.learners.training.loop import FoldTraining, evaluation_steps
+from foldblend.learners.training.loop import evaluation_steps
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 F1 = "macro_f1"
-EVERY = ("last", *LOOKING, "average_last")
+EVERY = ("last", *BY_HELDOUT, "average_last")
 
 
 def evaluations(*pairs):
@@ -26,11 +27,11 @@ def evaluations(*pairs):
 
 def test_what_each_way_takes():
     seen = evaluations((0.30, 0.50), (0.25, 0.55), (0.254, 0.56), (0.29, 0.60))
-    assert [choose(seen, how, 0.02, F1) for how in LOOKING] == [3, 1, 2]
+    assert [choose(seen, how, 0.02, F1) for how in BY_HELDOUT] == [3, 1, 2]
     assert choose(seen, "loss_and_score", 0.0, F1) == 1 and choose(seen, "loss_and_score", 1.0, F1) == 3
     assert choose(evaluations((0.3, 0.5), (0.2, 0.5)), "best_score", 0, F1) == 1  # of equal scores the lower loss
     assert choose(evaluations((0.2, 0.5), (0.2, 0.6)), "lowest_loss", 0, F1) == 1
-    assert [choose(evaluations((0.2, 0.5), (0.2, 0.5)), how, 0, F1) for how in LOOKING] == [0, 0, 0]
+    assert [choose(evaluations((0.2, 0.5), (0.2, 0.5)), how, 0, F1) for how in BY_HELDOUT] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("metric, taken", [("macro_auc", 0), ("weighted_f1", 1), ("log_loss", 2), ("macro_f1", 3)])
@@ -39,21 +40,21 @@ def test_the_best_score_is_the_competitions(metric, taken):
     seen = [{"loss": 0.3, "macro_auc": 0.5, "weighted_f1": 0.5, "log_loss": 0.5, "macro_f1": 0.5} for _ in range(4)]
     seen[0]["macro_auc"], seen[1]["weighted_f1"], seen[2]["log_loss"], seen[3]["macro_f1"] = 0.6, 0.6, 0.4, 0.6
     for how in ("best_score", "loss_and_score"):
-        assert choose(seen, how, 0.02, metric) == taken and taken in still_in_play(seen, how, 0.02, metric)
+        assert choose(seen, how, 0.02, metric) == taken and taken in may_be_chosen(seen, how, 0.02, metric)
     assert choose(seen, "lowest_loss", 0.02, metric) == taken  # of equal losses
 
 
 COARSE = st.tuples(st.integers(1, 6).map(lambda n: n / 10), st.integers(1, 4).map(lambda n: n / 5))
 
 
-@given(st.lists(COARSE, min_size=1, max_size=8), st.sampled_from(LOOKING), st.sampled_from([0.0, 0.3, 1.0]))
+@given(st.lists(COARSE, min_size=1, max_size=8), st.sampled_from(BY_HELDOUT), st.sampled_from([0.0, 0.3, 1.0]))
 def test_no_kept_candidate_is_lost_or_without_hope(pairs, how, near):
     """What is taken in the end was in play all along, and for each one in play there is an end in which it is taken."""
     seen = evaluations(*pairs)
     taken = choose(seen, how, near, F1)
     for end in range(taken + 1, len(seen) + 1):
-        assert taken in still_in_play(seen[:end], how, near, F1)
-    for i in still_in_play(seen, how, near, F1):
+        assert taken in may_be_chosen(seen[:end], how, near, F1)
+    for i in may_be_chosen(seen, how, near, F1):
         limit = seen[i]["loss"] / (1 + near)
         ends = [seen, [*seen, {"loss": limit * (1 + 1e-9), "macro_f1": 0.0}]]
         assert any(choose(end, how, near, F1) == i for end in ends)
@@ -85,23 +86,23 @@ def selecting(run, how, **more):
 
 def watch(monkeypatch):
     """Weights and logits at each look, and the files that lie there after each save."""
-    seen, files, measure, save = [], [], FoldTraining._measure, FoldTraining._save
+    seen, files, measure, save = [], [], loop.measure, loop.save
 
-    def note(self):
-        weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        seen.append((weights, self.learner.predict(self.model, self.rows.heldout)))
-        return measure(self)
+    def note(learner, fold):
+        weights = {name: value.detach().clone() for name, value in fold.model.state_dict().items()}
+        seen.append((weights, learner.predict(fold.model, fold.rows.heldout)))
+        return measure(learner, fold)
 
-    def list_files(self):
-        save(self)
-        files.append(sorted(os.listdir(self.rows.checkpoint_dir)))
+    def list_files(fold, state):
+        save(fold, state)
+        files.append(sorted(os.listdir(fold.rows.checkpoint_dir)))
 
-    monkeypatch.setattr(FoldTraining, "_measure", note)
-    monkeypatch.setattr(FoldTraining, "_save", list_files)
+    monkeypatch.setattr(loop, "measure", note)
+    monkeypatch.setattr(loop, "save", list_files)
     return seen, files
 
 
-@pytest.mark.parametrize("how, metric", [*((how, F1) for how in LOOKING), ("best_score", "log_loss")])
+@pytest.mark.parametrize("how, metric", [*((how, F1) for how in BY_HELDOUT), ("best_score", "log_loss")])
 def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys, how, metric):
     corpus, rows = replace(make_corpus(), metric=metric), fold_rows(make_corpus(), tmp_path)
     seen, files = watch(monkeypatch)
@@ -124,13 +125,13 @@ def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys,
 
 def test_the_last_epochs_are_averaged(run, tmp_path, monkeypatch):
     corpus, rows = make_corpus(), fold_rows(make_corpus(), tmp_path)
-    ends, end_epoch = [], FoldTraining._end_epoch
+    ends, end_epoch = [], loop.end_epoch
 
-    def note(self):
-        ends.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
-        end_epoch(self)
+    def note(learner, fold, *more):
+        ends.append({name: value.detach().clone() for name, value in fold.model.state_dict().items()})
+        end_epoch(learner, fold, *more)
 
-    monkeypatch.setattr(FoldTraining, "_end_epoch", note)
+    monkeypatch.setattr(loop, "end_epoch", note)
     got = EncoderLearner(selecting(run, "average_last", average_last_epochs=3), corpus).train_fold(rows)
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
     for name in ("head.weight", "encoder.embeddings.word_embeddings.weight"):
@@ -200,7 +201,7 @@ def test_a_candidate_that_is_gone_is_named(run, tmp_path, monkeypatch):
             EncoderLearner(run, corpus).train_fold(rows)
     (gone,) = rows.checkpoint_dir.glob("candidate-*")
     gone.unlink()
-    with pytest.raises(ValueError, match=rf"{gone.name} is gone.*rm -r"):
+    with pytest.raises(ValueError, match=rf"{gone.name} is missing.*rm -r"):
         EncoderLearner(run, corpus).train_fold(rows)
 
 
@@ -210,7 +211,7 @@ def test_looks_of_another_metric_are_refused(run, tmp_path, monkeypatch):
         die_after(patch, 4)
         with pytest.raises(RuntimeError, match="killed"):
             EncoderLearner(selecting(run, "best_score"), corpus).train_fold(rows)
-    with pytest.raises(ValueError, match="no macro_auc of its looks.*rm -r"):
+    with pytest.raises(ValueError, match="evaluations have no macro_auc.*rm -r"):
         EncoderLearner(selecting(run, "best_score"), replace(corpus, metric="macro_auc")).train_fold(rows)
 
 

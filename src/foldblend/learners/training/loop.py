@@ -191,7 +191,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
 
 
 def train(learner, fold: BuiltFold, state: TrainState) -> None:
-    """Train to the end from wherever the fold is and save its weights. Raises SystemExit: a signal came; it is saved."""
+    """Train to the end from wherever the fold is; save its weights. Raises SystemExit: a signal came, all is saved."""
     training, accelerator = learner.run.training, learner.accelerator
     if state.epoch == training.epochs:
         return

@@ -199,7 +199,7 @@ class NeuralLearner:
         train(self, fold, state)
         check_end(self, fold)
         heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
-        self._check_learned(fold, state.mean_loss, heldout)
+        self.check_learned(fold, state.mean_loss, heldout)
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
         return FoldPredictions(
             rows.fold,
@@ -213,7 +213,7 @@ class NeuralLearner:
             earlier_seconds=fold.earlier_seconds,
         )
 
-    def _check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
+    def check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
         """Raise UserError if neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
         check_logits(heldout, f"fold {fold.rows.fold}, held-out rows")
         constant = np.tile(fold.constant, (len(heldout), 1))
