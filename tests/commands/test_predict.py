@@ -157,7 +157,7 @@ def swapped(path):
 @pytest.mark.parametrize(
     "harm, said",
     [
-        (flip_last_bit, "is damaged (its checksum does not match). Train the fold anew"),
+        (flip_last_bit, "is damaged (its checksum does not match). Remove it and train the fold again"),
         (cut_off, "is damaged"),
         (pickled, "is damaged"),
         (swapped, "is of another training than its record in oof/: fold_rows_sha256"),

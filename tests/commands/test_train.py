@@ -12,6 +12,7 @@ import pytest
 from foldblend.commands import blend, guard, train
 from foldblend.errors import UserError
 from foldblend.learners.table import build_learner
+from foldblend.learners.training import loop
 from foldblend.ledger.records import read_record
 from foldblend.settings.run import RunSettings
 
@@ -211,3 +212,22 @@ def test_the_learner_reads_clean_texts_and_the_ledger_the_given_ones(paths, toy_
     clean, given = (corpus.texts[0] for corpus in seen)
     assert clean.startswith("<USER> <URL> <HASHTAG> so ") and given.startswith("@me https://x.y #so ")
     assert seen[0].texts[1:] == seen[1].texts[1:]
+
+
+def test_the_recorded_seconds_are_those_of_all_starts(paths, toy_competition, monkeypatch):
+    """A fold that trained for an hour, was stopped and ends within seconds took an hour."""
+    save, steps = loop.save, []
+
+    def save_as_after_an_hour(fold, state):
+        save(fold, state)
+        state.seconds += 3600
+        fold.store.save_checkpoint(state)
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loop, "save", save_as_after_an_hour)
+        train.main(arguments("--fold", "0"))
+    train.main(arguments("--fold", "0"))
+    assert 3600 < read_record(fold_file(paths, 0).with_suffix(".json"))["seconds"] < 2 * 3600

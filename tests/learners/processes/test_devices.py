@@ -3,12 +3,14 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from foldblend.cores import count_cores
-from foldblend.learners.processes.devices import choose_precision, describe_device
+from foldblend.errors import UserError
+from foldblend.learners.processes.devices import Agreement, choose_precision, describe_device, join_processes
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).resolve().parents[3] / "src"
@@ -66,6 +68,46 @@ held = resident()
 del parts
 print(held - resident())
 """
+
+
+def test_a_launch_with_deepspeed_is_refused_and_told_of_fsdp2(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=r"^DeepSpeed is not supported: .*configs/accelerate/fsdp2.yaml"):
+        join_processes()
+
+
+class LateWork:
+    """A reduction that is done only when somebody waits for it."""
+
+    def __init__(self, tensor, others):
+        self.tensor, self.others, self.waited = tensor, others, False
+
+    def wait(self):
+        self.tensor.copy_(torch.maximum(self.tensor, torch.tensor(self.others)))
+        self.waited = True
+
+
+def test_processes_agree_one_step_later_and_do_not_wait_for_the_step_of_now(monkeypatch):
+    """What another process says at its second step is known at the third, on both."""
+    works, others = [], iter([[0, 0], [15, 0], [15, 1], [15, 1]])
+
+    def all_reduce(tensor, op, async_op=False):
+        assert async_op and op == torch.distributed.ReduceOp.MAX
+        works.append(LateWork(tensor, next(others)))
+        return works[-1]
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    agreement = Agreement(SimpleNamespace(num_processes=2, device=torch.device("cpu")))
+    known = []
+    for own in ([0, 0], [0, 0], [2, 0], [2, 0]):
+        known.append(agreement.exchange(*own))
+        assert [work.waited for work in works] == [True] * (len(works) - 1) + [False]
+    assert known == [[0, 0], [0, 0], [15, 0], [15, 1]]
+
+
+def test_one_process_knows_at_once():
+    agreement = Agreement(SimpleNamespace(num_processes=1, device=torch.device("cpu")))
+    assert agreement.exchange(15, True) == [15, True]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")

@@ -1,8 +1,11 @@
+import json
 import os
 
 import pytest
 import torch
+from safetensors import safe_open
 
+from foldblend.learners.training import checkpoints
 from foldblend.learners.training.checkpoints import (
     TrainState,
     load_checkpoint,
@@ -30,6 +33,25 @@ def test_what_is_saved_comes_back(saved):
     assert loaded_state == state
     assert loaded.keys() == tensors.keys() and all(torch.equal(loaded[k], tensors[k]) for k in tensors)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_metadata_of_earlier_releases_stays(saved):
+    """A fold that an earlier release began goes on: these names are in its file."""
+    with safe_open(saved[0], framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata.keys() == {"place", "identity", "crc32"}
+    assert json.loads(metadata["place"]).keys() == {"epoch", "step", "mean_loss", "seconds", "history", "scaler"}
+
+
+def test_frozen_names_are_collected_once_however_many_are_missing(monkeypatch):
+    calls, frozen = [], checkpoints._frozen
+    monkeypatch.setattr(checkpoints, "_frozen", lambda model: calls.append(1) or frozen(model))
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(30))).requires_grad_(False)
+    model[0].requires_grad_(True)
+    tensors = {name: value.detach() + 1 for name, value in checkpoints.model_tensors(model).items()}
+    calls.clear()
+    checkpoints.restore_model(model, tensors)
+    assert len(calls) == 1 and torch.equal(model[0].weight, tensors["model.0.weight"])
 
 
 def test_no_file_is_no_checkpoint(tmp_path):

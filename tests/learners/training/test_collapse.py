@@ -23,7 +23,7 @@ def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():
     guard.check_loss(99, 0.5, 0.5)
     guard.check_loss(100, 0.5, 0.29)
     guard.check_loss(100, 0.2, 0.31)  # the mean remembers a loss of long ago
-    with pytest.raises(ValueError, match=r"step 100.*0.3100.*0.3000.*collapsed.*optimizer.lr"):
+    with pytest.raises(ValueError, match=r"collapsed.*step 100.*0.3100.*0.3000.*optimizer.lr"):
         guard.check_loss(100, 0.5, 0.31)
 
 
@@ -33,7 +33,7 @@ def test_zero_turns_the_check_off():
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_once(loss):
-    with pytest.raises(ValueError, match=r"step 3: the training loss is (nan|inf)"):
+    with pytest.raises(ValueError, match=r"training loss is (nan|inf) at step 3"):
         CollapseGuard(0.3, 100).check_loss(3, loss, 0.1)
 
 
@@ -56,10 +56,10 @@ def test_constant_and_infinite_logits_are_refused():
     varied = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     check_logits(varied, "held-out rows")
     check_logits(varied[:1], "one row")
-    with pytest.raises(ValueError, match="held-out rows: every text gets the same logits"):
+    with pytest.raises(ValueError, match="Every text gets the same logits: held-out rows"):
         check_logits(np.tile(varied[:1], (20, 1)), "held-out rows")
     varied[3, 1] = np.nan
-    with pytest.raises(ValueError, match="1 of 20 rows have logits that are not finite"):
+    with pytest.raises(ValueError, match="Logits are not finite: held-out rows, 1 of 20 rows"):
         check_logits(varied, "held-out rows")
 
 

@@ -129,5 +129,7 @@ def test_settings_come_back_from_a_record(few_steps, name):
 @pytest.mark.parametrize("name", ["tfidf", "encoder"])
 def test_a_fold_that_was_never_finished_is_refused(few_steps, tmp_path, name):
     learner = build_learner(few_steps[name](), new_corpus(make_corpus(4), NEW))
-    with pytest.raises(ValueError, match=r"weights.safetensors is missing: the fold was not trained here"):
+    with pytest.raises(
+        ValueError, match=r"weights.safetensors is missing: this fold was not trained here.*src/train.py --run"
+    ):
         learner.predict_fold(tmp_path)
