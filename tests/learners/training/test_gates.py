@@ -160,7 +160,7 @@ def test_a_generator_without_adapters_is_watched_too(decoder_run, tmp_path, monk
     if left_out == "nothing":
         take_step(learner, fold, state, fold.rows.train[4:8])
         return
-    with pytest.raises(ValueError, match=r"not moved .*: \d of \d+ watched"):
+    with pytest.raises(ValueError, match=r"not moved .*: \d+ of \d+ watched"):
         take_step(learner, fold, state, fold.rows.train[4:8])
 
 

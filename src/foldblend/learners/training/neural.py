@@ -82,8 +82,8 @@ class NeuralLearner:
         self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         if run.optimizer.state_precision == "8bit" and spreads(self.accelerator):
             raise UserError(
-                "optimizer.state_precision 8bit works on whole tensors, and this launch (FSDP2) spreads them over processes; "
-                "launch with --config_file configs/accelerate/ddp.yaml or set --optimizer.state_precision float32"
+                "optimizer.state_precision 8bit works on whole tensors, and this launch (FSDP2) spreads them over "
+                "processes. Launch with --config_file configs/accelerate/ddp.yaml, or set it to float32"
             )
         self.accelerator.wait_for_everyone()  # the first one may still be removing what --overwrite replaces
         self.accelerator.print(where)
