@@ -84,7 +84,7 @@ def test_refuses_other_data_and_other_settings_and_overwrites_when_told(tiny, pa
             run(*flags)
     train = paths.data("tiny") / "train.csv"
     train.write_text(train.read_text().replace("text number 0 of 0", "another text"))
-    with pytest.raises(ValueError, match="drawn on another training file: its texts differ"):
+    with pytest.raises(ValueError, match="drawn on a different training file: its texts differ"):
         run()
     assert tiny.read_bytes() == before
     run("--n_folds", "3", "--overwrite")

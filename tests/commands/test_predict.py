@@ -32,7 +32,7 @@ def arguments(*more):
 
 
 def refused(capsys, *more):
-    """What the door says as it refuses; no traceback."""
+    """What the command says as it refuses; no traceback."""
     assert guard(lambda: predict.main(arguments(*more))) == 2
     return capsys.readouterr().err
 
@@ -87,7 +87,7 @@ def test_what_is_written_is_what_was_predicted(blended, tmp_path, capsys):
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"id": i, "text": t}) + "\n" for i, t in enumerate(texts)))
     for name in ("out.csv", "out.jsonl"):
         predict.main(arguments("--input", tmp_path / "in.jsonl", "--output", tmp_path / name))
-    assert "look: 1 empty texts are predicted as they are: row 4" in capsys.readouterr().out
+    assert "warning: 1 empty texts are predicted as they are: row 4" in capsys.readouterr().out
     objects = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     rows = list(csv.reader(io.StringIO((tmp_path / "out.csv").read_text())))
     assert rows[0] == ["id", "joy", "sadness", "anger", "labels"] and [one["text"] for one in objects] == texts
@@ -111,7 +111,24 @@ def test_other_rows_than_the_sample_names_keep_their_order(paths, blended, tmp_p
     lines = (tmp_path / "answer.csv").read_text().splitlines()
     assert lines[0] == "id,joy,sadness,anger" and [line.split(",")[0] for line in lines[1:]] == ["z9", "a1"]
     assert set("".join(line.split(",", 1)[1] for line in lines[1:])) <= set("01,")
-    assert "names other rows; the answer is in the order of the texts" in capsys.readouterr().out
+    assert "has other rows; the answer is in the order of the texts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "header, said",
+    [
+        ("id,joy,sadness,anger,fold", "column 'fold': expected only 'id'"),
+        ("id,joy,sadness", "column 'anger' is missing"),
+        ("id,joy,sadnes,anger", "column 'sadness' is missing; did you mean 'sadnes'?"),
+    ],
+)
+def test_a_sample_submission_with_other_columns_is_refused(paths, blended, tmp_path, capsys, header, said):
+    rows = [f"{name},{','.join('0' * header.count(','))}" for name in ("a1", "a2")]
+    (tmp_path / "sample.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "new.csv").write_text("id,text\na1,happy\na2,sad\n")
+    flags = ["--input", tmp_path / "new.csv", "--answer", tmp_path / "answer.csv", "--sample", tmp_path / "sample.csv"]
+    assert said in refused(capsys, *flags)
+    assert not (tmp_path / "answer.csv").exists()
 
 
 def test_missing_weights_name_the_command(paths, blended, capsys):
@@ -186,14 +203,14 @@ def test_other_folds_and_other_settings_are_refused(paths, blended, capsys):
 @pytest.mark.parametrize(
     "name, content, said",
     [
-        ("in.csv", "id,text\na,b\na,c\n", "'a' stands in row 1 too"),
+        ("in.csv", "id,text\na,b\na,c\n", "'a' is also in row 1"),
         ("in.csv", "id,txt\na,b\n", "column 'text' is missing; did you mean 'txt'?"),
         ("in.csv", "id,text\n", "a header and no rows"),
         ("in.jsonl", '{"text": "a"}\n{"txt": "a"}\n', "row 2 (line 2): expected an object with a `text`"),
         ("in.jsonl", '{"text": "a"\n', "row 1 (line 1): no JSON"),
         ("in.jsonl", '{"text": "\\ud800"}\n', "half a surrogate pair"),
         ("in.jsonl", '{"text": "a", "id": 1}\n{"text": "a"}\n', "1 of 2 rows have an id"),
-        ("in.jsonl", "", "no line"),
+        ("in.jsonl", "", "the file has no line"),
     ],
 )
 def test_bad_input_is_named(blended, tmp_path, capsys, name, content, said):
@@ -203,8 +220,8 @@ def test_bad_input_is_named(blended, tmp_path, capsys, name, content, said):
 
 def test_what_was_asked_must_make_sense(blended, tmp_path, capsys):
     assert "either --input FILE or --text" in refused(capsys)
-    assert "nowhere.csv is not there" in refused(capsys, "--input", "nowhere.csv")
-    assert "blend-0 is not there" in refused(capsys, "--text", "x", "--from", "blend-0")
+    assert "nowhere.csv does not exist" in refused(capsys, "--input", "nowhere.csv")
+    assert "blend-0 does not exist" in refused(capsys, "--text", "x", "--from", "blend-0")
     assert "expected .csv or .jsonl" in refused(capsys, "--text", "x", "--output", tmp_path / "out.txt")
     assert "needs the rows' ids" in refused(capsys, "--text", "x", "--answer", tmp_path / "out.csv")
     assert not list(tmp_path.glob("out.*"))

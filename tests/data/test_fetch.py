@@ -83,10 +83,12 @@ def test_goemotions_from_a_shared_folder(here, raw):
     assert sample[1:] == ["b1" + ",0" * 28, "c1" + ",0" * 28, "c2" + ",0" * 28, ""]
 
 
-def test_goemotions_beside_the_project(here, raw, monkeypatch):
+def test_a_folder_beside_the_project_is_not_looked_into(here, raw, public, monkeypatch):
+    """Only $FOLDBLEND_SHARED names a folder; without it the rows are downloaded."""
     monkeypatch.delenv("FOLDBLEND_SHARED")
     raw.parents[1].rename(here.root.parent / "shared")
-    assert "shared/data/goemotions" in ensure_data("goemotions", competition("goemotions"), here)[0]
+    assert goemotions.PUBLIC in ensure_data("goemotions", competition("goemotions"), here)[0]
+    assert len(public) == 4
 
 
 def test_a_changed_raw_file_is_refused(here, raw):
@@ -144,7 +146,7 @@ def test_no_network_says_what_to_do(here, public, monkeypatch):
 @pytest.mark.parametrize(
     "files, message",
     [
-        ({}, "train.csv, test.csv, sample_submission.csv not there. Put it into data/mine/"),
+        ({}, "train.csv, test.csv, sample_submission.csv missing. Put it into data/mine/"),
         ({"train": "my.tsv"}, "my.tsv, test.csv"),
         (
             {"kaggle": "emo-2024"},

@@ -42,7 +42,7 @@ def test_one_class_a_row(files, values, words):
     [
         (NAMED, ["joy", "joi", "fear"], r"row 2 (line 3): unknown label 'joi'; did you mean 'joy'?"),
         (NAMED, ["joy", "0", "fear"], r"row 2 (line 3): unknown label '0'; expected one of 'joy', 'fear'"),
-        (NAMED, ["joy", "joy,joy", "fear"], r"row 2 (line 3): 'joy' stands twice in 'joy,joy'"),
+        (NAMED, ["joy", "joy,joy", "fear"], r"row 2 (line 3): 'joy' appears twice in 'joy,joy'"),
         (NAMED, ["joy", "joy,,fear", "fear"], r"row 2 (line 3): an empty label in 'joy,,fear'"),
         (NUMBERED, ["0", "2", "1"], r"row 2 (line 3): unknown label '2'; expected 0 to 1"),
         (NUMBERED, ["0", "-1", "1"], r"unknown label '-1'"),

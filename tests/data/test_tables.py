@@ -56,9 +56,9 @@ def replace_rows(which, rows):
         (rename("train", "text", "Text"), ["train.csv", "column 'text' is missing; did you mean 'Text'?"]),
         (rename("train", "id", "number"), ["column 'id' is missing", "'number'"]),
         (rename("train", "joy", "joyy"), ["column 'joy' is missing; did you mean 'joyy'?"]),
-        (rename("train", "fear", "joy"), ["column 'joy' stands 2 times", "column 'fear' is missing"]),
+        (rename("train", "fear", "joy"), ["column 'joy' appears 2 times", "column 'fear' is missing"]),
         (rename("test", "text", "tweet"), ["test.csv", "column 'text' is missing"]),
-        (cell(3, "id", "r1"), ["row 3 (line 4): 'id' 'r1' stands in row 2 too"]),
+        (cell(3, "id", "r1"), ["row 3 (line 4): 'id' 'r1' is also in row 2"]),
         (cell(3, "id", " "), ["row 3 (line 4): 'id' is empty"]),
         (cell(3, "id", "x" * 300), ["row 3 (line 4): 'id' is 'xxx", "over 256 characters"]),
         (cell(3, "id", "a\0"), ["row 3 (line 4): 'id' is 'a\\x00'", "NUL"]),
@@ -74,7 +74,7 @@ def replace_rows(which, rows):
             replace_rows("sample", [[f"t{k}", "0", "0"] for k in range(5)]),
             ["sample_submission.csv: 1 problem", "row 5 (line 6): id 't4' is not in test.csv"],
         ),
-        (replace_rows("sample", [["t0", "0", "0"]] * 2), ["row 2 (line 3): 'id' 't0' stands in row 1 too"]),
+        (replace_rows("sample", [["t0", "0", "0"]] * 2), ["row 2 (line 3): 'id' 't0' is also in row 1"]),
         (replace_rows("sample", [["t0", "0.5", "0"]]), ["'joy' is '0.5'; expected 0 or 1 as submission.form"]),
         (
             replace_rows("test", [["t0", "a", "NONE"], ["t1", "b", "", ""]]),
@@ -154,7 +154,7 @@ def test_problems_are_named_by_line_behind_a_text_of_many_lines(files):
 def test_a_missing_file_says_how_to_get_it(files, name):
     files.write()
     (files.folder / name).unlink()
-    with pytest.raises(ValueError, match=f"{name}: 1 problem\n  not there. Put it into data/tiny/"):
+    with pytest.raises(ValueError, match=f"{name}: 1 problem\n  missing. Put it into data/tiny/"):
         load_tables(settings(), files.folder)
     slug = settings(files={"source": "kaggle", "kaggle": "emotions"})
     with pytest.raises(ValueError, match="kaggle competitions download -c emotions -p data/tiny"):
@@ -180,7 +180,7 @@ def test_answer_column_of_a_delimited_submission(files):
 
 def test_a_sample_without_label_columns(files):
     files.sample = [["id"], *[[f"t{k}"] for k in range(4)]]
-    with pytest.raises(ValueError, match="only column 'id'; expected one column a label"):
+    with pytest.raises(ValueError, match="only column 'id'; expected one column per label"):
         files.load(settings())
 
 

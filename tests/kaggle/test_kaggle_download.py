@@ -10,7 +10,7 @@ import pytest
 from kaggle_server import SLUG, serving
 from tiny_competition import Files, as_csv, settings
 
-from foldblend.data.fetch import _writing, ensure_data
+from foldblend.data.fetch import ensure_data
 from foldblend.data.tables import load_tables
 from foldblend.kaggle import transfers as kaggle_download
 from foldblend.kaggle.transfers import unpack
@@ -140,7 +140,7 @@ def test_one_hostile_member_spoils_the_archive(tmp_path, hostile, error):
     with pytest.warns(UserWarning) if hostile.filename == "train.csv" else contextlib.nullcontext():
         path = write(tmp_path, archive([*tables(), (hostile, b"/etc/passwd")]))
     with pytest.raises(ValueError, match=error):
-        unpack(path, tmp_path / "data", NAMES, _writing)
+        unpack(path, tmp_path / "data", NAMES)
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
 
 
@@ -148,10 +148,10 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(kaggle_download, "SUSPICIOUS_BYTES", 1 << 20)
     bomb = archive([*tables()[1:], ("train.csv", b"\0" * (1 << 22))])
     with pytest.raises(ValueError, match=r"train.csv unpacks [\d,]+ bytes to 4,194,304, more than any table does"):
-        unpack(write(tmp_path, bomb), tmp_path / "data", NAMES, _writing)
+        unpack(write(tmp_path, bomb), tmp_path / "data", NAMES)
     nested = archive([*tables()[1:], ("train.csv.zip", archive([("train.csv", b"\0" * (1 << 22))]))])
     with pytest.raises(ValueError, match="train.csv unpacks"):
-        unpack(write(tmp_path, nested), tmp_path / "data", NAMES, _writing)
+        unpack(write(tmp_path, nested), tmp_path / "data", NAMES)
     assert not (tmp_path / "data" / "train.csv").exists()
 
 
@@ -161,7 +161,7 @@ def test_a_member_cannot_say_less_than_it_unpacks_to(tmp_path):
     at = data.rindex(b"PK\x01\x02")
     data[at + 24 : at + 28] = struct.pack("<I", 100)
     with pytest.raises(ValueError, match="no whole .zip"):
-        unpack(write(tmp_path, bytes(data)), tmp_path / "data", NAMES, _writing)
+        unpack(write(tmp_path, bytes(data)), tmp_path / "data", NAMES)
     assert not (tmp_path / "data" / "train.csv").exists()
 
 
@@ -172,7 +172,7 @@ def test_any_flipped_or_missing_byte_is_refused_or_harmless(tmp_path):
         for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :]):
             folder = tmp_path / "data"
             with contextlib.suppress(ValueError):
-                unpack(write(tmp_path, data), folder, NAMES, _writing)
+                unpack(write(tmp_path, data), folder, NAMES)
             for path in folder.glob("*"):
                 assert path.read_bytes() == expected[path.name]
                 path.unlink()
@@ -181,7 +181,7 @@ def test_any_flipped_or_missing_byte_is_refused_or_harmless(tmp_path):
 def test_names_in_folders_and_in_archives_of_their_own(tmp_path):
     (train, test, sample) = (content for _, content in tables())
     data = archive([("emo/train.csv", train), ("test.csv.zip", archive([("test.csv", test)])), ("sample.csv", sample)])
-    rest = unpack(write(tmp_path, data), tmp_path / "data", ["train.csv", "test.csv"], _writing)
+    rest = unpack(write(tmp_path, data), tmp_path / "data", ["train.csv", "test.csv"])
     assert rest == ["sample.csv"]
     assert (tmp_path / "data" / "train.csv").read_bytes() == train
     assert (tmp_path / "data" / "test.csv").read_bytes() == test
@@ -198,7 +198,7 @@ def test_names_in_folders_and_in_archives_of_their_own(tmp_path):
 )
 def test_what_is_not_clear_is_refused(tmp_path, members, names, error):
     with pytest.raises(ValueError, match=error):
-        unpack(write(tmp_path, archive(members)), tmp_path / "data", names, _writing)
+        unpack(write(tmp_path, archive(members)), tmp_path / "data", names)
 
 
 def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
@@ -207,6 +207,6 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kaggle_download.shutil, "copyfileobj", full)
-    with pytest.raises(OSError, match="No space"):
-        unpack(write(tmp_path, archive(tables())), tmp_path / "data", NAMES, _writing)
+    with pytest.raises(OSError, match="no space is left there"):
+        unpack(write(tmp_path, archive(tables())), tmp_path / "data", NAMES)
     assert list((tmp_path / "data").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Door: probabilities and labels of new texts, by the trained folds and the recipe of a blend.
+"""Predict new texts: probabilities and labels of new texts, by the trained folds and the recipe of a blend.
 
 python src/predict.py --text "what a day" "leave me alone"
 python src/predict.py --competition goemotions --input new.csv --output predictions.csv
@@ -53,11 +53,11 @@ def main(argv: list[str] | None = None) -> None:
     check_same_questions(path, record, job.competition_name, asdict(job.competition))
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
-    print(f"{path.name}: {', '.join(run.name for run in runs)}; {len(rows.texts):,} texts", flush=True)
+    print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
     scores = [predict_run(job, run, rows.texts) for run in runs]
     probs, answer = recipe.answer(recipe.fold_probs(scores))
-    for look in [*rows.looks(), *recipe_looks(recipe, len(rows.texts))]:
-        print(f"look: {look}")
+    for warning in [*rows.warnings(), *recipe_warnings(recipe, len(rows.texts))]:
+        print(f"warning: {warning}")
     write(job, rows, runs[0].label_names, probs, answer if answer.dtype == bool else None)
 
 
@@ -67,7 +67,7 @@ def name_texts(argv: list[str]) -> list[str]:
 
 
 def gather_rows(job: Job) -> NewRows:
-    """The texts of --text or --input. Raises ValueError where there are none, or both."""
+    """The texts of --text or --input. Raises: UserError: there are none, or both."""
     if bool(job.own.texts) == bool(job.own.input):
         raise UserError('src/predict.py: expected either --input FILE or --text "..."')
     return read_rows(Path(job.own.input), job.competition) if job.own.input else typed_rows(job.own.texts)
@@ -84,7 +84,7 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
 
 
 def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores:
-    """One run's scores of the texts, a table a fold."""
+    """One run's scores of the texts, a table per fold."""
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
     settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0].parent, job.own.models)
     if job.own.precision:
@@ -95,15 +95,15 @@ def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores
     return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task))
 
 
-def recipe_looks(recipe: Recipe, n_texts: int) -> list[str]:
-    """What the recipe does with these rows beyond weights and cut-offs."""
+def recipe_warnings(recipe: Recipe, n_texts: int) -> list[str]:
+    """What the recipe does with these rows beyond weights and thresholds, as sentences."""
     if not recipe.shifted:
         return []
     return [f"the blend was made with --reestimate_priors: label rates are estimated on these {n_texts} texts"]
 
 
 def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarray, decisions: np.ndarray | None):
-    """Write what was asked for; print it where nothing was."""
+    """Write the files that were asked for; print the predictions if none was."""
     files = {}
     if job.own.output:
         suffix = Path(job.own.output).suffix
@@ -118,11 +118,11 @@ def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarr
 
 
 def submission_of(job: Job, rows: NewRows, label_names: tuple[str, ...], probs, decisions) -> bytes:
-    """The competition's CSV, linted."""
+    """The bytes of a submission, checked."""
     sample = Path(job.own.sample or job.paths.data(job.competition_name) / job.competition.files.sample_submission)
-    tables, looks = answer_tables(job.competition, label_names, rows, sample)
-    for look in looks:
-        print(f"look: {look}")
+    tables, warnings = answer_tables(job.competition, label_names, rows, sample)
+    for warning in warnings:
+        print(f"warning: {warning}")
     frame = build_submission(job.competition, tables, decisions, probs)
     data = submission_bytes(frame, job.competition.submission.separator)
     check_answer(data, Path(job.own.answer), job.competition, tables)

@@ -1,4 +1,4 @@
-"""competition/: texts as a run wants them: links, mentions, hashtags and emoji in words, where its settings say so."""
+"""Texts as a run wants them: links, mentions, hashtags and emoji replaced by words, if its settings say so."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from foldblend.settings.run import CleaningSettings
 
 URL, USER, HASHTAG = re.compile(r"https?://\S+"), re.compile(r"@\w+"), re.compile(r"#(\w+)")
 EDGE = "\0"
-"""Stands on both sides of an emoji's name until the spaces around it are set."""
+"""Put on both sides of an emoji's name until the spaces around it are set."""
 
 
 def clean_texts(texts: Sequence[str], cleaning: CleaningSettings) -> list[str]:
@@ -31,13 +31,13 @@ def clean_text(text: str, cleaning: CleaningSettings) -> str:
         text = USER.sub("<USER>", text)
     if cleaning.hashtags:
         text = HASHTAG.sub(r"<HASHTAG> \1", text)
-    if cleaning.emoji_language and not text.isascii():  # looking for emoji costs a step a character
+    if cleaning.emoji_language and not text.isascii():  # the search for emoji costs a step per character
         text = _emoji_to_words(text, cleaning.emoji_language)
     return text
 
 
 def _emoji_to_words(text: str, language: str) -> str:
-    """Names in place of emoji, one space between them and what stands beside them."""
+    """Replace emoji by their names, with one space between a name and its neighbours."""
 
     def name(_, names):
         return EDGE + names[language].strip(":").replace("_", " ") + EDGE

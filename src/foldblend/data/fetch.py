@@ -1,4 +1,4 @@
-"""competition/: data/<competition>/ filled where it is empty: made here, copied, downloaded, or asked for."""
+"""data/<competition>/ filled if files are missing: made here, copied, downloaded, or asked for; never overwritten."""
 
 import hashlib
 import http.client
@@ -6,23 +6,14 @@ import os
 import urllib.request
 from pathlib import Path
 
-from foldblend.data.reading import shown_path
-from foldblend.data.reading import table_bytes
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
-
-from foldblend.kaggle.transfers import download_files
-from foldblend.kaggle.client import find_wide_permissions
-from foldblend.data.reading import shown_path
+from foldblend.data.reading import shown_path, table_bytes
 from foldblend.data.sample import sample_files
+from foldblend.errors import UserError
+from foldblend.files import read_bytes, replacing
+from foldblend.kaggle.client import find_wide_permissions
+from foldblend.kaggle.transfers import download_files
 from foldblend.settings.competition import CompetitionSettings, FilesSettings
 from foldblend.settings.paths import Paths
-from foldblend.errors import UserError
-
 
 # ---------- the GoEmotions rows (Demszky et al. 2020, arXiv:2005.00547) as a competition's four files.
 
@@ -36,20 +27,21 @@ SHA256 = {
 """The official split: 43,410, 5,426 and 5,427 lines of text, label numbers, id; and the 28 label names."""
 PUBLIC = "https://raw.githubusercontent.com/google-research/google-research/master/goemotions/data"
 PUBLIC_NAMES = {"labels.txt": "emotions.txt"}
-"""Where the public copy calls a file something else."""
+"""Our name for a file -> its name in the public copy."""
 TIMEOUT_SECONDS = 60
 
 
-def goemotions_files(root: Path, answered: tuple[str, ...] = ()) -> tuple[dict[str, bytes], str]:
+def goemotions_files(answered: tuple[str, ...] = ()) -> tuple[dict[str, bytes], str]:
     """The four files by name, and where the rows came from; texts stay as they are, exact duplicates included.
 
-    `answered` are the label columns of the sample submission where they are groups; empty takes the 28 labels.
+    They come from $FOLDBLEND_SHARED/data/goemotions if all four are there, else from the public copy.
 
-    Raises: ValueError: a file is not the official one, or it is not at hand and cannot be downloaded.
+    Args:   answered: the label columns of the sample submission if labels are grouped; empty takes the 28 labels.
+    Raises: UserError: a file is not the official one, or cannot be downloaded.
     """
-    folder = _shared_folder(root)
+    folder = _shared_folder()
     origin = shown_path(folder) if folder else PUBLIC
-    raw = {name: (folder / name).read_bytes() if folder else _download(name) for name in SHA256}
+    raw = {name: read_bytes(folder / name) if folder else _download(name) for name in SHA256}
     for name, data in raw.items():
         found = hashlib.sha256(data).hexdigest()
         if found != SHA256[name]:
@@ -81,14 +73,11 @@ def _fields(line: str) -> tuple[str, str, str]:
     return text, labels, row
 
 
-def _shared_folder(root: Path) -> Path | None:
-    """The folder that holds all four files: below `$FOLDBLEND_SHARED` or below `shared` beside the project."""
+def _shared_folder() -> Path | None:
+    """data/goemotions in `$FOLDBLEND_SHARED`, if that holds all four files."""
     named = os.environ.get("FOLDBLEND_SHARED")
-    for shared in ([Path(named)] if named else []) + [root.parent / "shared"]:
-        folder = shared / "data" / "goemotions"
-        if all((folder / name).is_file() for name in SHA256):
-            return folder
-    return None
+    folder = Path(named) / "data" / "goemotions" if named else None
+    return folder if folder and all((folder / name).is_file() for name in SHA256) else None
 
 
 def _download(name: str) -> bytes:
@@ -103,19 +92,21 @@ def _download(name: str) -> bytes:
         ) from error
 
 
-# ---------- data/<competition>/ filled where it is empty: made here, copied, downloaded, or asked for.
+# ---------- one competition's files, whatever their source.
 
 
 TRUTH = "truth.csv"
-"""Labels of the test rows, kept aside; only bench/score_submission.py reads it."""
+"""Labels of the test rows, which a competition keeps secret; only bench/score_submission.py reads it."""
 FILLED = ("train.csv", "test.csv", "sample_submission.csv", TRUTH)
-"""What the sources `sample` and `goemotions` fill."""
+"""The files of the sources `sample` and `goemotions`."""
 
 
 def ensure_data(competition_name: str, competition: CompetitionSettings, paths: Paths) -> list[str]:
-    """Fill data/<competition>/ where its files are absent, never over one that is there; what was done, as sentences.
+    """Write the files of data/<competition>/ that are missing, never over one that exists.
 
-    Raises: ValueError: files are absent and only the user can get them, a source was changed, or there is no network.
+    One process at a time: the caller holds the competition's lock.
+    Returns: what was done, as sentences.
+    Raises:  UserError: files are missing and only the user can get them, a source was changed, or there is no network.
     """
     files = competition.files
     folder = paths.data(competition_name)
@@ -123,35 +114,35 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, paths: 
     by_us = files.source in ("sample", "goemotions")
     if by_us and not set(stated) <= set(FILLED):
         raise UserError(f"files.source {files.source} fills {', '.join(FILLED[:3])}, not {', '.join(stated)}")
-    absent = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
-    if not absent:
+    missing = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
+    if not missing:
         return []
     where = shown_path(folder)
     if files.source == "by_hand":
-        raise UserError(f"{where}: {', '.join(absent)} not there. {how_to_get(competition_name, files)}")
+        raise UserError(f"{where}: {', '.join(missing)} missing. {how_to_get(competition_name, files)}")
     if files.source == "kaggle":
-        origin = _fill_from_kaggle(competition_name, files, folder, absent)
+        origin = _fill_from_kaggle(competition_name, files, folder, missing)
     else:
         groups = tuple(competition.labels.groups)
-        contents, origin = sample_files() if files.source == "sample" else goemotions_files(paths.root, groups)
-        for name in absent:
-            with _writing(folder / name) as file:
+        contents, origin = sample_files() if files.source == "sample" else goemotions_files(groups)
+        for name in missing:
+            with replacing(folder / name, exclusive=True) as file:
                 file.write(contents[name])
     warnings = [f"warning: {finding}" for finding in find_wide_permissions()] if files.source == "kaggle" else []
-    return [*warnings, f"{where}: {', '.join(absent)} written ({origin})"]
+    return [*warnings, f"{where}: {', '.join(missing)} written ({origin})"]
 
 
-def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path, absent: list[str]) -> str:
-    """Where they came from. Raises ValueError with the commands that do the same by hand."""
+def _fill_from_kaggle(competition_name: str, files: FilesSettings, folder: Path, missing: list[str]) -> str:
+    """Where they came from. Raises: UserError: with the commands that do the same by hand."""
     try:
-        return download_files(files.kaggle or competition_name, folder, absent, _writing)
-    except ValueError as error:
-        where = f"{shown_path(folder)}: {', '.join(absent)} not there, and not fetched: {error}"
+        return download_files(files.kaggle or competition_name, folder, missing)
+    except UserError as error:
+        where = f"{shown_path(folder)}: {', '.join(missing)} missing, and not fetched: {error}"
         raise UserError(f"{where}. By hand: {how_to_get(competition_name, files)}") from error
 
 
 def how_to_get(competition_name: str, files: FilesSettings) -> str:
-    """What fills data/<competition>/, as a sentence."""
+    """How to fill data/<competition>/, as a sentence."""
     folder = f"data/{competition_name}"
     if files.instructions:
         return f"{files.instructions} (into {folder}/)"
@@ -162,24 +153,5 @@ def how_to_get(competition_name: str, files: FilesSettings) -> str:
             f"(accept the rules on https://www.kaggle.com/competitions/{slug}/rules first)"
         )
     if files.source == "by_hand":
-        return f"Put it into {folder}/, or state its name under files: in configs/competitions/{competition_name}.yaml"
+        return f"Put it into {folder}/, or put its name under files: in configs/competitions/{competition_name}.yaml"
     return f"Run: python src/make_folds.py --competition {competition_name} (files.source {files.source} fills it)"
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that gets its name when the block ends, so that a kill leaves it whole or absent.
-
-    What a killed one left is removed: a door fills one competition's folder at a time, under its lock.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for abandoned in path.parent.glob(f".{path.name}-*"):
-        abandoned.unlink()
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,25 +1,23 @@
-"""competition/: delimited files, bytes to rows and back, by the encoding, separator and quoting that were stated.
+"""Delimited files, bytes to rows and back, by the encoding, separator and quoting that the settings name.
 
 Every cell stays the text it is: "NA" and "007" are not touched, no row is skipped, line ends inside quotes survive.
-The csv module reads strictly, where pandas' reader forgives a stray quote, a short row and a blank line.
+The csv module reads strictly; pandas' reader would forgive a stray quote, a short row and an empty line.
 """
 
+import codecs
+import csv
 import difflib
+import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
-import codecs
-import csv
-import io
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from foldblend.errors import UserError
 
+from foldblend.errors import UserError
+from foldblend.files import read_bytes
 
 # ---------- what is wrong with one file, collected so that one error names all of it.
 
@@ -50,7 +48,7 @@ class Problems:
     def add_rows(self, kind: str, found: Iterable[tuple[int, T]], spell: Callable[[T], str] = str) -> None:
         """Problems of one kind: (position in `row_numbers`, sentence) each; long lists are shortened, never dropped.
 
-        `spell` makes the sentence of those that get a line of their own, where it costs too much to make for all.
+        `spell` makes the sentence of the rows that get a line of their own; making it for all would cost too much.
         """
         found = list(found)
         self.count += len(found)
@@ -69,20 +67,20 @@ class Problems:
 
 
 def raise_if_any(reports: Iterable[Problems]) -> None:
-    """Raise one ValueError that names every problem of every file."""
+    """Raise one UserError that names every problem of every file."""
     found = [str(report) for report in reports if report]
     if found:
         raise UserError("\n".join(found))
 
 
 def shown_path(path: Path) -> str:
-    """The path from where the user stands, or in full when it lies elsewhere."""
+    """The path relative to the working directory, or in full if it is elsewhere."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
 
 
 def shortened(items: Sequence[str]) -> str:
-    """The first items, and three dots where there are more."""
+    """The first items, and three dots if there are more."""
     return ", ".join([*items[:ROWS_LISTED], *(["..."] if len(items) > ROWS_LISTED else [])])
 
 
@@ -92,12 +90,12 @@ def quoted(items: Iterable[str]) -> str:
 
 
 def excerpt(text: str) -> str:
-    """A text in quotes, cut where it is too long for one line of a message."""
+    """A text in quotes, cut if it is too long for one line of a message."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'joy'?`, or nothing where no name is near; case, spaces and quotes weigh nothing."""
+    """`; did you mean 'joy'?`, or nothing if no name is near; case, spaces and quotes do not count."""
     by_folded = {_folded(other): other for other in names}
     close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
@@ -107,7 +105,7 @@ def _folded(name: str) -> str:
     return name.casefold().strip(" \t\"'\ufeff")
 
 
-# ---------- bytes into text by the stated encoding; a wrong statement is shown by where the bytes contradict it.
+# ---------- bytes into text by the encoding of the settings; if it is wrong, the first wrong bytes are named.
 
 
 NEWLINE = b"\n"
@@ -123,7 +121,7 @@ MARKS = {
 
 
 def decode(data: bytes, encoding: str, problems: Problems) -> str | None:
-    """The text of a file; None, with the reason in `problems`, where it is empty or not in that encoding."""
+    """The text of a file; None, with the reason in `problems`, if it is empty or not in that encoding."""
     if not data.strip():
         problems.add("the file is empty; expected a header line and rows")
         return None
@@ -147,7 +145,7 @@ def decode(data: bytes, encoding: str, problems: Problems) -> str | None:
 
 
 def _locate(data: bytes, codec: str, error: UnicodeDecodeError, marked: str | None, problems: Problems) -> None:
-    """Name the lines that cannot be decoded, or only the first byte where lines cannot be told apart."""
+    """Name the lines that cannot be decoded, or only the first byte if the bytes do not show where lines end."""
     lines = data.split(b"\n") if codec in ("utf-8", "utf-8-sig", "ascii") and not marked else []
     bad = [number for number, line in enumerate(lines, start=1) if not _decodes(line, codec)]
     if marked:
@@ -173,16 +171,16 @@ def _decodes(line: bytes, codec: str) -> bool:
 
 
 def _is_rather_utf8(data: bytes, text: str, codec: str) -> bool:
-    """One byte a character decodes anything; bytes beyond ASCII that form valid utf-8 by chance are very rare."""
+    """One byte per character decodes anything; bytes beyond ASCII that happen to be valid utf-8 are very rare."""
     one_byte_each = not codec.startswith("utf") and len(text) == len(data)
     return one_byte_each and not data.isascii() and _decodes(data, "utf-8")
 
 
-# ---------- delimited files, bytes to rows and back, by the encoding, separator and quoting that were stated.
+# ---------- text into rows and back.
 
 
 EMPTY_LINES_AT_END = re.compile(r"\n(\r?\n)+\Z")
-"""They hold nothing; an empty line further up is a broken row."""
+"""They are ignored; an empty line further up is a broken row."""
 
 SEPARATORS = {",": "','", ";": "';'", "\t": '"\\t"', "|": "'|'"}
 """Separators in use, as they are written in YAML."""
@@ -211,8 +209,8 @@ class TextTable:
 
 
 def read_table(path: Path, form: FileForm, problems: Problems) -> TextTable | None:
-    """Read one file; defects go to `problems`, and None comes back where there is no row to check."""
-    return parse_table(path.read_bytes(), form, problems)
+    """Read one file; defects go to `problems`, and None comes back if there is no row to check."""
+    return parse_table(read_bytes(path), form, problems)
 
 
 def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | None:
@@ -308,7 +306,7 @@ def _explain(error: str, first: int, last: int) -> str:
 
 
 def _names_separator(header: str, form: FileForm, problems: Problems) -> bool:
-    """Whether the only column looks like several; then that is the problem, and not each row."""
+    """Whether the only column looks like several; that is reported once instead of a problem per row."""
     likely = max(SEPARATORS, key=header.count)
     if likely == form.separator or likely not in header:
         return False

@@ -1,18 +1,16 @@
-"""competition/: the sample competition, from a fixed seed: tweets that no one wrote, with the faults of real ones.
+"""The sample competition, made from a fixed seed: tweets that nobody wrote, with the flaws of real ones.
 
-Label rates, labels a row and their company follow SemEval-2018 task 1 E-c (Mohammad et al. 2018), which has the same 11
-emotions. The only source of chance is `random.Random.random`, whose sequence Python promises to keep for a seed, and
-nothing but products and comparisons is done to it, so the bytes are the same on every platform and version.
+Label rates, labels per row and which labels go together follow SemEval-2018 task 1 E-c (Mohammad et al. 2018), which
+has the same 11 emotions. The only source of chance is `random.Random.random`, whose sequence Python promises to keep
+for a seed, and only products and comparisons are made of it: the bytes are the same on every platform and version.
 """
 
-from dataclasses import dataclass
 import random
 from dataclasses import dataclass
 
 from foldblend.data.reading import table_bytes
 
-
-# ---------- the words of the sample competition. Every list is ordered from often to rarely drawn.
+# ---------- the words. Every list is ordered from often to rarely drawn.
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,7 @@ HANDLES = _items(
 )
 
 
-# ---------- the sample competition, from a fixed seed: tweets that no one wrote, with the faults of real ones.
+# ---------- the tweets.
 
 
 SEED = 2024
@@ -233,7 +231,7 @@ MOODS = (
     (0.11, {"optimism": 0.97, "joy": 0.76, "anticipation": 0.40, "trust": 0.26, "love": 0.18, "fear": 0.06}),
     (0.03, {}),
 )
-"""(share of tweets, chance of each label) a mood; emotions that go together share a mood."""
+"""Per mood: (share of tweets, chance of each label); emotions that go together share a mood."""
 
 SAYS_IT, SLIPS = 0.80, 0.012
 """Chance that a label shows in the text, and that an annotator changes one label of a row."""
@@ -385,7 +383,7 @@ def _link(draw: Draw) -> str:
 
 
 def _with_repeats(draw: Draw, tweets: list[Tweet]) -> list[Tweet]:
-    """Some rows become copies of others, word for word or nearly so; a third of the copies was labelled anew."""
+    """Some rows become copies of others, word for word or nearly so; some of the copies are labelled again."""
     for k in range(len(tweets)):
         if draw.chance(0.05):
             first = draw.any(tweets)

@@ -1,38 +1,23 @@
-"""competition/: train, test and sample submission, read and checked before anything is trained on them."""
+"""Train, test and sample submission: labels read, rows checked, texts built, before anything is trained on them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-
-from foldblend.data.reading import Problems, excerpt, nearest, quoted
-from foldblend.data.reading import TextTable
 import re
-from collections import Counter
-from collections.abc import Sequence
-
-import numpy as np
-
-from foldblend.data.reading import Problems, excerpt, nearest, quoted
-from foldblend.data.reading import TextTable
 import string
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from foldblend.data.fetch import how_to_get
-from foldblend.data.reading import Problems, quoted, raise_if_any
-from foldblend.data.reading import FileForm, TextTable, read_table
+from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, nearest, quoted, raise_if_any, read_table
 from foldblend.settings.competition import CompetitionSettings, TextSettings
-
 
 # ---------- the ways a row's labels are written (0/1 columns, a delimited cell, one class name) into (N, L) bool.
 
 
 ZERO_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-"""What a 0/1 cell may hold; pandas writes 1.0 once a column has held a gap."""
+"""What a 0/1 cell may hold; pandas writes 1.0 if a column ever had a missing value."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class LabelForm:
     values: str = "names"
     one_a_row: bool = False
     groups: tuple[tuple[str, ...], ...] = ()
-    """Labels that are read as one, in the order of the columns of `read_labels`; empty leaves each to itself."""
+    """Labels that are read as one, in the order of the columns of `read_labels`; empty keeps every label."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -63,7 +48,7 @@ class LabelForm:
 def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
     """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label.
 
-    L is the number of names, or of groups where there are any: a row has a group when it has one of its labels.
+    L is the number of names, or of groups if there are any: a row has a group if it has one of its labels.
     """
     if form.form == "columns":
         labels = _from_columns(table, form.names, problems)
@@ -125,7 +110,7 @@ def _spell_unknown(part: str, cell: str, form: LabelForm) -> str:
 
 DEFECTS: dict[str, Callable[[str, str, LabelForm], str]] = {
     "unknown label": _spell_unknown,
-    "doubled label": lambda part, cell, form: f"{excerpt(part)} stands twice in {excerpt(cell)}",
+    "doubled label": lambda part, cell, form: f"{excerpt(part)} appears twice in {excerpt(cell)}",
     "empty label": lambda part, cell, form: f"an empty label in {excerpt(cell)}, split at {form.delimiter!r}",
     "class missing": lambda part, cell, form: f"{form.column!r} is empty; expected one class",
 }
@@ -138,14 +123,14 @@ def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) ->
     problems.add_rows("not exactly one label", wrong)
 
 
-# ---------- what must hold of the tables before anything is trained on them.
+# ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A finite decimal number; `float` would also take nan, inf and 1_000."""
 
 LONGEST_ID = 256
-"""Characters; a longer id is a text column taken for the id."""
+"""Characters; a longer id is surely a text column."""
 
 
 def check_rows(
@@ -159,11 +144,11 @@ def check_rows(
 
 
 def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -> None:
-    """Every needed column is there, none twice; beside a missing one stands the nearest name."""
+    """Every needed column is there once; for a missing one the nearest name is given."""
     counts = Counter(table.header)
     for name, times in counts.items():
         if times > 1 and name:
-            problems.add(f"column {name!r} stands {times} times in the header; expected once")
+            problems.add(f"column {name!r} appears {times} times in the header; expected once")
     for name in dict.fromkeys(needed):
         if name not in counts:
             hint = nearest(name, counts) or f"; the file's columns are {quoted(counts)}"
@@ -182,7 +167,7 @@ def check_ids(ids: Sequence[str], column: str, problems: Problems) -> None:
     first, doubled = {}, []
     for row, name in enumerate(ids):
         if first.setdefault(name, row) != row and name.strip():
-            doubled.append((row, f"{column!r} {excerpt(name)} stands in row {problems.row_numbers[first[name]]} too"))
+            doubled.append((row, f"{column!r} {excerpt(name)} is also in row {problems.row_numbers[first[name]]}"))
     problems.add_rows(f"doubled {column!r}", doubled)
 
 
@@ -203,7 +188,7 @@ def check_label_counts(labels: np.ndarray, names: Sequence[str], n_folds: int, p
                 f"{fits}merge it into another label in the files and labels.names, or add rows that carry it"
             )
         elif positives == len(labels):
-            problems.add(f"label {name!r} is positive in all {positives} rows: nothing to tell apart, take it out")
+            problems.add(f"label {name!r} is positive in all {positives} rows: there is nothing to learn, take it out")
 
 
 def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_file: str, problems: Problems) -> None:
@@ -218,7 +203,7 @@ def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_fi
 
 
 def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, problems: Problems) -> None:
-    """The sample's answers are of the kind that submission.form says: 0/1, or numbers."""
+    """The sample's answers are what submission.form says: 0 and 1, or numbers."""
     for name in columns:
         cells = table.column(name)
         bad = [row for row, cell in enumerate(cells) if not _is_answer(cell, form)]
@@ -236,7 +221,7 @@ def is_number(cell: str) -> bool:
     return NUMBER.fullmatch(cell) is not None
 
 
-# ---------- train, test and sample submission, read and checked before anything is trained on them.
+# ---------- the three files.
 
 
 @dataclass(frozen=True)
@@ -248,7 +233,7 @@ class Tables:
     train_texts: list[str]
     """N texts, template applied."""
     labels: np.ndarray
-    """(N, L) bool; exactly one True a row where the task is multiclass."""
+    """(N, L) bool; if the task is multiclass, exactly one True per row."""
     label_names: tuple[str, ...]
     """L names, in submission order."""
     test_ids: np.ndarray
@@ -260,17 +245,17 @@ class Tables:
     sample_ids: np.ndarray
     """(n_test,) str: the test ids in the order of the sample submission."""
     sample_rows: tuple[tuple[str, ...], ...] = ()
-    """n_test rows of the sample submission as written, whose number format a submission copies."""
+    """n_test rows of the sample submission as written; a submission copies their number format."""
 
     def without_texts(self) -> "Tables":
-        """The same for whoever needs the memory more than the texts."""
+        """The same with less memory, for whoever does not read the texts."""
         return replace(self, train_texts=[], test_texts=[])
 
 
 def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     """Read and check the three files in data/<competition>/.
 
-    Raises: ValueError: every problem of every file, with row numbers, in one message.
+    Raises: UserError: every problem of every file, with row numbers, in one message.
     """
     names = (competition.files.train, competition.files.test, competition.files.sample_submission)
     reports = [Problems(data_dir / name) for name in names]
@@ -278,7 +263,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     train, test, sample = (_read(competition, form, report) for form, report in zip(forms, reports, strict=True))
     train_report, test_report, sample_report = reports
 
-    label_names = _check_sample(competition, sample, sample_report)
+    label_names = check_sample(competition, sample, competition.labels.answered, sample_report)
     labels = _check_train(competition, train, label_names, train_report)
     if test:
         check_rows(test, competition.id_column, competition.text.columns, (), test_report)
@@ -306,12 +291,12 @@ def data_form(competition: CompetitionSettings) -> FileForm:
 
 
 def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm:
-    """How the sample submission is written, and in utf-8 our answer."""
+    """How the sample submission is written; our answer is written the same way, in utf-8."""
     return FileForm(encoding, competition.submission.separator, "minimal", "submission.separator")
 
 
 def train_label_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
-    """How train.csv writes labels; `label_names` are those that are handed in."""
+    """How train.csv writes labels; `label_names` are those of a submission."""
     labels, one_a_row = competition.labels, competition.task == "multiclass"
     names = labels.names if labels.groups else tuple(label_names)
     groups = tuple(labels.groups.values())
@@ -319,7 +304,7 @@ def train_label_form(competition: CompetitionSettings, label_names: Sequence[str
 
 
 def build_texts(table: TextTable, text: TextSettings) -> list[str]:
-    """One text a row. Only the template is a pattern: braces inside a text stay what they are.
+    """One text per row. Only the template is a pattern: braces in a text stay as they are.
 
     Example: columns title, body; template "{title} | {body}" -> "Hi {you} | ..." for the title "Hi {you}".
     """
@@ -335,7 +320,7 @@ def build_texts(table: TextTable, text: TextSettings) -> list[str]:
 
 def _read(competition: CompetitionSettings, form: FileForm, report: Problems) -> TextTable | None:
     if not report.path.is_file():
-        report.add(f"not there. {how_to_get(report.path.parent.name, competition.files)}")
+        report.add(f"missing. {how_to_get(report.path.parent.name, competition.files)}")
         return None
     return read_table(report.path, form, report)
 
@@ -343,7 +328,7 @@ def _read(competition: CompetitionSettings, form: FileForm, report: Problems) ->
 def _check_train(
     competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
 ) -> np.ndarray | None:
-    """Labels (N, L) bool of the training file, after every check of it; None where they cannot be told."""
+    """Labels (N, L) bool of the training file, after every check of it; None if they cannot be read."""
     if table is None:
         return None
     form = train_label_form(competition, names)
@@ -357,16 +342,24 @@ def _check_train(
     return labels
 
 
-def _check_sample(competition: CompetitionSettings, table: TextTable | None, report: Problems) -> tuple[str, ...]:
-    """The label names, given or taken from the sample submission; empty where neither can be had."""
-    names, answer, id_column = competition.labels.answered, competition.submission, competition.id_column
+def check_sample(
+    competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
+) -> tuple[str, ...]:
+    """Check ids, columns and cells of the sample submission.
+
+    Args:    names: the labels that it must have; empty takes them from its header.
+    Returns: the label names; empty if there are none anywhere.
+    """
+    answer, id_column = competition.submission, competition.id_column
     if table is None:
         return names
     in_columns = answer.form in ("columns", "probabilities")
     if not names:
         names = tuple(dict.fromkeys(name for name in table.header if name != id_column))
         if not names:
-            report.add(f"only column {id_column!r}; expected one column a label, or labels.names and submission.column")
+            report.add(
+                f"only column {id_column!r}; expected one column per label, or labels.names and submission.column"
+            )
     answers = names if in_columns else (answer.column,)
     check_rows(table, id_column, (), answers, report)
     what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"

@@ -7,12 +7,12 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from foldblend.data.reading import quoted, shown_path
 from foldblend.errors import UserError
+from foldblend.files import replacing
 from foldblend.kaggle.client import KaggleClient
 from foldblend.redact import redact
 
@@ -27,11 +27,9 @@ SUSPICIOUS_BYTES = 1 << 28
 SUSPICIOUS_RATIO = 200
 """A member that unpacks to more than so many bytes, at more than so many times its size, is a zip bomb."""
 CHUNK = 1 << 20
-Writer = Callable[[Path], AbstractContextManager[BinaryIO]]
-"""Opens a file that gets its name when it is whole."""
 
 
-def download_files(slug: str, folder: Path, names: Sequence[str], writing: Writer) -> str:
+def download_files(slug: str, folder: Path, names: Sequence[str]) -> str:
     """Fetch the archive of a competition and unpack the named files into `folder`.
 
     Returns: where they came from.
@@ -47,14 +45,14 @@ def download_files(slug: str, folder: Path, names: Sequence[str], writing: Write
         archives = [place / name for name in found if name.endswith(".zip")]
         if len(archives) != 1:
             raise UserError(f"the download of {slug} is {quoted(found)}; expected one .zip")
-        rest = unpack(archives[0], folder, names, writing)
+        rest = unpack(archives[0], folder, names)
         return f"from Kaggle's {slug}{f', left packed: {quoted(rest)}' if rest else ''}"
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def unpack(archive: Path, folder: Path, names: Sequence[str], writing: Writer) -> list[str]:
-    """Write the named members, and only them, into `folder`.
+def unpack(archive: Path, folder: Path, names: Sequence[str]) -> list[str]:
+    """Write the named members, and only them, into `folder`; the caller holds the competition's lock.
 
     A name may be in any folder of the archive, if only one such file is there, or in a .zip of its own, as in old
     competitions.
@@ -70,7 +68,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str], writing: Writer) -
             for found in chosen.values():
                 _refuse_bomb(where, members[found])
             for path, found in chosen.items():
-                with opened.open(members[found]) as source, writing(path) as target:
+                with opened.open(members[found]) as source, replacing(path, exclusive=True) as target:
                     if found.endswith(".zip") and path.suffix != ".zip":
                         _copy_inner(f"{where}: {found}", source, path.name, target)
                     else:

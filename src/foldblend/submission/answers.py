@@ -1,6 +1,6 @@
-"""competition/: decisions or probabilities into the sample submission's form, and the last look at it before Kaggle.
+"""A submission: built from decisions or probabilities in the sample submission's form, and checked before Kaggle is.
 
-Linted twice, by the same checks: as the bytes that are about to be written, and as the file that was.
+The same checks run twice: on the bytes that are about to be written, and on the file before it is submitted.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from foldblend.data.reading import (
     table_bytes,
 )
 from foldblend.data.tables import LabelForm, Tables, check_ids, is_number, read_labels, submission_form
-from foldblend.errors import UserError
+from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
 
-# ---------- what is allowed and yet rarely meant: label rates far from training's, columns that never change.
+# ---------- warnings: allowed, but rarely intended (label rates far from training's, constant columns).
 
 
 FAR = 3.0
 """A rate this many times larger or smaller than expected is a finding ..."""
 NOISE = 3.0
-"""... where the difference is also more than this many standard deviations of a Poisson count."""
+"""... if the difference is also more than this many standard deviations of a Poisson count."""
 
 
 def is_sample(table: TextTable, numeric: bool, tables: Tables) -> bool:
-    """Whether every cell equals the sample submission's; as numbers (0.5 and 0.50) where the form is one of numbers."""
+    """Whether every cell equals the sample submission's; as numbers (0.5 and 0.50) if the form has numbers."""
     same_cells = [tuple(row) for row in table.rows] == list(tables.sample_rows)
     if same_cells or not numeric or len(table.rows) != len(tables.sample_rows):
         return same_cells
@@ -72,7 +72,7 @@ def _is_far(count: float, expected: float) -> bool:
     return high > FAR * low and high - low > NOISE * max(expected, 1.0) ** 0.5
 
 
-# ---------- what must hold of an answer, checked on its cells as they stand in the file.
+# ---------- errors: what must hold of a submission, checked on its cells.
 
 
 def check_header(header: Sequence[str], expected: Sequence[str], problems: Problems) -> bool:
@@ -86,7 +86,7 @@ def check_header(header: Sequence[str], expected: Sequence[str], problems: Probl
         if name not in expected:
             problems.add(f"column {name!r} is not in the sample submission{nearest(name, expected)}")
         elif list(header).count(name) > 1:
-            problems.add(f"column {name!r} stands {list(header).count(name)} times")
+            problems.add(f"column {name!r} appears {list(header).count(name)} times")
     if not problems:
         problems.add(f"columns in another order: {quoted(header)}; expected {quoted(expected)}")
     return False
@@ -135,7 +135,7 @@ def answer_form(competition: CompetitionSettings, label_names: Sequence[str]) ->
 
 
 def check_number_format(table: TextTable, tables: Tables, problems: Problems) -> None:
-    """1 where the sample submission has 1, and 1.0 where it has 1.0."""
+    """Numbers are written as in the sample submission: 1 or 1.0."""
     pointed = pointed_columns(tables)
     for name in tables.label_names:
         ours = set(table.column(name))
@@ -151,7 +151,7 @@ def pointed_columns(tables: Tables) -> set[str]:
     return {name for k, name in columns if any("." in row[k] for row in tables.sample_rows)}
 
 
-# ---------- decisions or probabilities into the sample submission's form, and the last look at it before Kaggle.
+# ---------- building, checking and reading a whole submission.
 
 
 def build_submission(
@@ -159,17 +159,17 @@ def build_submission(
 ) -> pd.DataFrame:
     """The answer in the sample submission's ids, columns, order and number format.
 
-    Args:   decisions: bool (n_test, L), test_ids x label_names; may be None where the form is probabilities.
+    Args:   decisions: bool (n_test, L), test_ids x label_names; may be None if the form is probabilities.
             probs: float (n_test, L), in [0, 1]; read only by the form probabilities.
     Returns: ids as text; answers int64 or float64 as the sample writes them, float64 probabilities, or text.
-    Raises: ValueError: a wrong shape, or no decisions where the form needs them.
+    Raises: ValueError: a wrong shape, or no decisions although the form needs them; faults of the caller.
     """
     form = competition.submission.form
     answers = probs if form == "probabilities" else decisions
     shape = (len(tables.test_ids), len(tables.label_names))
     if answers is None or answers.shape != shape:
         found = "nothing" if answers is None else answers.shape
-        raise UserError(f"submission.form {form} needs answers of shape {shape} (test rows, labels); found {found}")
+        raise ValueError(f"submission.form {form} needs answers of shape {shape} (test rows, labels); found {found}")
     row_of = {name: row for row, name in enumerate(tables.test_ids.tolist())}
     ordered = answers[[row_of[name] for name in tables.sample_ids.tolist()]]  # (n_test, L), sample order
     columns = {competition.id_column: tables.sample_ids.tolist()}
@@ -193,13 +193,13 @@ def lint_submission(
     oof_answers: np.ndarray | None = None,
     earlier: Mapping[str, Path] | None = None,
 ) -> list[str]:
-    """Check an answer before it is written: hard errors are raised, oddities come back as sentences to print.
+    """Check a submission before it is written: errors are raised, warnings come back as sentences to print.
 
     Args:   oof_answers: (N, L) decisions or probs made for the training rows in the same way; their rates are what is
-            expected of the test rows. The training labels' rates where None.
+            expected of the test rows. None: the rates of the training labels.
             earlier: sha256 of the bytes -> path of each submission that is already there.
-    Returns: findings, in order of weight; empty where nothing is odd.
-    Raises: ValueError: ids, columns, order or values differ from what the sample submission asks for, every problem at
+    Returns: warnings, the most serious first; empty if nothing is unusual.
+    Raises: UserError: ids, columns, order or values differ from what the sample submission asks for, every problem at
             once; or the answer is the sample submission itself.
     """
     data = submission_bytes(frame, competition.submission.separator)
@@ -213,17 +213,17 @@ def lint_submission_file(
     oof_answers: np.ndarray | None = None,
     earlier: Mapping[str, Path] | None = None,
 ) -> list[str]:
-    """As `lint_submission`, of the bytes that lie on the disk."""
-    return _lint(path.read_bytes(), path, competition, tables, oof_answers, earlier or {})
+    """As `lint_submission`, for a file."""
+    return _lint(read_bytes(path), path, competition, tables, oof_answers, earlier or {})
 
 
 def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:
     """The answers of a submission, rows in the sample submission's order: bool decisions or float64 probs (n_test, L).
 
-    Raises: ValueError: as `lint_submission_file`.
+    Raises: UserError: as `lint_submission_file`.
     """
     report = Problems(path)
-    table = parse_table(path.read_bytes(), submission_form(competition, "utf-8"), report)
+    table = parse_table(read_bytes(path), submission_form(competition, "utf-8"), report)
     answers = _check(table, competition, tables, report) if table else None
     raise_if_any([report])
     return answers
@@ -249,7 +249,7 @@ def _lint(
 
 
 def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> np.ndarray | None:
-    """The answers (n_test, L) after every check; None where the columns are not the sample submission's."""
+    """The answers (n_test, L) after every check; None if the columns are not the sample submission's."""
     if not check_header(table.header, tables.sample_columns, report):
         return None
     check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
@@ -270,7 +270,7 @@ def _as_text(competition: CompetitionSettings, tables: Tables, decisions: np.nda
 
 
 def _as_numbers(form: str, tables: Tables, answers: np.ndarray) -> dict[str, np.ndarray]:
-    """One column a label: probabilities, or 0 and 1 written as the sample submission writes them."""
+    """One column per label: probabilities, or 0 and 1 written as the sample submission writes them."""
     if form == "probabilities":
         return {name: answers[:, k].astype(np.float64) for k, name in enumerate(tables.label_names)}
     pointed = pointed_columns(tables)

@@ -1,4 +1,4 @@
-"""competition/: probabilities and labels of new texts, as a table, as JSON lines, or to be read."""
+"""New texts, and what is predicted for them: a table, JSON lines, lines to read, or a submission."""
 
 import json
 from collections.abc import Sequence
@@ -17,12 +17,21 @@ from foldblend.data.reading import (
     shown_path,
     table_bytes,
 )
-from foldblend.data.tables import Tables, build_texts, check_columns, check_ids, data_form, submission_form
+from foldblend.data.tables import (
+    Tables,
+    build_texts,
+    check_columns,
+    check_ids,
+    check_sample,
+    data_form,
+    submission_form,
+)
 from foldblend.errors import UserError
+from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.submission.answers import check_header, check_number_format, check_submission_ids, read_answers
 
-# ---------- texts that nothing was trained on, and the tables that an answer to them is written by.
+# ---------- the texts.
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,12 @@ class NewRows:
     """Texts to predict."""
 
     ids: tuple[str, ...]
-    """As the file has them; empty where it has none."""
+    """As the file has them; empty if it has none."""
     texts: tuple[str, ...]
-    """At least one; one that says nothing is predicted as it is."""
+    """At least one; an empty one is predicted as it is."""
 
-    def looks(self) -> list[str]:
-        """What is odd about them, as sentences."""
+    def warnings(self) -> list[str]:
+        """What is unusual about them, as sentences."""
         empty = [str(row + 1) for row, text in enumerate(self.texts) if not text.strip()]
         return [f"{len(empty)} empty texts are predicted as they are: row {shortened(empty)}"] if empty else []
 
@@ -43,19 +52,19 @@ class NewRows:
 def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
     """The rows of a file in the competition's form, or of one whose name ends in .jsonl.
 
-    Of JSONL, each line is an object with `text`, and with an id (`id`, or the competition's id column) in all or none.
-    Raises: ValueError: every problem of the file, with row numbers.
+    A line of .jsonl is an object with `text`; all lines or none have an id (`id`, or the competition's id column).
+    Raises: UserError: every problem of the file, with row numbers.
     """
     report = Problems(path)
     if not path.is_file():
-        raise UserError(f"{shown_path(path)} is not there")
+        raise UserError(f"{shown_path(path)} does not exist")
     rows = _read_jsonl(path, competition, report) if path.suffix == ".jsonl" else _read_csv(path, competition, report)
     raise_if_any([report])
     return rows
 
 
 def typed_rows(texts: Sequence[str]) -> NewRows:
-    """Texts from the command line. Raises ValueError where one is no Unicode."""
+    """Texts from the command line. Raises: UserError: one is no Unicode."""
     wrong = [number for number, text in enumerate(texts, start=1) if not _is_unicode(text)]
     if wrong:
         raise UserError(f"--text {wrong[0]} holds bytes that are no UTF-8")
@@ -75,14 +84,14 @@ def _read_csv(path: Path, competition: CompetitionSettings, report: Problems) ->
 
 
 def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) -> NewRows | None:
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1].strip():
         lines.pop()
     report.row_numbers = report.line_numbers = range(1, len(lines) + 1)
     found = [_parse_line(line) for line in lines]
     report.add_rows("broken", [(row, one) for row, one in enumerate(found) if isinstance(one, str)])
     if not lines:
-        report.add("no line")
+        report.add("the file has no line; expected one per text")
     if report:
         return None
     keys = [next((key for key in (competition.id_column, "id") if key in one), None) for one in found]
@@ -118,36 +127,42 @@ def answer_tables(
 ) -> tuple[Tables, list[str]]:
     """Tables for `build_submission`, with no training rows; and what is odd, as sentences.
 
-    Columns and number format are the sample submission's. So is the order of the rows where it names just these rows;
-    where it names others, the rows stay in their own order.
-    Raises: ValueError: rows without ids; no sample submission, or one of another form.
+    Columns and number format are the sample submission's. So is the order of the rows if it has just these rows; if it
+    has others, the rows keep their own order.
+    Raises: UserError: rows without ids; no sample submission, or one with other columns, ids or cells than expected.
     """
     if not rows.ids:
         raise UserError("a submission needs the rows' ids, and these texts have none")
     report = Problems(sample)
     if not sample.is_file():
-        raise UserError(f"{shown_path(sample)} is not there; a submission copies its columns")
+        raise UserError(f"{shown_path(sample)} does not exist; a submission copies its columns")
     table = read_table(sample, submission_form(competition, competition.files.encoding), report)
-    if table is not None:
-        check_columns(table, (competition.id_column,), report)
+    check_sample(competition, table, label_names, report)  # as before a training: no column is missing or unknown
     raise_if_any([report])
-    sample_ids, looks = table.column(competition.id_column), []
+    sample_ids, warnings = table.column(competition.id_column), []
     if sorted(sample_ids) != sorted(rows.ids):
-        looks = [f"{shown_path(sample)} names other rows; the answer is in the order of the texts"]
+        warnings = [f"{shown_path(sample)} has other rows; the answer is in the order of the texts"]
         sample_ids = list(rows.ids)
     names = np.array(rows.ids)
     nothing = np.zeros((0, len(label_names)), dtype=bool)
     tables = Tables(
-        np.array([], dtype=str), [], nothing, label_names, names, [], table.header, np.array(sample_ids),
-        tuple(map(tuple, table.rows)),
-    )  # fmt: skip
-    return tables, looks
+        train_ids=np.array([], dtype=str),
+        train_texts=[],
+        labels=nothing,
+        label_names=label_names,
+        test_ids=names,
+        test_texts=[],
+        sample_columns=table.header,
+        sample_ids=np.array(sample_ids),
+        sample_rows=tuple(map(tuple, table.rows)),
+    )
+    return tables, warnings
 
 
 def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tables: Tables) -> None:
-    """Prove a submission's bytes before they are written; a handful of rows may well have the sample's answers.
+    """Check a submission's bytes before they are written; unlike `lint_submission` it allows the sample's own answers.
 
-    Raises: ValueError: every problem, with row numbers.
+    Raises: UserError: every problem, with row numbers.
     """
     report = Problems(path)
     table = parse_table(data, submission_form(competition, "utf-8"), report)
@@ -159,14 +174,14 @@ def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tabl
     raise_if_any([report])
 
 
-# ---------- probabilities and labels of new texts, as a table, as JSON lines, or to be read.
+# ---------- predictions as a table, as JSON lines, or to be read.
 
 
 LABELS = "labels"
-"""The column of the decided labels, whose names are joined by JOINT."""
+"""The column with the names of the decided labels, joined by JOINT."""
 JOINT = "|"
 SHOWN = 4
-"""Labels shown of a text that is printed, the decided ones at least."""
+"""Labels shown per printed text; all decided ones are."""
 
 
 def prediction_bytes(
@@ -174,10 +189,10 @@ def prediction_bytes(
 ) -> bytes:
     """All rows as a file of that suffix.
 
-    Args:   probs: float32 (n, L).   decisions: bool (n, L), or None where the metric takes probabilities alone.
-            suffix: `.csv`: id (or text, where there are no ids), a column a label, `labels`. `.jsonl`: an object a
+    Args:   probs: float32 (n, L).   decisions: bool (n, L), or None if the metric takes only probabilities.
+            suffix: `.csv`: id (or text, if there are no ids), a column per label, `labels`. `.jsonl`: an object per
             row: `id`, `text`, `probs` by name, `labels`.
-    Raises: ValueError: another suffix; label names that a CSV could not hold apart.
+    Raises: UserError: another suffix; label names that a CSV cannot tell apart.
     """
     if suffix == ".jsonl":
         return _json_lines(rows, label_names, probs, decisions)
@@ -186,7 +201,7 @@ def prediction_bytes(
     first = "id" if rows.ids else "text"
     clash = [name for name in label_names if name in (first, LABELS) or JOINT in name]
     if clash:
-        raise UserError(f"label {clash[0]!r} cannot be told apart in a CSV of predictions; write a .jsonl")
+        raise UserError(f"label {clash[0]!r} would be ambiguous in a CSV of predictions; write a .jsonl")
     header = [first, *label_names, *([] if decisions is None else [LABELS])]
     named = decided_names(label_names, decisions) if decisions is not None else [None] * len(probs)
     cells = (
@@ -204,7 +219,7 @@ def decided_names(label_names: tuple[str, ...], decisions: np.ndarray) -> list[l
 def prediction_lines(
     rows: NewRows, label_names: tuple[str, ...], probs: np.ndarray, decisions: np.ndarray | None
 ) -> list[str]:
-    """Two lines a text: the text, and its likeliest labels; `*` stands behind those that are decided."""
+    """Two lines per text: the text, and its most probable labels, with `*` after those that are decided."""
     lines = []
     for number, text in enumerate(rows.texts):
         decided = decisions[number] if decisions is not None else np.zeros(len(label_names), bool)
