@@ -116,7 +116,7 @@ def test_the_notebook_predicts_hidden_rows_without_a_network(paths, blended, tin
     assert written == (tmp_path / "expected.csv").read_bytes()
     assert "to install: foldblend-probe\n" in shown and (root / "installed" / "foldblend_probe.py").exists()
     assert "look: the image lacks foldblend-nowhere and the bundle has no wheel of it" in shown
-    assert "look: 1 empty texts" in shown and lines[1] in shown
+    assert "warning: 1 empty texts" in shown and lines[1] in shown
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 4e9, f"{peak / 1e9:.2f} GB"
     print(f"peak memory of the notebook: {peak / 1e9:.2f} GB")
