@@ -242,7 +242,7 @@ def is_legal(cell: str, settings) -> bool:
         return cell in ("0", "1", "0.0", "1.0")
     if form == "probabilities":
         return re.fullmatch(r"[01]?(\.\d+)?(\d\.\d+e-\d+)?", cell) is not None and 0 <= float(cell) <= 1
-    names = settings.labels.answered
+    names = settings.labels.submitted
     known = set(names if settings.submission.values == "names" else map(str, range(len(names))))
     said = [cell] if form == "class" else cell.split(settings.submission.delimiter) if cell else []
     return set(said) <= known and len(set(said)) == len(said)

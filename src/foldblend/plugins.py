@@ -9,11 +9,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import is_dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from foldblend.errors import UserError
+from foldblend.settings.tables import LEARNERS, LOSSES, LossEntry
 
 _REGISTERED: dict[tuple[str, str], tuple[MutableMapping, str]] = {}
 """(what, name) -> its table, and the module that registered it."""
@@ -21,23 +21,27 @@ _root: Path | None = None
 """The workspace whose plugins are loaded."""
 
 
-def learner(name: str, settings: type | None = None, needs_gpu: bool = False) -> Callable:
+def learner(
+    name: str,
+    settings: type | None = None,
+    needs_gpu: bool = False,
+    reads: Sequence[str] = ("seed", "cleaning"),
+) -> Callable:
     """Decorate a class `(run: RunSettings, corpus: Corpus)` that has `train_fold`: `learner: name` in a run's YAML.
 
     Args:   name: a Python identifier.
             settings: a frozen dataclass with a type and a default for every field. It becomes the group `name` of the
-                run's settings (`run.<name>`, `--<name>.<field>`) and is checked like the package's own groups.
+                run's settings (`<name>: {field: value}`, `--<name>.<field>`) and is checked like the package's own
+                groups; the learner finds it in `run.plugin`.
             needs_gpu: whether a GPU saves hours.
+            reads: the package's own settings that it reads: seed, cleaning, model, training, ...
     """
-    if not name.isidentifier():
-        raise UserError(f"learner {name!r} is no identifier of Python; use letters, digits and _")
-    if settings is not None and not (is_dataclass(settings) and isinstance(settings, type)):
-        raise UserError(f"learner {name}: settings is {settings!r}; expected a frozen dataclass")
 
     def register(build: Callable) -> Callable:
-        from foldblend.learners import table
+        from foldblend.settings.run import learner_entry
 
-        _register(table.LEARNERS, "learner", name, table.LearnerEntry(build, settings, needs_gpu), build.__module__)
+        entry = learner_entry(name, build, reads, settings, needs_gpu)
+        _register(LEARNERS, "learner", name, entry, build.__module__)
         return build
 
     return register
@@ -51,9 +55,7 @@ def loss(name: str, tasks: Sequence[str] = ("multilabel",)) -> Callable:
     """
 
     def register(build: Callable) -> Callable:
-        from foldblend.settings import run
-
-        _register(run.LOSSES, "loss", name, run.LossEntry(build, tuple(tasks)), build.__module__)
+        _register(LOSSES, "loss", name, LossEntry(build, tuple(tasks)), build.__module__)
         return build
 
     return register

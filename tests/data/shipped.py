@@ -35,7 +35,7 @@ def write_tiny(competition: CompetitionSettings, folder: Path, n_train: int = 24
     answer, ids = competition.submission, [row[competition.id_column] for row in test]
     in_columns = answer.form in ("columns", "probabilities")
     zero = {"probabilities": "0.5", "columns": "0"}.get(answer.form, "0" if answer.values == "numbers" else names[0])
-    columns = competition.labels.answered if in_columns else (answer.column,)
+    columns = competition.labels.submitted if in_columns else (answer.column,)
     sample = [{competition.id_column: name} | dict.fromkeys(columns, zero) for name in ids]
     _write(folder / competition.files.sample_submission, sample, answer.separator)
     return labels[n_train:]

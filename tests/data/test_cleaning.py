@@ -64,8 +64,8 @@ def test_cleaning_twice_changes_nothing_and_nothing_becomes_empty(text, cleaning
 @pytest.mark.parametrize(
     "learner, changed, message",
     [
-        ("encoder", {"placeholder_tokens": True}, "placeholder_tokens is set, but cleaning writes none"),
-        ("tfidf", {"urls": True, "placeholder_tokens": True}, "this learner has no vocabulary of tokens"),
+        ("encoder", {"placeholder_tokens": True}, "placeholder_tokens is set, but no placeholder is written"),
+        ("tfidf", {"urls": True, "placeholder_tokens": True}, "learner tfidf has no tokenizer"),
     ],
 )
 def test_settings_without_effect_are_refused(learner, changed, message):

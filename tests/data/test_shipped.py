@@ -46,7 +46,7 @@ def test_from_its_files_to_a_linted_csv(paths, name, capsys):
     lint_submission_file(path, competition, tables)
     table = parse_table(path.read_bytes(), submission_form(competition, "utf-8"), Problems(path))
     answers = read_answers(table, competition, tables.label_names, Problems(path))
-    assert answers.shape == (N_TEST, len(competition.labels.answered))
+    assert answers.shape == (N_TEST, len(competition.labels.submitted))
     assert table.column(competition.id_column) == tables.test_ids.tolist()
     score = macro_auc if competition.submission.form == "probabilities" else macro_f1
     assert score(grouped(truth, competition), answers) > 0.9
@@ -111,12 +111,12 @@ def test_two_labels_of_one_group_are_still_two_where_one_is_asked_for():
 @pytest.mark.parametrize(
     "groups, message",
     [
-        ({"a": ("rage", "ire"), "b": ("joy", "ire")}, "holds 'ire' twice"),
+        ({"a": ("rage", "ire"), "b": ("joy", "ire")}, "has 'ire' twice"),
         ({"a": ("rage", "ire"), "b": ("joy", "fun")}, "'fun', which is not in labels.names"),
         ({"a": ("rage",), "b": ("joy",)}, "label 'ire' of labels.names is in no group"),
         ({"a": ("rage", "ire", "joy"), "b": ()}, "group 'b' is empty"),
-        ({"a": ("rage", "ire", "joy")}, "holds one group"),
-        ({"id": ("rage", "ire"), "b": ("joy",)}, "holds the id column"),
+        ({"a": ("rage", "ire", "joy")}, "has one group"),
+        ({"id": ("rage", "ire"), "b": ("joy",)}, "has the id column"),
     ],
 )
 def test_groups_that_cannot_be_are_refused(groups, message):
@@ -132,7 +132,7 @@ def test_a_mistyped_key_beside_groups_is_still_named(paths):
 
 
 def test_instructions_are_of_files_had_by_hand():
-    with pytest.raises(ValueError, match="files.instructions are of files had by_hand"):
+    with pytest.raises(ValueError, match="files.instructions is set, but files.source is"):
         settings(files={"source": "kaggle", "instructions": "take them"})
 
 

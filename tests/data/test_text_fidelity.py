@@ -46,16 +46,16 @@ def test_a_template_that_formats_is_refused():
 @pytest.mark.parametrize(
     "groups, message",
     [
-        ({"files": {"encoding": "utf-88"}}, "files.encoding 'utf-88' is no text encoding"),
-        ({"files": {"encoding": "base64"}}, "files.encoding 'base64' is no text encoding"),
+        ({"files": {"encoding": "utf-88"}}, "files.encoding is 'utf-88'; expected a text encoding"),
+        ({"files": {"encoding": "base64"}}, "files.encoding is 'base64'; expected a text encoding"),
         ({"files": {"separator": ",,"}}, "files.separator is ',,'"),
         ({"submission": {"separator": '"'}}, "submission.separator is"),
-        ({"labels": {**NAMED, "names": ("a,b", "c")}}, "label 'a,b' holds labels.delimiter ','"),
+        ({"labels": {**NAMED, "names": ("a,b", "c")}}, "label 'a,b' contains labels.delimiter ','"),
         ({"labels": {"names": ("joy ", "fear")}}, "without spaces around it"),
-        ({"labels": {"names": ("id", "fear")}}, "holds the id column"),
+        ({"labels": {"names": ("id", "fear")}}, "has the id column"),
         (
             {"labels": {"names": ("so mad", "b")}, "submission": {"form": "delimited", "column": "x"}},
-            "label 'so mad' holds submission.delimiter ' '",
+            "label 'so mad' contains submission.delimiter ' '",
         ),
     ],
 )

@@ -247,7 +247,7 @@ def test_automatic_precision_trains(run, tmp_path):
         ({"optimizer": OptimizerSettings(head_lr=1.0)}, "optimizer.head_lr is set, but a generator has no head"),
         ({"answer": AnswerSettings("yes_no", beam_size=3)}, "answer.beam_size is set, but answer.form is yes_no"),
         ({"answer": AnswerSettings("yes_no", question="?")}, "expected {label} in it, once"),
-        ({"answer": AnswerSettings(separator=" ")}, "expected something to be written"),
+        ({"answer": AnswerSettings(separator=" ")}, "expected text other than spaces"),
     ],
 )
 def test_settings_that_cannot_work(run, changes, message):

@@ -39,5 +39,5 @@ def test_vectors_of_no_layer_have_no_layers_rate(kind):
 
 
 def test_tokens_that_nobody_would_teach_are_refused():
-    with pytest.raises(ValueError, match="new tokens would stay untaught"):
+    with pytest.raises(ValueError, match="new tokens would stay random"):
         RunSettings("decoder", cleaning=CleaningSettings(urls=True, placeholder_tokens=True))

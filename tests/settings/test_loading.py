@@ -12,7 +12,8 @@ from foldblend.settings.loading import (
     open_job,
     settings_of,
 )
-from foldblend.settings.run import READ_BY, RunSettings
+from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
 
 
 def fold_flag(parser):
@@ -81,6 +82,11 @@ def test_name_makes_a_sibling_run(paths):
         (["--n_folds", "null"], "n_folds is empty|n_folds"),
         (["--fold_seed", "-1"], "fold_seed is -1; expected 0 or more"),
         (["stray"], "stray"),
+        (["--run", "tfidf", "--run", "minilm"], "flag --run is given twice: --run tfidf and --run minilm; give it"),
+        (["--run=tfidf", "--run", "minilm"], "flag --run is given twice: --run tfidf and --run minilm"),
+        (["--competition", "sample", "--competition=sample"], "flag --competition is given twice"),
+        (["--training.epochs", "2", "--fold", "0", "--training.epochs", "3"], "flag --training.epochs is given twice"),
+        (["--fold", "0", "--fold", "1", "2"], "flag --fold is given twice: --fold 0 and --fold 1 2; give it once"),
     ],
 )
 def test_wrong_flags_are_refused(paths, argv, message):
@@ -94,7 +100,7 @@ def test_wrong_flags_are_refused(paths, argv, message):
         ("learner: encoder\nepohcs: 3\n", r"unknown setting 'epohcs'; did you mean 'training.epochs'\?"),
         ("learner: encoder\ntraining: {epohcs: 3}\n", r"did you mean 'training.epochs'\?"),
         ("learner: encoder\nepochs: 3\n", r"did you mean 'training.epochs'\?"),
-        ("learner: encoder\nseed: 1\nseed: 2\n", "seed stands twice"),
+        ("learner: encoder\nseed: 1\nseed: 2\n", "seed is there twice"),
         ("learner: encoder\noptimizer: {lr: fast}\n", "optimizer.lr"),
         ("learner: encoder\ntraining: {precision: no}\n", "precision"),
         ("learner: encodr\n", "learner"),
@@ -105,7 +111,7 @@ def test_wrong_flags_are_refused(paths, argv, message):
         ("- a\n- b\n", "found list"),
         ("learner: [\n", "not readable YAML"),
         ("", "found NoneType"),
-        ("learner: encoder\noptimizer: other.yaml\n", r"mine.yaml: optimizer holds settings of its own.*found str"),
+        ("learner: encoder\noptimizer: other.yaml\n", r"mine.yaml: optimizer is a group of settings.*found str"),
         ("learner: encoder\noptimizer:\n", "expected `name: value` below it, found NoneType"),
         ("learner: encoder\nseed: 2026-99-99\n", "mine.yaml is not readable YAML: month must be in 1..12"),
         ("[" * 5000, "mine.yaml is not readable YAML: maximum recursion depth"),
@@ -161,8 +167,8 @@ def test_run_and_competition_settings_share_no_flag():
 
 def test_every_learner_lists_groups_that_exist():
     groups = {field.name for field in dataclasses.fields(RunSettings)}
-    assert all(read <= groups for read in READ_BY.values())
-    assert set(settings_of(RunSettings("tfidf"))) == READ_BY["tfidf"]
+    assert all(entry.reads <= groups for entry in LEARNERS.values())
+    assert set(settings_of(RunSettings("tfidf"))) == LEARNERS["tfidf"].reads
 
 
 def test_differences_name_the_leaf():

@@ -8,14 +8,14 @@ from foldblend.settings.run import AnswerSettings, LossSettings, RunSettings
     [
         (
             {"focal_gamma": 1.0},
-            "loss.focal_gamma is set, but .* auto does not read it; take it out, or choose focal",
+            "loss.focal_gamma is set, but loss.name is auto; only focal reads it, so remove it",
         ),
-        ({"name": "zlpr", "pos_weight_power": 0.5}, "loss.pos_weight_power is set, but loss.name zlpr"),
-        ({"name": "asymmetric", "label_smoothing": 0.1}, "loss.label_smoothing is set, but loss.name asymmetric"),
-        ({"name": "bce", "balanced_mu": 0.2}, "loss.balanced_mu is set, but loss.name bce"),
-        ({"name": "bce", "f1_smoothing": 0.0}, "loss.f1_smoothing is set, but loss.name bce"),
-        ({"label_smoothing": 1.0}, "loss.label_smoothing is 1.0; expected 0 up to, but not, 1"),
-        ({"name": "asymmetric", "asymmetric_shift": -0.1}, "loss.asymmetric_shift is -0.1; expected 0 up to"),
+        ({"name": "zlpr", "pos_weight_power": 0.5}, "loss.pos_weight_power is set, but loss.name is zlpr"),
+        ({"name": "asymmetric", "label_smoothing": 0.1}, "loss.label_smoothing is set, but loss.name is asymmetric"),
+        ({"name": "bce", "balanced_mu": 0.2}, "loss.balanced_mu is set, but loss.name is bce"),
+        ({"name": "bce", "f1_smoothing": 0.0}, "loss.f1_smoothing is set, but loss.name is bce"),
+        ({"label_smoothing": 1.0}, "loss.label_smoothing is 1.0; expected 0 or more, less than 1"),
+        ({"name": "asymmetric", "asymmetric_shift": -0.1}, "loss.asymmetric_shift is -0.1; expected 0 or more"),
         ({"name": "focal", "focal_gamma": -1.0}, "loss.focal_gamma is -1.0; expected 0 or more"),
         (
             {"name": "distribution_balanced", "balanced_lambda": 0.0},

@@ -36,7 +36,8 @@ from foldblend.settings.loading import (
     open_job,
     settings_of,
 )
-from foldblend.settings.run import READ_BY, RunSettings
+from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
 
 OWN = {"competition", "runs", "seed", "fold", "side_by_side", "attempts", "part", "write_slurm", "write_skypilot"}
 OWN |= {"machines"}
@@ -109,7 +110,7 @@ def resolve_runs(job: Job) -> list[NamedRun]:
     runs = {}
     for name in job.own.runs or load_defaults(job.paths).runs:
         run = load_run(job.paths, name)
-        if job.own.seed and "seed" not in READ_BY[run.learner]:
+        if job.own.seed and "seed" not in LEARNERS[run.learner].reads:
             raise UserError(f"--seed: run {name} is not random: its learner {run.learner} has no seed")
         for seed in job.own.seed or [run.seed]:
             flags = ["--run", name, *(["--seed", str(seed)] if seed != run.seed else [])]

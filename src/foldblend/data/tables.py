@@ -263,7 +263,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     train, test, sample = (_read(competition, form, report) for form, report in zip(forms, reports, strict=True))
     train_report, test_report, sample_report = reports
 
-    label_names = check_sample(competition, sample, competition.labels.answered, sample_report)
+    label_names = check_sample(competition, sample, competition.labels.submitted, sample_report)
     labels = _check_train(competition, train, label_names, train_report)
     if test:
         check_rows(test, competition.id_column, competition.text.columns, (), test_report)

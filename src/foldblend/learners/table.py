@@ -1,4 +1,4 @@
-"""The table of learners. A new kind of learner is one new file and one line here."""
+"""What every learner is given and returns, and how a run gets its learner."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -9,8 +9,9 @@ import numpy as np
 
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
 
-# ---------- What every learner is given and what it hands back; learners/table.py lists the learners.
+# ---------- What every learner is given and returns.
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,18 @@ class Learner(Protocol):
         """
 
 
-# ---------- The table of learners. A new kind of learner is one new file and one line here.
-
-
-LEARNERS = {
-    "tfidf": "foldblend.learners.tfidf:TfidfLearner",
-    "nbsvm": "foldblend.learners.nbsvm:NbsvmLearner",
-    "embeddings": "foldblend.learners.embeddings:EmbeddingsLearner",
-    "encoder": "foldblend.learners.encoder:EncoderLearner",
-    "decoder": "foldblend.learners.decoder:DecoderLearner",
-    "generator": "foldblend.learners.generator:GeneratorLearner",
-}
+# ---------- From a run to its learner; settings/tables.py lists the learners.
 
 
 def build_learner(run: RunSettings, corpus: Corpus) -> Learner:
     """The learner that `run.learner` names, imported only now so that TF-IDF never loads torch."""
-    module, name = LEARNERS[run.learner].split(":")
-    return getattr(import_module(module), name)(run, corpus)
+    build = LEARNERS[run.learner].build
+    if isinstance(build, str):
+        module, name = build.split(":")
+        build = getattr(import_module(module), name)
+    return build(run, corpus)
 
 
 def needs_gpu(learner: str) -> bool:
     """Whether a GPU saves hours."""
-    return learner not in ("tfidf", "nbsvm")
+    return LEARNERS[learner].needs_gpu

@@ -12,7 +12,8 @@ from foldblend.errors import UserError
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, hash_fold_rows
-from foldblend.settings.run import READ_BY, RunSettings
+from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
 
 # ----------
 # Where a trained run's pretrained model lies when new texts are predicted: where it always did, or in a bundle.
@@ -103,7 +104,7 @@ def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path]) -> No
 
 def model_group(run: RunSettings) -> str:
     """The group of settings that names the run's pretrained model; empty where it has none."""
-    return next((group for group in ("model", "embeddings") if group in READ_BY[run.learner]), "")
+    return next((group for group in ("model", "embeddings") if group in LEARNERS[run.learner].reads), "")
 
 
 def with_model_folder(run: RunSettings, folder: Path) -> RunSettings:

@@ -1,105 +1,406 @@
-"""YAML and flags become frozen settings; a key that nothing reads, or of the wrong type, dies here by name."""
+"""From YAML files and flags to frozen settings: strict reading, flags, building, records, names of older versions.
 
-import difflib
+An unknown key or flag, a wrong type and a value that cannot work are errors here, before anything else runs.
+"""
+
 import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from foldblend.errors import UserError
 from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.fields import nearest, rule_of, walk_settings
 from foldblend.settings.paths import Paths, find_paths
-from foldblend.settings.run import READ_BY, RunSettings
+from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
 
-# ---------- Strict reading: doubled or unknown keys, and names that would leave their folder, are refused.
+Settings = TypeVar("Settings")
+"""A dataclass of settings."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a command without `--competition` and `--run` uses: configs/default.yaml."""
+
+    competition: str
+    """A file in configs/competitions/, without .yaml."""
+    run: str
+    """The run that train.py trains: a file in configs/runs/, without .yaml."""
+    runs: tuple[str, ...]
+    """The runs that run.sh trains and blends."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The settings of one command."""
+
+    paths: Paths
+    competition_name: str
+    competition: CompetitionSettings
+    run_name: str
+    run: RunSettings | None
+    """None for commands that train nothing."""
+    own: Namespace
+    """The command's own flags."""
+
+
+# ---------- One command: default.yaml, then the competition's YAML, then the run's YAML, then the flags.
+
+
+def open_job(
+    command: str, argv: Sequence[str] | None, add_flags: Callable[[ArgumentParser], None], with_run: bool = False
+) -> Job:
+    """Read configs/default.yaml, the competition's YAML, the run's YAML and the flags; later ones win.
+
+    Args:   command: the command's file name, for messages.   argv: flags; None for those of the process.
+            add_flags: adds the command's own flags to the parser.
+            with_run: whether the command takes `--run` and its settings.
+    Raises: UserError: an unknown or repeated flag, an unknown key, a wrong type, settings that contradict each other.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
+    if {"-h", "--help"} & set(argv):  # an installed package explains itself outside of a workspace, too
+        _build_parser(command, Defaults("", "", ()), add_flags, parts).parse_args(["--help"])
+    paths = find_paths()
+    defaults = load_defaults(paths)
+    parser = _build_parser(command, defaults, add_flags, parts)
+    _check_flags(argv, parser)
+    picked = {"competition": _flag(argv, "competition") or defaults.competition}
+    yamls = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
+    if with_run:
+        picked["run"] = _flag(argv, "run") or defaults.run
+        yamls[RunSettings] = find_config(paths, "runs", picked["run"])
+    values: dict = dict(picked)
+    for part, path in yamls.items():
+        values |= load_part(part, path)
+    given = _parse_object(parser, values, ", ".join(map(str, yamls.values())))
+    try:
+        flags = parser.parse_args(argv, namespace=given, defaults=False)
+    except ArgumentError as error:
+        raise UserError(f"src/{command}: {error}") from error
+    of_parts = {name for part in parts for name in names_of(part)}
+    own = Namespace({name: value for name, value in vars(flags).items() if name not in of_parts})
+    competition = _build(CompetitionSettings, flags, f"competition {picked['competition']}")
+    if not with_run:
+        return Job(paths, picked["competition"], competition, "", None, own)
+    run = _build(RunSettings, flags, f"run {picked['run']}")
+    _check_read(run, {*values, *(name.split(".")[0] for name, _ in _given_flags(argv))}, yamls[RunSettings])
+    name = own.name or name_sibling(picked["run"], run.seed, values.get("seed", RunSettings.seed))
+    return Job(paths, picked["competition"], competition, check_name(name, "--name"), run, own)
+
+
+def name_sibling(run_name: str, seed: int, own_seed: int) -> str:
+    """The name of a run that is trained with `seed`: its own with its YAML's seed, otherwise `<run>-seed<N>`."""
+    return run_name if seed == own_seed else f"{run_name}-seed{seed}"
+
+
+def load_defaults(paths: Paths) -> Defaults:
+    """Read configs/default.yaml. Raises UserError: the file is missing, or has an unknown key."""
+    return _load_alone(Defaults, paths.configs / "default.yaml")
+
+
+def load_competition(paths: Paths, name: str) -> CompetitionSettings:
+    """The settings of configs/competitions/<name>.yaml alone. Raises UserError as `open_job` does."""
+    return _load_alone(CompetitionSettings, find_config(paths, "competitions", name))
+
+
+def load_run(paths: Paths, name: str) -> RunSettings:
+    """The settings of configs/runs/<name>.yaml alone. Raises UserError as `open_job` does."""
+    path = find_config(paths, "runs", name)
+    run = _load_alone(RunSettings, path)
+    _check_read(run, parse_yaml(path), path)
+    return run
+
+
+# ---------- Strict YAML: repeated and unknown keys are errors, as are names that would leave their folder.
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str, what: str) -> str:
-    """A name that becomes a folder. Raises ValueError where it could leave its parent or break a command line."""
+    """Return a name that becomes a folder. Raises UserError if it could leave its parent or break a command line."""
     if not NAME.fullmatch(name):
         raise UserError(f"{what} is {name!r}; expected letters, digits, `.`, `_`, `-`; a letter or digit first")
     return name
 
 
+def find_config(paths: Paths, folder: str, name: str) -> Path:
+    """configs/<folder>/<name>.yaml; a run may also be in configs/runs/published/.
+
+    Raises: UserError: no such file, with the nearest name that exists; or it is in both folders.
+    """
+    check_name(name, f"the name of a file in configs/{folder}")
+    found = [path for path in list_configs(paths, folder) if path.stem == name]
+    if not found:
+        known = sorted({path.stem for path in list_configs(paths, folder)})
+        hint = nearest(name, known)
+        raise UserError(f"configs/{folder}/{name}.yaml is missing{hint} There are: {', '.join(known)}")
+    if len(found) > 1:
+        raise UserError(f"run {name} is in two files, {found[0]} and {found[1]}; rename one of them")
+    return found[0]
+
+
+def list_configs(paths: Paths, folder: str) -> list[Path]:
+    """The YAML files of configs/competitions/, or of configs/runs/ and then configs/runs/published/."""
+    folders = [paths.configs / folder, *([paths.configs / folder / "published"] if folder == "runs" else [])]
+    return [path for each in folders for path in sorted(each.glob("*.yaml"))]
+
+
+def load_part(part: type, path: Path) -> dict:
+    """One YAML as a dict whose every key is a setting of `part`. Raises UserError with the nearest known key."""
+    values = parse_yaml(path)
+    if part is RunSettings:
+        values = _read_old_names(values, path)
+        _check_learner(values, str(path))
+    refuse_unknown_keys(path, values, names_of(part))
+    return values
+
+
 def parse_yaml(path: Path) -> dict:
-    """A YAML mapping without doubled keys. Raises ValueError on anything else."""
+    """A YAML mapping without repeated keys. Raises UserError on anything else."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: other bytes, a date that is none
-        raise UserError(f"{path} is not readable YAML: {error}. Mend it, or set out from one beside it") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
+        raise UserError(f"{path} is not readable YAML: {error}. Fix it, or copy a file of that folder") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected settings as `name: value`, found {type(values).__name__}")
     return values
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys; this one refuses, and a few aliases can stand for gigabytes."""
+    """SafeLoader keeps the last of two equal keys, and expands a few aliases to gigabytes; this one refuses both."""
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.composer.ComposerError(None, None, "an alias (*name); expected the value itself", mark)
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if doubled:
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(doubled)} stands twice", node.start_mark)
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{', '.join(repeated)} is there twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
 def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
-    """Raise ValueError for every dotted key of `values` that is not in `known`, and a group that is no mapping."""
+    """Raise UserError for every dotted key of `values` that is not in `known`, and for a group that is no mapping."""
     leaves = {key for key in known if not any(name.startswith(f"{key}.") for name in known)}
     for group in sorted((known - leaves) & values.keys()):
         if not isinstance(values[group], dict):
             found = type(values[group]).__name__
-            raise UserError(
-                f"{path}: {group} holds settings of its own; expected `name: value` below it, found {found}"
-            )
-    there = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
+            raise UserError(f"{path}: {group} is a group of settings; expected `name: value` below it, found {found}")
+    expected = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
     unknown = [
-        f"unknown setting {key!r}{nearest(key, known) or there}" for key in _dotted(values, leaves) if key not in known
+        f"unknown setting {key!r}{nearest(key, known) or expected}"
+        for key in _dotted(values, leaves)
+        if key not in known
     ]
     if unknown:
         raise UserError(f"{path}: " + "; ".join(unknown))
 
 
-def nearest(name: str, known) -> str:
-    """`; did you mean 'epochs'?`, or nothing where no known name is near. A name in the wrong group is found too."""
-    known, name = sorted(known), str(name)
-    by_leaf = {full.rsplit(".", 1)[-1]: full for full in reversed(known)}
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
-    best = close[0] if close else by_leaf[leaf[0]] if leaf else ""
-    return f"; did you mean {best!r}?" if best else ""
-
-
 def _dotted(values: dict, leaves: set[str], prefix: str = "") -> list[str]:
-    """Dotted keys; a setting in `leaves` may hold a mapping, whose keys are the user's own."""
+    """Dotted keys; a setting in `leaves` may be a mapping, whose keys are the user's own."""
     keys = []
     for key, value in values.items():
-        goes_on = isinstance(value, dict) and value and f"{prefix}{key}" not in leaves
-        keys += _dotted(value, leaves, f"{prefix}{key}.") if goes_on else [f"{prefix}{key}"]
+        is_group = isinstance(value, dict) and value and f"{prefix}{key}" not in leaves
+        keys += _dotted(value, leaves, f"{prefix}{key}.") if is_group else [f"{prefix}{key}"]
     return keys
 
 
+def _check_learner(values: dict, where: str) -> None:
+    """An unknown learner is named before its group of settings is called unknown."""
+    learner = values.get("learner")
+    if isinstance(learner, str) and learner not in LEARNERS:
+        hint = nearest(learner, LEARNERS) or f"; expected {', '.join(LEARNERS)}."
+        raise UserError(
+            f"{where}: learner is {learner!r}, which is not known{hint} If it is a plugin's, add the plugin's module "
+            "to `plugins` in configs/default.yaml"
+        )
+
+
+def _check_read(run: RunSettings, given: Iterable[str], path: Path) -> None:
+    """Raise UserError if a group was given that the chosen learner does not read: it would have no effect."""
+    groups = {name.split(".")[0] for name in names_of(RunSettings)}
+    entry = LEARNERS[run.learner]
+    reads = entry.reads | ({run.learner} if entry.settings else set())
+    unread = sorted((set(given) & groups) - reads)
+    if unread:
+        raise UserError(f"{path}: learner {run.learner} does not read {', '.join(unread)}; remove it")
+
+
+# ---------- Flags.
+
+
+def _build_parser(
+    command: str, defaults: Defaults, add_flags: Callable[[ArgumentParser], None], parts: Sequence[type]
+) -> ArgumentParser:
+    parser = _empty_parser(prog=f"src/{command}", allow_abbrev=False)
+    parser.add_argument("--competition", default=defaults.competition, help="a file in configs/competitions/")
+    if RunSettings in parts:
+        parser.add_argument("--run", default=defaults.run, help="a file in configs/runs/")
+        parser.add_argument("--name", default="", help="name of the run in oof/, if not the YAML's")
+    add_flags(parser)
+    for part in parts:
+        _add_settings(parser, part)
+    return parser
+
+
+def _empty_parser(**options: Any) -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return ArgumentParser(exit_on_error=False, **options)
+
+
+def _add_settings(parser: ArgumentParser, part: type) -> None:
+    """Add a flag per setting; its help is the docstring below the field, and its range."""
+    parser.add_class_arguments(part, skip={each.name for each in fields(part) if rule_of(each).internal})
+    for name, settings in _plugin_groups(part).items():
+        parser.add_class_arguments(settings, name)
+    ranges = {name: rule_of(declared).describe() for name, declared, _ in _walk(part)}
+    for action in parser._actions:
+        if ranges.get(action.dest):
+            action.help = f"{action.help}\nExpected: {ranges[action.dest]}."
+
+
+def _given_flags(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, its value or values as text) of every flag."""
+    given: list[tuple[str, str]] = []
+    for word in argv:
+        if word.startswith("--") and len(word) > 2:
+            name, _, value = word[2:].partition("=")
+            given.append((name, value))
+        elif given:
+            name, value = given[-1]
+            given[-1] = (name, f"{value} {word}".strip())
+    return given
+
+
+def _flag(argv: Sequence[str], name: str) -> str:
+    """The value of `--name VALUE` or `--name=VALUE`, before the full parser can be built."""
+    return dict(_given_flags(argv)).get(name, "")
+
+
+def _check_flags(argv: Sequence[str], parser: ArgumentParser) -> None:
+    """Raise UserError for unknown flags, and for a flag given twice, of which argparse would keep only the last."""
+    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+    given = _given_flags(argv)
+    names = [name for name, _ in given]
+    unknown = [f"unknown flag --{name}{_flag_hint(name, known)}" for name in names if name not in known]
+    if unknown:
+        raise UserError(f"{parser.prog}: " + "; ".join(unknown))
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        values = " and ".join(f"--{name} {value}".strip() for other, value in given if other == name)
+        raise UserError(f"{parser.prog}: flag --{name} is given twice: {values}; give it once")
+
+
+def _flag_hint(name: str, known: Iterable[str]) -> str:
+    return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known)
+
+
+# ---------- Building the dataclasses.
+
+
+def names_of(part: type) -> set[str]:
+    """Dotted names of all settings of a dataclass and of its groups; of a run, those of plugins too."""
+    return {name for name, _, _ in _walk(part)}
+
+
+def _walk(part: type) -> list[tuple[str, Any, Any]]:
+    """`walk_settings`, continued by the groups of plugins' learners."""
+    found = list(walk_settings(part))
+    for name, settings in _plugin_groups(part).items():
+        found += [(name, fields(part)[0], settings), *walk_settings(settings, f"{name}.")]
+    return found
+
+
+def _plugin_groups(part: type) -> dict[str, type]:
+    """Groups that belong to a run because a plugin's learner has settings of its own."""
+    if part is not RunSettings:
+        return {}
+    return {name: entry.settings for name, entry in LEARNERS.items() if entry.settings is not None}
+
+
+def _load_alone(part: type[Settings], path: Path) -> Settings:
+    parser = _empty_parser()
+    _add_settings(parser, part)
+    return _build(part, _parse_object(parser, load_part(part, path), path), str(path))
+
+
+def _parse_object(parser: ArgumentParser, values: dict, path: Path | str) -> Namespace:
+    try:
+        return parser.parse_object(values)
+    except ArgumentError as error:
+        said = str(error).replace("the following arguments are required:", "must be set, as they have no default:")
+        said += "" if "xpected" in said or "must be" in said else "; expected a value as src/train.py --help says"
+        raise UserError(f"{path}: {said}") from error
+
+
+def _build(part: type[Settings], flags: Namespace, where: str) -> Settings:
+    """Turn nested namespaces into the frozen dataclass, which checks itself when it is made."""
+    try:
+        extra = {}
+        if part is RunSettings and (entry := LEARNERS.get(flags["learner"])) and entry.settings:
+            extra["plugin"] = _as_dataclass(entry.settings, flags[flags["learner"]])
+        return _as_dataclass(part, flags, extra)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _as_dataclass(part: type[Settings], flags: Namespace, extra: dict | None = None) -> Settings:
+    values = dict(extra or {})
+    for name, _, kind in walk_settings(part):
+        if "." not in name:
+            value = flags[name]  # by key: a setting may have the name of a method of the namespace
+            if value is None:  # the parser accepts an empty value for any type
+                raise UserError(f"{name} is empty; expected a value, or no such line for the default")
+            values[name] = _as_dataclass(kind, value) if is_dataclass(kind) else value  # type: ignore[type-var]
+    return part(**values)
+
+
+# ---------- Settings as records store them.
+
+
+def settings_of(run: RunSettings) -> dict:
+    """The settings that the run's learner reads, as plain nested dicts: what a fold's record stores."""
+    entry = LEARNERS[run.learner]
+    own = {run.learner: asdict(run.plugin)} if entry.settings is not None else {}
+    return {name: value for name, value in asdict(run).items() if name in entry.reads} | own
+
+
+def default_settings_of(run: RunSettings) -> dict:
+    """`settings_of` a run that sets only its learner: what an older record means by a setting that it lacks."""
+    return settings_of(RunSettings(run.learner))
+
+
+def run_from_settings(settings: dict, where: str) -> RunSettings:
+    """The reverse of `settings_of`, for values that come from a file. Raises UserError; `where` begins its message."""
+    settings = with_new_names(settings)[0]
+    _check_learner(settings, where)
+    refuse_unknown_keys(Path(where), settings, names_of(RunSettings))
+    parser = _empty_parser()
+    _add_settings(parser, RunSettings)
+    return _build(RunSettings, _parse_object(parser, settings, where), where)
+
+
 def describe_differences(stored: dict, now: dict) -> list[str]:
-    """`optimizer.lr was 5e-05, is now 3e-05` for each leaf on which two nested dicts of plain values disagree."""
-    missing = "not there"
+    """`optimizer.lr was 5e-05, is now 3e-05` for each setting in which two nested dicts of plain values differ."""
+    missing = "missing"
     was, is_now = _leaves(stored), _leaves(now)
     return [
         f"{key} was {was.get(key, missing)}, is now {is_now.get(key, missing)}"
@@ -123,233 +424,6 @@ def _leaves(values: dict, prefix: str = "") -> dict:
         else:
             leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return leaves
-
-
-# ---------- YAML and flags become frozen settings; a key that nothing reads, or of the wrong type, dies here by name.
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a bare command means; configs/default.yaml."""
-
-    competition: str
-    """A file in configs/competitions/, without .yaml."""
-    run: str
-    """The run that a bare train.py trains."""
-    runs: tuple[str, ...]
-    """The runs that run.sh trains and blends."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One door's settings, resolved. `run` is None for doors that train nothing; `own` holds the door's own flags."""
-
-    paths: Paths
-    competition_name: str
-    competition: CompetitionSettings
-    run_name: str
-    run: RunSettings | None
-    own: Namespace
-
-
-def open_job(
-    door: str, argv: Sequence[str] | None, add_flags: Callable[[ArgumentParser], None], with_run: bool = False
-) -> Job:
-    """Resolve configs/default.yaml, the competition's YAML, the run's YAML and the flags, in rising priority.
-
-    Args:   door: the command's file name, for messages.   argv: flags, None for the process's own.
-            add_flags: adds the door's own flags to the parser.
-            with_run: whether the door takes `--run` and its settings.
-    Raises: ValueError: an unknown key or flag (with the nearest right one), a wrong type, a conflict.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
-    if {"-h", "--help"} & set(argv):  # an installed package explains itself outside of a workspace, too
-        _build_parser(door, Defaults("", "", ()), add_flags, parts).parse_args(["--help"])
-    paths = find_paths()
-    defaults = load_defaults(paths)
-    parser = _build_parser(door, defaults, add_flags, parts)
-    _refuse_unknown_flags(argv, parser)
-    picked = {"competition": _flag(argv, "competition") or defaults.competition}
-    yamls = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
-    if with_run:
-        picked["run"] = _flag(argv, "run") or defaults.run
-        yamls[RunSettings] = find_config(paths, "runs", picked["run"])
-    values = dict(picked)
-    for part, path in yamls.items():
-        values |= load_part(part, path)
-    given = _parse_object(parser, values, ", ".join(map(str, yamls.values())))
-    try:
-        flags = parser.parse_args(argv, namespace=given, defaults=False)
-    except ArgumentError as error:
-        raise UserError(f"src/{door}: {error}") from error
-    own = Namespace({k: v for k, v in vars(flags).items() if not any(k in _names(part) for part in parts)})
-    competition = _build(CompetitionSettings, flags, f"competition {picked['competition']}")
-    if not with_run:
-        return Job(paths, picked["competition"], competition, "", None, own)
-    run = _build(RunSettings, flags, f"run {picked['run']}")
-    _refuse_unread(run, values, argv, yamls[RunSettings])
-    name = own.name or name_sibling(picked["run"], run.seed, values.get("seed", RunSettings.seed))
-    return Job(paths, picked["competition"], competition, check_name(name, "--name"), run, own)
-
-
-def name_sibling(run_name: str, seed: int, own_seed: int) -> str:
-    """The name of a run under `seed`: its own with the seed that its YAML has, else `<run>-seed<N>`."""
-    return run_name if seed == own_seed else f"{run_name}-seed{seed}"
-
-
-def load_defaults(paths: Paths) -> Defaults:
-    """Read configs/default.yaml. Raises ValueError on a missing file or an unknown key."""
-    path = paths.configs / "default.yaml"
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Defaults)
-    values = parse_yaml(path)
-    refuse_unknown_keys(path, values, _names(Defaults))
-    return _build(Defaults, _parse_object(parser, values, path), str(path))
-
-
-def load_competition(paths: Paths, name: str) -> CompetitionSettings:
-    """The settings of configs/competitions/<name>.yaml alone. Raises ValueError as `open_job` does."""
-    return _load_alone(CompetitionSettings, find_config(paths, "competitions", name))
-
-
-def load_run(paths: Paths, name: str) -> RunSettings:
-    """The settings of configs/runs/<name>.yaml alone. Raises ValueError as `open_job` does."""
-    path = find_config(paths, "runs", name)
-    run = _load_alone(RunSettings, path)
-    _refuse_unread(run, parse_yaml(path), [], path)
-    return run
-
-
-def run_from_settings(settings: dict, where: str) -> RunSettings:
-    """The reverse of `settings_of`, of values that come from a file. Raises ValueError, beginning with `where`."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(RunSettings)
-    settings = with_new_names(settings)[0]
-    refuse_unknown_keys(Path(where), settings, _names(RunSettings))
-    return _build(RunSettings, _parse_object(parser, settings, where), where)
-
-
-def default_settings_of(run: RunSettings) -> dict:
-    """What `settings_of` gives for a run that sets nothing but its learner: an older record's missing settings."""
-    return settings_of(RunSettings(run.learner))
-
-
-def settings_of(run: RunSettings) -> dict:
-    """The settings the run's learner reads, as plain nested dicts: what a fold's record stores and is compared by."""
-    return {name: value for name, value in asdict(run).items() if name in READ_BY[run.learner]}
-
-
-def find_config(paths: Paths, folder: str, name: str) -> Path:
-    """configs/<folder>/<name>.yaml. Raises ValueError with the nearest existing name."""
-    check_name(name, f"the name of a file in configs/{folder}")
-    path = paths.configs / folder / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        there = f"There are: {', '.join(known)}"
-        raise UserError(f"configs/{folder}/{name}.yaml is missing{nearest(name, known)} {there}")
-    return path
-
-
-def load_part(part: type, path: Path) -> dict:
-    """One YAML as a dict whose every key is a field of `part`. Raises ValueError naming the nearest field."""
-    values = parse_yaml(path)
-    if part is RunSettings:
-        try:
-            values, replaced = with_new_names(values)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
-        if replaced:
-            names = ", ".join(f"{old} to {new}" for old, new in replaced.items())
-            _warn_once(f"{path} has old names, which are still read; rename {names}")
-    refuse_unknown_keys(path, values, _names(part))
-    return values
-
-
-def _build_parser(door, defaults, add_flags, parts) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=f"src/{door}", exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--competition", default=defaults.competition, help="a file in configs/competitions/")
-    if RunSettings in parts:
-        parser.add_argument("--run", default=defaults.run, help="a file in configs/runs/")
-        parser.add_argument("--name", default="", help="name of the run in oof/, where it is not the YAML's")
-    add_flags(parser)
-    for part in parts:
-        parser.add_class_arguments(part)
-    return parser
-
-
-def _load_alone(part: type, path: Path):
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(part)
-    return _build(part, _parse_object(parser, load_part(part, path), path), str(path))
-
-
-def _parse_object(parser, values, path):
-    try:
-        return parser.parse_object(values)
-    except ArgumentError as error:
-        said = str(error).replace("the following arguments are required:", "must be set, as they have no default:")
-        said += "" if "xpected" in said or "must be" in said else "; expected a value as src/train.py --help says"
-        raise UserError(f"{path}: {said}") from error
-
-
-def _build(part: type, flags: Namespace, where: str):
-    """Nested namespaces become the frozen dataclass, which refuses conflicts as it is made."""
-    try:
-        return _as_dataclass(part, flags)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
-
-
-def _as_dataclass(part: type, flags: Namespace):
-    values = {}
-    for field in fields(part):
-        value = flags[field.name]  # by key: a setting may be called like a method of the namespace
-        if value is None:  # the parser takes an empty value for any type
-            raise UserError(f"{field.name} is empty; expected a value, or the line taken out for the default")
-        values[field.name] = _as_dataclass(field.type, value) if is_dataclass(field.type) else value
-    return part(**values)
-
-
-def _names(part: type, prefix: str = "") -> set[str]:
-    """Dotted names of all settings of a dataclass, its groups included."""
-    names = set()
-    for field in fields(part):
-        names.add(prefix + field.name)
-        if is_dataclass(field.type):
-            names |= _names(field.type, f"{prefix}{field.name}.")
-    return names
-
-
-def _flag(argv: list[str], name: str) -> str:
-    """The value of `--name VALUE` or `--name=VALUE`, before the full parser can be built."""
-    for here, following in zip(argv, [*argv[1:], ""]):
-        if here == f"--{name}":
-            return following
-        if here.startswith(f"--{name}="):
-            return here.split("=", 1)[1]
-    return ""
-
-
-def _refuse_unknown_flags(argv: list[str], parser: ArgumentParser) -> None:
-    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
-    given = [flag[2:].split("=", 1)[0] for flag in argv if flag.startswith("--") and len(flag) > 2]
-    hint = lambda name: f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known)  # noqa: E731
-    unknown = [f"unknown flag --{name}{hint(name)}" for name in given if name not in known]
-    if unknown:
-        raise UserError(f"{parser.prog}: " + "; ".join(unknown))
-
-
-def _refuse_unread(run: RunSettings, values: dict, argv: list[str], path: Path) -> None:
-    """A setting that the chosen learner never reads would be a silent no-op."""
-    groups = {field.name for field in fields(RunSettings)}
-    given = set(values) | {flag[2:].split("=", 1)[0].split(".")[0] for flag in argv if flag.startswith("--")}
-    unread = sorted((given & groups) - READ_BY[run.learner])
-    if unread:
-        raise UserError(f"{path}: learner {run.learner} does not read {', '.join(unread)}; take it out")
 
 
 # ---------- Names that settings had in older releases: still read in YAML, records and checkpoints.
@@ -388,16 +462,28 @@ def with_new_names(values: dict) -> tuple[dict, dict[str, str]]:
     return values, replaced
 
 
+def _read_old_names(values: dict, path: Path) -> dict:
+    """The values of a run's YAML under new names, with one warning if it has old ones."""
+    try:
+        values, replaced = with_new_names(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if replaced:
+        names = ", ".join(f"{old} to {new}" for old, new in replaced.items())
+        _warn_once(f"{path} has old names, which are still read; rename {names}")
+    return values
+
+
 @cache
 def _warn_once(line: str) -> None:
-    """One line on stderr, by the first process of a launch alone."""
+    """One line on stderr per command, printed only by the first process of a launch."""
     if os.environ.get("RANK", "0") == "0":
         print(f"warning: {line}", file=sys.stderr)
 
 
 def with_defaults(stored: dict) -> dict:
     """Stored settings of a run as this version would store them: new names, and the defaults of newer settings."""
-    if stored.get("learner") not in READ_BY:
+    if stored.get("learner") not in LEARNERS:
         return stored
     defaults = default_settings_of(RunSettings(stored["learner"]))
     return merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0])

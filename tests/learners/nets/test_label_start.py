@@ -148,10 +148,10 @@ def test_rows_that_are_all_alike_leave_the_head_as_it_is(tiny_bert, tmp_path, ca
 @pytest.mark.parametrize(
     "learner, settings, message",
     [
-        ("encoder", {"head_init": "label_names", "head": "mlp"}, "whose fresh dense layer stands between"),
+        ("encoder", {"head_init": "label_names", "head": "mlp"}, "whose new dense layer comes first"),
         ("encoder", {"head_init": "label_names", "label_text": "label"}, "expected {label} in it, once"),
-        ("encoder", {"label_text": "It is {label}."}, "label_names alone reads it"),
-        ("decoder", {"pooling": "last", "head_init": "label_names"}, "an encoder alone starts so"),
+        ("encoder", {"label_text": "It is {label}."}, "model.head_init is random; only label_names reads it"),
+        ("decoder", {"pooling": "last", "head_init": "label_names"}, "learner is decoder; only encoder reads it"),
     ],
 )
 def test_settings_that_do_nothing_are_refused(learner, settings, message):

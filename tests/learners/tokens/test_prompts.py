@@ -7,8 +7,9 @@ from tiny_chat import DATED_TEMPLATE, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from foldblend.errors import UserError
 from foldblend.learners.tokens.prompts import build_prompts
-from foldblend.settings.run import PromptSettings, prompt_conflicts
+from foldblend.settings.run import PromptSettings, RunSettings
 
 NAMES = ("joy", "sadness", "anger")
 PLAIN = PromptSettings(template="Text: {text}\nLabels: {labels}")
@@ -135,15 +136,16 @@ def test_a_tokenizer_that_puts_spaces_before_pieces():
 @pytest.mark.parametrize(
     "bad, message",
     [
-        (PromptSettings(template="{text} {text}"), "holds {text} 2 times"),
-        (PromptSettings(template="no"), "holds {text} 0 times"),
-        (PromptSettings(template="{text} {label}"), "prompt holds {label};"),
-        (PromptSettings("chat", system="{text}"), "prompt holds {text};"),
-        (PromptSettings(system="You"), "no system message"),
+        (PromptSettings(template="{text} {text}"), "has {text} 2 times"),
+        (PromptSettings(template="no"), "has {text} 0 times"),
+        (PromptSettings(template="{text} {label}"), "prompt has {label};"),
+        (PromptSettings("chat", system="{text}"), "prompt has {text};"),
+        (PromptSettings(system="You"), "prompt.system is set, but prompt.form is plain; only chat reads it"),
     ],
 )
 def test_settings_that_cannot_work(bad, message):
-    assert re.search(re.escape(message), "; ".join(prompt_conflicts(bad)))
+    with pytest.raises(UserError, match=re.escape(message)):
+        RunSettings("decoder", prompt=bad)
 
 
 def test_refusals_name_the_cure(tokenizer):

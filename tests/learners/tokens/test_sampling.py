@@ -81,7 +81,7 @@ def test_where_no_label_is_rare_enough_the_rows_stay_as_they_are():
         ({"oversample_k_rarest": 2}, "oversample_k_rarest is set, but augmentation.oversample_factor is 0"),
         ({"oversample_factor": -1.0, "oversample_k_rarest": 2}, "oversample_factor is -1.0; expected 0 or more"),
         ({"mix_probability": 1.1}, "mix_probability is 1.1; expected 0 to 1"),
-        ({"token_dropout": 1.0}, "token_dropout is 1.0; expected 0 up to, but not, 1"),
+        ({"token_dropout": 1.0}, "token_dropout is 1.0; expected 0 or more, less than 1"),
     ],
 )
 def test_settings_that_cannot_work(changed, message):

@@ -1,0 +1,76 @@
+"""The learners and losses that a run can name, and which settings each of them reads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# ---------- The table of learners: which settings each one reads.
+
+
+@dataclass(frozen=True)
+class LearnerEntry:
+    """One kind of model that a run can name."""
+
+    build: Callable | str
+    """The class, called with (run, corpus), or `module:class`, which is imported only when a run needs it."""
+    reads: frozenset[str]
+    """Fields of RunSettings that it reads; naming another one in YAML or as a flag is an error."""
+    settings: type | None = None
+    """The dataclass of a plugin's own settings: the group of the learner's name."""
+    needs_gpu: bool = True
+    """Whether a GPU saves hours."""
+
+
+_NEURAL = ("seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation")
+
+
+def _entry(build: str, *reads: str, needs_gpu: bool = True) -> LearnerEntry:
+    return LearnerEntry(f"foldblend.learners.{build}", frozenset({"learner", *reads}), needs_gpu=needs_gpu)
+
+
+LEARNERS: dict[str, LearnerEntry] = {
+    "tfidf": _entry("tfidf:TfidfLearner", "seed", "cleaning", "tfidf", "logistic", needs_gpu=False),
+    "nbsvm": _entry("nbsvm:NbsvmLearner", "seed", "cleaning", "tfidf", "nbsvm", "logistic", needs_gpu=False),
+    "embeddings": _entry("embeddings:EmbeddingsLearner", "cleaning", "embeddings", "logistic"),
+    "encoder": _entry("encoder:EncoderLearner", *_NEURAL, "adversarial"),
+    "decoder": _entry("decoder:DecoderLearner", *_NEURAL, "prompt", "adapter"),
+    "generator": _entry("generator:GeneratorLearner", *_NEURAL, "prompt", "answer", "adapter"),
+}
+"""Name in `learner:` -> its entry. A new learner of the package is one new file and one line here."""
+
+
+# ---------- The table of losses: which of the settings in LossSettings each one reads.
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """One loss that `loss.name` can name."""
+
+    build: Callable | None = None
+    """Called with (settings, labels, task); None for the package's own, which learners/losses/table.py builds."""
+    tasks: tuple[str, ...] = ("multilabel",)
+    """Kinds of competitions that it is for: multilabel, multiclass."""
+    reads: frozenset[str] = frozenset()
+    """Settings of the group `loss` that only some losses read, this one among them."""
+    soft_targets: bool = False
+    """Whether it knows what a target between 0 and 1 is."""
+
+
+_WEIGHTED = frozenset({"pos_weight_power", "pos_weight_cap", "label_smoothing"})
+_BOTH_TASKS = ("multilabel", "multiclass")
+
+LOSSES: dict[str, LossEntry] = {
+    "auto": LossEntry(None, _BOTH_TASKS, _WEIGHTED, soft_targets=True),
+    "bce": LossEntry(reads=_WEIGHTED, soft_targets=True),
+    "cross_entropy": LossEntry(None, ("multiclass",), _WEIGHTED, soft_targets=True),
+    "focal": LossEntry(None, _BOTH_TASKS, _WEIGHTED | {"focal_gamma"}, soft_targets=True),
+    "asymmetric": LossEntry(
+        reads=frozenset({"asymmetric_gamma_positive", "asymmetric_gamma_negative", "asymmetric_shift"}),
+        soft_targets=True,
+    ),
+    "distribution_balanced": LossEntry(
+        reads=frozenset(f"balanced_{part}" for part in ("alpha", "beta", "mu", "lambda", "kappa"))
+    ),
+    "soft_macro_f1": LossEntry(reads=frozenset({"f1_smoothing"})),
+    "zlpr": LossEntry(),
+}
+"""Name in `loss.name` -> its entry; a plugin adds an entry before settings are read."""
