@@ -1,4 +1,4 @@
-"""New texts through a run's trained folds."""
+"""New texts predicted by a run's trained folds, and the pretrained model that they need."""
 
 import hashlib
 import json
@@ -15,14 +15,12 @@ from foldblend.learners.training.weights import check_training, hash_fold_rows
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
-# ----------
-# Where a trained run's pretrained model lies when new texts are predicted: where it always did, or in a bundle.
-
+# 1. The pretrained model of a trained run: where it was when the run trained, or in a bundle
 
 MODEL = "model.json"
-"""Beside a bundled run's folds: which files its pretrained model needs, and where they are."""
+"""In the folder of a bundled run: which files its pretrained model needs, and where they are."""
 NEEDED = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
-"""What says of a model how it is built and how it reads texts; its weights are *.safetensors."""
+"""Files that say how a model is built and reads texts; its weights are *.safetensors."""
 
 
 def needs_weights(run: RunSettings) -> bool:
@@ -37,23 +35,23 @@ def model_name(run: RunSettings) -> str:
 
 
 def find_model(run: RunSettings) -> Path:
-    """The folder of the run's pretrained model. Raises ValueError where it is not to be had."""
+    """The folder of the run's pretrained model. Raises UserError: it is not found."""
     group = getattr(run, model_group(run))
     return find_weights(group.name, group.revision)[0]
 
 
 def describe_model(folder: Path, with_weights: bool) -> dict[str, str | int]:
-    """What proves a copy of a model's folder: its config's sha256, and the size of each file of its weights."""
+    """What tells a copy of a model's folder from another model: its config's sha256, the size of each weights file."""
     proof = {"config_sha256": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()}
     weights = sorted(folder.glob("*.safetensors")) if with_weights else []
     return {**proof, **{path.name: path.stat().st_size for path in weights}}
 
 
 def resolve_model(run: RunSettings, run_folder: Path, searched: str) -> RunSettings:
-    """The run with its pretrained model from where a bundle put it; outside of bundles as it is.
+    """The run with its pretrained model from where a bundle put it; unchanged outside of bundles.
 
     Args:   run_folder: checkpoints/<competition>/<run>.   searched: a folder that may hold copies of models somewhere.
-    Raises: ValueError: a bundle's model is nowhere.
+    Raises: UserError: a bundle's model is not found.
     """
     path = run_folder / MODEL
     if not path.is_file():
@@ -72,17 +70,17 @@ def resolve_model(run: RunSettings, run_folder: Path, searched: str) -> RunSetti
     )
 
 
-# ---------- New texts through a run's trained folds.
+# 2. New texts
 
 
 def predict_folds(
     run: RunSettings, corpus: Corpus, checkpoints: list[Path], show: Callable[[str], None]
 ) -> list[np.ndarray]:
-    """What each fold's model says of the corpus's test rows: K tables float32 (n_test, L).
+    """Each fold's predictions of the corpus's test rows: K tables float32 (n_test, L).
 
-    Args:   corpus: the new texts; no training rows.   checkpoints: a folder for each fold.
-            show: is told which fold comes next.
-    Raises: ValueError: weights are missing, damaged or of other settings.
+    Args:   corpus: the new texts; no training rows.   checkpoints: one folder per fold.
+            show: called with a line before each fold.
+    Raises: UserError: weights are missing, damaged or of other settings.
     """
     learner, tables = build_learner(run, corpus), []
     for k, folder in enumerate(checkpoints):
@@ -95,7 +93,7 @@ def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path]) -> No
     """Prove that each fold's weights are of these settings and of that fold's rows.
 
     Args:   settings: as the folds' records have them.   fold: int64 (N,), which fold held out which training row.
-    Raises: ValueError: what differs, or a damaged file.
+    Raises: UserError: what differs, or a file that is missing or damaged.
     """
     for k, folder in enumerate(checkpoints):
         rows = hash_fold_rows(np.flatnonzero(fold != k), np.flatnonzero(fold == k))
@@ -103,7 +101,7 @@ def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path]) -> No
 
 
 def model_group(run: RunSettings) -> str:
-    """The group of settings that names the run's pretrained model; empty where it has none."""
+    """The group of settings that names the run's pretrained model; empty if it has none."""
     return next((group for group in ("model", "embeddings") if group in LEARNERS[run.learner].reads), "")
 
 

@@ -1,7 +1,8 @@
-"""Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
+"""Dropout, attention and whole layers of BERT's kind that are faster on a CPU than torch's own.
 
-Of a step of short texts the products are half; the rest were some forty passes over the states a layer, each of its
-own. Here they are four forward and six backward, each in float32, which write what the next product reads.
+In a fused layer torch computes the matrix products and C everything between them. In a step of short texts the products
+take half of the time; the rest were about forty passes over the states per layer. Here it is four passes forward and
+six backward, each in float32, which write what the next product reads.
 """
 
 from functools import cache
@@ -16,8 +17,7 @@ from transformers.masking_utils import eager_mask
 
 from foldblend.learners.cpu.native import STATES, is_available, run
 
-# ---------- Dropout on a CPU, its masks drawn many numbers at a time, and the attention that goes with it.
-
+# 1. Dropout whose masks are drawn many numbers at a time, and the attention that uses it
 
 SIXTEEN_BITS = 1 << 16
 ATTENTION = "cpu_dropout"
@@ -89,8 +89,7 @@ AttentionInterface.register(ATTENTION, attend)
 AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
-# ---------- Layers of BERT's kind on a CPU: matrix products of torch, everything between them in C.
-
+# 2. Fused layers
 
 LANES = 16
 """Widths of the model, its heads and its inner layer are multiples of this."""
@@ -101,7 +100,8 @@ NO_DROPOUT = (0, 0, 1.0)
 def fuse_layers(model: nn.Module) -> bool:
     """Let every layer of BERT's kind in the model compute in one piece, in bfloat16 under autocast, else in float32.
 
-    Returns whether the machine can, or need not; layers of another kind, or of other widths, stay as they are.
+    Returns False if there are such layers and this machine cannot (no Linux, no compiler). Layers of other kinds, or of
+    other widths, stay as they are.
     """
     layers = [module for module in model.modules() if _fits(module)]
     if not layers or not is_available():
@@ -112,10 +112,10 @@ def fuse_layers(model: nn.Module) -> bool:
 
 
 class FusedLayer:
-    """What is put before a layer's own class."""
+    """Comes before a layer's own class: computes the layer in one piece if it can, else calls the layer's own."""
 
     def forward(self, hidden_states, attention_mask=None, *others, **named):
-        """What the layer's own does, without hooks inside it; that one is called where this one cannot.
+        """The same as the layer's own forward, without the hooks of modules inside it.
 
         Args:    hidden_states: (B, T, H).   attention_mask: (B, 1, T, T), 0 or less, added to the scores of every
                  token alike, as encoders have it; or None.
@@ -134,12 +134,13 @@ class FusedLayer:
         drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
         heads = (own.num_attention_heads, own.scaling)
         is_taught = torch.is_grad_enabled()
-        at_first = (dtype, seen, heads, *drops[:2], after.LayerNorm.eps, is_taught)
-        states, read = _Attention.apply(hidden_states, *at_first, *weights[0])
+        states, read = _Attention.apply(
+            hidden_states, dtype, seen, heads, drops[0], drops[1], after.LayerNorm.eps, is_taught, *weights[0]
+        )  # float32 (B, T, H); (B T, H) in the type of the products
         return _FeedForward.apply(states, read, drops[2], last.LayerNorm.eps, is_taught, *weights[1])
 
     def _is_plain(self, states, mask, others, named) -> bool:
-        """Whether what is asked of the layer is what the C files do."""
+        """Whether the C files can do what is asked of the layer."""
         asked = [*others, named.get("past_key_values"), named.get("encoder_hidden_states")]
         return (
             _dtype_of_products() in STATES
@@ -152,7 +153,7 @@ class FusedLayer:
 
 
 def draw_dropout(probability: float) -> tuple[int, int, float]:
-    """What the C files know of a dropout: a seed of torch's generator, of 2^32 numbers those that keep, the scale."""
+    """A dropout for the C files: a seed from torch's generator, how many of 2^32 numbers keep, the scale."""
     if probability == 0:
         return NO_DROPOUT
     kept = min(round((1 - probability) * 2**32), 2**32 - 1)
@@ -230,8 +231,8 @@ def _norm(rows, out, bias, gain, shift, eps, drop, is_taught, as_states=None):
     (B T, 2)."""
     normed, moments = torch.empty_like(rows), rows.new_empty(len(rows), 2)
     added = torch.empty_like(rows) if is_taught else normed
-    where = (added, moments, normed, as_states, *rows.shape)
-    run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *where)
+    outputs = (added, moments, normed, as_states)
+    run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *outputs, *rows.shape)
     return normed, added, moments
 
 

@@ -18,7 +18,7 @@ from foldblend.errors import UserError
 
 SOURCES = Path(__file__).with_name("native_c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-std=gnu11")
-"""No -ffast-math: what is not a number must stay so, as the gates look for it. Roots need not set errno."""
+"""No -ffast-math: NaN must stay NaN, as checks.py looks for it. Square roots need not set errno."""
 
 NUMBERS = {"I": ctypes.c_int, "L": ctypes.c_int64, "U": ctypes.c_uint32, "F": ctypes.c_float}
 TENSORS = {"W": torch.float32, "B": torch.bool, "N": torch.int64}
@@ -42,10 +42,10 @@ STATES = {torch.bfloat16: (), torch.float32: ("-DSTATES_ARE_FLOAT32",)}
 
 
 def run(name: str, dtype: torch.dtype, *arguments) -> None:
-    """Call a function of the C files; tensors stand for their memory, None for none; torch's threads are added.
+    """Call a function of the C files: tensors are passed as pointers, None as a null pointer, torch's threads last.
 
     Args:   dtype: of the states, one of STATES.
-    Raises: ValueError: a tensor is none that C can read: in pieces, elsewhere, of another type.
+    Raises: UserError: C cannot read a tensor: it is not contiguous, not on the CPU, or of another type.
             MemoryError: the function found no memory.
     """
     plain = []
@@ -68,7 +68,7 @@ def is_available() -> bool:
 
 @cache
 def load_library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled functions for states of a type; None without a compiler, or where what it makes is of no use."""
+    """The compiled functions for states of a type; None without a compiler, or if what it makes cannot be loaded."""
     program, *options = shlex.split(os.environ.get("CC", "")) or ["cc"]
     compiler = shutil.which(program)
     if platform.system() != "Linux" or compiler is None:
@@ -82,7 +82,7 @@ def load_library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def _load_kept(command: list[str], kept: Path) -> ctypes.CDLL | None:
-    """From beside the sources, compiled where it is not there; None where that is no place for it."""
+    """The library kept beside the sources, compiled if it is missing; None if it cannot be kept there."""
     try:
         kept.parent.mkdir(exist_ok=True)
         return _open(kept) if kept.is_file() or _build(command, kept) else None
@@ -98,7 +98,7 @@ def _load_own(command: list[str], name: str) -> ctypes.CDLL | None:
 
 
 def _name(command: list[str]) -> str:
-    """A file's name that follows from all it is made of."""
+    """A file name that changes with sources, compiler, flags and processor."""
     files = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
     compiler = os.stat(command[0])
     made_of = [*files, f"{command} {compiler.st_size} {compiler.st_mtime_ns}".encode(), _processor()]

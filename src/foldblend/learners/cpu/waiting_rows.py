@@ -1,7 +1,7 @@
-"""AdamW that leaves a row of the word embeddings alone until a text reads it again, and then makes up for the wait.
+"""AdamW that updates a row of the word embeddings only when a text reads it, and then catches up on the missed steps.
 
-A step touches a few hundred of a vocabulary's 30,000 rows; AdamW moves all of them, since momentum and weight decay go
-on without a gradient. What these moves add up to is known in closed form, so it is done when the row is next read.
+A step reads a few hundred of a vocabulary's 30,000 rows. AdamW moves all of them, since momentum and weight decay go on
+without a gradient. The sum of these moves is known in closed form, so it is applied when the row is next read.
 """
 
 import torch
@@ -127,9 +127,9 @@ class RowAdamW(torch.optim.AdamW):
 
 
 def choose_table(model: nn.Module, run: RunSettings, device: torch.device, n_processes: int) -> nn.Embedding | None:
-    """The table of word embeddings whose rows are updated as they are read; None where all weights move every step.
+    """The table of word embeddings whose rows are updated as they are read; None if all weights move at every step.
 
-    Raises: ValueError: the settings ask for it where it cannot be.
+    Raises: UserError: the settings ask for it, and this model, run or launch cannot do it.
     """
     wanted = run.optimizer.embedding_updates
     if wanted == "every_step" or run.optimizer.state_precision == "8bit":

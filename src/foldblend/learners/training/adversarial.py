@@ -1,4 +1,4 @@
-"""Gradients taken where the loss is worse: weights are moved along their own gradient, and exactly put back."""
+"""Adversarial training: gradients taken where the loss is higher. Weights move along their gradient and move back."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ TINY = 1e-6
 class Adversary:
     """Moves weights for a second gradient of the same step.
 
-    The move follows the gradient of the whole step, gathered from all micro-batches and processes, so it is the same
-    however the step was cut; only its direction counts, so the scale of an fp16 loss does not matter.
+    The move follows the gradient of the whole step, from all micro-batches and processes, so it is the same however the
+    step was split. Only its direction counts, so the scale of an fp16 loss does not matter.
     """
 
     keeps_gradient: bool
-    """Whether the second gradient is added to the first one or takes its place."""
+    """Whether the second gradient is added to the first one; else it replaces it."""
 
     def __init__(self, model: nn.Module, settings: AdversarialSettings):
         self.model, self.settings = model, settings
@@ -34,7 +34,7 @@ class Adversary:
     def attack(self) -> Iterator[None]:
         """Inside, the weights are moved along the gradients that the model holds; afterwards they are as before.
 
-        Raises: ValueError: there is no gradient where one was to be followed.
+        Raises: UserError: no gradient reached the weights to move.
         """
         targets = [weight for weight in self.targets() if weight.grad is not None]
         if not targets:
@@ -81,7 +81,7 @@ class FastGradientMethod(Adversary):
 class WeightPerturbation(Adversary):
     """Every matrix moves by `awp_lr` of its own norm, no weight by more than `epsilon` of its size.
 
-    Source: Wu et al. 2020, arXiv:2004.05884, eq. 8 to 10; the box around each weight is how Kaggle's entrants bound it.
+    Source: Wu et al. 2020, arXiv:2004.05884, eq. 8 to 10; the bound per weight as in Kaggle solutions.
     """
 
     keeps_gradient = False
@@ -93,8 +93,8 @@ class WeightPerturbation(Adversary):
         norm = weight.grad.norm()
         if torch.isfinite(norm) and norm > 0:
             moved = weight + weight.grad * (self.settings.awp_lr * (weight.norm() + TINY) / (norm + TINY))
-            room = self.settings.epsilon * weight.abs()
-            weight.copy_(torch.clamp(moved, weight - room, weight + room))
+            most = self.settings.epsilon * weight.abs()
+            weight.copy_(torch.clamp(moved, weight - most, weight + most))
 
 
 def _keep(weight: nn.Parameter) -> Callable[[], None]:
@@ -117,7 +117,7 @@ def build_adversary(model: nn.Module, settings: AdversarialSettings) -> Adversar
 
 
 def find_embeddings(model: nn.Module) -> nn.Parameter:
-    """The table of word embeddings of the transformers model inside. Raises ValueError where it is not trained."""
+    """The table of word embeddings of the transformers model inside. Raises UserError: it is not trained."""
     for module in model.modules():
         if hasattr(module, "get_input_embeddings"):
             weight = module.get_input_embeddings().weight

@@ -24,9 +24,9 @@ def predict_logits(
     n_beside: int = 0,
     tokens_in_batch: int | None = None,
 ) -> np.ndarray:
-    """Predict `rows` with the model as it stands, in the precision that it was prepared for.
+    """Predict `rows` with the weights of now, in the precision that the model was prepared for.
 
-    Args:    rows: int64 (n,), positions in the corpus.   n_beside: tokens that a row costs beside its own.
+    Args:    rows: int64 (n,), positions in the corpus.   n_beside: tokens that a row costs in addition to its own.
              tokens_in_batch: padded tokens of a process's batch; by default what the device holds. With 1 each text
              is predicted alone.
     Returns: float32 (n, L) on every process, in the order of `rows`.
