@@ -3,7 +3,7 @@
     python bench/fuzz.py --inputs 10000
 
 Each input goes through the commands in this process: folds, a TF-IDF run or dropped-in predictions, the blend. What
-comes out is either a submission, which is compared with the sample submission by other code than the project's, or one error
+comes out is a submission, compared with the sample submission by code that is not the project's, or one error
 message that names the file and says what was expected, with exit status 2. `--only 17` runs one input and shows it.
 """
 
