@@ -4,16 +4,14 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
-
-BEFORE_TRACEBACK_SECONDS = 0.1
-"""`accelerate launch` waits for the training in Popen.wait, which goes on for 0.25 s after Ctrl-C and then raises
-KeyboardInterrupt. In the meantime a training that has nothing to save can print its line."""
 
 
 def end_launcher_on_ctrl_c() -> None:
     """From now on Ctrl-C ends the `accelerate launch` that started this process by SIGTERM, which prints nothing.
+
+    It waits for us in Popen.wait, which goes on for 0.25 s after Ctrl-C and then raises KeyboardInterrupt; a machine
+    with no core free for so long shows the traceback after all.
 
     Without such a launcher nothing changes; torchrun, with several processes, ends its workers in its own way. The
     training itself saves and leaves as ever (Interruption).
@@ -39,6 +37,5 @@ def _is_accelerate(pid: int) -> bool:
 def _end(reading: int, launcher: int) -> None:
     while os.read(reading, 1) != bytes([signal.SIGINT]):
         pass
-    time.sleep(BEFORE_TRACEBACK_SECONDS)
     if os.getppid() == launcher:
         os.kill(launcher, signal.SIGTERM)

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AddedToken
 
 from foldblend.errors import UserError
+from foldblend.files import FileError
 from foldblend.learners.training.weights import checksum
 
 # Tokens.
@@ -142,7 +143,7 @@ def load_or_make(
 
     Args:   cache_dir: None is no cache.   weights: the folder with the tokenizer's files.
             settings: everything else that the tokens follow from, in JSON's types.   make: makes the tokens.
-    Raises: OSError: the disk refused.
+    Raises: FileError: the disk refused.
     """
     if cache_dir is None:
         return make()
@@ -152,7 +153,7 @@ def load_or_make(
         _write(stem, make())
         found = _read(stem)
     if found is None:
-        raise OSError(
+        raise FileError(
             f"{stem}.json: the tokens just written cannot be read back. Check the disk, or run: rm -r '{cache_dir}'"
         )
     return found
