@@ -93,12 +93,16 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     chosen = find_candidate(candidates, forced) if forced else choose(candidates, buckets.everything, seed)
     given = Given(task, compared.scores, compared.labels, Partition(compared.fold), seed)
     of_parts = [chosen] * given.partition.n_parts if forced else choose_without_parts(candidates, buckets, seed)
-    answers = choose_answers(given, strategies, candidates, chosen, of_parts, buckets)
+    has_row_rules = not task.takes_probs and task.kind == "multilabel"
+    outer = {  # by candidate: probabilities (n, L), each row by the fit without its part
+        position: predict_outer(strategies[candidates[position].strategy], given)
+        for position in ({chosen, *of_parts} if has_row_rules else {chosen})
+    }
+    answers = choose_answers(given, outer if has_row_rules else {}, candidates, chosen, of_parts, buckets)
 
     choice = candidates[chosen]
     strategy = strategies[choice.strategy]
-    compared_probs = predict_outer(strategy, given)
-    oof_probs = compared_probs
+    oof_probs = compared_probs = outer[chosen]
     if compared is not runs:
         oof_probs = predict_outer(strategy, Given(task, runs.scores, runs.labels, Partition(runs.fold), seed))
     rule = replace(tune_rule(task, choice.tuning, oof_probs, runs.labels), **answers.fields)
@@ -205,7 +209,7 @@ class _Answers:
 
 def choose_answers(
     given: Given,
-    strategies: dict[str, Strategy],
+    outer: dict[int, np.ndarray],
     candidates: list[Candidate],
     chosen: int,
     of_parts: list[int],
@@ -213,18 +217,18 @@ def choose_answers(
 ) -> _Answers:
     """Choose a row rule, on all rows for new rows and without each part for the honest score; put the answers together.
 
-    Args: of_parts: for each part, the position of the candidate that was chosen without it.
+    Args: outer: by position of a candidate, `predict_outer` of its strategy; empty if the task has no row rules.
+          of_parts: for each part, the position of the candidate that was chosen without it.
     """
-    if given.task.takes_probs or given.task.kind == "multiclass":
+    if not outer:
         return _Answers("", {}, *_plain_answers(candidates, chosen, of_parts, buckets))
     part, seed = buckets.part, buckets.seed
     offered = offer_row_rules(given.labels)
     offered_to = [offer_row_rules(given.labels[part != k]) for k in range(len(of_parts))]
     everything = {name: fields for each in [offered, *offered_to] for name, fields in each.items()}
     stored, additive = {}, {}  # by candidate and name of the rule
-    for position in {chosen, *of_parts}:
-        candidate = candidates[position]
-        answers = cross_fit_row_rules(strategies[candidate.strategy], given, candidate.tuning, everything)
+    for position, probs in outer.items():
+        answers = cross_fit_row_rules(candidates[position].fits[0], probs, part, everything)
         for name, answer in answers.items():
             stored[position, name] = pack_answer(answer)
             additive[position, name] = make_additive(given.task, given.labels, answer, buckets)

@@ -7,7 +7,7 @@ from foldblend.scoring.blending import choose_answers
 from foldblend.scoring.ensembling.strategies import fit_single
 from foldblend.scoring.validation.bootstrap import Buckets
 from foldblend.scoring.validation.choice import Candidate, offer_row_rules, stitch
-from foldblend.scoring.validation.crossfit import cross_fit
+from foldblend.scoring.validation.crossfit import cross_fit, predict_outer
 
 
 def answers_of_one_run(metric, runs):
@@ -16,7 +16,7 @@ def answers_of_one_run(metric, runs):
     strategy = fit_single(given, 0)
     fit = cross_fit("run0", strategy, given, ("exact",))[0]
     candidate = Candidate(True, [], []).with_fit(given.task, runs.labels, fit, buckets)
-    return choose_answers(given, {"run0": strategy}, [candidate], 0, [0] * 5, buckets), fit
+    return choose_answers(given, {0: predict_outer(strategy, given)}, [candidate], 0, [0] * 5, buckets), fit
 
 
 def test_rows_that_always_have_a_label_get_one():
@@ -36,13 +36,14 @@ def test_with_a_row_rule_each_part_is_answered_by_what_was_chosen_without_it():
     """The honest answers were once those of the strategy that was chosen on all rows."""
     runs = make_runs(n_rows=1500, kind="multiclass", noise=(0.5, 2.0))
     given, buckets = give(runs, "samples_f1"), Buckets(runs.fold, 0)
-    strategies = {f"run{run}": fit_single(given, run) for run in (0, 1)}
-    table = []
-    for name, strategy in strategies.items():
-        fit = cross_fit(name, strategy, given, ("exact",))[0]
+    table, outer = [], {}
+    for run in (0, 1):
+        strategy = fit_single(given, run)
+        fit = cross_fit(f"run{run}", strategy, given, ("exact",))[0]
         table.append(Candidate(True, [], []).with_fit(given.task, runs.labels, fit, buckets))
-    alone = [choose_answers(given, strategies, table, run, [run] * 5, buckets) for run in (0, 1)]
-    mixed = choose_answers(given, strategies, table, 0, [1, 0, 0, 0, 0], buckets)
+        outer[run] = predict_outer(strategy, given)
+    alone = [choose_answers(given, {run: outer[run]}, table, run, [run] * 5, buckets) for run in (0, 1)]
+    mixed = choose_answers(given, outer, table, 0, [1, 0, 0, 0, 0], buckets)
     assert mixed.row_rule
     first = runs.fold == 0
     assert np.array_equal(mixed.honest[0][first], alone[1].honest[0][first])

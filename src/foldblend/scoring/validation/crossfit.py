@@ -22,6 +22,8 @@ class CrossFit:
     """The metric of `answer`; more is better."""
     in_sample: float
     """The same with everything fitted and scored on all rows."""
+    rules: tuple[Rule, ...] = ()
+    """For each part, the thresholds that were tuned on the others."""
 
     @property
     def answer(self) -> np.ndarray:
@@ -49,34 +51,37 @@ def cross_fit(name: str, strategy: Strategy, given: Given, tunings: tuple[str, .
     """
     task, labels, partition = given.task, given.labels, given.partition
     answers = {tuning: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for tuning in tunings}
+    rules: dict[str, list[Rule]] = {tuning: [] for tuning in tunings}
     for part, probs in enumerate(strategy.predict_parts(given.scores, partition)):
         held = partition.part == part
         seen = None if task.takes_probs else (probs[~held], labels[~held])
         for tuning, answer in answers.items():
-            answer[held] = decide(tune_rule(task, tuning, *seen) if seen else Rule(), probs[held])
+            rules[tuning].append(tune_rule(task, tuning, *seen) if seen else Rule())
+            answer[held] = decide(rules[tuning][-1], probs[held])
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
             name, tuning, pack_answer(answer), labels.shape, task.score(labels, answer),
-            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)),
+            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)), tuple(rules[tuning]),
         )
         for tuning, answer in answers.items()
     ]  # fmt: skip
 
 
 def cross_fit_row_rules(
-    strategy: Strategy, given: Given, tuning: str, row_rules: dict[str, dict]
+    fit: CrossFit, outer: np.ndarray, part: np.ndarray, row_rules: dict[str, dict]
 ) -> dict[str, np.ndarray]:
-    """The answers of `cross_fit` with each of several row rules added: bool (N, L) by the name of the rule.
+    """The answers of a cross-fit with each of several row rules added: bool (N, L) by the name of the rule.
 
-    Args: row_rules: fields of `Rule` by name, as `offer_row_rules` gives them.
+    Args: outer: float32 (N, L), `predict_outer` of the same strategy.   part: int64 (N,), of the same partition.
+          row_rules: fields of `Rule` by name, as `offer_row_rules` gives them.
     """
-    answers = {name: np.empty(given.labels.shape, bool) for name in row_rules}
-    for part, probs in enumerate(strategy.predict_parts(given.scores, given.partition)):
-        held = given.partition.part == part
-        rule = tune_rule(given.task, tuning, probs[~held], given.labels[~held])
+    answers = {name: np.empty(outer.shape, bool) if fields else fit.answer for name, fields in row_rules.items()}
+    for number, rule in enumerate(fit.rules):
+        held = part == number
         for name, fields in row_rules.items():
-            answers[name][held] = decide(replace(rule, **fields), probs[held])
+            if fields:
+                answers[name][held] = decide(replace(rule, **fields), outer[held])
     return answers
 
 
