@@ -237,7 +237,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        cure = "Make it readable (chmod u+r)" if error.errno in FORBIDDEN else "Restore it"
-        explained = FileError(f"{path}: cannot be read: {error.strerror or error}. {cure} and run the same again")
+        fix = "Make it readable (chmod u+r)" if error.errno in FORBIDDEN else "Restore it"
+        explained = FileError(f"{path}: cannot be read: {error.strerror or error}. {fix} and run the same again")
         explained.errno = error.errno
         raise explained from error

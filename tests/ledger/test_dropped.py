@@ -38,7 +38,7 @@ def test_rows_and_columns_in_any_order_and_ids_as_text(paths, folds, tables, dro
     loaded = load_run(paths, "toy", "mine", folds, tables)
     np.testing.assert_array_equal(loaded.oof, frame_of(tables.train_ids)[list(NAMES)].to_numpy(np.float32))
     np.testing.assert_array_equal(loaded.test_folds[0], frame_of(tables.test_ids)[list(NAMES)].to_numpy(np.float32))
-    assert (loaded.kind, loaded.records, loaded.test_folds.shape) == ("probs", [], (1, 4, 3))
+    assert (loaded.kind, loaded.records, np.shape(loaded.test_folds)) == ("probs", [], (1, 4, 3))
     assert set(loaded.files) == {"oof/toy/mine/oof.csv", "oof/toy/mine/test.csv"}
     (folder / "oof.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "oof.csv").read_bytes())
     np.testing.assert_array_equal(load_run(paths, "toy", "mine", folds, tables).oof, loaded.oof)

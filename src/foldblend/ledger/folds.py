@@ -37,7 +37,7 @@ def describe_train(tables) -> dict[str, str]:
         "ids": hash_texts(tables.train_ids),
         "texts": hash_texts(tables.train_texts),
         "label_names": hash_texts(tables.label_names),
-        "labels": hash_texts([str(labels.shape), hashlib.sha256(np.packbits(labels)).hexdigest()]),
+        "labels": hash_texts([str(labels.shape), hashlib.sha256(np.packbits(labels).tobytes()).hexdigest()]),
     }
 
 
@@ -256,7 +256,7 @@ def _check_partition(fold: np.ndarray, group: np.ndarray, n_folds: int) -> list[
         return [f"row {outside[0]} is in fold {fold[outside[0]]}; expected 0 to {n_folds - 1}"]
     problems = [f"fold {k} holds no row" for k in range(n_folds) if not (fold == k).any()]
     _, first, member = np.unique(group, return_index=True, return_inverse=True)
-    torn = np.flatnonzero(fold != fold[first][member]) if len(fold) else []
+    torn = np.flatnonzero(fold != fold[first][member])
     if len(torn):
         problems.append(f"group {group[torn[0]]} crosses folds {fold[first][member][torn[0]]} and {fold[torn[0]]}")
     return problems

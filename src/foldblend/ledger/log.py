@@ -147,8 +147,16 @@ def _parse(row: list[str], where: str, paths: Paths) -> LogEntry:
         if not re.fullmatch(pattern, cells[name]):
             raise UserError(f"{where}: {name} is {cells[name][:60]!r}; expected {pattern}. {_fix(paths)}")
     scores = {name: _parse_score(cells[name], f"{where}: {name}", paths) for name in SCORES}
-    texts = {name: _unshielded(cells[name]) for name in ("file", "message")}
-    return LogEntry(**{**cells, **scores, **texts, "ref": int(cells["ref"])})
+    return LogEntry(
+        time=cells["time"],
+        competition=cells["competition"],
+        file=_unshielded(cells["file"]),
+        sha256=cells["sha256"],
+        ref=int(cells["ref"]),
+        status=cells["status"],
+        message=_unshielded(cells["message"]),
+        **scores,
+    )
 
 
 def _parse_score(cell: str, where: str, paths: Paths) -> float | None:
@@ -290,9 +298,9 @@ def reconcile(
     log, said = list(entries), []
     for one in sorted(listed, key=lambda one: (one.date, one.ref)):
         at = _find(log, one, competition_name)
-        before = log[at] if at is not None else None
+        before = None if at is None else log[at]
         after = _updated(before or _from_outside(one, files, competition_name), one)
-        if before is None:
+        if at is None:
             log.append(after)
         else:
             log[at] = after

@@ -46,7 +46,7 @@ class RunPredictions:
 
 
 @dataclass(frozen=True)
-class StoredTestFolds(Sequence):
+class StoredTestFolds(Sequence[np.ndarray]):
     """The test predictions in the files of a run's folds."""
 
     fold_paths: list[Path]
@@ -56,7 +56,7 @@ class StoredTestFolds(Sequence):
     def __len__(self) -> int:
         return len(self.fold_paths)
 
-    def __getitem__(self, fold: int) -> np.ndarray:
+    def __getitem__(self, fold):
         return load_test(self.fold_paths[fold], self.shape)
 
 
@@ -127,7 +127,7 @@ def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) ->
 def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
     oof = load_dropped(folder / "oof.csv", tables.train_ids, tables.label_names, "the training file")
     test = load_dropped(folder / "test.csv", tables.test_ids, tables.label_names, "the test file")
-    return RunPredictions(folder.name, oof, test[np.newaxis], "probs", [], _hash_files(paths, folder, DROPPED_IN))
+    return RunPredictions(folder.name, oof, [test], "probs", [], _hash_files(paths, folder, DROPPED_IN))
 
 
 def _load_trained(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -16,7 +15,7 @@ from torch import nn
 from transformers import AddedToken
 
 from foldblend.errors import UserError
-from foldblend.files import FileError
+from foldblend.files import FileError, replacing, write_atomically
 from foldblend.learners.training.weights import checksum
 
 # Tokens.
@@ -190,25 +189,13 @@ def _read(stem: Path) -> Tokens | None:
 
 def _write(stem: Path, tokens: Tokens) -> None:
     """Write the arrays first and the record with their checksum last; each file atomically."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"ids": tokens.ids, "starts": tokens.starts}
     record = {"pad_id": tokens.pad_id, "frame": tokens.frame, "room": tokens.room, "mask_id": tokens.mask_id}
     for name, array in arrays.items():
-        _replace(_array_path(stem, name), lambda file, array=array: np.save(file, array, allow_pickle=False))
+        with replacing(_array_path(stem, name)) as file:
+            np.save(file, array, allow_pickle=False)
     text = json.dumps({**record, "crc32": checksum(arrays)})
-    _replace(stem.with_suffix(".json"), lambda file: file.write(text.encode()))
-
-
-def _replace(path: Path, write: Callable) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(stem.with_suffix(".json"), text.encode())
 
 
 def _array_path(stem: Path, name: str) -> Path:
