@@ -1,13 +1,26 @@
 import subprocess
+import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
-from foldblend.bundling.contents import IN_THE_IMAGE, Package, choose_packages, choose_required, download_wheel
+import foldblend
+from foldblend.bundling import contents
+from foldblend.bundling.contents import (
+    IN_THE_IMAGE,
+    Package,
+    choose_packages,
+    choose_required,
+    download_wheel,
+    own_requirements,
+    write_package_wheel,
+)
 
-REQUIREMENTS = (Path(__file__).resolve().parents[2] / "requirements.txt").read_text()
+PROJECT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = own_requirements()
 
 
 def test_what_the_image_has_is_not_carried():
@@ -57,3 +70,33 @@ def test_what_pip_does_is_noted(tmp_path, monkeypatch, outcome, said):
     package = Package("peft", "peft==1", ())
     assert download_wheel(package, tmp_path / "wheels") == said
     assert package.file == ("peft-1-py3-none-any.whl" if outcome == "whole" else "")
+
+
+def test_the_package_is_a_wheel_that_pip_installs(tmp_path):
+    name = write_package_wheel(tmp_path / "wheels")
+    assert name == f"foldblend-{foldblend.__version__}-py3-none-any.whl"
+    wheel, target = tmp_path / "wheels" / name, tmp_path / "installed"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    package = PROJECT / "src" / "foldblend"
+    sources = {path for pattern in ("*.py", "*.c", "*.h") for path in package.rglob(pattern)}
+    for path in sources:
+        assert (target / "foldblend" / path.relative_to(package)).read_bytes() == path.read_bytes()
+    assert (target / "bin" / "foldblend").is_file()
+    with zipfile.ZipFile(wheel) as archive:
+        listed = archive.read(f"foldblend-{foldblend.__version__}.dist-info/RECORD").decode().splitlines()
+        assert sorted(line.split(",")[0] for line in listed) == sorted(archive.namelist())
+        files = {each for each in archive.namelist() if not each.startswith("foldblend-")}
+    assert files == {f"foldblend/{path.relative_to(package).as_posix()}" for path in sources}
+
+
+def test_the_same_package_gives_the_same_wheel(tmp_path):
+    first, second = (tmp_path / each / write_package_wheel(tmp_path / each) for each in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_an_installed_package_names_its_requirements(monkeypatch):
+    monkeypatch.setattr(contents, "find_checkout", lambda: None)
+    monkeypatch.setattr(contents, "requires", lambda name: ["torch>=2", 'pytest>=8; extra == "dev"'])
+    assert own_requirements() == ["torch>=2"]
+    assert "torch>=2.11,<3" in REQUIREMENTS

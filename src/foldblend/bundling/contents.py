@@ -1,25 +1,30 @@
-"""bundling/: a folder that holds everything a trained blend needs to predict, laid out like the project's own root.
+"""What a bundle holds: a folder with all that a blend needs to predict, laid out like a workspace.
 
-So `src/predict.py` runs in it as it runs at home. It is built beside its place and gets its name when it is whole.
+So `foldblend predict` runs in it as it runs at home. The package itself is in it as a wheel, and so are the packages
+that Kaggle's image may lack. The folder is built beside its place and gets its name when it is complete.
 """
 
+import base64
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from foldblend.settings.paths import Paths
+from foldblend import __version__
+from foldblend.settings.paths import Paths, find_checkout
 
-# ---------- a folder that holds everything a trained blend needs to predict, laid out like the project's own root.
+# ---------- The folder
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,13 @@ class BundledModel:
     name: str
     """As the run's settings name it."""
     folder: Path
-    """Where it lies here."""
+    """Where it is here."""
     patterns: tuple[str, ...]
     """The files of it that predicting needs."""
     proof: dict
-    """What a copy of it is known by."""
+    """Hashes that a copy of it is recognised by."""
     attached: bool
-    """Whether the notebook gets it from elsewhere, so that it is not copied."""
+    """Whether it is attached to the notebook as a Kaggle model, so that it is not copied."""
 
     @property
     def key(self) -> str:
@@ -47,32 +52,31 @@ class BundledModel:
 
 @contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes `target` when the block ends well, in the place of what was there."""
-    temporary = target.with_name(f".{target.name}.tmp")
+    """An empty folder that replaces `target` if the block ends without an error; else `target` stays as it was."""
+    temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        shutil.rmtree(target, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)  # two renames: a kill between them loses nothing
         temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def copy_sources(code: Path, target: Path) -> None:
-    """The project's own code, and nothing that was left beside it.
-
-    Args: code: the folder src/ of the code that runs now.
-    """
-    for pattern in ("*.py", "*.[ch]"):
-        for path in sorted(code.rglob(pattern)):
-            _copy(path, target / "src" / path.relative_to(code))
-    for name in ("LICENSE", "requirements.txt"):
-        _copy(code.parent / name, target / name)
-
-
-def copy_blend(paths: Paths, record_path: Path, record: dict, runs: Sequence[str], sample: Path, target: Path):
-    """The blend's record, the folds, the sample submission, settings, and the records of the runs' folds."""
+def copy_blend(
+    paths: Paths,
+    record_path: Path,
+    record: dict,
+    runs: Sequence[str],
+    sample: Path,
+    plugins: Sequence[str],
+    target: Path,
+) -> None:
+    """The blend's record, the folds, the sample submission, settings, plugins, and the records of the runs' folds."""
     competition = record["competition"]
     inside = Paths(target)
     _copy(record_path, inside.submissions(competition) / record_path.name)
@@ -80,10 +84,25 @@ def copy_blend(paths: Paths, record_path: Path, record: dict, runs: Sequence[str
     settings = record["settings"]["competition"]
     _copy(sample, inside.data(competition) / settings["files"]["sample_submission"])
     _write_yaml(inside.configs / "competitions" / f"{competition}.yaml", settings)
-    _write_yaml(inside.configs / "default.yaml", {"competition": competition, "run": runs[0], "runs": list(runs)})
+    defaults = {"competition": competition, "run": runs[0], "runs": list(runs)}
+    if plugins:
+        defaults["plugins"] = list(plugins)
+    _write_yaml(inside.configs / "default.yaml", defaults)
     for run in runs:
         for path in sorted(paths.oof(competition).joinpath(run).glob("fold*.json")):
             _copy(path, inside.oof(competition) / run / path.name)
+
+
+def copy_plugins(plugins: Sequence[str], root: Path, target: Path) -> list[str]:
+    """The plugins that are files of the workspace. Returns the names of the others, which are installed packages."""
+    installed = []
+    for top in dict.fromkeys(name.split(".")[0] for name in plugins):
+        files = [*root.glob(f"{top}.py"), *root.glob(f"{top}/**/*.py")]
+        for path in files:
+            _copy(path, target / path.relative_to(root))
+        if not files:
+            installed.append(top)
+    return installed
 
 
 def copy_weights(checkpoints: Sequence[Path], weights_name: str, run_folder: Path) -> None:
@@ -93,7 +112,7 @@ def copy_weights(checkpoints: Sequence[Path], weights_name: str, run_folder: Pat
 
 
 def copy_model(model: BundledModel, run_folder: Path, note_name: str, target: Path) -> None:
-    """A run's pretrained model, unless it is attached, and beside the run's folds the note that says where it is."""
+    """A run's pretrained model, unless it is attached, and next to the run's folds a note on where it is."""
     folder = target / "models" / model.key
     if not model.attached:
         for pattern in model.patterns:
@@ -122,7 +141,49 @@ def _write_yaml(path: Path, values: dict) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-# ---------- packages that Kaggle's image may lack, in the versions that are installed here, as wheels.
+# ---------- This package as a wheel
+
+
+def write_package_wheel(folder: Path) -> str:
+    """Write this package's own wheel into `folder` from the files that run now; returns the file's name.
+
+    A wheel of pure Python is a zip file with a list of its contents. Written here, it needs neither a network nor a
+    build backend, and works in a checkout and in an installed package alike. `pip wheel .` packs the same files.
+    Source: packaging.python.org, "Binary distribution format".
+    """
+    package, info = Path(__file__).resolve().parents[1], f"foldblend-{__version__}.dist-info"
+    files = [path for pattern in ("*.py", "*.[ch]") for path in sorted(package.rglob(pattern))]
+    contents = {f"foldblend/{path.relative_to(package).as_posix()}": path.read_bytes() for path in files}
+    metadata = ["Metadata-Version: 2.1", "Name: foldblend", f"Version: {__version__}"]
+    metadata += [f"Requires-Dist: {requirement}" for requirement in own_requirements()]
+    tags = "Wheel-Version: 1.0\nGenerator: foldblend\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    contents[f"{info}/METADATA"] = "\n".join([*metadata, ""]).encode()
+    contents[f"{info}/WHEEL"] = tags.encode()
+    contents[f"{info}/entry_points.txt"] = b"[console_scripts]\nfoldblend = foldblend.commands:main\n"
+    record = [f"{name},sha256={_record_hash(data)},{len(data)}" for name, data in contents.items()]
+    contents[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel = folder / f"foldblend-{__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # ZipInfo: no times, the same bytes
+    return wheel.name
+
+
+def _record_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+
+
+def own_requirements() -> list[str]:
+    """What this package needs: requirements.txt of the checkout, or the metadata of the installed package."""
+    if checkout := find_checkout():
+        lines = (checkout / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
+    return [each for each in requires("foldblend") or [] if "extra ==" not in each]
+
+
+# ---------- Packages that Kaggle's image may lack, as wheels in the versions that are installed here
 
 
 PYTHON = "3.12"
@@ -138,7 +199,7 @@ IMAGE = {
     "platform_python_implementation": "CPython",
     "extra": "",
 }
-"""What markers of requirements ask."""
+"""Values of the environment markers in requirements."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
 IN_THE_IMAGE = {
     *("torch", "numpy", "scipy", "scikit-learn", "pandas", "numba", "matplotlib", "tqdm", "pyyaml", "jinja2"),
@@ -151,27 +212,26 @@ SECONDS = 300
 
 @dataclass
 class Package:
-    """One package to carry."""
+    """One package that is bundled."""
 
     name: str
     pin: str
     """`name==version`, as it is installed here."""
     requires: tuple[str, ...]
-    """Requirements of its own, of packages that are carried too."""
+    """Its own requirements, of packages that are bundled too."""
     file: str = ""
     """The wheel's name, once it is fetched."""
 
 
-def choose_required(requirements: str, needs_bitsandbytes: bool) -> list[str]:
-    """The requirements of predicting that the image may not meet, from the text of requirements.txt."""
-    lines = (line.split("#")[0].strip() for line in requirements.splitlines())
-    parsed = [Requirement(line) for line in lines if line]
+def choose_required(requirements: Sequence[str], needs_bitsandbytes: bool) -> list[str]:
+    """The requirements of predicting that the image may not meet, of this package's own."""
+    parsed = [Requirement(each) for each in requirements]
     left_out = IN_THE_IMAGE | NOT_FOR_PREDICTING | (set() if needs_bitsandbytes else {"bitsandbytes"})
     return [f"{each.name}{each.specifier}" for each in parsed if canonicalize_name(each.name) not in left_out]
 
 
 def choose_packages(required: list[str]) -> dict[str, Package]:
-    """Every package that they need, and those need in turn, which is installed here and not in the image."""
+    """The required packages and all that these need in turn, if they are installed here and not in the image."""
     packages, todo = {}, [Requirement(each) for each in required]
     while todo:
         name = canonicalize_name(todo.pop().name)
@@ -183,7 +243,7 @@ def choose_packages(required: list[str]) -> dict[str, Package]:
 
 
 def download_wheel(package: Package, folder: Path) -> str:
-    """Fetch a package through pip; empty, or a sentence on why it could not be had."""
+    """Download a package with pip. Returns an empty text, or why it failed in one sentence."""
     folder.mkdir(parents=True, exist_ok=True)
     before = set(folder.iterdir())
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -202,7 +262,7 @@ def download_wheel(package: Package, folder: Path) -> str:
 
 
 def _installed(name: str) -> tuple[str, list[Requirement]] | None:
-    """Version and requirements of what is installed here; None where it is not."""
+    """Version and requirements of an installed package; None if it is not installed."""
     try:
         found = distribution(name)
         needs = [Requirement(each) for each in found.requires or []]

@@ -1,4 +1,4 @@
-"""bundling/: the notebook that predicts on Kaggle with the network off, and what Kaggle is told of it."""
+"""The notebook that predicts on Kaggle without internet, and the metadata files of it and of its dataset."""
 
 import json
 import re
@@ -19,7 +19,7 @@ ABOUT = json.loads((BUNDLE / "bundle.json").read_text())
 
 
 def find(name):
-    """The competition's file of that name, wherever it is mounted; None where it is not."""
+    """The competition's file of that name, wherever it is mounted; None if it is not."""
     found = [path for path in INPUT.glob(f"**/{{SLUG}}/**/{{name}}") if BUNDLE not in path.parents]
     return min(found, key=lambda path: len(path.parts), default=None)
 
@@ -37,7 +37,7 @@ INSTALL = """def is_met(requirement):
         return False
 
 
-todo, files = list(ABOUT["required"]), {}
+todo, files = list(ABOUT["required"]), {"foldblend": str(next((BUNDLE / "wheels").glob("foldblend-*.whl")))}
 while todo:
     requirement = todo.pop()
     name = Requirement(requirement).name.lower().replace("_", "-")
@@ -45,16 +45,15 @@ while todo:
         continue
     package = ABOUT["packages"].get(name)
     if package is None:
-        print("look: the image lacks", requirement, "and the bundle has no wheel of it")
+        print("warning: the image lacks", requirement, "and the bundle has no wheel of it")
         continue
     files[name] = str(BUNDLE / "wheels" / package["file"])
-    todo += package["requires"]  # what is already there in a version that will do stays as it is
-print("to install:", ", ".join(sorted(files)) or "nothing")
-if files:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files.values()]
-    subprocess.run(command, check=True)
+    todo += package["requires"]  # a package of the image that meets its requirement stays as it is
+print("to install:", ", ".join(sorted(files)))
+command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files.values()]
+subprocess.run(command, check=True)
 """
-PREDICT = """command = [sys.executable, str(BUNDLE / "src" / "predict.py"), "--competition", ABOUT["competition"]]
+PREDICT = """command = [sys.executable, "-m", "foldblend", "predict", "--competition", ABOUT["competition"]]
 command += ["--from", str(BUNDLE / ABOUT["record"]), "--input", str(TEST), "--models", str(INPUT)]
 command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"]), "--precision", "auto"]
 command += ["--answer", str(WORKING / "submission.csv")]
@@ -71,7 +70,7 @@ def notebook(name: str, slug: str, dataset: str) -> dict:
 
     Args: name: of the blend.   slug: of the competition.   dataset: `owner/slug` of the bundle's dataset.
     """
-    title = f"# {name}\nPredicts `{slug}` by the trained folds in the dataset `{dataset}`. Needs no network."
+    title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
     sources = [FIND.format(name=name, slug=slug, dataset=dataset), INSTALL, PREDICT.format(), SHOW]
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
@@ -88,7 +87,7 @@ def dataset_metadata(owner: str, title: str) -> dict:
 
 
 def kernel_metadata(owner: str, title: str, slug: str, gpu: bool, model_sources: list[str]) -> dict:
-    """kernel-metadata.json; without a machine_shape, a GPU is one T4."""
+    """kernel-metadata.json; a GPU without a machine_shape is one T4."""
     return {
         "id": f"{owner}/{title}-predict",
         "title": f"{title}-predict",
@@ -113,7 +112,7 @@ def make_title(competition: str, name: str) -> str:
 
 
 def as_json(values: dict) -> str:
-    """As the files hold it."""
+    """The text of a JSON file."""
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Door: everything that an offline Kaggle notebook needs to predict with a blend, as a dataset and a notebook.
+"""Pack all that an offline Kaggle notebook needs to predict with a blend: a dataset and the notebook.
 
 python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
 python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
@@ -15,12 +15,15 @@ from foldblend.bundling.contents import (
     choose_required,
     copy_blend,
     copy_model,
-    copy_sources,
+    copy_plugins,
     copy_weights,
     download_wheel,
     measure,
+    own_requirements,
+    write_package_wheel,
 )
 from foldblend.bundling.notebook import as_json, dataset_metadata, kernel_metadata, make_title, notebook
+from foldblend.console import warn
 from foldblend.errors import UserError
 from foldblend.kaggle.transfers import default_owner, push
 from foldblend.learners.table import needs_gpu
@@ -29,19 +32,19 @@ from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.recipe import recipe_from_record
-from foldblend.settings.loading import Job, open_job, run_from_settings
+from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
 from foldblend.settings.paths import Paths
 from foldblend.settings.run import RunSettings
 
 OWNER = "OWNER"
-"""Stands for the Kaggle name where none is known."""
+"""Used as the Kaggle name if none is known."""
 
 
 def add_flags(parser) -> None:
     parser.add_argument("--from", default="", help="a blend's .json, or its name; the competition's newest by default")
     parser.add_argument("--owner", default="", help="your Kaggle name; the one of your credentials by default")
-    parser.add_argument("--no_wheels", action="store_true", help="fetch no packages")
-    parser.add_argument("--model_sources", nargs="+", default=[], help="Kaggle models to attach in place of copies, "
+    parser.add_argument("--no_wheels", action="store_true", help="download no wheels of other packages")
+    parser.add_argument("--model_sources", nargs="+", default=[], help="Kaggle models to attach instead of copies, "
                         "as owner/model/framework/variation/version")  # fmt: skip
     parser.add_argument("--gpu", default="auto", choices=["auto", "yes", "no"], help="one T4; auto: for neural runs")
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
@@ -59,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = load_runs(job, record)
     settings = [run_from_settings(run.settings, f"oof/{job.competition_name}/{run.name}/fold0.json") for run in runs]
     models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
-    required = choose_required(read_requirements(), any(map(is_four_bit, settings)))
+    required = choose_required(own_requirements(), any(map(is_four_bit, settings)))
     target = job.paths.bundle(job.competition_name) / path.stem
     with building(target) as folder:
         fill_dataset(job, path, record, runs, [model for model in models if model], folder / "dataset")
@@ -73,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_runs(job: Job, record: dict) -> list[TrainedRun]:
-    """The trained runs that the recipe hangs on, every fold's weights proven."""
+    """The trained runs that the recipe uses; the weights of every fold are checked."""
     recipe = recipe_from_record(record["recipe"])
     names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
     runs = load_trained_runs(job.paths, record, names, WEIGHTS)
@@ -83,7 +86,7 @@ def load_runs(job: Job, record: dict) -> list[TrainedRun]:
 
 
 def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledModel | None:
-    """What the run needs of its pretrained model; None where it has none."""
+    """What the run needs of its pretrained model; None if it has none."""
     if not model_name(settings):
         return None
     folder, whole = find_model(settings), needs_weights(settings)
@@ -97,17 +100,16 @@ def is_four_bit(settings: RunSettings) -> bool:
     return settings.learner in ("decoder", "generator") and settings.adapter.quantization == "nf4"
 
 
-def read_requirements() -> str:
-    return (Path(__file__).resolve().parents[3] / "requirements.txt").read_text(encoding="utf-8")
-
-
 def fill_dataset(
     job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], folder: Path
 ) -> None:
-    """Sources, settings, weights and models."""
-    copy_sources(Path(__file__).resolve().parents[2], folder)
+    """The package, settings, weights, models and plugins."""
+    write_package_wheel(folder / "wheels")
     sample = job.paths.data(job.competition_name) / job.competition.files.sample_submission
-    copy_blend(job.paths, path, record, [run.name for run in runs], sample, folder)
+    plugins = load_defaults(job.paths).plugins
+    copy_blend(job.paths, path, record, [run.name for run in runs], sample, plugins, folder)
+    for name in copy_plugins(plugins, job.paths.root, folder):
+        warn(f"plugin {name} is an installed package; attach a dataset with its wheel and install it in the notebook")
     inside = Paths(folder)
     for run in runs:
         copy_weights(run.checkpoints, WEIGHTS, inside.checkpoints(job.competition_name, run.name))
@@ -116,7 +118,7 @@ def fill_dataset(
 
 
 def fetch(packages: dict[str, Package], folder: Path) -> list[str]:
-    """Fetch the wheels; a sentence for each that could not be had, and which is then not listed."""
+    """Download the wheels. Returns a sentence for each that failed; it is then not listed."""
     missing = []
     for number, package in enumerate(list(packages.values()), start=1):
         print(f"wheel {number} of {len(packages) + len(missing)}: {package.pin}", flush=True)
@@ -130,7 +132,7 @@ def fetch(packages: dict[str, Package], folder: Path) -> list[str]:
 def write_metadata(
     job: Job, name: str, owner: str, gpu: bool, required: list[str], packages: dict[str, Package], folder: Path
 ) -> None:
-    """bundle.json, the notebook, and what Kaggle is told of both."""
+    """bundle.json, the notebook, and Kaggle's metadata files of both."""
     competition, files = job.competition_name, job.competition.files
     title, slug = make_title(competition, name), files.kaggle or competition
     about = {
@@ -156,7 +158,7 @@ def write_metadata(
 
 
 def show(job: Job, target: Path, owner: str, missing: list[str], models: list[BundledModel | None]) -> None:
-    """What was made, what is missing, and how it is uploaded by hand."""
+    """What was made, what is missing, and the commands that upload it."""
     shown = target.relative_to(job.paths.root)
     n_files, size = measure(target / "dataset")
     print(f"{shown}/dataset: {n_files} files, {size / 1e6:,.1f} MB")
@@ -164,10 +166,10 @@ def show(job: Job, target: Path, owner: str, missing: list[str], models: list[Bu
         where = "from --model_sources" if model.attached else f"copied to models/{model.key}"
         print(f"  {model.run}: {model.name}, {where}")
     for sentence in missing:
-        print(f"look: missing wheel {sentence}")
+        warn(f"wheel missing: {sentence}")
     if job.own.no_wheels:
-        print("look: no wheels; the notebook runs where the image has every requirement")
+        warn("no wheels of other packages; the notebook runs only if the image meets every requirement")
     if not owner:
-        print(f"look: put your Kaggle name in the place of {OWNER} in both metadata files, or add --owner NAME")
+        warn(f"your Kaggle name is unknown: replace {OWNER} by it in both metadata files, or add --owner NAME")
     if not job.own.push:
         print(f"kaggle datasets create -p {shown}/dataset --dir-mode zip && kaggle kernels push -p {shown}/notebook")
