@@ -65,7 +65,7 @@ def mount(folder, root, name="wherever"):
 def add_wheel(dataset):
     """A package that no image has, as if it had been fetched, and a requirement of it."""
     wheel = dataset / "wheels" / "foldblend_probe-1.0-py3-none-any.whl"
-    wheel.parent.mkdir()
+    wheel.parent.mkdir(exist_ok=True)
     info = "foldblend_probe-1.0.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("foldblend_probe.py", "")
@@ -86,8 +86,9 @@ def run_notebook(folder, root, expected=0):
     (root / "script.py").write_text(code.replace("/kaggle/", f"{root}/"))
     (root / "offline").mkdir(exist_ok=True)
     (root / "offline" / "sitecustomize.py").write_text(OFFLINE)
-    env = {"PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": str(root / "offline"), "OMP_NUM_THREADS": "1"}
+    env = {"PATH": os.environ["PATH"], "HOME": str(root), "OMP_NUM_THREADS": "1"}
     env["PIP_TARGET"] = str(root / "installed")  # not into the packages that the tests run on
+    env["PYTHONPATH"] = os.pathsep.join([str(root / "offline"), env["PIP_TARGET"]])
     alone = (
         ["unshare", "-rn"] if subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else []
     )
@@ -114,8 +115,8 @@ def test_the_notebook_predicts_hidden_rows_without_a_network(paths, blended, tin
     lines = written.decode().splitlines()
     assert [line.split(",")[0] for line in lines] == ["id", "h1", "h2", "h5", "h7"]
     assert written == (tmp_path / "expected.csv").read_bytes()
-    assert "to install: foldblend-probe\n" in shown and (root / "installed" / "foldblend_probe.py").exists()
-    assert "look: the image lacks foldblend-nowhere and the bundle has no wheel of it" in shown
+    assert "to install: foldblend, foldblend-probe\n" in shown and (root / "installed" / "foldblend_probe.py").exists()
+    assert "warning: the image lacks foldblend-nowhere and the bundle has no wheel of it" in shown
     assert "warning: 1 empty texts" in shown and lines[1] in shown
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 4e9, f"{peak / 1e9:.2f} GB"
@@ -149,7 +150,9 @@ def test_what_is_in_the_dataset(paths, blended, tiny_qwen):
     assert (
         not list(dataset.rglob("train.csv")) and not list(dataset.rglob("*.npz")) and not list(dataset.rglob("*.pyc"))
     )
-    assert {"attention.c", "lanes.h", "layers.c"} <= {path.name for path in dataset.glob("src/learners/native/*")}
+    with zipfile.ZipFile(next(dataset.glob("wheels/foldblend-*.whl"))) as wheel:
+        assert {"attention.c", "lanes.h", "layers.c"} <= {Path(name).name for name in wheel.namelist()}
+    assert not (dataset / "src").exists()
     whole = [path.parent.name for path in dataset.glob("models/*/model.safetensors")]
     assert len(list(dataset.glob("models/*"))) == 2 and len(whole) == 1 and tiny_qwen.name in whole[0]
     assert len(list(dataset.glob("checkpoints/toy/*/fold*/weights.safetensors"))) == 9
