@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from foldblend.errors import UserError
 from foldblend.settings.tables import LEARNERS, LOSSES, LossEntry
 
+Registered = TypeVar("Registered", bound=Callable[..., Any])
+"""A class or a function that a decorator returns as it was."""
 _REGISTERED: dict[tuple[str, str], tuple[MutableMapping, str]] = {}
 """(what, name) -> its table, and the module that registered it."""
 _root: Path | None = None
@@ -24,44 +27,51 @@ _root: Path | None = None
 def learner(
     name: str,
     settings: type | None = None,
-    needs_gpu: bool = False,
     reads: Sequence[str] = ("seed", "cleaning"),
-) -> Callable:
+    needs_gpu: bool = False,
+) -> Callable[[Registered], Registered]:
     """Decorate a class `(run: RunSettings, corpus: Corpus)` that has `train_fold`: `learner: name` in a run's YAML.
 
-    Args:   name: a Python identifier.
-            settings: a frozen dataclass with a type and a default for every field. It becomes the group `name` of the
-                run's settings (`<name>: {field: value}`, `--<name>.<field>`) and is checked like the package's own
-                groups; the learner finds it in `run.plugin`.
+    Args:   settings: a frozen dataclass, every field with a default. It becomes the group `name` of the run's YAML and
+                of the flags (`--<name>.<field>`), is checked like the package's own groups, and is `run.plugin`.
+            reads: the package's own groups that it reads, too: seed, cleaning, model, training, ...
             needs_gpu: whether a GPU saves hours.
-            reads: the package's own settings that it reads: seed, cleaning, model, training, ...
     """
 
-    def register(build: Callable) -> Callable:
+    def register(build: Registered) -> Registered:
         from foldblend.settings.run import learner_entry
 
-        entry = learner_entry(name, build, reads, settings, needs_gpu)
-        _register(LEARNERS, "learner", name, entry, build.__module__)
+        _register(LEARNERS, "learner", name, learner_entry(name, build, reads, settings, needs_gpu), build.__module__)
         return build
 
     return register
 
 
-def loss(name: str, tasks: Sequence[str] = ("multilabel",)) -> Callable:
+def loss(
+    name: str, tasks: Sequence[str] = ("multilabel",), soft_targets: bool = False
+) -> Callable[[Registered], Registered]:
     """Decorate a function `(settings, labels, task) -> torch.nn.Module`: `loss: {name: ...}` in a run's YAML.
 
     The module takes (logits, targets), both float32 (B, L), and returns a scalar: summed over rows, mean over labels.
     Import torch inside the function: `blend` loads plugins too, and starts without torch.
+
+    Args: tasks: the kinds of competitions that it is for.   soft_targets: whether targets may be fractions.
     """
 
-    def register(build: Callable) -> Callable:
-        _register(LOSSES, "loss", name, LossEntry(build, tuple(tasks)), build.__module__)
+    def register(build: Registered) -> Registered:
+        entry = LossEntry(build, tuple(tasks), soft_targets=soft_targets)
+        _register(LOSSES, "loss", name, entry, build.__module__)
         return build
 
     return register
 
 
-def metric(name: str, answer: str = "decisions", greater_is_better: bool = True, rows: Callable | None = None):
+def metric(
+    name: str,
+    answer: Literal["decisions", "probs"] = "decisions",
+    greater_is_better: bool = True,
+    rows: Callable | None = None,
+) -> Callable[[Registered], Registered]:
     """Decorate a function `(labels, answer) -> float`: `metric: name` in a competition's YAML.
 
     Args:   answer: `decisions`, a bool (N, L) table made by tuned thresholds, or `probs`, float32 (N, L) as they are.
@@ -72,7 +82,7 @@ def metric(name: str, answer: str = "decisions", greater_is_better: bool = True,
     if answer not in ("decisions", "probs"):
         raise UserError(f"metric {name}: answer is {answer!r}; expected decisions or probs")
 
-    def register(score: Callable) -> Callable:
+    def register(score: Registered) -> Registered:
         from foldblend.scoring.metrics.table import METRICS, Metric
 
         _register(METRICS, "metric", name, Metric(score, answer, rows, greater_is_better), score.__module__)
@@ -81,10 +91,10 @@ def metric(name: str, answer: str = "decisions", greater_is_better: bool = True,
     return register
 
 
-def strategy(name: str) -> Callable:
+def strategy(name: str) -> Callable[[Registered], Registered]:
     """Decorate a function `(given: Given) -> Strategy` that weights the runs: one more candidate of `blend`."""
 
-    def register(fit: Callable) -> Callable:
+    def register(fit: Registered) -> Registered:
         from foldblend.scoring.ensembling.strategies import STRATEGIES
 
         _register(STRATEGIES, "strategy", name, fit, fit.__module__)

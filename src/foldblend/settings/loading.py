@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from foldblend.errors import UserError
+from foldblend.plugins import load_plugins
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import nearest, rule_of, walk_settings
 from foldblend.settings.paths import Paths, find_paths
@@ -37,6 +38,9 @@ class Defaults:
     """The run that train.py trains: a file in configs/runs/, without .yaml."""
     runs: tuple[str, ...]
     """The runs that run.sh trains and blends."""
+    plugins: tuple[str, ...] = ()
+    """Python modules of this folder, or installed ones, that add learners, losses, metrics and strategies:
+    docs/architecture.md shows how."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def open_job(
     argv = list(sys.argv[1:] if argv is None else argv)
     parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
     if {"-h", "--help"} & set(argv):  # an installed package explains itself outside of a workspace, too
-        _build_parser(command, Defaults("", "", ()), add_flags, parts).parse_args(["--help"])
+        _build_parser(command, _defaults_for_help(), add_flags, parts).parse_args(["--help"])
     paths = find_paths()
     defaults = load_defaults(paths)
     parser = _build_parser(command, defaults, add_flags, parts)
@@ -104,8 +108,21 @@ def name_sibling(run_name: str, seed: int, own_seed: int) -> str:
 
 
 def load_defaults(paths: Paths) -> Defaults:
-    """Read configs/default.yaml. Raises UserError: the file is missing, or has an unknown key."""
-    return _load_alone(Defaults, paths.configs / "default.yaml")
+    """Read configs/default.yaml, and import its plugins: every command does so before it reads other settings.
+
+    Raises: UserError: the file is missing, has an unknown key, or names a plugin that is missing.
+    """
+    defaults = _load_alone(Defaults, paths.configs / "default.yaml")
+    load_plugins(defaults.plugins, paths.root)
+    return defaults
+
+
+def _defaults_for_help() -> Defaults:
+    """Those of the workspace, so that the settings of its plugins are listed; none outside of a workspace."""
+    try:
+        return load_defaults(find_paths())
+    except UserError:
+        return Defaults("", "", ())
 
 
 def load_competition(paths: Paths, name: str) -> CompetitionSettings:

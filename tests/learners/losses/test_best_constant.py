@@ -11,8 +11,9 @@ from torch import nn
 
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import RowLoss, best_constant
-from foldblend.learners.losses.table import LOSSES, build_loss
+from foldblend.learners.losses.table import build_loss
 from foldblend.settings.run import LossSettings
+from foldblend.settings.tables import LOSSES, LossEntry
 
 GRID = torch.linspace(-9, 9, 361, dtype=torch.float64)
 MULTILABEL = [
@@ -139,7 +140,7 @@ class HingeOfBatch(nn.Module):
 @pytest.mark.parametrize("hinge", [HingeByRow, HingeOfBatch])
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_a_users_loss_has_its_best_constant_too(monkeypatch, hinge, task):
-    monkeypatch.setitem(LOSSES, "hinge", lambda settings, labels, task: hinge())
+    monkeypatch.setitem(LOSSES, "hinge", LossEntry(lambda settings, labels, task: hinge()))
     labels = labels_of(task, n=120)
     loss = build_loss(replace(LossSettings(), name="hinge"), labels, task)
     assert isinstance(loss, hinge)

@@ -1,6 +1,6 @@
 """The table of losses: from the name in `loss.name` to the loss of one fold's training rows."""
 
-from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from foldblend.errors import UserError
 from foldblend.learners.losses.labelwise import AsymmetricLoss, BinaryCrossEntropy, DistributionBalancedLoss, FocalLoss
 from foldblend.learners.losses.sets import CrossEntropy, SoftMacroF1Loss, ZlprLoss
 from foldblend.settings.run import LossSettings
+from foldblend.settings.tables import LOSSES
 
-# A new loss is a class, a builder and one line in LOSSES. In ten lines (losses/base.py says what a loss must offer):
+# A new loss is a class, a builder and one line in settings/tables.py (losses/base.py says what a loss must offer):
 #
 #     class HingeLoss(RowLoss):                     # sums over rows; fractions as targets are refused
 #         def of_rows(self, logits, targets):       # both (B, L)
@@ -20,34 +21,31 @@ from foldblend.settings.run import LossSettings
 #     def build_hinge(settings, labels, task):      # the run's LossSettings; bool (n, L); "multilabel" or "multiclass"
 #         return HingeLoss()
 #
-#     LOSSES["hinge"] = build_hinge
-
-LossBuilder = Callable[[LossSettings, np.ndarray, str], nn.Module]
-"""`(settings, labels, task) -> loss`; labels are the fold's training rows, bool (n, L), and nothing of other rows."""
+# The labels of a builder are the fold's training rows, and nothing of other rows.
 
 
-def _build_bce(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_bce(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return BinaryCrossEntropy(build_pos_weight(labels, settings), settings.label_smoothing)
 
 
-def _build_cross_entropy(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_cross_entropy(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return CrossEntropy(build_pos_weight(labels, settings), settings.label_smoothing)
 
 
-def _build_focal(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_focal(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     weight = build_pos_weight(labels, settings)
     if task == "multiclass":
         return CrossEntropy(weight, settings.label_smoothing, settings.focal_gamma)
     return FocalLoss(settings.focal_gamma, weight, settings.label_smoothing)
 
 
-def _build_asymmetric(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_asymmetric(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return AsymmetricLoss(
         settings.asymmetric_gamma_positive, settings.asymmetric_gamma_negative, settings.asymmetric_shift
     )
 
 
-def _build_distribution_balanced(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_distribution_balanced(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return DistributionBalancedLoss(
         labels,
         alpha=settings.balanced_alpha,
@@ -58,36 +56,20 @@ def _build_distribution_balanced(settings: LossSettings, labels: np.ndarray, tas
     )
 
 
-def _build_soft_macro_f1(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_soft_macro_f1(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return SoftMacroF1Loss(settings.f1_smoothing)
 
 
-def _build_zlpr(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+def build_zlpr(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
     return ZlprLoss()
 
 
-LOSSES: dict[str, LossBuilder] = {
-    "bce": _build_bce,
-    "cross_entropy": _build_cross_entropy,
-    "focal": _build_focal,
-    "asymmetric": _build_asymmetric,
-    "distribution_balanced": _build_distribution_balanced,
-    "soft_macro_f1": _build_soft_macro_f1,
-    "zlpr": _build_zlpr,
-}
-
-AUTO = {"multilabel": "bce", "multiclass": "cross_entropy"}
-"""What `loss.name: auto` means for each task."""
-
-OTHER_TASK = {
-    "multilabel": ("cross_entropy",),
-    "multiclass": ("bce", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"),
-}
-"""Losses that a task cannot use; all others, registered ones too, serve both tasks."""
+def build_auto(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
+    return (build_cross_entropy if task == "multiclass" else build_bce)(settings, labels, task)
 
 
 def build_loss(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Module:
-    """Build the loss that the settings name.
+    """Build the loss that the settings name; settings/tables.py lists them all.
 
     Args:    labels: bool (n, L), the fold's training rows: weights and counts come from them alone.
              task: `multilabel` or `multiclass`.
@@ -95,11 +77,14 @@ def build_loss(settings: LossSettings, labels: np.ndarray, task: str) -> nn.Modu
              labels.
     Raises:  UserError: no such loss, or it is not for this task.
     """
-    name = AUTO[task] if settings.name == "auto" else settings.name
-    usable = [known for known in LOSSES if known not in OTHER_TASK[task]]
-    if name not in usable:
-        raise UserError(f"loss.name is {name}; a {task} competition takes auto, {', '.join(usable)}")
-    return LOSSES[name](settings, labels, task)
+    usable = [name for name, entry in LOSSES.items() if task in entry.tasks]
+    if settings.name not in usable:
+        raise UserError(f"loss.name is {settings.name}; a {task} competition takes {', '.join(usable)}")
+    build = LOSSES[settings.name].build
+    if isinstance(build, str):
+        module, name = build.split(":")
+        build = getattr(import_module(module), name)
+    return build(settings, labels, task)
 
 
 def build_pos_weight(labels: np.ndarray, settings: LossSettings) -> torch.Tensor:
