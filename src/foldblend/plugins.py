@@ -133,7 +133,7 @@ def _enter(root: Path, names: Sequence[str]) -> None:
             table.pop(key[1], None)
         for name in old:
             del sys.modules[name]
-        sys.path.remove(str(_root))
+        sys.path[:] = [folder for folder in sys.path if folder != str(_root)]
         _root = None
     if _root is None and names:
         sys.path.append(str(root))

@@ -140,7 +140,7 @@ class HingeOfBatch(nn.Module):
 @pytest.mark.parametrize("hinge", [HingeByRow, HingeOfBatch])
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_a_users_loss_has_its_best_constant_too(monkeypatch, hinge, task):
-    monkeypatch.setitem(LOSSES, "hinge", LossEntry(lambda settings, labels, task: hinge()))
+    monkeypatch.setitem(LOSSES, "hinge", LossEntry(lambda settings, labels, task: hinge(), (task,)))
     labels = labels_of(task, n=120)
     loss = build_loss(replace(LossSettings(), name="hinge"), labels, task)
     assert isinstance(loss, hinge)

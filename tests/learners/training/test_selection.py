@@ -220,7 +220,9 @@ def test_settings_that_cannot_be():
         RunSettings("encoder", training=TrainingSettings(selection="average_last", average_last_epochs=3))
     with pytest.raises(ValueError, match="loss_tolerance is -0.1"):
         RunSettings("encoder", training=TrainingSettings(loss_tolerance=-0.1))
-    with pytest.raises(ValueError, match="loss_tolerance is set, but training.selection is lowest_loss; only loss_and_s"):
+    with pytest.raises(
+        ValueError, match="loss_tolerance is set, but training.selection is lowest_loss; only loss_and_s"
+    ):
         RunSettings("encoder", training=TrainingSettings(selection="lowest_loss", loss_tolerance=0.1))
     with pytest.raises(ValueError, match="average_last_epochs is set, but training.selection is last; average_last"):
         RunSettings("encoder", training=TrainingSettings(epochs=5, average_last_epochs=3))
