@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import resource
@@ -180,7 +181,7 @@ def test_a_bundle_replaces_the_one_before_only_when_it_is_whole(paths, blended, 
     folder = make_bundle(paths)
     before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     (folder / "stale").touch()
-    monkeypatch.setattr(bundle, "write_metadata", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(bundle, "write_metadata", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     assert guard(lambda: make_bundle(paths)) == 2
     assert (folder / "stale").exists() and len(list(folder.parent.iterdir())) == 1
     monkeypatch.undo()
@@ -195,7 +196,7 @@ def test_without_weights_or_name_it_says_so(paths, blended, capsys, monkeypatch,
     assert guard(lambda: bundle.main(["--competition", "toy", "--no_wheels", "--push"])) == 2
     assert "--push needs your Kaggle name: add --owner NAME" in capsys.readouterr().err
     bundle.main(["--competition", "toy", "--no_wheels"])
-    assert "put your Kaggle name in the place of OWNER" in capsys.readouterr().out
+    assert "warning: your Kaggle name is unknown: replace OWNER by it" in capsys.readouterr().out
     (paths.checkpoints("toy", "tiny") / "fold1" / "weights.safetensors").unlink()
     assert guard(lambda: make_bundle(paths)) == 2
     assert "--run tiny --fold 1 --overwrite" in capsys.readouterr().err
