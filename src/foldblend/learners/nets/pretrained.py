@@ -1,16 +1,21 @@
 """Pretrained weights: found in a folder, the hub's cache, the hub or a package that carries MiniLM, and loaded."""
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from torch import nn
 
 from foldblend.errors import UserError
+
+if TYPE_CHECKING:  # predict and bundle look for weights before they know whether they need torch, which takes seconds
+    import torch
+    from torch import nn
 
 # Finding the folder of a pretrained model.
 
@@ -115,14 +120,14 @@ def _find_packaged(name: str) -> Path | None:
 
 
 def load_pretrained(
-    folder: str | Path, model_class: type, dtype: torch.dtype = torch.float32, **options
+    folder: str | Path, model_class: type, dtype: torch.dtype | None = None, **options
 ) -> tuple[nn.Module, list[str]]:
     """Load a pretrained model from its safetensors files; no code of the repository is run.
 
     transformers fills weights that are missing with random numbers. They are refused here, except those of a pooler:
     most heads do not read it, so whoever does has to look at the second value.
 
-    Args:    model_class: `AutoModel` or its like.   dtype: what the weights are held in.
+    Args:    model_class: `AutoModel` or its like.   dtype: what the weights are held in; None is float32.
              options: further arguments of `from_pretrained`, such as `device_map`.
     Returns: the model in evaluation mode, and the names of pooler weights that the files do not hold.
     Raises:  UserError: a file is missing, or other weights are, so they would be random.
@@ -134,7 +139,7 @@ def load_pretrained(
         )
     model, info = model_class.from_pretrained(
         folder,
-        dtype=dtype,
+        dtype=dtype or "float32",
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,
