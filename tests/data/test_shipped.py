@@ -26,7 +26,7 @@ FEW = ["--n_folds", "2"]
 
 
 def test_every_yaml_of_the_project_loads_strictly():
-    runs = sorted(path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml"))
+    runs = sorted(path.stem for path in (PROJECT / "configs" / "runs").rglob("*.yaml"))
     assert len(SHIPPED) >= 8 and len(runs) >= 4
     assert all(load_competition(Paths(PROJECT), name).id_column for name in SHIPPED)
     assert all(load_run(Paths(PROJECT), name).learner for name in runs)

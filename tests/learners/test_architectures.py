@@ -113,7 +113,7 @@ def test_deberta_attends_eagerly_and_stays_out_of_fp16(tiny_encoder, monkeypatch
 
 
 def test_every_encoder_run_is_tried_here(paths):
-    names = {path.stem for path in (paths.configs / "runs").glob("*.yaml")}
+    names = {path.stem for path in (paths.configs / "runs").rglob("*.yaml")}
     assert {name for name in names if load_run(paths, name).learner == "encoder"} == set(ARCHITECTURE_OF)
 
 

@@ -26,7 +26,7 @@ ARCHITECTURES = {
     "google/gemma-3-12b-pt": "gemma3",
     **{f"Qwen/Qwen3-{size}-Base": "qwen3" for size in ("0.6B", "1.7B", "8B", "14B")},
 }
-RUNS = [path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml") if "learner: decoder" in path.read_text()]
+RUNS = [path.stem for path in (PROJECT / "configs" / "runs").rglob("*.yaml") if "learner: decoder" in path.read_text()]
 
 
 @cache
@@ -54,7 +54,7 @@ def test_a_run_by_name_takes_two_steps_and_predicts(tiny_decoder, tmp_path, name
 
 
 def test_the_collapse_guard_looks_well_behind_every_runs_warm_up():
-    names = {path.stem for path in (PROJECT / "configs" / "runs").glob("*.yaml")}
+    names = {path.stem for path in (PROJECT / "configs" / "runs").rglob("*.yaml")}
     warmed = {name: load_shipped(name) for name in names if load_shipped(name).optimizer.warmup_steps}
     assert {"distilroberta-a3", "llama-3.2-1b", "qwen2.5-coder-14b-instruct-sft"} == set(warmed)
     for run in warmed.values():

@@ -1,18 +1,21 @@
 import dataclasses
+import shutil
 
 import pytest
 
+from foldblend.errors import UserError
 from foldblend.settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings, TextSettings
 from foldblend.settings.loading import (
     check_name,
     describe_differences,
+    list_configs,
     load_competition,
     load_defaults,
     load_run,
     open_job,
     settings_of,
 )
-from foldblend.settings.run import RunSettings
+from foldblend.settings.run import LossSettings, RunSettings
 from foldblend.settings.tables import LEARNERS
 
 
@@ -184,3 +187,38 @@ def test_differences_name_the_leaf():
 def test_names_that_leave_their_folder_are_refused(name):
     with pytest.raises(ValueError, match="name"):
         check_name(name, "the name")
+
+
+def test_published_recipes_are_found_by_their_bare_names(paths):
+    published = sorted((paths.configs / "runs" / "published").glob("*.yaml"))
+    assert len(published) == 14
+    assert load_run(paths, "roberta-base-a1").optimizer.lr == 5e-4
+    with pytest.raises(
+        UserError, match=r"configs/runs/roberta-base-a11.yaml is missing; did you mean 'roberta-base-a1"
+    ):
+        load_run(paths, "roberta-base-a11")
+    shutil.copy(published[0], paths.configs / "runs")
+    with pytest.raises(UserError, match=f"run {published[0].stem} is in two files, .*; rename one of them"):
+        load_run(paths, published[0].stem)
+
+
+def test_every_run_begins_with_its_command_its_time_and_its_score(paths):
+    for path in list_configs(paths, "runs"):
+        command, *header = [line for line in path.read_text().splitlines() if line.startswith("#")]
+        assert command.startswith("# accelerate launch src/train.py ") and f"--run {path.stem} --fold" in command
+        assert header[0].startswith("# Time: ") and " Score: " in " ".join(header)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_are_finite(value):
+    """A record could not store them, which would be found out after the training."""
+    with pytest.raises(UserError, match=f"loss.balanced_mu is {value}; expected a finite number"):
+        RunSettings("encoder", loss=LossSettings("distribution_balanced", balanced_mu=value))
+
+
+def test_help_shows_ranges_and_choices(paths, capsys):
+    with pytest.raises(SystemExit):
+        train_job("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Passes over the fold's training rows. Expected: 1 or more." in shown
+    assert "Expected: tfidf, nbsvm, embeddings, encoder, decoder, generator." in shown

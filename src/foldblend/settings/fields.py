@@ -94,7 +94,7 @@ def walk_settings(part: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]
         if not rule_of(declared).internal:
             name, kind = f"{prefix}{declared.name}", types[declared.name]
             yield name, declared, kind
-            if is_dataclass(kind):
+            if isinstance(kind, type) and is_dataclass(kind):
                 yield from walk_settings(kind, f"{name}.")
 
 

@@ -79,7 +79,7 @@ def open_job(
     parser = _build_parser(command, defaults, add_flags, parts)
     _check_flags(argv, parser)
     picked = {"competition": _flag(argv, "competition") or defaults.competition}
-    yamls = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
+    yamls: dict[type, Path] = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
     if with_run:
         picked["run"] = _flag(argv, "run") or defaults.run
         yamls[RunSettings] = find_config(paths, "runs", picked["run"])
@@ -371,7 +371,7 @@ def _parse_object(parser: ArgumentParser, values: dict, path: Path | str) -> Nam
 def _build(part: type[Settings], flags: Namespace, where: str) -> Settings:
     """Turn nested namespaces into the frozen dataclass, which checks itself when it is made."""
     try:
-        extra = {}
+        extra: dict[str, Any] = {}
         if part is RunSettings and (entry := LEARNERS.get(flags["learner"])) and entry.settings:
             extra["plugin"] = _as_dataclass(entry.settings, flags[flags["learner"]])
         return _as_dataclass(part, flags, extra)
@@ -386,7 +386,8 @@ def _as_dataclass(part: type[Settings], flags: Namespace, extra: dict | None = N
             value = flags[name]  # by key: a setting may have the name of a method of the namespace
             if value is None:  # the parser accepts an empty value for any type
                 raise UserError(f"{name} is empty; expected a value, or no such line for the default")
-            values[name] = _as_dataclass(kind, value) if is_dataclass(kind) else value  # type: ignore[type-var]
+            is_group = isinstance(kind, type) and is_dataclass(kind)
+            values[name] = _as_dataclass(kind, value) if is_group else value
     return part(**values)
 
 
@@ -434,7 +435,7 @@ def changed_settings(run: RunSettings) -> list[str]:
 
 
 def _leaves(values: dict, prefix: str = "") -> dict:
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             leaves |= _leaves(value, f"{prefix}{key}.")

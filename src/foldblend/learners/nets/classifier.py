@@ -155,7 +155,7 @@ def check_positions(encoder: nn.Module, longest: int, what: str = "") -> None:
         )
 
 
-# The last layer started from what the labels' names mean to the encoder (model.head_start: label_names).
+# The last layer started from what the labels' names mean to the encoder (model.head_init: label_names).
 
 
 def start_from_names(model: TextClassifier, named: Tokens, tokens: Tokens, rows: np.ndarray) -> np.ndarray:
