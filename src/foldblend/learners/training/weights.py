@@ -42,7 +42,7 @@ def write_tensors(path: Path, save: Callable[[Path], object]) -> None:
         try:
             save(temporary)
         except SafetensorError as error:  # it wraps the system's error, such as a full disk, as text
-            code = re.search(r"code: (\d+)", str(error))
+            code = re.search(r"(?:os error|code:) (\d+)", str(error))
             raise OSError(int(code[1]) if code else 0, str(error)) from error
 
     write_whole(path, save_or_explain, exclusive=True)
