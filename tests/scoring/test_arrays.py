@@ -1,4 +1,4 @@
-"""Arrays in, a blend out: the seam that the notebook API stands on."""
+"""Arrays in, a blend out: the seam that the notebook API is built on."""
 
 import numpy as np
 import pytest

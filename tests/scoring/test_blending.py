@@ -89,7 +89,7 @@ def test_of_two_runs_each_contribution_is_measured_as_well():
     assert lost["run0"].gain > 0.05 > abs(lost["run1"].gain)
 
 
-def test_a_forced_strategy_is_handed_in_and_an_unknown_one_refused():
+def test_a_forced_strategy_is_taken_and_an_unknown_one_refused():
     runs, task = make_runs(n_rows=100, n_labels=3), Task("macro_f1")
     assert make_blend(task, runs, "mean_logits").choice.name == "mean_logits + robust"
     assert make_blend(task, runs, "run1 + exact").choice.name == "run1 + exact"
@@ -97,7 +97,7 @@ def test_a_forced_strategy_is_handed_in_and_an_unknown_one_refused():
         make_blend(task, runs, "best")
 
 
-def test_one_run_alone_is_handed_in():
+def test_one_run_alone_is_taken():
     blend = make_blend(Task("macro_f1"), make_runs(n_rows=100, noise=(1.0,)))
     assert blend.choice.is_single
 

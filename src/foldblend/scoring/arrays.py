@@ -1,4 +1,4 @@
-"""A blend from arrays to a result: no files, no data frames. The notebook API stands on it.
+"""A blend from arrays to a result: no files, no data frames. The notebook API is built on it.
 
 result = blend_arrays(Task("macro_f1"), {"a": oof_a, "b": oof_b}, labels, folds, test={"a": test_a, "b": test_b})
 result.decisions, result.thresholds, result.weights, result.expected

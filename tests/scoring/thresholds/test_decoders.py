@@ -32,7 +32,7 @@ def test_offsets_pick_one_class():
     assert decide(Rule(offsets=np.float32([0, 0, 3])), PROBS).astype(int).tolist() == [[0, 0, 1]] * 3
 
 
-def test_without_cut_offs_the_probabilities_are_the_answer():
+def test_without_thresholds_the_probabilities_are_the_answer():
     assert decide(Rule(), PROBS) is PROBS
 
 
@@ -43,7 +43,7 @@ def test_a_rule_survives_json(rule):
 
 
 @pytest.mark.parametrize("metric", [name for name, entry in METRICS.items() if not entry.takes_probs])
-def test_tuned_cut_offs_beat_one_half(metric):
+def test_tuned_thresholds_beat_one_half(metric):
     runs = make_runs(n_rows=1500, noise=(1.0,))
     task, probs = Task(metric), sigmoid(runs.scores.runs[0] - np.float32(1.5))
     plain = task.score(runs.labels, probs >= 0.5)

@@ -1,4 +1,4 @@
-"""Joint cut-offs: micro F1 against every combination of cuts, row-wise scores against moving any one cut."""
+"""Joint thresholds: micro F1 against every combination, row-wise scores against moving any one of them."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Exact cut-offs against exhaustive search."""
+"""Exact thresholds against exhaustive search."""
 
 import numpy as np
 import pytest

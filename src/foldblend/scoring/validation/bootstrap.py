@@ -230,7 +230,7 @@ N_BLOCKS = 100
 def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> tuple[float, np.ndarray]:
     """Any metric and its influences, by leaving out one block of rows at a time: the value, and float64 (N,).
 
-    A block's influence stands in its first row alone, so that resamples draw it as one: shared out over its rows, which
+    A block's influence is put on its first row alone, so that resamples draw it as one: shared out over its rows, which
     are drawn by themselves, it would average out.
 
     Args:   score: (labels, answer) -> float, more is better; it must not depend on the order of the rows.
