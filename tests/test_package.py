@@ -95,7 +95,7 @@ def test_the_metadata_is_what_the_files_say(wheel):
     ]  # fmt: skip
 
 
-COMES_WITH = {"deepspeed": "accelerate", "kagglesdk": "kaggle", "requests": "kaggle", "tokenizers": "transformers"}
+COMES_WITH = {"kagglesdk": "kaggle", "requests": "kaggle", "tokenizers": "transformers"}
 """Packages that are a part of how another one is used."""
 
 
