@@ -14,19 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from blend_data import PROJECT, Bench, load_bench
 
+from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import Blend, make_blend
 from foldblend.scoring.ensembling.predictors import mix
-from foldblend.scoring.ensembling.searches import climb_once
-from foldblend.scoring.ensembling.strategies import Given
+from foldblend.scoring.ensembling.strategies import Given, climb_once
 from foldblend.scoring.inputs import Partition, Runs, Scores, Task
 from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.report import soften_answers
 from foldblend.scoring.thresholds.exact import tune_thresholds
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
-from foldblend.scoring.validation.crossfit import predict_outer
+from foldblend.scoring.validation.choice import predict_outer
 from foldblend.scoring.validation.expected import estimate_score
 
 TASK = Task("macro_f1")

@@ -9,7 +9,7 @@ from scipy.optimize import differential_evolution, minimize
 from sklearn.linear_model import LogisticRegression
 
 from foldblend.scoring.ensembling.predictors import mix
-from foldblend.scoring.ensembling.searches import climb_once
+from foldblend.scoring.ensembling.strategies import climb_once
 from foldblend.scoring.inputs import Task
 from foldblend.scoring.metrics.decisions import label_f1, macro_f1
 from foldblend.scoring.probs import logit, sigmoid

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foldblend.redact import REDACTED, redact
+from foldblend.errors import REDACTED, redact
 
 KEY = "planted/0123456789+abcdef"
 SRC = Path(__file__).resolve().parents[1] / "src"
@@ -95,7 +95,7 @@ def test_of_two_keys_one_of_which_holds_the_other_nothing_is_left(monkeypatch):
 
 ALONE = """
 import os
-from foldblend.redact import redact
+from foldblend.errors import redact
 if os.geteuid() == 0:  # root reads every folder
     os.setuid(54321)  # in no list of users
 print(redact("said: planted/0123456789+abcdef"))

@@ -5,7 +5,7 @@ import sys
 from textwrap import fill
 from typing import TextIO
 
-from foldblend.redact import redact
+from foldblend.errors import redact
 
 COLOURS = {"red": "31", "yellow": "33", "green": "1;32", "bold": "1"}
 """Red for an error, yellow for a warning, green for what was chosen; SGR codes of ECMA-48."""

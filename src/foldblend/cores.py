@@ -1,7 +1,15 @@
 """How many cores this process may use."""
 
+import ctypes
 import os
+import platform
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ContextDecorator
+from functools import cache
 from pathlib import Path
+
+from threadpoolctl import threadpool_limits
 
 from foldblend.errors import UserError
 
@@ -38,3 +46,53 @@ def _container_limit() -> int:
     except (OSError, ValueError):
         quota, period = "max", "1"
     return -(-int(quota) // int(period)) if quota.isdecimal() else os.cpu_count() or 1
+
+
+# How scoring uses the cores: one job per label, and matrix products on one thread each.
+#
+# Small matrix products lose more to the hand-over between BLAS threads than they win, and their last bits depend on
+# how many threads there are. numpy releases the interpreter lock while it works, so labels run side by side instead.
+
+
+TASKS_PER_CORE = 4
+"""Starting a task costs as much as sorting a column, so each task is several labels; more tasks balance the cores."""
+MIN_ROWS = 5_000
+"""With fewer rows per label than this, starting the tasks costs more than it saves."""
+
+M_MMAP_THRESHOLD = -3
+"""glibc's number of the setting, from malloc.h."""
+LARGE_BYTES = 2**21
+"""From this size on an allocation gets pages of its own."""
+
+
+def over_labels(one: Callable, n_labels: int, n_rows: int) -> list:
+    """[one(0), one(1), ...], on as many cores as `count_cores` allows if each job reads many rows."""
+    n_cores = count_cores()
+    if n_rows < MIN_ROWS or n_cores == 1:
+        return [one(label) for label in range(n_labels)]
+    size = max(1, n_labels // (TASKS_PER_CORE * n_cores))
+    blocks = [range(start, min(start + size, n_labels)) for start in range(0, n_labels, size)]
+    of_blocks = _threads(n_cores).map(lambda block: [one(label) for label in block], blocks)
+    return [value for values in of_blocks for value in values]
+
+
+@cache
+def _threads(n_cores: int) -> ThreadPoolExecutor:
+    """Started once: a blend asks for them thousands of times."""
+    return ThreadPoolExecutor(n_cores)
+
+
+class single_threaded_products(ContextDecorator):
+    """Decorator: within the function, a matrix product uses one thread."""
+
+    def __enter__(self) -> None:
+        self.limits = threadpool_limits(1, "blas")
+
+    def __exit__(self, *error) -> None:
+        self.limits.restore_original_limits()
+
+
+def give_back_freed_memory() -> None:
+    """Make glibc return a freed table to the system at once; it would keep it and take another for the next."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)

@@ -1,5 +1,14 @@
 """The errors that a user can fix; everything else is a fault of the program."""
 
+import base64
+import json
+import os
+import re
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
 
 class UserError(ValueError):
     """Something that the user of a command can fix: a file, a setting, a flag, an order of commands.
@@ -10,3 +19,100 @@ class UserError(ValueError):
 
     exit_status = 2
     """Of the command that ends with this error. The queue reads it: 2 is not tried again."""
+
+
+# Keys and tokens out of every text that is printed or kept: a server may send back what it was sent.
+#
+# It runs while other errors are reported, so it never fails itself: a source that cannot be read is passed over.
+
+
+REDACTED = "<redacted>"
+SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)$")
+"""How an environment variable is called that holds a secret."""
+SHORTEST = 8
+"""Characters; a shorter value is no key, and replacing it would garble the text."""
+QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\")]+")
+"""An address with a query: the addresses at which Kaggle and the hub keep files are signed there."""
+KAGGLE_FILES = ("kaggle.json", "access_token", "access_token.txt", "credentials.json")
+
+
+def redact(text: str) -> str:
+    """The text without any key or token that this process can know, in every form in which one is sent.
+
+    Known are environment variables that are called like a secret, Kaggle's credentials and the hub's stored token.
+
+    Example: with HF_TOKEN=hf_0123456789, "401 for Bearer hf_0123456789" -> "401 for Bearer <redacted>"
+    """
+    for secret in sorted(_forms(), key=len, reverse=True):  # the longest first: one may be a part of another
+        text = text.replace(secret, REDACTED)
+    return QUERY.sub(rf"\1?{REDACTED}", text)
+
+
+def kaggle_credential_files() -> list[Path]:
+    """Kaggle's files of credentials that are there and may be read; KAGGLE_API_TOKEN may name one, too."""
+    home = _home()
+    folders = [Path(os.environ["KAGGLE_CONFIG_DIR"])] if os.environ.get("KAGGLE_CONFIG_DIR") else []
+    config = os.environ.get("XDG_CONFIG_HOME")
+    if config or home:
+        folders.insert(0, Path(config or home / ".config") / "kaggle")
+    if home:
+        folders.insert(0, home / ".kaggle")
+    paths = [folder / name for folder in folders for name in KAGGLE_FILES]
+    named = os.environ.get("KAGGLE_API_TOKEN", "")
+    if named and len(named) < 256:
+        paths.append(Path(named))
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and os.access(path, os.R_OK)]
+
+
+def _forms() -> set[str]:
+    """Every secret as it is, quoted for a URL, and with each user name as HTTP's basic authentication sends it."""
+    users = {os.environ.get("KAGGLE_USERNAME", "")}
+    secrets = {value for name, value in os.environ.items() if SECRET_NAME.search(name)}
+    secrets |= set(_hub_token())
+    for path in kaggle_credential_files():
+        more_users, more_secrets = _read_credentials(path)
+        users, secrets = users | more_users, secrets | more_secrets
+    secrets = {secret.strip() for secret in secrets if len(secret.strip()) >= SHORTEST}
+    pairs = [f"{user}:{secret}" for user in users for secret in secrets]
+    # surrogateescape: an environment variable may hold bytes that are no UTF-8
+    basic = {base64.b64encode(pair.encode(errors="surrogateescape")).decode() for pair in pairs}
+    quoted = {urllib.parse.quote(secret, safe="", errors="surrogateescape") for secret in secrets}
+    return secrets | basic | quoted
+
+
+def _read_credentials(path: Path) -> tuple[set[str], set[str]]:
+    """User names and keys in a file; a JSON that cannot be parsed is one secret as a whole."""
+    content = _read(path)
+    if path.suffix != ".json":
+        return set(), {content}
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError):
+        return set(), {content}
+    if not isinstance(values, dict):
+        return set(), set()
+    secrets = {str(value) for name, value in values.items() if "key" in name or name.endswith("_token")}
+    return {str(values.get("username", ""))}, secrets
+
+
+def _hub_token() -> Iterator[str]:
+    """What `hf auth login` stored."""
+    home = _home()
+    folder = os.environ.get("HF_HOME") or (home and home / ".cache" / "huggingface")
+    if folder:
+        yield _read(Path(folder) / "token")
+
+
+def _read(path: Path) -> str:
+    """The file's text, empty where it cannot be read."""
+    with suppress(OSError):
+        if os.path.isfile(path):  # unlike Path.is_file it never raises, and a pipe would block
+            return path.read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
+def _home() -> Path | None:
+    """None where the system knows no home of this user, as in a container that runs as a number."""
+    with suppress(RuntimeError, KeyError):
+        return Path.home()
+    return None

@@ -1,6 +1,6 @@
 import pytest
 
-from foldblend.bundling.contents import BundledModel, building, copy_model, copy_plugins
+from foldblend.bundling.dataset import BundledModel, building, copy_model, copy_plugins
 from foldblend.learners.trained import MODEL, NEEDED
 
 

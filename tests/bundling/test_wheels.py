@@ -8,8 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import foldblend
-from foldblend.bundling import contents
-from foldblend.bundling.contents import (
+from foldblend.bundling import dataset as contents
+from foldblend.bundling.dataset import (
     IN_THE_IMAGE,
     Package,
     choose_packages,
@@ -66,7 +66,7 @@ def test_what_pip_does_is_noted(tmp_path, monkeypatch, outcome, said):
         error = "looking\nNo matching distribution found" if outcome == "refused" else ""
         return subprocess.CompletedProcess(command, int(outcome == "refused"), "", error)
 
-    monkeypatch.setattr("foldblend.bundling.contents.subprocess.run", pip)
+    monkeypatch.setattr("foldblend.bundling.dataset.subprocess.run", pip)
     package = Package("peft", "peft==1", ())
     assert download_wheel(package, tmp_path / "wheels") == said
     assert package.file == ("peft-1-py3-none-any.whl" if outcome == "whole" else "")

@@ -11,7 +11,7 @@ from emo_competition import answer, kaggle, run, tables, write
 from kaggle_server import SLUG
 
 from foldblend.commands import guard, submit
-from foldblend.ledger.log import read_log
+from foldblend.ledger.submissions import read_log
 
 __all__ = ["kaggle"]
 """The fixture."""

@@ -9,8 +9,8 @@ import pytest
 from emo_competition import PROJECT, answer, kaggle, run, wait_until, write
 from kaggle_server import KEY
 
-from foldblend.ledger import log as log_sync
-from foldblend.ledger.log import read_log
+from foldblend.ledger import submissions as log_sync
+from foldblend.ledger.submissions import read_log
 
 __all__ = ["kaggle"]
 """The fixture."""

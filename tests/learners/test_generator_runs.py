@@ -15,7 +15,9 @@ ARCHITECTURES = {
     "meta-llama/Llama-3.2-3B-Instruct": "llama",
     "Qwen/Qwen2.5-Coder-14B-Instruct": "qwen2",
 }
-RUNS = [path.stem for path in (PROJECT / "configs" / "runs").rglob("*.yaml") if "learner: generator" in path.read_text()]
+RUNS = [
+    path.stem for path in (PROJECT / "configs" / "runs").rglob("*.yaml") if "learner: generator" in path.read_text()
+]
 
 
 def test_every_architecture_has_a_run():

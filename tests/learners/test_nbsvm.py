@@ -6,7 +6,7 @@ import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 from toy_corpus import fold_rows, make_corpus
 
-from foldblend.learners.linear import logistic
+from foldblend.learners.linear import learner as logistic
 from foldblend.learners.nbsvm import NbsvmLearner, log_count_ratios
 from foldblend.learners.table import Corpus
 from foldblend.settings.run import LogisticSettings, NbsvmSettings, RunSettings, TfidfSettings

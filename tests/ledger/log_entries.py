@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from foldblend.ledger.log import LogEntry
+from foldblend.ledger.submissions import LogEntry
 
 ENTRY = LogEntry(
     "2026-01-02T03:04:05Z", "toy", "submissions/toy/a.csv", "a" * 64, 7, "complete", 0.61, 0.6, 0.62, 0.605, None, "try"

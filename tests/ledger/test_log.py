@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from log_entries import ENTRY
 
-from foldblend.ledger.log import COLUMNS, LogEntry, as_one_line, change_log, one_upload_at_a_time, read_log
+from foldblend.ledger.submissions import COLUMNS, LogEntry, as_one_line, change_log, one_upload_at_a_time, read_log
 from foldblend.settings.paths import Paths
 
 scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -96,7 +96,7 @@ def test_a_kill_while_writing_leaves_the_earlier_log(paths, monkeypatch):
 def test_two_processes_at_once_lose_no_row(paths):
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from foldblend.ledger.log import *; from foldblend.settings.paths import Paths\n"
+        "from foldblend.ledger.submissions import *; from foldblend.settings.paths import Paths\n"
         "paths, first = Paths(Path(sys.argv[1])), int(sys.argv[2])\n"
         f"entry = LogEntry(*{tuple(getattr(ENTRY, name) for name in COLUMNS)!r})\n"
         "for k in range(20): change_log(paths, lambda rows: [*rows, replace(entry, ref=first + k)])\n"

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from log_entries import ENTRY, NOW, Listed
 
 from foldblend.files import sha256_bytes
-from foldblend.ledger.log import describe_file, marked, read_log, reconcile, refuse_resubmission, sync_log
-from foldblend.ledger.submissions import find_submission, write_submission
+from foldblend.ledger.submissions import (
+    describe_file,
+    find_submission,
+    marked,
+    read_log,
+    reconcile,
+    refuse_resubmission,
+    sync_log,
+    write_submission,
+)
 
 
 def submission(paths, name="a", content=b"id,joy\nt0,1\n", expected=0.62):

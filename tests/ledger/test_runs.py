@@ -8,8 +8,7 @@ import pytest
 from ledger_settings import SETTINGS
 
 from foldblend.files import sha256_file
-from foldblend.ledger.arrays import write_npz
-from foldblend.ledger.oof import remove_folds, write_fold
+from foldblend.ledger.oof import remove_folds, write_fold, write_npz
 from foldblend.ledger.records import read_record, write_record
 from foldblend.ledger.runs import find_runs, find_stale_runs, load_run, load_runs
 

@@ -6,15 +6,13 @@ from made_up import make_runs
 
 from foldblend.errors import UserError
 from foldblend.scoring.blending import make_blend
-from foldblend.scoring.ensembling.searches import quick_score
-from foldblend.scoring.ensembling.strategies import STRATEGIES, search_weights
+from foldblend.scoring.ensembling.strategies import STRATEGIES, quick_score, search_weights
 from foldblend.scoring.inputs import Task, split_into_parts
 from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
 from foldblend.scoring.validation.bootstrap import Buckets
-from foldblend.scoring.validation.choice import Candidate, choose
-from foldblend.scoring.validation.crossfit import CrossFit, pack_answer
+from foldblend.scoring.validation.choice import Candidate, CrossFit, choose, pack_answer
 
 
 def candidate(task, name, labels, answer, buckets, is_single=False):

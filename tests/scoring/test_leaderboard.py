@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldblend.scoring.leaderboard import (
+from foldblend.scoring.report import (
     ScoredSubmission,
     choose_finals,
     comparison_lines,

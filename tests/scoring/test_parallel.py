@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from foldblend.scoring import parallel
+from foldblend import cores as parallel
 
 
 @pytest.mark.parametrize("threads, most", [("1", 1), ("3", 3)])

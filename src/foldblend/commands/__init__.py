@@ -11,8 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from foldblend.console import print_error
-from foldblend.errors import UserError
-from foldblend.redact import redact
+from foldblend.errors import UserError, redact
 
 COMMANDS = {
     "make_folds": "draw a competition's folds, or show those it has",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foldblend.console import coloured, warn
+from foldblend.cores import give_back_freed_memory
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
@@ -22,10 +23,9 @@ from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.scoring.blending import make_blend
+from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
-from foldblend.scoring.parallel import give_back_freed_memory
-from foldblend.scoring.recipe import Recipe, recipe_from_record
 from foldblend.scoring.report import (
     describe_blend,
     report_lines,

@@ -7,9 +7,10 @@ python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner Y
 from dataclasses import asdict
 from pathlib import Path
 
-from foldblend.bundling.contents import (
+from foldblend.bundling.dataset import (
     BundledModel,
     Package,
+    as_json,
     building,
     choose_packages,
     choose_required,
@@ -17,12 +18,15 @@ from foldblend.bundling.contents import (
     copy_model,
     copy_plugins,
     copy_weights,
+    dataset_metadata,
     download_wheel,
+    kernel_metadata,
+    make_title,
     measure,
+    notebook,
     own_requirements,
     write_package_wheel,
 )
-from foldblend.bundling.notebook import as_json, dataset_metadata, kernel_metadata, make_title, notebook
 from foldblend.console import warn
 from foldblend.errors import UserError
 from foldblend.kaggle.transfers import default_owner, push
@@ -31,7 +35,7 @@ from foldblend.learners.trained import MODEL, NEEDED, check_folds, describe_mode
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
-from foldblend.scoring.recipe import recipe_from_record
+from foldblend.scoring.ensembling.predictors import recipe_from_record
 from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
 from foldblend.settings.paths import Paths
 from foldblend.settings.run import RunSettings

@@ -13,12 +13,14 @@ from pathlib import Path
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
 from foldblend.kaggle.client import KaggleClient, KaggleError, describe_limits, find_wide_permissions, wait_for_score
-from foldblend.ledger.log import (
+from foldblend.ledger.submissions import (
     ARRIVES_WITHIN_SECONDS,
     LocalFile,
     LogEntry,
     change_log,
     describe_file,
+    earlier_submissions,
+    find_submission,
     local_files,
     marked,
     one_upload_at_a_time,
@@ -27,9 +29,8 @@ from foldblend.ledger.log import (
     sync_log,
     utc_now,
 )
-from foldblend.ledger.submissions import earlier_submissions, find_submission
-from foldblend.scoring.leaderboard import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
 from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.report import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.paths import find_paths
 from foldblend.submission.answers import lint_submission_file, read_submission

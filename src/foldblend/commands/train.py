@@ -19,8 +19,7 @@ from foldblend.data.cleaning import clean_texts
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import hold_lock
-from foldblend.learners.processes.interruption import follow_launcher
-from foldblend.learners.processes.launcher import end_launcher_on_ctrl_c
+from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers

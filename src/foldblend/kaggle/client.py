@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldblend.errors import UserError
-from foldblend.redact import kaggle_credential_files, redact
+from foldblend.errors import UserError, kaggle_credential_files, redact
 
 # ---------- files of credentials.
 

@@ -11,10 +11,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from foldblend.data.reading import quoted, shown_path
-from foldblend.errors import UserError
+from foldblend.errors import UserError, redact
 from foldblend.files import replacing
 from foldblend.kaggle.client import KaggleClient
-from foldblend.redact import redact
 
 # ---------- a competition's files, out of an archive that is not trusted.
 

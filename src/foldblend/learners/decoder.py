@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from foldblend.errors import UserError
 from foldblend.learners.nets.adapters import SharedBase, merged
 from foldblend.learners.nets.classifier import TextClassifier
-from foldblend.learners.processes.sharding import spreads
+from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens

@@ -13,7 +13,7 @@ from foldblend.learners.nets.classifier import (
     recompute_layers,
     start_from_names,
 )
-from foldblend.learners.processes.sharding import spreads
+from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
 from foldblend.learners.training.neural import NeuralLearner

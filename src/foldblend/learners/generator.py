@@ -14,8 +14,7 @@ from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answ
 from foldblend.learners.answering.scoring import AnswerModel
 from foldblend.learners.losses.table import build_loss
 from foldblend.learners.nets.adapters import SharedBase, merged
-from foldblend.learners.processes.devices import place
-from foldblend.learners.processes.sharding import spreads
+from foldblend.learners.processes.devices import place, spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens

@@ -7,7 +7,7 @@ Source: Wang and Manning 2012, Baselines and bigrams, ACL; logistic regression i
 
 import numpy as np
 
-from foldblend.learners.linear.logistic import fit_labels
+from foldblend.learners.linear.learner import fit_labels
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tfidf import TfidfLearner
 

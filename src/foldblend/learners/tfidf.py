@@ -13,8 +13,7 @@ import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from foldblend.errors import UserError
-from foldblend.learners.linear.learner import LinearLearner, fit_multiclass
-from foldblend.learners.linear.logistic import fit_labels
+from foldblend.learners.linear.learner import LinearLearner, fit_labels, fit_multiclass
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings, TfidfSettings

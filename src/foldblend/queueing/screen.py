@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from foldblend.console import clock_time, is_terminal
-from foldblend.redact import redact
+from foldblend.errors import redact
 
 FIRST_STATUS_SECONDS, LAST_STATUS_SECONDS = 30.0, 600.0
 """Without a terminal the status is printed after the first, then each time after twice as long, up to the last: at

@@ -12,8 +12,8 @@ import numpy as np
 
 from foldblend.errors import UserError
 from foldblend.scoring.blending import Blend, make_blend
+from foldblend.scoring.ensembling.predictors import Recipe
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
-from foldblend.scoring.recipe import Recipe
 from foldblend.scoring.report import BlendReport, describe_blend, report_lines, report_record, shift_lines, table_lines
 
 Arrays = Mapping[str, np.ndarray]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from foldblend.cores import single_threaded_products
 from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Formula
 from foldblend.scoring.ensembling.strategies import (
@@ -22,24 +23,21 @@ from foldblend.scoring.ensembling.strategies import (
     refuse_strategy_names,
 )
 from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
-from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.thresholds.rules import Rule, tune_rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
 from foldblend.scoring.validation.choice import (
     Candidate,
+    CrossFit,
     choose,
     choose_without_parts,
-    draw_scores,
-    offer_row_rules,
-    pick_row_rule,
-    stitch,
-)
-from foldblend.scoring.validation.crossfit import (
-    CrossFit,
     cross_fit,
     cross_fit_row_rules,
+    draw_scores,
+    offer_row_rules,
     pack_answer,
+    pick_row_rule,
     predict_outer,
+    stitch,
     unpack_answer,
 )
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from foldblend.learners.linear import logistic
-from foldblend.learners.linear.logistic import fit_labels
+from foldblend.learners.linear import learner as logistic
+from foldblend.learners.linear.learner import fit_labels
 from foldblend.settings.run import LogisticSettings
 
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from made_up import give, make_runs
 
-from foldblend.scoring.ensembling.predictors import predict_folds
+from foldblend.scoring.ensembling.predictors import Recipe, predict_folds, recipe_from_record
 from foldblend.scoring.ensembling.strategies import STRATEGIES, fit_strategies
-from foldblend.scoring.recipe import Recipe, recipe_from_record
 from foldblend.scoring.thresholds.rules import Rule
 
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldblend.scoring.ensembling.predictors import Average, Predictor
-from foldblend.scoring.recipe import Recipe, recipe_from_record
+from foldblend.scoring.ensembling.predictors import Average, Predictor, Recipe, recipe_from_record
 from foldblend.scoring.thresholds.rules import Rule
 
 N, LABELS, RUNS = 7, 3, 4

@@ -3,7 +3,7 @@ import pytest
 from made_up import make_runs
 
 from foldblend.scoring.ensembling.predictors import mix
-from foldblend.scoring.ensembling.searches import climb_hill, quick_score, search_coordinates
+from foldblend.scoring.ensembling.strategies import climb_hill, quick_score, search_coordinates
 from foldblend.scoring.inputs import Task
 from foldblend.scoring.probs import sigmoid
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from foldblend.scoring.metrics.decisions import micro_f1
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.thresholds.joint import ROW_VALUES, common_threshold, tune_micro_thresholds, tune_row_thresholds
+from foldblend.scoring.thresholds.exact import ROW_VALUES, common_threshold, tune_micro_thresholds, tune_row_thresholds
 
 
 def draw(n_rows, n_labels, seed, levels=5):

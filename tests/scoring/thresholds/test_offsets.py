@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.thresholds.joint import CLASS_SCORES, tune_offsets
+from foldblend.scoring.thresholds.exact import CLASS_SCORES, tune_offsets
 
 
 def decide(log_probs, offsets):

@@ -4,8 +4,7 @@ from made_up import make_runs
 
 from foldblend.scoring.metrics.decisions import macro_f1, micro_f1
 from foldblend.scoring.probs import logit, sigmoid
-from foldblend.scoring.thresholds.exact import tune_thresholds
-from foldblend.scoring.thresholds.joint import tune_micro_thresholds
+from foldblend.scoring.thresholds.exact import tune_micro_thresholds, tune_thresholds
 from foldblend.scoring.thresholds.robust import (
     count_scores,
     expected_f1_thresholds,

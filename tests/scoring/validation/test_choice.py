@@ -6,8 +6,7 @@ from made_up import give, make_runs
 from foldblend.scoring.blending import choose_answers
 from foldblend.scoring.ensembling.strategies import fit_single
 from foldblend.scoring.validation.bootstrap import Buckets
-from foldblend.scoring.validation.choice import Candidate, offer_row_rules, stitch
-from foldblend.scoring.validation.crossfit import cross_fit, predict_outer
+from foldblend.scoring.validation.choice import Candidate, cross_fit, offer_row_rules, predict_outer, stitch
 
 
 def answers_of_one_run(metric, runs):

@@ -4,7 +4,7 @@ from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.strategies import fit_strategies
 from foldblend.scoring.inputs import Partition
-from foldblend.scoring.validation.crossfit import cross_fit, predict_outer
+from foldblend.scoring.validation.choice import cross_fit, predict_outer
 
 
 def test_a_partition_knows_every_set_that_is_left_out():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
+from foldblend.cores import single_threaded_products
 from foldblend.scoring.inputs import Task
 from foldblend.scoring.metrics.decisions import macro_f1
 from foldblend.scoring.metrics.ranks import log_loss
-from foldblend.scoring.parallel import single_threaded_products
 from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive

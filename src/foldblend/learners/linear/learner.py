@@ -1,15 +1,170 @@
 """The base of the linear learners: features of a fold, weights fitted on its training rows, logits of the others."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
+import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 
+from foldblend.cores import count_cores
+from foldblend.errors import UserError
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.training.heldout import label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, save_linear
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
+
+# L2-regularised logistic regression of sparse features, one per label, by coordinate descent on its dual.
+#
+# Labels are fitted in blocks: one pass over the features serves BLOCK labels, whose weights for a feature are neighbours
+# in memory. Blocks run on all cores, each with its own random state, so the result is the same to the last bit on any
+# number of cores; scikit-learn's liblinear shares one state between threads.
+
+
+BLOCK = 16
+"""Labels fitted together: their float32 weights for one feature fill one cache line."""
+
+GAP = 1e-3
+"""Solved when primal and dual value differ by less than this share. A tenth of it moved the held-out macro-F1 on
+GoEmotions by 0.0001."""
+
+MAX_PASSES = 400
+"""Most passes over the rows; texts take 4 to 12."""
+
+PASSES_PER_CHECK = 2
+
+START = -3.0
+"""Every row starts as if its margin were 3: most rows of most labels end near that."""
+
+
+def fit_labels(features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSettings, seed: int, ratios=None):
+    """Fit one binary logistic regression per label.
+
+    Args:    features: float32 (n, D).   labels: bool (n, L).
+             ratios: float32 (D, L), factors of each label's features; None is 1 (naive Bayes, see nbsvm.py).
+    Returns: weights float64 (D, L), on the features as they are, and bias (L,); a label that is never or always there
+             gets its log-odds alone.
+    Raises:  UserError: far from the solution after MAX_PASSES passes.
+    """
+    weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
+    varying = np.flatnonzero(labels.any(0) & ~labels.all(0))
+    alike = varying[np.argsort(labels[:, varying].sum(0), kind="stable")]  # rare labels take more passes
+    blocks = [alike[start : start + BLOCK] for start in range(0, len(alike), BLOCK)]
+
+    def fit_one(number):
+        block, rng = blocks[number], np.random.default_rng([seed, number])
+        costs = settings.inverse_regularization * row_weights(labels[:, block], settings.balanced)
+        of_block = None if ratios is None else ratios[:, block]
+        weights[:, block], bias[block] = fit_block(features, labels[:, block], costs, rng, of_block)
+
+    with ThreadPoolExecutor(count_cores()) as threads:
+        list(threads.map(fit_one, range(len(blocks))))
+    return weights, bias
+
+
+def row_weights(labels: np.ndarray, balanced: bool) -> np.ndarray:
+    """Weigh rows, float64 (n, B): 1 each; if balanced, the positives of a label weigh as much as its negatives."""
+    if not balanced:
+        return np.ones(labels.shape)
+    n_rows, positives = len(labels), labels.sum(0)
+    return np.where(labels, n_rows / (2 * positives), n_rows / (2 * (n_rows - positives)))
+
+
+def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rng: np.random.Generator, ratios=None):
+    """Minimise for each label w.w / 2 + b.b / 2 + sum_i costs_i log(1 + exp(-y_i (x_i.w + b))), y = 1 or -1.
+
+    Args:    features: float32 (n, D).   labels: bool (n, B), B up to BLOCK.   costs: float64 (n, B), above 0.
+             ratios: float32 (D, B), x is features * ratios; None is 1.
+    Returns: w * ratios, float64 (D, B), and b (B,).
+    Source:  Yu, Huang and Lin 2011, Dual coordinate descent methods for logistic regression, Machine Learning 85. The
+             dual variable of row i is costs_i sigmoid(t_i): t needs no bounds, and is -y_i (x_i.w + b) in the end.
+    """
+    rows, n_labels = (features.data, features.indices, features.indptr), labels.shape[1]
+    signs, costs = _padded(np.where(labels, 1.0, -1.0)), _padded(costs)  # padding costs nothing
+    scales = np.zeros((0, BLOCK), np.float32) if ratios is None else _padded(ratios**2).astype(np.float32)
+    squares = features.multiply(features).astype(np.float64)
+    squares = (squares.sum(1) if ratios is None else squares @ scales) + np.ones((1, BLOCK))
+    t = np.full(signs.shape, START)
+    duals = costs * signs / (1 + np.exp(-START))
+    w = features.T @ duals * (scales if len(scales) else 1.0)
+    w = np.vstack([w, duals.sum(0)]).astype(np.float32)  # the last one is the bias, a feature of 1 in every row
+    for number in range(1, MAX_PASSES + 1):
+        _pass_over(*rows, signs, costs, np.asarray(squares), scales, rng.permutation(len(signs)), t, w)
+        if number % PASSES_PER_CHECK == 0 and _is_solved(signs * (features @ w[:-1] + w[-1]), t, costs):
+            return w[:-1, :n_labels], w[-1, :n_labels]
+    raise UserError(
+        f"logistic regression did not converge in {MAX_PASSES} passes (largest weight of a row: {costs.max():.3g}). "
+        "Lower --logistic.inverse_regularization"
+    )
+
+
+def _padded(columns: np.ndarray) -> np.ndarray:
+    """Pad columns with zeros to float64 (n, BLOCK)."""
+    padded = np.zeros((len(columns), BLOCK))
+    padded[:, : columns.shape[1]] = columns
+    return padded
+
+
+def _is_solved(margins: np.ndarray, t: np.ndarray, costs: np.ndarray) -> bool:
+    """Whether primal and dual value agree within GAP for every label.   margins: y (x.w + b), (n, BLOCK)."""
+    probs = np.exp(-np.logaddexp(0, -t))
+    norm = (costs * probs * margins).sum(0)  # w.w + b.b, as w is the sum of the rows times their dual variables
+    primal = norm / 2 + (costs * np.logaddexp(0, -margins)).sum(0)
+    entropy = probs * np.logaddexp(0, -t) + (1 - probs) * np.logaddexp(0, t)
+    return bool((primal - ((costs * entropy).sum(0) - norm / 2) <= GAP * primal).all())
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _pass_over(data, indices, starts, signs, costs, squares, scales, order, t, w):
+    """Update t of every row and label in turn, and w with it, in place; one pass over the rows."""
+    margins, changes = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    for i in order:
+        margins[:] = w[-1]  # the bias; then x_i . w, over the features that the row has
+        for k in range(starts[i], starts[i + 1]):
+            value, of_feature = data[k], w[indices[k]]
+            for j in range(BLOCK):
+                margins[j] += value * of_feature[j]
+        for j in range(BLOCK):
+            before, sign = t[i, j], signs[i, j]
+            t[i, j] = _solve_row(before, sign * margins[j], costs[i, j] * squares[i, j])
+            changes[j] = sign * costs[i, j] * (1 / (1 + np.exp(-t[i, j])) - 1 / (1 + np.exp(-before)))
+        for k in range(starts[i], starts[i + 1]):
+            value, of_feature = data[k], w[indices[k]]
+            if len(scales):
+                scale = scales[indices[k]]
+                for j in range(BLOCK):
+                    of_feature[j] += changes[j] * value * scale[j]
+            else:
+                for j in range(BLOCK):
+                    of_feature[j] += changes[j] * value
+        w[-1] += changes
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _solve_row(start, margin, pull):
+    """Find the root in t of t + margin + pull * (sigmoid(t) - sigmoid(start)), which rises in t.
+
+    Newton's steps, replaced by bisection if a step leaves the interval that holds the root.
+    """
+    low, high = min(start, -margin), max(start, -margin)
+    t, old = start, 1 / (1 + np.exp(-start))
+    for _ in range(50):
+        prob = 1 / (1 + np.exp(-t))
+        value = t + margin + pull * (prob - old)
+        if value > 0:
+            high = t
+        else:
+            low = t
+        following = t - value / (1 + pull * prob * (1 - prob))
+        if not low <= following <= high:
+            following = (low + high) / 2
+        if abs(following - t) < 1e-4:
+            return following
+        t = following
+    return t
+
 
 MAX_STEPS = 2000
 """Most iterations of scikit-learn's solver."""

@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.losses.labelwise import AsymmetricLoss, BinaryCrossEntropy, DistributionBalancedLoss, FocalLoss
-from foldblend.learners.losses.sets import CrossEntropy, SoftMacroF1Loss, ZlprLoss
+from foldblend.learners.losses.named import (
+    AsymmetricLoss,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DistributionBalancedLoss,
+    FocalLoss,
+    SoftMacroF1Loss,
+    ZlprLoss,
+)
 from foldblend.settings.run import LossSettings
 from foldblend.settings.tables import LOSSES
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.processes.sharding import gather_whole, like
+from foldblend.learners.processes.devices import gather_whole, like
 from foldblend.learners.training.weights import UNREADABLE, WEIGHTS, checksum, damaged, find_weights_file, write_tensors
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.settings.loading import describe_differences, with_defaults

@@ -23,9 +23,8 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
-from foldblend.learners.processes.devices import Agreement, seed_generators
+from foldblend.learners.processes.devices import Agreement, prepare, seed_generators
 from foldblend.learners.processes.interruption import Interruption
-from foldblend.learners.processes.sharding import prepare
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import Augmentation, oversample, padded_tokens, plan_epoch, split_step
 from foldblend.learners.training.adversarial import Adversary, build_adversary

@@ -30,18 +30,19 @@ from transformers.utils import logging as transformers_logging
 from foldblend.errors import UserError
 from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant
-from foldblend.learners.losses.r_drop import repeat_inputs, sum_r_drop
+from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
 from foldblend.learners.nets.pretrained import find_weights, read_model_type
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
+    gather_as_held,
     join_processes,
     keep_freed_memory,
     place,
+    spreads,
     use_cores,
 )
-from foldblend.learners.processes.sharding import gather_as_held, spreads
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
 from foldblend.learners.training.checkpoints import load_weights, restore_model

@@ -6,8 +6,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from foldblend.learners.processes.devices import agree, place
-from foldblend.learners.processes.sharding import is_sharded
+from foldblend.learners.processes.devices import agree, is_sharded, place
 from foldblend.learners.tokens.batches import NO_ROW, plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training.progress import Progress, announce

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foldblend.cores import over_labels
 from foldblend.scoring.ensembling.predictors import Predictor, label_features
 from foldblend.scoring.inputs import Partition, Scores
-from foldblend.scoring.parallel import over_labels
 from foldblend.scoring.probs import sigmoid
 
 # ---------- Solver: ridge logistic regressions on many subsets of the same rows at once

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from foldblend.cores import over_labels
 from foldblend.scoring.metrics.decisions import check_shapes
-from foldblend.scoring.parallel import over_labels
 
 # ---------- Ranks
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.scoring.parallel import over_labels
+from foldblend.cores import over_labels
 from foldblend.scoring.probs import logit, sigmoid
 from foldblend.scoring.thresholds.exact import check_probs, staircase
 

@@ -12,9 +12,16 @@ import numpy as np
 
 from foldblend.scoring.inputs import Task
 from foldblend.scoring.probs import SMALLEST, logit
-from foldblend.scoring.thresholds.any_metric import climb_offsets, climb_thresholds, shift_thresholds
-from foldblend.scoring.thresholds.exact import tune_thresholds
-from foldblend.scoring.thresholds.joint import CLASS_SCORES, tune_micro_thresholds, tune_offsets, tune_row_thresholds
+from foldblend.scoring.thresholds.exact import (
+    CLASS_SCORES,
+    climb_offsets,
+    climb_thresholds,
+    shift_thresholds,
+    tune_micro_thresholds,
+    tune_offsets,
+    tune_row_thresholds,
+    tune_thresholds,
+)
 from foldblend.scoring.thresholds.robust import tune_robust_joint, tune_robust_thresholds
 
 # ---------- The rule and its use
