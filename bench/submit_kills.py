@@ -26,10 +26,7 @@ from emo_competition import TRUTH, answer, tables  # noqa: E402
 from kaggle_server import SLUG, serving  # noqa: E402
 
 from foldblend.files import sha256_bytes  # noqa: E402
-from foldblend.ledger.submissions import (
-    read_log,  # noqa: E402
-    write_submission,  # noqa: E402
-)
+from foldblend.ledger.submissions import read_log, write_submission  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
 
 DOOR = [sys.executable, str(ROOT / "src" / "submit.py"), "--competition", "emo"]

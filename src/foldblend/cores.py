@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""How many cores this process may use, and one job per label on them."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The errors that a user can fix; everything else is a fault of the program."""
+"""The errors that a user can fix, and the keys that no message may show."""
 
 import base64
 import json
@@ -53,8 +53,10 @@ def kaggle_credential_files() -> list[Path]:
     home = _home()
     folders = [Path(os.environ["KAGGLE_CONFIG_DIR"])] if os.environ.get("KAGGLE_CONFIG_DIR") else []
     config = os.environ.get("XDG_CONFIG_HOME")
-    if config or home:
-        folders.insert(0, Path(config or home / ".config") / "kaggle")
+    if config:
+        folders.insert(0, Path(config) / "kaggle")
+    elif home:
+        folders.insert(0, home / ".config" / "kaggle")
     if home:
         folders.insert(0, home / ".kaggle")
     paths = [folder / name for folder in folders for name in KAGGLE_FILES]

@@ -1,4 +1,4 @@
-"""What a bundle holds: a folder with all that a blend needs to predict, laid out like a workspace.
+"""What a bundle holds: a folder with all that a blend needs to predict, and the notebook that runs it on Kaggle.
 
 So `foldblend predict` runs in it as it runs at home. The package itself is in it as a wheel, and so are the packages
 that Kaggle's image may lack. The folder is built beside its place and gets its name when it is complete.

@@ -24,8 +24,8 @@ from foldblend.settings.paths import Paths
 
 # Numpy arrays in an .npz and back; a file is refused before memory is spent on what it says about itself.
 #
-# numpy's own reader unpacks each member, without pickle. Before that its names, types, shapes and sizes are compared with
-# the expected ones: numpy.load alone would unpack a zip bomb and allocate whatever shape a header announces.
+# numpy's own reader unpacks each member, without pickle. Before that its names, types, shapes and sizes are compared
+# with the expected ones: numpy.load alone would unpack a zip bomb and allocate whatever shape a header announces.
 
 
 Expected = Mapping[str, tuple[str, tuple[int | None, ...]]]

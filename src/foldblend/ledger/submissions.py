@@ -1,4 +1,4 @@
-"""submissions/<competition>/<name>.csv and the .json that says how it was made.
+"""submissions/<competition>/<name>.csv, the .json that says how it was made, and submissions/log.csv.
 
 The .json is written first, the .csv last: a .csv that is there is whole and described. A .json alone is what a kill
 between the two leaves; nothing reads it, and the same command writes it again.

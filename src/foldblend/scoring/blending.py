@@ -2,7 +2,7 @@
 
     oof scores -> strategies -> cross-fitting -> choice -> row rule -> formula and thresholds for new rows
 
-Everything in here is arrays; `report.py` says what the blend is worth, `recipe.py` applies it to the test rows.
+Everything in here is arrays; `report.py` says what the blend is worth, `ensembling/predictors.py` applies it.
 """
 
 from dataclasses import dataclass, replace

@@ -33,7 +33,7 @@ class Paths:
 
     @property
     def submissions_log(self) -> Path:
-        """One row a submission that was handed in, of all competitions."""
+        """One row per submission, of all competitions."""
         return self.root / "submissions" / "log.csv"
 
     def bundle(self, competition: str) -> Path:

@@ -59,8 +59,8 @@ def answer_lead(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...])
     """
     after = split_prompt(tokenizer, prompt, label_names)[1]
     if not after.strip():
-        cure = 'such as --prompt.template "{text}\\nLabels:"'
-        raise UserError(f"prompt.template ends with the text; a generator needs words after it, {cure}")
+        fix = 'such as --prompt.template "{text}\\nLabels:"'
+        raise UserError(f"prompt.template ends with the text; a generator needs words after it, {fix}")
     return "" if after[-1:].isspace() else " "
 
 
@@ -80,8 +80,8 @@ class ListAnswers:
     def __init__(self, tokenizer, answer: AnswerSettings, label_names: tuple[str, ...], lead: str, one_label: bool):
         wrong = [name for name in label_names if answer.separator in name or name == answer.none]
         if wrong and not one_label:
-            cure = "set another answer.separator or answer.none"
-            raise UserError(f"label {wrong[0]!r} holds the separator, or is the answer for no label; {cure}")
+            fix = "set another answer.separator or answer.none"
+            raise UserError(f"label {wrong[0]!r} holds the separator, or is the answer for no label; {fix}")
         self.eos, self.one_label = end_token(tokenizer), one_label
         names = label_names if one_label else (*label_names, answer.none)
         self.first = encode_data(tokenizer, [lead + name for name in names])

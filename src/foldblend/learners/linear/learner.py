@@ -1,4 +1,4 @@
-"""The base of the linear learners: features of a fold, weights fitted on its training rows, logits of the others."""
+"""Logistic regressions per label, and the base of the learners that fit them on a fold's features."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +18,9 @@ from foldblend.settings.run import LogisticSettings, RunSettings
 
 # L2-regularised logistic regression of sparse features, one per label, by coordinate descent on its dual.
 #
-# Labels are fitted in blocks: one pass over the features serves BLOCK labels, whose weights for a feature are neighbours
-# in memory. Blocks run on all cores, each with its own random state, so the result is the same to the last bit on any
-# number of cores; scikit-learn's liblinear shares one state between threads.
+# Labels are fitted in blocks: one pass over the features serves BLOCK labels, whose weights for a feature are side by
+# side in memory. Blocks run on all cores, each with its own random state, so the result is the same to the last bit
+# on any number of cores; scikit-learn's liblinear shares one state between threads.
 
 
 BLOCK = 16

@@ -1,4 +1,4 @@
-"""Losses that take each label as a yes/no question of its own.
+"""The losses that a run can name: per label, over a row's labels or a batch's together, and R-Drop on top of them.
 
 In the formulas z is a logit, p = sigmoid(z), t the target; shapes are (B, L) unless a comment says otherwise.
 """

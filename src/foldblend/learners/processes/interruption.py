@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and the end of the launcher ask for a stop; the training loop then saves and leaves.
+"""Ctrl-C, SIGTERM and the end of the launcher ask for a stop; the training loop then saves and leaves, quietly.
 
 It imports no torch, so a command can use it before anything slow is loaded.
 """

@@ -108,8 +108,8 @@ def _fill_chat(tokenizer, messages) -> str:
             messages, chat_template=template, tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
     except TemplateError as error:
-        cure = "; leave prompt.system empty and put it into prompt.template" if len(messages) > 1 else ""
-        raise UserError(f"{tokenizer.name_or_path}: the chat template refuses ({error}){cure}") from error
+        fix = "; leave prompt.system empty and put it into prompt.template" if len(messages) > 1 else ""
+        raise UserError(f"{tokenizer.name_or_path}: the chat template refuses ({error}){fix}") from error
 
 
 def _leading_ids(tokenizer, prompt) -> list[int]:

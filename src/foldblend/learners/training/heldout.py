@@ -1,4 +1,4 @@
-"""The score a fold shows while it trains; its cut-offs come from the training rows' rates: nothing is tuned on it."""
+"""The score a fold shows while it trains; its thresholds come from the training rows' rates: nothing is tuned on it."""
 
 import numpy as np
 from scipy.special import expit, softmax

@@ -1,7 +1,7 @@
 """What every neural learner shares: processes, pretrained weights, tokens, and a fold that is trained and predicted.
 
-To add a kind of model, write a class of `NeuralLearner` and one line in settings/tables.py. Only `build_fold_model` must
-be written; encoder.py is the shortest example. A fold calls the hooks in this order:
+To add a kind of model, write a class of `NeuralLearner` and one line in settings/tables.py. Only `build_fold_model`
+must be written; encoder.py is the shortest example. A fold calls the hooks in this order:
 
     build_fold_model   the model with its fresh parts, on the CPU; Accelerate then moves it to the device
     start_model        what a new model learns before its first step; not called for a fold that is resumed

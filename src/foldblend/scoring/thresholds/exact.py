@@ -1,4 +1,7 @@
-"""Exact thresholds per label: F1 is a staircase that steps only at positives, so every step is compared."""
+"""Thresholds that maximise a metric on the rows at hand: exact per label, joint over labels, for any metric by search.
+
+F1 is a staircase that steps only at positives, so for macro-F1 every step of every label is compared.
+"""
 
 from collections.abc import Callable
 
