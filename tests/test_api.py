@@ -150,12 +150,15 @@ def test_one_label_per_row():
 
 
 def test_groups_are_never_separated(made):
-    """Rows that stand there twice in two folds: by rows the blend believes itself surer than by groups."""
+    """Copies of a row, in one fold: repeated splits separate them unless they are named as a group."""
     labels, folds, oof, _ = made
     twice = {name: np.concatenate([table, table]) for name, table in oof.items()}
     both, group = np.concatenate([labels, labels]), np.concatenate([np.arange(400)] * 2)
     result = foldblend.blend(twice, both, np.concatenate([folds, folds]), groups=group, strategy="mean_probs")
-    assert result.name.startswith("mean_probs")
+    alone = foldblend.blend(twice, both, np.concatenate([folds, folds]), strategy="mean_probs")
+    assert result.in_sample == alone.in_sample and not result.table.equals(alone.table)
+    with pytest.raises(UserError, match=r"groups are \(3,\); expected \(800,\)"):
+        foldblend.blend(twice, both, np.concatenate([folds, folds]), groups=[0, 1, 2])
 
 
 def test_without_test_rows_new_rows_are_answered_later(made, result):

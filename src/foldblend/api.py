@@ -179,7 +179,7 @@ class BlendResult:
 
     @property
     def record(self) -> dict:
-        """All numbers as plain values: what `foldblend blend` writes beside a submission."""
+        """All numbers as plain values: what `foldblend blend` writes next to a submission."""
         return self.made.record
 
     @property

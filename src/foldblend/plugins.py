@@ -1,8 +1,8 @@
 """Learners, losses, metrics and strategies that are defined outside the package.
 
 `plugins: [my_module]` in configs/default.yaml names modules of the workspace root, or installed ones. Every command
-imports them before it reads settings; the decorators below put what they define into the same tables that the
-package's own learners, losses, metrics and strategies stand in.
+imports them before it reads settings; the decorators below put what they define into the same tables as the
+package's own learners, losses, metrics and strategies.
 """
 
 import importlib

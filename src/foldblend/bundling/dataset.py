@@ -1,7 +1,7 @@
 """What a bundle holds: a folder with all that a blend needs to predict, and the notebook that runs it on Kaggle.
 
 So `foldblend predict` runs in it as it runs at home. The package itself is in it as a wheel, and so are the packages
-that Kaggle's image may lack. The folder is built beside its place and gets its name when it is complete.
+that Kaggle's image may lack. The folder is built under a hidden name and renamed when it is complete.
 """
 
 import base64
