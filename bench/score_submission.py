@@ -27,6 +27,7 @@ from foldblend.data.tables import (  # noqa: E402
     submission_form,
     train_label_form,
 )
+from foldblend.errors import UserError  # noqa: E402
 from foldblend.scoring.metrics.ranks import class_log_loss  # noqa: E402
 from foldblend.scoring.metrics.table import METRICS  # noqa: E402
 from foldblend.settings.competition import CompetitionSettings  # noqa: E402
@@ -68,10 +69,10 @@ def _run(argv: Sequence[str] | None) -> None:
 def load_truth(competition: CompetitionSettings, tables: Tables, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n_test, L) bool and part names (n_test,) of the kept-aside rows, in the order of the sample submission.
 
-    Raises: ValueError: no truth.csv, or its ids are not the test rows'.
+    Raises: UserError: no truth.csv, or its ids are not the test rows'.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is not there: this competition keeps no labels of its test rows")
+        raise UserError(f"{path} is not there: this competition keeps no labels of its test rows")
     problems = Problems(path)
     table = read_table(path, FileForm(), problems)
     raise_if_any([problems])
@@ -79,7 +80,7 @@ def load_truth(competition: CompetitionSettings, tables: Tables, path: Path) -> 
     raise_if_any([problems])
     row_of = {name: row for row, name in enumerate(table.column(competition.id_column))}
     if row_of.keys() != set(tables.sample_ids.tolist()):
-        raise ValueError(f"{path}: its ids are not the sample submission's; remove it, and it is written again")
+        raise UserError(f"{path}: its ids are not the sample submission's; remove it, and it is written again")
     order = [row_of[name] for name in tables.sample_ids.tolist()]
     parts = np.array(table.column(PART) if PART in table.header else ["all"] * len(table.rows))
     return labels[order], parts[order]

@@ -52,7 +52,7 @@ def test_the_model_learns_the_shares_and_is_scored_by_the_labels(run, tmp_path):
 
 
 def test_labels_alone_are_no_soft_targets(run):
-    with pytest.raises(ValueError, match="loss.soft_targets is shares.csv, but the corpus holds labels alone"):
+    with pytest.raises(ValueError, match="loss.soft_targets is shares.csv, but the corpus has labels only"):
         EncoderLearner(run, make_corpus())
 
 

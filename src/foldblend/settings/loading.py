@@ -295,22 +295,22 @@ def _add_settings(parser: ArgumentParser, part: type) -> None:
             action.help = f"{action.help}\nExpected: {ranges[action.dest]}."
 
 
-def _given_flags(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """(name, its value or values as text) of every flag."""
-    given: list[tuple[str, str]] = []
+def _given_flags(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """(name, the words behind it) of every flag; a command's own argument may be among the words."""
+    given: list[tuple[str, list[str]]] = []
     for word in argv:
         if word.startswith("--") and len(word) > 2:
-            name, _, value = word[2:].partition("=")
-            given.append((name, value))
+            name, is_joined, value = word[2:].partition("=")
+            given.append((name, [value] if is_joined else []))
         elif given:
-            name, value = given[-1]
-            given[-1] = (name, f"{value} {word}".strip())
+            given[-1][1].append(word)
     return given
 
 
 def _flag(argv: Sequence[str], name: str) -> str:
     """The value of `--name VALUE` or `--name=VALUE`, before the full parser can be built."""
-    return dict(_given_flags(argv)).get(name, "")
+    words = dict(_given_flags(argv)).get(name, [])
+    return words[0] if words else ""
 
 
 def _check_flags(argv: Sequence[str], parser: ArgumentParser) -> None:
@@ -322,7 +322,7 @@ def _check_flags(argv: Sequence[str], parser: ArgumentParser) -> None:
     if unknown:
         raise UserError(f"{parser.prog}: " + "; ".join(unknown))
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        values = " and ".join(f"--{name} {value}".strip() for other, value in given if other == name)
+        values = " and ".join(" ".join([f"--{name}", *words]) for other, words in given if other == name)
         raise UserError(f"{parser.prog}: flag --{name} is given twice: {values}; give it once")
 
 

@@ -102,7 +102,7 @@ def test_a_whole_training_goes_through_steps_that_do_not_fit(run, tmp_path):
 def test_one_text_that_does_not_fit_ends_the_training_with_what_may_help(run, tmp_path):
     learner = EncoderLearner(run, make_corpus())
     limit_memory(learner, most_tokens=0)
-    with pytest.raises(torch.OutOfMemoryError, match=r"one text does not fit.*max_length_tokens"):
+    with pytest.raises(torch.OutOfMemoryError, match=r"One text does not fit.*max_length_tokens"):
         gradients(learner, tmp_path)
 
 
@@ -110,6 +110,6 @@ def test_several_processes_do_not_part_ways(run, tmp_path, monkeypatch):
     learner = EncoderLearner(run, make_corpus())
     fold, state = build_fold(learner, fold_rows(learner.corpus, tmp_path))
     limit_memory(learner, most_tokens=0)
-    monkeypatch.setattr(type(fold.accelerator), "num_processes", 2)
-    with pytest.raises(torch.OutOfMemoryError, match="Go on with --training.micro_batch_size 4"):
+    monkeypatch.setattr(type(learner.accelerator), "num_processes", 2)
+    with pytest.raises(torch.OutOfMemoryError, match="Run again with --training.micro_batch_size 4"):
         gather_gradients(learner, fold, np.sort(fold.rows.train[:16]), [1, 2], epoch=0)
