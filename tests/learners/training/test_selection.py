@@ -225,6 +225,6 @@ def test_settings_that_cannot_be():
     ):
         RunSettings("encoder", training=TrainingSettings(selection="lowest_loss", loss_tolerance=0.1))
     with pytest.raises(
-        ValueError, match="average_last_epochs is set, but training.selection is last; only average_last"
+        ValueError, match="average_last_epochs is set, but training.selection is last; only av"
     ):
         RunSettings("encoder", training=TrainingSettings(epochs=5, average_last_epochs=3))
