@@ -224,7 +224,5 @@ def test_settings_that_cannot_be():
         ValueError, match="loss_tolerance is set, but training.selection is lowest_loss; only loss_and_s"
     ):
         RunSettings("encoder", training=TrainingSettings(selection="lowest_loss", loss_tolerance=0.1))
-    with pytest.raises(
-        ValueError, match="average_last_epochs is set, but training.selection is last; only av"
-    ):
+    with pytest.raises(ValueError, match="average_last_epochs is set, but training.selection is last; only av"):
         RunSettings("encoder", training=TrainingSettings(epochs=5, average_last_epochs=3))
