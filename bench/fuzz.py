@@ -35,6 +35,7 @@ from yaml import safe_dump  # noqa: E402
 from foldblend.commands import (  # noqa: E402
     blend,
     guard,
+    inputs,
     make_folds,
     train,
 )
@@ -107,7 +108,7 @@ def save_time() -> None:
         (loading, "load_defaults", lambda paths: ""),
     ):
         setattr(module, name, remembering(getattr(module, name), key))
-    make_folds.load_tables = load_and_keep
+    inputs.load_tables = load_and_keep
 
 
 seen = {}

@@ -8,6 +8,7 @@ import pytest
 from shipped import N_TEST, write_tiny
 from tiny_competition import settings
 
+from foldblend.errors import UserError
 from foldblend.commands import blend, train
 from foldblend.data.fetch import ensure_data
 from foldblend.data.reading import FileForm, Problems, parse_table
@@ -80,7 +81,7 @@ def test_absent_files_are_asked_for(paths, name, monkeypatch):
 
 
 def refuse(*_):
-    raise ValueError("no account")
+    raise UserError("no account")
 
 
 def test_the_groups_are_ekmans():

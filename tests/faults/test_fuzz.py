@@ -21,7 +21,7 @@ def fuzz(monkeypatch, tmp_path):
     for module, name in ((fuzz.provenance, "_commit"), (fuzz.loading, "_build_parser")):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setattr(fuzz.loading, "load_defaults", fuzz.loading.load_defaults)
-    monkeypatch.setattr(fuzz.make_folds, "load_tables", fuzz.make_folds.load_tables)
+    monkeypatch.setattr(fuzz.inputs, "load_tables", fuzz.inputs.load_tables)
     monkeypatch.setenv("FOLDBLEND_ROOT", str(tmp_path))
     return fuzz
 

@@ -238,6 +238,5 @@ def print_end(job: Job, path: Path) -> None:
     shown = path.relative_to(job.paths.root)
     slug = job.competition.files.kaggle or job.competition_name
     print(f"\n{shown}")
-    if job.competition.files.source not in ("sample", "goemotions"):
-        print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
-        print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
+    print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
+    print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from foldblend.errors import UserError
 from foldblend.learners.nets.adapters import SharedBase, merged
 from foldblend.learners.nets.classifier import TextClassifier
+from foldblend.learners.nets.pretrained import refusing_code
 from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.prompts import build_prompts
@@ -36,7 +37,8 @@ class DecoderLearner(NeuralLearner):
 
     @cached_property
     def tokenizer(self):
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        with refusing_code(self.folder):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         set_pad_token(tokenizer, self.run.model.pad_token)
         return tokenizer
 

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass
-from foldblend.learners.nets.pretrained import find_weights, load_pretrained, read_model_type
+from foldblend.learners.nets.pretrained import find_weights, load_pretrained, read_model_type, refusing_code
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
@@ -93,7 +93,8 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     precision = choose_precision("auto", device, read_model_type(folder))
     encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
     encoder = encoder.to(device).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with refusing_code(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     tokens = tokenize(tokenizer, texts, max_length_tokens)
     embeddings = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16

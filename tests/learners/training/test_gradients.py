@@ -111,5 +111,6 @@ def test_several_processes_do_not_part_ways(run, tmp_path, monkeypatch):
     fold, state = build_fold(learner, fold_rows(learner.corpus, tmp_path))
     limit_memory(learner, most_tokens=0)
     monkeypatch.setattr(type(learner.accelerator), "num_processes", 2)
+    monkeypatch.setattr(fold.micro_batches, "n_processes", 2)
     with pytest.raises(torch.OutOfMemoryError, match="Run again with --training.micro_batch_size 4"):
         gather_gradients(learner, fold, np.sort(fold.rows.train[:16]), [1, 2], epoch=0)

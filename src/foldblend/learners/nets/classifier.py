@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.heads import LabelWiseLinear, Pooling, sample_dropout
-from foldblend.learners.nets.pretrained import load_pretrained
+from foldblend.learners.nets.pretrained import load_pretrained, refusing_code
 from foldblend.learners.processes.devices import place
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
@@ -88,7 +88,8 @@ def build_model(
 
 def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
     """Build the architecture with random weights, for a finished fold's weights to fill; only config.json is read."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with refusing_code(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     encoder = AutoModel.from_config(config, dtype=torch.float32)
     return _add_head(encoder, n_labels, settings)
 

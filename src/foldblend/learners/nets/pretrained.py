@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +121,23 @@ def _find_packaged(name: str) -> Path | None:
 # Loading it.
 
 
+@contextmanager
+def refusing_code(folder: str | Path) -> Iterator[None]:
+    """Around a `from_pretrained(folder)`: a model that needs code of its own is refused; such code is never run.
+
+    Raises: UserError: the folder's architecture or tokenizer is not one of transformers' own.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not any(words in str(error) for words in ("custom code", "trust_remote_code", "does not recognize this")):
+            raise
+        raise UserError(
+            f"{folder} needs code of its own, which is not run: choose a model whose architecture is part of "
+            f"transformers ({str(error).splitlines()[0]})"
+        ) from error
+
+
 def load_pretrained(
     folder: str | Path, model_class: type, dtype: torch.dtype | None = None, **options
 ) -> tuple[nn.Module, list[str]]:
@@ -137,15 +156,16 @@ def load_pretrained(
             f"{folder} lacks safetensors weights or a part of them; pickled ones (*.bin) are not loaded. Save the "
             "model again with transformers' save_pretrained"
         )
-    model, info = model_class.from_pretrained(
-        folder,
-        dtype=dtype or "float32",
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-        output_loading_info=True,
-        **options,
-    )
+    with refusing_code(folder):
+        model, info = model_class.from_pretrained(
+            folder,
+            dtype=dtype or "float32",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
     pooler = sorted(name for name in info["missing_keys"] if "pooler" in name)
     missing = sorted(set(info["missing_keys"]) - set(pooler))
     if missing:

@@ -32,7 +32,7 @@ from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant
 from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
-from foldblend.learners.nets.pretrained import find_weights, read_model_type
+from foldblend.learners.nets.pretrained import find_weights, read_model_type, refusing_code
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
@@ -93,7 +93,8 @@ class NeuralLearner:
 
     @cached_property
     def tokenizer(self):
-        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        with refusing_code(self.folder):
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         if self.run.cleaning.placeholder_tokens:
             add_placeholders(tokenizer, self.run.cleaning.placeholders)
         return tokenizer
