@@ -50,8 +50,8 @@ NAMES_A_FILE = re.compile(
 SAYS_A_CURE = re.compile(
     r"expected|Expected|[Ss]et |[Rr]un:? |did you mean|merge|must |neede?[ds]?\b|expects|take it out|not there|stands |"
     r"get it again|is (empty|missing)|blend other runs|are missing|never closes|not in |ower n_folds|the header has|"
-    r"Put it into|Correct |[Ff]ix |[Rr]emove |Write |[Uu]se |[Qq]uote |twice|is also in row|"
-    r"is for |is read only|no id has|are of files had|could be read two ways|no text encoding|use accuracy"
+    r"Fix it|Put it into|is for |is read only|no id has|are of files had|could be read two ways|no text encoding|"
+    r"use accuracy"
 )
 LIMIT_SECONDS = 60
 """No input may take longer."""

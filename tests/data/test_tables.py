@@ -58,7 +58,7 @@ def replace_rows(which, rows):
         (rename("train", "joy", "joyy"), ["column 'joy' is missing; did you mean 'joyy'?"]),
         (rename("train", "fear", "joy"), ["column 'joy' appears 2 times", "column 'fear' is missing"]),
         (rename("test", "text", "tweet"), ["test.csv", "column 'text' is missing"]),
-        (cell(3, "id", "r1"), ["row 3 (line 4): 'id' 'r1' is also in row 2"]),
+        (cell(3, "id", "r1"), ["row 3 (line 4): 'id' 'r1' is also in row 2; ids must differ"]),
         (cell(3, "id", " "), ["row 3 (line 4): 'id' is empty"]),
         (cell(3, "id", "x" * 300), ["row 3 (line 4): 'id' is 'xxx", "over 256 characters"]),
         (cell(3, "id", "a\0"), ["row 3 (line 4): 'id' is 'a\\x00'", "NUL"]),
@@ -74,7 +74,7 @@ def replace_rows(which, rows):
             replace_rows("sample", [[f"t{k}", "0", "0"] for k in range(5)]),
             ["sample_submission.csv: 1 problem", "row 5 (line 6): id 't4' is not in test.csv"],
         ),
-        (replace_rows("sample", [["t0", "0", "0"]] * 2), ["row 2 (line 3): 'id' 't0' is also in row 1"]),
+        (replace_rows("sample", [["t0", "0", "0"]] * 2), ["row 2 (line 3): 'id' 't0' is also in row 1; ids must differ"]),
         (replace_rows("sample", [["t0", "0.5", "0"]]), ["'joy' is '0.5'; expected 0 or 1 as submission.form"]),
         (
             replace_rows("test", [["t0", "a", "NONE"], ["t1", "b", "", ""]]),

@@ -167,7 +167,7 @@ def check_ids(ids: Sequence[str], column: str, problems: Problems) -> None:
     first, doubled = {}, []
     for row, name in enumerate(ids):
         if first.setdefault(name, row) != row and name.strip():
-            doubled.append((row, f"{column!r} {excerpt(name)} is also in row {problems.row_numbers[first[name]]}"))
+            doubled.append((row, f"{column!r} {excerpt(name)} is also in row {problems.row_numbers[first[name]]}; ids must differ"))
     problems.add_rows(f"doubled {column!r}", doubled)
 
 

@@ -130,7 +130,10 @@ def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
         if part.form in ("delimited", "class") and not part.column:
             yield f"{name}.form is {part.form}, so {name}.column must name the column that contains it"
         if part.form in ("columns", "probabilities") and part.column:
-            yield f"{name}.column is set, but {name}.form is {part.form}; only delimited or class read it"
+            yield (
+                f"{name}.column is set, but {name}.form is {part.form}; only delimited or class read it, "
+                f"so remove it or set {name}.form"
+            )
         if part.form == "delimited" and not part.delimiter:
             yield f"{name}.delimiter is empty; expected what stands between labels, such as ','"
         if part.form == "class" and settings.task != "multiclass":

@@ -7,6 +7,7 @@ from toy_corpus import fold_rows, make_corpus
 from transformers import AutoModel, AutoTokenizer
 
 from foldblend.learners import encoder
+from foldblend.learners.cpu import layers
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.classifier import SPREAD
 from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
@@ -43,7 +44,12 @@ def embed(folder, texts, pooling):
 
 @pytest.mark.parametrize("bias_from_prior", [True, False])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "label_attention"])
-def test_weights_point_where_names_lie_and_training_rows_keep_their_mean(tiny_bert, tmp_path, pooling, bias_from_prior):
+def test_weights_point_where_names_lie_and_training_rows_keep_their_mean(
+    tiny_bert, tmp_path, monkeypatch, pooling, bias_from_prior
+):
+    # a random BERT's names differ by little, so their directions magnify rounding a hundredfold: torch's own layers
+    # here, on every CPU; the fused ones are held to torch's in test_fused_layers.py
+    monkeypatch.setattr(layers, "is_available", lambda: False)
     corpus, run = make_corpus(100), make_run(tiny_bert, pooling=pooling)
     learner = EncoderLearner(replace(run, loss=LossSettings(bias_from_prior=bias_from_prior)), corpus)
     rows = fold_rows(corpus, tmp_path)
@@ -56,7 +62,7 @@ def test_weights_point_where_names_lie_and_training_rows_keep_their_mean(tiny_be
     weights = model.head.weight.detach().numpy()
     lengths = np.linalg.norm(weights, axis=1)
     assert lengths == pytest.approx(np.full(3, lengths[0]), rel=1e-4)
-    assert weights / lengths[:, None] == pytest.approx(directions, abs=2e-4)
+    assert weights / lengths[:, None] == pytest.approx(directions, abs=1e-4)
     texts = [corpus.texts[row] for row in rows.train]
     logits = embed(tiny_bert, texts, pooling) @ weights.T + model.head.bias.detach().numpy()
     prior = learner.head_bias(rows) if bias_from_prior else np.zeros(3)
