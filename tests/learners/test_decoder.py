@@ -271,7 +271,7 @@ def test_tokens_beyond_the_models_embeddings_are_refused(run, tmp_path):
 
 @pytest.mark.parametrize("pooling", ["cls", "pooler", "concat_last"])
 def test_poolings_of_encoders_are_refused(pooling):
-    with pytest.raises(ValueError, match=f"model.pooling is {pooling}; a decoder's states"):
+    with pytest.raises(ValueError, match=f"model.pooling is {pooling}, which a decoder does not have; use last"):
         RunSettings("decoder", model=ModelSettings(pooling=pooling))
     with pytest.raises(ValueError, match="model.pad_token is set, but learner is encoder"):
         RunSettings("encoder", model=ModelSettings(pad_token="<pad>"))
