@@ -8,11 +8,12 @@ import pytest
 from shipped import N_TEST, write_tiny
 from tiny_competition import settings
 
-from foldblend.errors import UserError
 from foldblend.commands import blend, train
 from foldblend.data.fetch import ensure_data
+from foldblend.data.labels import LabelForm, read_labels
 from foldblend.data.reading import FileForm, Problems, parse_table
-from foldblend.data.tables import LabelForm, load_tables, read_labels, submission_form
+from foldblend.data.tables import load_tables, submission_form
+from foldblend.errors import UserError
 from foldblend.scoring.metrics.decisions import macro_f1
 from foldblend.scoring.metrics.ranks import macro_auc
 from foldblend.settings.loading import load_competition, load_run

@@ -74,7 +74,10 @@ def replace_rows(which, rows):
             replace_rows("sample", [[f"t{k}", "0", "0"] for k in range(5)]),
             ["sample_submission.csv: 1 problem", "row 5 (line 6): id 't4' is not in test.csv"],
         ),
-        (replace_rows("sample", [["t0", "0", "0"]] * 2), ["row 2 (line 3): 'id' 't0' is also in row 1; ids must differ"]),
+        (
+            replace_rows("sample", [["t0", "0", "0"]] * 2),
+            ["row 2 (line 3): 'id' 't0' is also in row 1; ids must differ"],
+        ),
         (replace_rows("sample", [["t0", "0.5", "0"]]), ["'joy' is '0.5'; expected 0 or 1 as submission.form"]),
         (
             replace_rows("test", [["t0", "a", "NONE"], ["t1", "b", "", ""]]),

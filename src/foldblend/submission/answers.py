@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foldblend.data.labels import LabelForm, read_labels
 from foldblend.data.reading import (
     Problems,
     TextTable,
@@ -21,7 +22,7 @@ from foldblend.data.reading import (
     shown_path,
     table_bytes,
 )
-from foldblend.data.tables import LabelForm, Tables, check_ids, is_number, read_labels, submission_form
+from foldblend.data.tables import Tables, check_ids, is_number, submission_form
 from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
 
