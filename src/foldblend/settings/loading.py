@@ -73,7 +73,7 @@ def open_job(
     argv = list(sys.argv[1:] if argv is None else argv)
     parts = (RunSettings, CompetitionSettings) if with_run else (CompetitionSettings,)
     if {"-h", "--help"} & set(argv):  # an installed package explains itself outside of a workspace, too
-        _build_parser(command, _defaults_for_help(), add_flags, parts).parse_args(["--help"])
+        _build_parser(command, _defaults_for_help(), add_flags, parts, with_help=True).parse_args(["--help"])
     paths = find_paths()
     defaults = load_defaults(paths)
     parser = _build_parser(command, defaults, add_flags, parts)
@@ -266,29 +266,36 @@ def _check_read(run: RunSettings, given: Iterable[str], path: Path) -> None:
 
 
 def _build_parser(
-    command: str, defaults: Defaults, add_flags: Callable[[ArgumentParser], None], parts: Sequence[type]
+    command: str,
+    defaults: Defaults,
+    add_flags: Callable[[ArgumentParser], None],
+    parts: Sequence[type],
+    with_help: bool = False,
 ) -> ArgumentParser:
-    parser = _empty_parser(prog=f"src/{command}", allow_abbrev=False)
+    parser = _empty_parser(with_help, prog=f"src/{command}", allow_abbrev=False)
     parser.add_argument("--competition", default=defaults.competition, help="a file in configs/competitions/")
     if RunSettings in parts:
         parser.add_argument("--run", default=defaults.run, help="a file in configs/runs/")
         parser.add_argument("--name", default="", help="name of the run in oof/, if not the YAML's")
     add_flags(parser)
     for part in parts:
-        _add_settings(parser, part)
+        _add_settings(parser, part, with_help)
     return parser
 
 
-def _empty_parser(**options: Any) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+def _empty_parser(with_help: bool = False, **options: Any) -> ArgumentParser:
+    """Docstrings are read for `--help` alone: parsing the source of every dataclass is half of a command's start."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=with_help)
     return ArgumentParser(exit_on_error=False, **options)
 
 
-def _add_settings(parser: ArgumentParser, part: type) -> None:
+def _add_settings(parser: ArgumentParser, part: type, with_help: bool = False) -> None:
     """Add a flag per setting; its help is the docstring below the field, and its range."""
     parser.add_class_arguments(part, skip={each.name for each in fields(part) if rule_of(each).internal})
     for name, settings in _plugin_groups(part).items():
         parser.add_class_arguments(settings, name)
+    if not with_help:
+        return
     ranges = {name: rule_of(declared).describe() for name, declared, _ in _walk(part)}
     for action in parser._actions:
         if ranges.get(action.dest):
