@@ -6,7 +6,6 @@ In the formulas z is a logit, p = sigmoid(z), t the target; shapes are (B, L) un
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import binom
 from torch import nn
 
 from foldblend.learners.losses.base import RowLoss, power, refuse_soft_targets, smooth_targets
@@ -169,6 +168,10 @@ class SoftMacroF1Loss(nn.Module):
 
     def best_constant(self, labels: np.ndarray, rows_in_batch: int) -> tuple[np.ndarray, float]:
         """As `base.best_constant`: over micro-batches of that many rows, positives in a batch being binomial."""
+        from scipy.stats import (
+            binom,
+        )  # here, as the import takes as long as half of torch's and only this loss needs it
+
         refuse_soft_targets(type(self).__name__, torch.from_numpy(labels))
         k = np.arange(rows_in_batch + 1)  # positives in a batch
         p = np.linspace(0, 1, 1001)[1:, None]  # the constant probability, tried on a grid
