@@ -386,9 +386,9 @@ def evaluate(
         if measured:
             state.history.append(measure(learner, fold))
             metric, last = learner.corpus.metric, state.history[-1]
-            when = f"epoch {state.epoch} ended" if at_epoch_end else f"epoch {state.epoch + 1} step {state.step}"
-            scores = f"held-out loss {last['loss']:.4f}, held-out {metric} {last[metric]:.4f}"
-            progress.say(f"{when}, loss {state.mean_loss:.4f}, {scores}")
+            when = f"epoch {state.epoch}" if at_epoch_end else f"epoch {state.epoch + 1} step {state.step}"
+            scores = f"held-out {last['loss']:.4f}, {metric} {last[metric]:.4f}"  # fits 80 columns behind a run's name
+            progress.say(f"{when}: loss {state.mean_loss:.4f}, {scores}")
         if fold.store.selection.wants(state, at_epoch_end):
             fold.store.save_candidate(state)
 
