@@ -98,6 +98,7 @@ def blend(
     groups: Sequence[int] | None = None,
     strategy: str = "",
     seed: int = 0,
+    hidden_test_rows: int = 0,
 ) -> "BlendResult":
     """Compare every run and every strategy by cross-fitted score, choose one, and answer the test rows with it.
 
@@ -110,6 +111,7 @@ def blend(
              kind: `probs`, or `logits` if all tables hold logits.
              groups: N numbers; rows with the same number (such as duplicates) are never separated.
              strategy: a strategy or a run to take whatever its score; empty chooses.
+             hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
     Raises:  UserError: tables that do not fit each other, with the run's name and what was expected.
     """
     asked, truth = _task(metric, task), _read_labels(labels, task)
@@ -127,6 +129,7 @@ def blend(
         label_names=truth.names,
         strategy=strategy,
         seed=seed,
+        hidden_test_rows=hidden_test_rows,
     )
     if rows is None or made.probs is None:
         return BlendResult(made, truth)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldblend.scoring.report import (
+from foldblend.scoring.finals import (
     ScoredSubmission,
     choose_finals,
     comparison_lines,

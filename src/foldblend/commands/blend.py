@@ -7,7 +7,7 @@ python src/blend.py --from submissions/goemotions/blend-1a2b3c4d.json
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from foldblend.cores import give_back_freed_memory
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
+from foldblend.folding.comparison import compare_texts
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, load_runs
@@ -27,6 +28,9 @@ from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
 from foldblend.scoring.report import (
+    FEWEST_TEST_ROWS,
+    BlendReport,
+    TestFacts,
     describe_blend,
     report_lines,
     report_record,
@@ -34,6 +38,7 @@ from foldblend.scoring.report import (
     shift_lines,
     table_lines,
 )
+from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
 from foldblend.settings.loading import Job, open_job, with_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
@@ -41,7 +46,9 @@ from foldblend.submission.answers import build_submission, lint_submission, lint
 def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all by default")
     parser.add_argument("--strategy", default="", help="take this strategy or run, whatever its score")
-    parser.add_argument("--reestimate_priors", action="store_true", help="correct label shift, if there is a warning")
+    parser.add_argument(
+        "--reestimate_priors", action="store_true", help="correct label shift, if the report advises it"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of resamples, bags and repeated partitions")
     parser.add_argument("--from", default="", help="a submission's .json: write the identical .csv again")
 
@@ -78,6 +85,8 @@ class Inputs:
     predictions: list[RunPredictions]
     test_scores: list[TestScores]
     task: Task
+    texts: TextComparison | None
+    """None if nobody asked for it, or if the test file is too small."""
 
     def digests(self) -> dict[str, str]:
         """Every file that went in -> its sha256."""
@@ -85,14 +94,17 @@ class Inputs:
         return {"folds": self.folds.sha256, **files}
 
 
-def load_inputs(job: Job, run_names: list[str] | None) -> Inputs:
+def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = False) -> Inputs:
     """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
     predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables)
     task = Task(job.competition.metric, job.competition.task)
     test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
-    return Inputs(tables.without_texts(), folds, predictions, test_scores, task)
+    texts = None
+    if compares_texts and len(tables.test_texts) >= FEWEST_TEST_ROWS:
+        texts = TextComparison(*compare_texts(tables.train_texts, tables.test_texts))
+    return Inputs(tables.without_texts(), folds, predictions, test_scores, task, texts)
 
 
 def gather_runs(inputs: Inputs) -> Runs:
@@ -113,20 +125,22 @@ def gather_runs(inputs: Inputs) -> Runs:
 def blend_anew(job: Job) -> Path:
     """Choose, print and write a blend."""
     strategy, seed = find_strategy(job.own.strategy), job.own.seed
-    inputs = load_inputs(job, job.own.runs)
+    inputs = load_inputs(job, job.own.runs, compares_texts=True)
     task, label_names = inputs.task, inputs.tables.label_names
 
-    blend = make_blend(task, gather_runs(inputs), strategy, seed)
+    runs = gather_runs(inputs)
+    blend = make_blend(task, runs, strategy, seed)
     print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
     print_lines(seed_lines(task, blend, group_seeds(inputs.predictions)))
 
     recipe = Recipe(task.kind, blend.predictor, blend.rule)
     fold_probs = recipe.fold_probs(inputs.test_scores)
-    report = describe_blend(task, blend, fold_probs, seed)
-    print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(report, label_names)])
+    means = mean_run_probs(task, runs.scores), mean_test_probs(task, inputs.test_scores)
+    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts)
+    report = describe_blend(task, blend, fold_probs, seed, facts)
+    print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:
-        priors, shifted = inputs.tables.labels.mean(axis=0), tuple(report.shift.shifted.tolist())
-        recipe = Recipe(task.kind, blend.predictor, blend.rule, priors, shifted)
+        recipe = correct_priors(recipe, inputs, report)
 
     record = {
         "competition": job.competition_name,
@@ -137,6 +151,17 @@ def blend_anew(job: Job) -> Path:
         "report": report_record(task, blend, report, label_names),
     }
     return write_blend(job, inputs.tables, recipe, fold_probs, blend.honest[0], record)
+
+
+def correct_priors(recipe: Recipe, inputs: Inputs, report: BlendReport) -> Recipe:
+    """The recipe with the rates of shifted labels re-estimated, as `--reestimate_priors` asks."""
+    if report.shift is None or report.shift.correction is None:
+        why = "too few test rows to see a shift" if report.shift is None else "no label shifted"
+        warn(f"--reestimate_priors changes nothing: {why}")
+        return recipe
+    if not report.shift.correction.is_advised:
+        warn("--reestimate_priors is applied as asked, against the evidence above")
+    return replace(recipe, priors=inputs.tables.labels.mean(axis=0), shifted=tuple(report.shift.shifted.tolist()))
 
 
 def find_strategy(asked: str) -> str:

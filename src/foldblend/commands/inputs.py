@@ -1,10 +1,22 @@
 """What every training command begins with: the competition's tables and folds, made first if they are missing."""
 
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from foldblend.console import warn, wrapped
+from foldblend.data.brought_folds import read_brought_folds
 from foldblend.data.fetch import ensure_data
+from foldblend.data.reading import FileForm
 from foldblend.data.tables import Tables, load_tables
+from foldblend.errors import UserError
 from foldblend.files import hold_lock
-from foldblend.folding.draw import draw_folds
-from foldblend.ledger.folds import Folds, ensure_folds
+from foldblend.folding.brought import join_groups, split_by_fold
+from foldblend.folding.draw import describe_large_groups, draw_folds
+from foldblend.folding.duplicates import group_texts, number_groups
+from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, write_folds
 from foldblend.settings.loading import Job
 
 
@@ -18,5 +30,102 @@ def prepare_tables(job: Job) -> Tables:
 
 
 def prepare_folds(job: Job, tables: Tables) -> Folds:
-    """The competition's folds; drawn now if nobody has drawn them."""
-    return ensure_folds(job.paths, job.competition_name, job.competition, tables, draw_folds)
+    """The competition's folds; drawn or read now if there are none, and adopted if they were put there by hand."""
+    path = job.paths.folds(job.competition_name)
+    if path.exists() and not path.with_suffix(".json").exists():
+        with hold_lock(path.with_name(f".{path.stem}.lock")):
+            if not path.with_suffix(".json").exists():
+                adopt_folds(job, tables, path)
+    return ensure_folds(job.paths, job.competition_name, job.competition, tables, make_draw(job, tables))
+
+
+def make_draw(job: Job, tables: Tables) -> Draw:
+    """What makes the folds of a competition: a draw, or the reading of the file that `folds.file` names."""
+    if job.competition.folds.file:
+        return partial(_read_folds, job, tables)
+
+    def draw(texts, labels, **options):
+        fold, group = draw_folds(texts, labels, **options, groups=tables.groups)
+        _warn_all(describe_large_groups(group, tables.train_ids, texts))
+        return fold, group
+
+    return draw
+
+
+def _read_folds(job: Job, tables: Tables, texts, labels, **options) -> tuple[np.ndarray, np.ndarray]:
+    """Fold and group (N,) by the user's file, as `Draw` gives them."""
+    competition = job.competition
+    path = job.paths.data(job.competition_name) / competition.folds.file
+    form = FileForm(competition.files.encoding, competition.files.separator, competition.files.quoting)
+    ids, column = competition.id_column, competition.folds.column
+    brought = read_brought_folds(path, form, ids, column, tables.train_ids.tolist(), competition.n_folds)
+    others = f"; {brought.n_others} of its rows are no training rows" if brought.n_others else ""
+    _say(f"{path.name}: folds {', '.join(brought.names)} of column {column!r}{others}")
+    group, torn = split_by_fold(_find_groups(job, tables), brought.fold)
+    _check_labels(brought.fold, labels, tables.label_names)
+    _warn_torn(torn, tables)
+    return brought.fold, group
+
+
+def _find_groups(job: Job, tables: Tables) -> np.ndarray:
+    """Groups int64 (N,) of rows that say the same, or that the user keeps together."""
+    group = group_texts(tables.compared_texts, job.competition.near_duplicates)
+    return group if tables.groups is None else join_groups(group, tables.groups)
+
+
+def adopt_folds(job: Job, tables: Tables, path: Path) -> None:
+    """Describe folds that were put into folds/ by hand, once they are checked; the file as it was is kept beside.
+
+    Raises: UserError: it does not fit the training file; says how to bring folds, and how to draw others.
+    """
+    own = job.competition.n_folds
+    try:
+        brought = read_brought_folds(path, FileForm(), HEADER[0], HEADER[1], tables.train_ids.tolist(), own)
+    except UserError as error:
+        name = job.competition_name
+        raise UserError(
+            f"{error}\nThis file has no .json beside it, so it was put there by hand. If the folds are yours, correct "
+            f"it, or put it into data/{name}/ and set `folds: {{file: {path.name}, column: fold}}` in "
+            f"configs/competitions/{name}.yaml. To draw others: python src/make_folds.py --competition {name} "
+            "--overwrite, which keeps this file beside the new one"
+        ) from error
+    torn = np.zeros(0, np.int64)
+    if brought.group is not None and all(brought.group):
+        group = number_groups(np.unique(brought.group, return_inverse=True)[1])
+        group, torn = split_by_fold(group, brought.fold)
+    else:
+        group, torn = split_by_fold(_find_groups(job, tables), brought.fold)
+    write_folds(job.paths, job.competition_name, job.competition, tables, brought.fold, group, is_adopted=True)
+    _say(f"{path.relative_to(job.paths.root)}: put there by hand, checked and kept")
+    _check_labels(brought.fold, tables.labels, tables.label_names)
+    _warn_torn(torn, tables)
+
+
+def _check_labels(fold: np.ndarray, labels: np.ndarray, label_names: tuple[str, ...]) -> None:
+    absent = [name for k in range(fold.max() + 1) for name in np.array(label_names)[~labels[fold == k].any(axis=0)]]
+    if absent:
+        names = ", ".join(dict.fromkeys(map(str, absent)))
+        _warn_all([f"some of these folds have no row of a label: {names}. Its score in such a fold says nothing"])
+
+
+def _warn_torn(torn: np.ndarray, tables: Tables) -> None:
+    if len(torn):
+        first = tables.train_texts[torn[0]][:60]
+        _warn_all(
+            [
+                f"{len(torn)} rows say the same as rows of other folds, or are of the same group, first "
+                f"{str(tables.train_ids[torn[0]])!r} {first!r}: out-of-fold scores are too good by what models learn "
+                "from them. The folds are kept as they are"
+            ]
+        )
+
+
+def _say(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a launch
+        print(line, flush=True)
+
+
+def _warn_all(lines: list[str]) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            warn(wrapped(line))

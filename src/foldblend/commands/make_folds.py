@@ -1,21 +1,21 @@
-"""Draw the folds of a competition once, and show them.
+"""Draw the folds of a competition once, or read those that its settings name, and show them.
 
 python src/make_folds.py --competition goemotions
 """
 
-from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.commands.inputs import make_draw, prepare_folds, prepare_tables
 from foldblend.console import warn, wrapped
 from foldblend.data.tables import Tables
-from foldblend.files import hold_lock
-from foldblend.folding.draw import describe_conflicts, describe_folds, draw_folds
+from foldblend.files import hold_lock, read_bytes
+from foldblend.folding.draw import describe_conflicts, describe_folds
 from foldblend.folding.duplicates import find_conflicts, group_same
-from foldblend.ledger.folds import Folds, draw_and_write_folds
+from foldblend.ledger.folds import Folds, draw_and_write_folds, name_kept
 from foldblend.ledger.runs import find_stale_runs
 from foldblend.settings.loading import Job, open_job
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="draw again, even if there are folds")
+    parser.add_argument("--overwrite", action="store_true", help="draw or read again; the old file is kept beside")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,10 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     stale = find_stale_runs(job.paths, job.competition_name, folds)
     if stale:
         again = f"src/train.py --competition {job.competition_name} --run NAME --fold all --overwrite"
+        shown = ", ".join(f"{name} ({count})" for name, count in stale.items())
         warn(
             wrapped(
-                f"trained on other folds and refused from now on: oof/{job.competition_name}/ {', '.join(stale)}. "
-                f"Train again: accelerate launch {again}"
+                f"{sum(stale.values())} trained folds are of other folds and refused from now on: "
+                f"oof/{job.competition_name}/ {shown}. Train again: accelerate launch {again}"
             )
         )
 
@@ -39,12 +40,15 @@ def main(argv: list[str] | None = None) -> None:
 def draw_or_keep(job: Job, tables: Tables) -> tuple[Folds, str]:
     """The folds, and what was done; folds that exist are replaced with --overwrite only."""
     path = job.paths.folds(job.competition_name)
+    made = f"read from {job.competition.folds.file}" if job.competition.folds.file else "drawn"
     if not job.own.overwrite:
-        outcome = "kept; they were drawn on this training file" if path.exists() else "drawn"
+        outcome = f"kept; they were {made} on this training file" if path.exists() else made
         return prepare_folds(job, tables), outcome
+    old, draw = read_bytes(path) if path.exists() else b"", make_draw(job, tables)
     with hold_lock(path.with_name(f".{path.stem}.lock")):
-        folds = draw_and_write_folds(job.paths, job.competition_name, job.competition, tables, draw_folds)
-    return folds, "drawn again"
+        folds = draw_and_write_folds(job.paths, job.competition_name, job.competition, tables, draw)
+    kept = f"; the old ones are {name_kept(path, old).name}" if old and old != read_bytes(path) else ""
+    return folds, f"{made} again{kept}"
 
 
 def show(folds: Folds, tables: Tables) -> None:

@@ -29,8 +29,8 @@ from foldblend.ledger.submissions import (
     sync_log,
     utc_now,
 )
+from foldblend.scoring.finals import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.report import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.paths import find_paths
 from foldblend.submission.answers import lint_submission_file, read_submission

@@ -139,10 +139,20 @@ class Tables:
     """(n_test,) str: the test ids in the order of the sample submission."""
     sample_rows: tuple[tuple[str, ...], ...] = ()
     """n_test rows of the sample submission as written; a submission copies their number format."""
+    groups: np.ndarray | None = None
+    """(N,) str: the user's group of each training row, an empty one being a row by itself; None without `groups`."""
+    train_contents: list[str] | None = None
+    """N texts without the literal words of text.template, which say nothing about which rows are the same; None if the
+    template has no words of its own."""
+
+    @property
+    def compared_texts(self) -> list[str]:
+        """What duplicates are looked for in, N texts."""
+        return self.train_texts if self.train_contents is None else self.train_contents
 
     def without_texts(self) -> "Tables":
         """The same with less memory, for whoever does not read the texts."""
-        return replace(self, train_texts=[], test_texts=[])
+        return replace(self, train_texts=[], test_texts=[], train_contents=None)
 
 
 def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
@@ -174,6 +184,8 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         sample_columns=sample.header,
         sample_ids=np.array(sample.column(competition.id_column)),
         sample_rows=tuple(map(tuple, sample.rows)),
+        groups=np.array([cell.strip() for cell in train.column(competition.groups)]) if competition.groups else None,
+        train_contents=build_contents(train, competition.text),
     )
 
 
@@ -211,6 +223,15 @@ def build_texts(table: TextTable, text: TextSettings) -> list[str]:
     ]
 
 
+def build_contents(table: TextTable, text: TextSettings) -> list[str] | None:
+    """The cells of one row as one text, without the literal words of the template; None if it has none."""
+    literals = "".join(literal for literal, _, _, _ in string.Formatter().parse(text.template))
+    if not any(character.isalnum() for character in literals):
+        return None
+    columns = [table.column(name) for name in text.columns]
+    return [" ".join(parts) for parts in zip(*columns, strict=True)]
+
+
 def _read(competition: CompetitionSettings, form: FileForm, report: Problems) -> TextTable | None:
     if not report.path.is_file():
         report.add(f"missing. {how_to_get(report.path.parent.name, competition.files)}")
@@ -225,7 +246,8 @@ def _check_train(
     if table is None:
         return None
     form = train_label_form(competition, names)
-    check_rows(table, competition.id_column, competition.text.columns, form.columns, report)
+    others = (*form.columns, *([competition.groups] if competition.groups else []))
+    check_rows(table, competition.id_column, competition.text.columns, others, report)
     if not names or not set(form.columns) <= set(table.header):
         return None
     before = report.count

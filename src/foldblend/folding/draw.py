@@ -10,7 +10,8 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from foldblend.errors import UserError
-from foldblend.folding.duplicates import group_texts
+from foldblend.folding.brought import join_groups
+from foldblend.folding.duplicates import LARGEST_GROUP, LARGEST_SHARE, group_texts
 
 # ---------- texts and labels in, folds and groups out.
 
@@ -26,16 +27,20 @@ def draw_folds(
     seed: int = 42,
     near_duplicates: float = 0.8,
     label_names: tuple[str, ...] = (),
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Group texts that say the same, and assign every group to one fold.
 
     Args:    texts: N texts.   labels: bool (N, L).   seed: of the folds; the groups do not depend on it.
              near_duplicates: as for `group_texts`.   label_names: L names for messages; the label's number by default.
+             groups: (N,) str, rows with the same one share a fold, too; an empty one is a row by itself.
     Returns: fold int64 (N,), 0..n_folds-1; group int64 (N,), 0..G-1, rows of one group share a fold.
     Example: draw_folds(["good", "Good!", "bad", "so so"], np.ones((4, 1), bool), n_folds=3)[1] -> [0, 0, 1, 2]
     Raises:  UserError: as `stratify`.
     """
     group = group_texts(texts, near_duplicates)
+    if groups is not None:
+        group = join_groups(group, groups)
     return stratify(labels, group, label_names, n_folds, seed), group
 
 
@@ -83,7 +88,7 @@ def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: i
     if n_groups < n_folds:
         raise UserError(
             f"the training file: {n_groups} groups of distinct texts cannot fill {n_folds} folds; lower n_folds, "
-            "or raise near_duplicates if different texts were joined"
+            "raise near_duplicates if different texts were joined, or remove groups if it is set"
         )
     groups = np.bincount(positives.indices, minlength=len(label_names))
     rare = [f"{name} ({count})" for name, count in zip(label_names, groups, strict=True) if count < n_folds]
@@ -255,6 +260,28 @@ def describe_folds(
         share = "" if off is None else f"{off:10.2%}"
         lines.append(f"{name:{width}}" + "".join(f"{count:8d}" for count in counts) + f"{counts.sum():9d} {share}")
     return [*lines, _worst(labels, label_names, deviation)]
+
+
+SHOWN_OF_GROUP = 3
+
+
+def describe_large_groups(group: np.ndarray, ids: np.ndarray, texts: list[str]) -> list[str]:
+    """Sentences on groups that hold a large share of the rows, each with some of its texts; none without any.
+
+    Args: group: int64 (N,), 0..G-1.   ids: (N,) str.   texts: N.
+    """
+    sizes = np.bincount(group)
+    most = max(LARGEST_GROUP, LARGEST_SHARE * len(group))
+    lines = []
+    for large in sorted(np.flatnonzero(sizes > most), key=lambda number: -sizes[number])[:SHOWN_CONFLICTS]:
+        rows = np.flatnonzero(group == large)
+        shown = rows[np.linspace(0, len(rows) - 1, min(SHOWN_OF_GROUP, len(rows))).astype(int)]
+        examples = "; ".join(f"{str(ids[row])!r} {texts[row][-SHOWN_CHARACTERS:]!r}" for row in shown)
+        lines.append(
+            f"{len(rows)} of {len(group)} rows ({len(rows) / len(group):.0%}) are one group and share a fold, as they "
+            f"count as the same text: {examples}. If they are not, raise near_duplicates (1.0 joins equal texts only)"
+        )
+    return lines
 
 
 def _worst(labels: np.ndarray, label_names: tuple[str, ...], deviation: np.ndarray) -> str:

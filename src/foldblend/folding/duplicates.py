@@ -1,7 +1,8 @@
 """Which rows say the same or nearly the same, so that no text is both trained on and held out.
 
 Near duplicates are found by MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive
-Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups.
+Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups. Texts are compared by what
+they do not share with many others: a form letter or a question that stands in every row makes no two rows the same.
 """
 
 import re
@@ -120,14 +121,18 @@ def split_chunks(lengths: np.ndarray, chunk: int = CHUNK_CHARACTERS) -> list[sli
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(lengths)])]
 
 
-def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray) -> np.ndarray:
+NOTHING = np.zeros(0, np.uint64)
+
+
+def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray, ignored: np.ndarray = NOTHING) -> np.ndarray:
     """Jaccard similarity of the sets of pieces of pairs of texts.
 
     Args:    texts: each at least 5 characters long.   left, right: int64 (n_pairs,), positions in `texts`.
+             ignored: uint64, rising: hashes of pieces that do not count; every text must have others.
     Returns: float64 (n_pairs,), |A and B| / |A or B|; exact as far as 64-bit hashes of different pieces differ.
     """
     involved, member = np.unique(np.concatenate([left, right]), return_inverse=True)
-    hashes, starts = hash_pieces([texts[i] for i in involved])
+    hashes, starts = without_pieces(*hash_pieces([texts[i] for i in involved]), ignored)
     _, column = np.unique(hashes, return_inverse=True)
     sets = csr_array((np.ones(len(hashes), np.float32), column, np.append(starts, len(hashes))))
     sets.sum_duplicates()
@@ -136,6 +141,15 @@ def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray) -> np.ndarray
     a, b = member[: len(left)], member[len(left) :]
     common = sets[a].multiply(sets[b]).sum(axis=1)
     return common / (sizes[a] + sizes[b] - common)
+
+
+def without_pieces(hashes: np.ndarray, starts: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes and starts, as of `hash_pieces`, without the ignored ones, which are rising."""
+    if not len(ignored):
+        return hashes, starts
+    at = np.minimum(ignored.searchsorted(hashes), len(ignored) - 1)
+    kept = ignored[at] != hashes
+    return hashes[kept], np.r_[0, np.cumsum(kept)][starts]
 
 
 # ---------- near duplicates: MinHash, bands, verification, groups.
@@ -158,16 +172,29 @@ def group_texts(texts: list[str], near_duplicates: float = 0.8) -> np.ndarray:
     """Number the groups of rows whose texts are the same or nearly the same.
 
     Args:    near_duplicates: two texts are one group if the Jaccard similarity of the 5-character pieces of their
-             folded texts is at least this; 1.0 joins exact duplicates (after folding) only.
+             folded texts is at least this; 1.0 joins exact duplicates (after folding) only. Pieces that stand in half
+             of the texts or more do not count.
     Returns: int64 (N,), groups numbered by their first row.
     Example: group_texts(["Good morning!", "good  morning", "bad night"]) -> [0, 0, 1]
     """
     same, keys = group_same(texts)
     joined = _join_near(keys, near_duplicates) if near_duplicates < 1 else np.arange(len(keys))
-    _, first, group = np.unique(joined[same], return_index=True, return_inverse=True)
+    return number_groups(joined[same])
+
+
+def number_groups(member: np.ndarray) -> np.ndarray:
+    """The same groups, numbered by their first row: int64 (N,)."""
+    _, first, group = np.unique(member, return_index=True, return_inverse=True)
     number = np.empty(len(first), dtype=np.int64)
     number[np.argsort(first)] = np.arange(len(first))
     return number[group]
+
+
+LARGEST_SHARE, LARGEST_GROUP = 0.02, 20
+"""A group of near duplicates with more than this share of the texts, and more texts than this, is compared again by
+what its own texts do not share: it comes from a text that stands in all of them, or from a chain of small steps."""
+STRICTER = (0.9, 0.95)
+"""Thresholds for a group that is still so large."""
 
 
 def _join_near(keys: list[str], threshold: float) -> np.ndarray:
@@ -175,22 +202,88 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
     # Keys are sorted, so positions in `texts` are alphabetical, which `_candidates` relies on.
     long = np.array([i for i, key in enumerate(keys) if len(key) >= PIECE], dtype=np.int64)
     texts = [keys[i] for i in long]
-    least = _min_hashes(texts)
+    component = _join_by_own(texts, threshold, find_shared(texts))
+    most = max(LARGEST_GROUP, LARGEST_SHARE * len(keys))
+    for large in np.flatnonzero(np.bincount(component, minlength=1) > most):
+        members = np.flatnonzero(component == large)
+        component[members] = component.max() + 1 + _split_large([texts[i] for i in members], threshold, most)
+    joined = np.arange(len(keys))
+    _, first, member = np.unique(component, return_index=True, return_inverse=True)
+    joined[long] = long[first[member]]
+    return joined
+
+
+def _split_large(texts: list[str], threshold: float, most: float) -> np.ndarray:
+    """Component (n,) of the texts of one large group, compared by what they do not share, then more strictly."""
+    shared = find_shared(texts)
+    component = _join_by_own(texts, threshold, shared)
+    for stricter in (each for each in STRICTER if each > threshold):
+        if np.bincount(component).max() > most:
+            component = _join_by_own(texts, stricter, shared)
+    return component
+
+
+SHARED_BY = 0.5
+"""A piece that stands in this share of the texts says nothing about which of them are the same."""
+FEWEST_TEXTS, SAMPLED_TEXTS = 12, 2_000
+"""Of fewer texts half may well be copies; of more, a sample says what they share."""
+LEAST_OWN = 12
+"""Pieces of its own that a text must have to be compared by them: more than one changed word gives. Texts with fewer
+are copies of what is shared, with small changes."""
+
+
+def find_shared(texts: list[str]) -> np.ndarray:
+    """Hashes, uint64 and rising, of the pieces that at least half of the texts have."""
+    if len(texts) < FEWEST_TEXTS:
+        return NOTHING
+    rows = np.random.default_rng(1997).permutation(len(texts))[:SAMPLED_TEXTS]
+    hashes, starts = hash_pieces([texts[row] for row in rows])
+    once = [np.unique(part) for part in np.split(hashes, starts[1:])]
+    values, counts = np.unique(np.concatenate(once), return_counts=True)
+    return values[counts >= SHARED_BY * len(rows)]
+
+
+def _join_by_own(texts: list[str], threshold: float, shared: np.ndarray) -> np.ndarray:
+    """Component (n,) of each text, numbered from 0; pieces of `shared` do not count.
+
+    Texts with hardly a piece beside the shared ones are compared with each other, by all pieces.
+    """
+    if not len(shared):
+        return _join(texts, threshold, NOTHING)
+    own = np.concatenate([_count_own(texts[chunk], shared) for chunk in split_chunks(_lengths(texts))])
+    component = np.empty(len(texts), np.int64)
+    for first, part, ignored in ((0, own >= LEAST_OWN, shared), (len(texts), own < LEAST_OWN, NOTHING)):
+        rows = np.flatnonzero(part)
+        component[rows] = first + _join([texts[row] for row in rows], threshold, ignored)
+    return np.unique(component, return_inverse=True)[1]
+
+
+def _count_own(texts: list[str], shared: np.ndarray) -> np.ndarray:
+    """How many different pieces each text has beside the shared ones, int64 (n,)."""
+    hashes, starts = without_pieces(*hash_pieces(texts), shared)
+    return np.array([len(np.unique(part)) for part in np.split(hashes, starts[1:])])
+
+
+def _lengths(texts: list[str]) -> np.ndarray:
+    return np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+
+
+def _join(texts: list[str], threshold: float, ignored: np.ndarray) -> np.ndarray:
+    """Component (n,) of each text, numbered from 0, under a Jaccard similarity of at least `threshold`."""
+    least = _min_hashes(texts, ignored)
     component = np.arange(len(texts))
     edges = [np.empty((2, 0), dtype=np.int64)]
     for bucket in _hash_bands(least, _choose_rows_per_band(threshold)):
         for pairs in _candidates(bucket):
             new = component[pairs[0]] != component[pairs[1]]  # pairs already joined need no verifying
-            near = [*_verify(texts, least, pairs[:, new], threshold)]
+            near = [*_verify(texts, least, pairs[:, new], threshold, ignored)]
             if near:
                 edges += near
                 component = _components(np.concatenate(edges, axis=1), len(texts))
-    joined = np.arange(len(keys))
-    joined[long] = long[np.unique(component, return_index=True)[1][component]]
-    return joined
+    return component
 
 
-def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: float):
+def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: float, ignored: np.ndarray):
     """Yield those of the pairs (2, n) that reach the threshold, in portions: by estimate first, which is cheap."""
     for start in range(0, pairs.shape[1], PAIRS_AT_ONCE):
         part = pairs[:, start : start + PAIRS_AT_ONCE]
@@ -198,7 +291,7 @@ def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: f
         part = part[:, estimate >= threshold - ESTIMATE_SLACK]
         lengths = np.fromiter((len(texts[a]) + len(texts[b]) for a, b in part.T), dtype=np.int64, count=part.shape[1])
         for chunk in split_chunks(lengths, CHARACTERS_AT_ONCE):
-            near = part[:, chunk][:, jaccard(texts, *part[:, chunk]) >= threshold]
+            near = part[:, chunk][:, jaccard(texts, *part[:, chunk], ignored) >= threshold]
             if near.size:
                 yield near
 
@@ -215,14 +308,17 @@ def _choose_rows_per_band(threshold: float) -> int:
     return 1
 
 
-def _min_hashes(texts: list[str]) -> np.ndarray:
-    """uint32 (n, PERMUTATIONS): per text the least value of each of 64 hash functions over its pieces."""
+def _min_hashes(texts: list[str], ignored: np.ndarray = NOTHING) -> np.ndarray:
+    """uint32 (n, PERMUTATIONS): per text the least value of each of 64 hash functions over its pieces.
+
+    Args: ignored: pieces that do not count; every text must have others.
+    """
     rng = np.random.default_rng(1997)  # it chooses the functions only; which texts are near is verified exactly
     factor = rng.integers(0, 1 << 31, PERMUTATIONS, dtype=np.uint32) * 2 + 1
     shift = rng.integers(0, 1 << 32, PERMUTATIONS, dtype=np.uint32)
     least = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
-    for chunk in split_chunks(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))):
-        hashes, starts = hash_pieces(texts[chunk])
+    for chunk in split_chunks(_lengths(texts)):
+        hashes, starts = without_pieces(*hash_pieces(texts[chunk]), ignored)
         short = (hashes >> np.uint64(32)).astype(np.uint32)
         for k in range(PERMUTATIONS):
             least[chunk, k] = np.minimum.reduceat(short * factor[k] + shift[k], starts)

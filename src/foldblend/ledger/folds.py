@@ -1,4 +1,4 @@
-"""folds/<competition>.csv (`id,fold,group`) and its .json: drawn once, shared by every run.
+"""folds/<competition>.csv (`id,fold,group`) and its .json: drawn once or brought by the user, shared by every run.
 
 `tables` is data.tables.Tables. The .json is written first, the .csv last: a .csv that is there is whole and described.
 """
@@ -6,6 +6,7 @@
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
 HEADER = ["id", "fold", "group"]
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
 """As folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=, label_names=) -> fold, group, (N,)."""
+BROUGHT, DRAWN, ADOPTED = "brought", "drawn", "adopted"
+"""Where folds come from: a file that the settings name, this project, or a file that was put into folds/ by hand."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def draw_and_write_folds(
 ) -> Folds:
     """Draw by the competition's settings and write over whatever is there. Raises as `draw` and `write_folds` do."""
     fold, group = draw(
-        tables.train_texts,
+        tables.compared_texts,
         tables.labels,
         n_folds=competition.n_folds,
         seed=competition.fold_seed,
@@ -125,11 +128,18 @@ def draw_and_write_folds(
 
 
 def write_folds(
-    paths: Paths, competition_name: str, competition: CompetitionSettings, tables, fold: np.ndarray, group: np.ndarray
+    paths: Paths,
+    competition_name: str,
+    competition: CompetitionSettings,
+    tables,
+    fold: np.ndarray,
+    group: np.ndarray,
+    is_adopted: bool = False,
 ) -> Folds:
-    """Write a draw over whatever is there.
+    """Write folds; other ones that are there are kept beside them under another name, see `name_kept`.
 
     Args:   fold, group: int64 (N,), in the order of tables.train_ids.
+            is_adopted: whether they were put into folds/ by hand, so that no setting says where they come from.
     Raises: ValueError: an empty fold or a group in two folds, a fault of the caller.
             FileError: the folder cannot be written.
     """
@@ -138,13 +148,19 @@ def write_folds(
     if problems:
         raise ValueError(f"{path}: refused to write: " + "; ".join(problems))
     data = _folds_bytes(tables.train_ids, fold, group)
+    made = (
+        {"n_folds": competition.n_folds, ADOPTED: True}
+        if is_adopted
+        else _made_by(paths, competition_name, competition)
+    )
     record = {
-        **_draw_settings(competition),
+        **made,
         "csv_sha256": sha256_bytes(data),
         "train_sha256": describe_train(tables),
         "rows_per_fold": np.bincount(fold, minlength=competition.n_folds).tolist(),
         "labels_per_fold": _count_labels(tables, fold, competition.n_folds),
     }
+    _keep_beside(path, data)
     write_record(path.with_suffix(".json"), record)
     write_atomically(path, data)
     return Folds(tables.train_ids, fold, group, competition.n_folds, record["csv_sha256"])
@@ -160,17 +176,18 @@ def load_folds(paths: Paths, competition_name: str, tables, competition: Competi
     if not path.exists():
         raise UserError(f"{path}: missing. {draw_again}")
     if not path.with_suffix(".json").exists():
-        raise UserError(f"{path}: has no .json beside it, so its training file is not known. {draw_again} --overwrite")
+        raise UserError(f"{path}: has no .json beside it, so its training file is not known. {draw_again}")
     record, data = read_record(path.with_suffix(".json")), read_bytes(path)
     if record.get("csv_sha256") != sha256_bytes(data):
         raise UserError(
             f"{path}: not the file its .json describes (edited, damaged, or an --overwrite was cut off). "
             f"Restore both files, or draw new folds. {draw_again} --overwrite"
         )
-    problems = _compare_record(record, tables, competition)
+    problems = _compare_record(record, tables, competition and _made_by(paths, competition_name, competition))
     if problems:
+        how = "take the folds of folds.file" if competition and competition.folds.file else "draw new folds"
         raise UserError(
-            f"{path}: {'; '.join(problems)}. Restore what was there, or draw new folds, which need "
+            f"{path}: {'; '.join(problems)}. Restore what was there, or {how}, which need "
             f"every run in oof/{competition_name}/ trained again. {draw_again} --overwrite"
         )
     ids, fold, group = _parse_folds(path, data)
@@ -181,14 +198,30 @@ def load_folds(paths: Paths, competition_name: str, tables, competition: Competi
     return Folds(tables.train_ids, fold, group, n_folds, record["csv_sha256"])
 
 
+FOLD_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+"""3, or 0-2."""
+
+
 def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
-    """The folds that a command's --fold names, rising. Raises: UserError: it names what is not a fold."""
-    if given == ["all"]:
+    """The folds that a command's --fold names, rising: `3`, `0 1`, `0,1`, `0-2`, `all`.
+
+    Raises: UserError: it names what is not a fold.
+    """
+    words = [word for part in given for word in part.split(",") if word]
+    if words == ["all"]:
         return list(range(n_folds))
-    wrong = [name for name in given if not (name.isdecimal() and int(name) < n_folds)]
-    if wrong:
-        raise UserError(f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`")
-    return sorted({int(name) for name in given})
+    numbers, wrong = set(), []
+    for word in words:
+        found = FOLD_RANGE.fullmatch(word)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if first > last or last >= n_folds:
+            wrong.append(word)
+        numbers |= set(range(first, min(last + 1, n_folds)))
+    if wrong or not words:
+        raise UserError(
+            f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, such as 3 or 0,1 or 0-2, or `all`"
+        )
+    return sorted(numbers)
 
 
 def load_fold_numbers(paths: Paths, competition_name: str, sha256: str) -> np.ndarray:
@@ -204,24 +237,66 @@ def load_fold_numbers(paths: Paths, competition_name: str, sha256: str) -> np.nd
     return _parse_folds(path, data)[1]
 
 
-def _draw_settings(competition: CompetitionSettings) -> dict:
-    return {
+def name_kept(path: Path, data: bytes) -> Path:
+    """Where a file of folds is kept that others replace: folds/toy.csv -> folds/toy.kept-1a2b3c4d.csv."""
+    return path.with_name(f"{path.stem}.kept-{sha256_bytes(data)[:8]}.csv")
+
+
+def _keep_beside(path: Path, new: bytes) -> None:
+    """Copy the folds that are about to be replaced, with their record, unless the new ones are the same."""
+    old = read_bytes(path) if path.exists() else b""
+    if not old or old == new:
+        return
+    write_atomically(name_kept(path, old), old)
+    if path.with_suffix(".json").exists():
+        write_atomically(name_kept(path, old).with_suffix(".json"), read_bytes(path.with_suffix(".json")))
+
+
+def _made_by(paths: Paths, competition_name: str, competition: CompetitionSettings) -> dict:
+    """The settings that decide about the folds, as their record has them; nothing that a setting turns off."""
+    folds = competition.folds
+    if folds.file:
+        source = paths.data(competition_name) / folds.file
+        found = sha256_bytes(read_bytes(source)) if source.is_file() else None
+        return {"n_folds": competition.n_folds, BROUGHT: {"file": folds.file, "column": folds.column, "sha256": found}}
+    drawn = {
         "n_folds": competition.n_folds,
         "fold_seed": competition.fold_seed,
         "near_duplicates": competition.near_duplicates,
     }
+    return {**drawn, **({"groups": competition.groups} if competition.groups else {})}
 
 
-def _compare_record(record: dict, tables, competition: CompetitionSettings | None) -> list[str]:
+def _compare_record(record: dict, tables, made: dict | None) -> list[str]:
+    """What is wrong with stored folds. Args: made: `_made_by` the settings of now; None takes any."""
     changed = name_changes(record.get("train_sha256"), describe_train(tables))
     problems = [f"drawn on a different training file: its {', '.join(changed)} differ"] if changed else []
-    wanted = _draw_settings(competition) if competition else {"n_folds": record.get("n_folds")}
-    for key, value in wanted.items():
-        if record.get(key) != value:
-            problems.append(f"drawn with {key} {record.get(key)}, you asked for {value}")
+    problems += _compare_origin(record, made) if made else []
     if not isinstance(record.get("n_folds"), int) or not 2 <= record["n_folds"] <= len(tables.train_ids):
         problems.append(f"its .json says n_folds {record.get('n_folds')!r}; expected 2 to {len(tables.train_ids)}")
     return problems
+
+
+def _compare_origin(record: dict, made: dict) -> list[str]:
+    """How the settings that stored folds were made by differ from those of now."""
+    asked, stored = made.get(BROUGHT), record.get(BROUGHT)
+    if asked and not stored:
+        return [f"not those of folds.file {asked['file']}, which you asked for"]
+    if asked and stored:
+        if asked["sha256"] is None:  # the file is gone; what was read from it is still here
+            asked = {**asked, "sha256": stored.get("sha256")}
+        if asked["sha256"] != stored.get("sha256") or asked["column"] != stored.get("column"):
+            return [f"{asked['file']}, column {asked['column']!r}, is not what they were read from"]
+        return []
+    if stored:
+        return [f"read from {stored.get('file')}, which folds.file no longer names"]
+    if record.get(ADOPTED):  # put here by hand, so no setting but their number says how they were made
+        made = {"n_folds": made["n_folds"]}
+    return [
+        f"drawn with {key} {record.get(key, '(none)')}, you asked for {made.get(key, '(none)')}"
+        for key in (*made, *(["groups"] if record.get("groups") and "groups" not in made else []))
+        if record.get(key) != made.get(key)
+    ]
 
 
 def _folds_bytes(ids: np.ndarray, fold: np.ndarray, group: np.ndarray) -> bytes:

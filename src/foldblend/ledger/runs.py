@@ -97,14 +97,15 @@ def find_runs(paths: Paths, competition_name: str) -> list[str]:
     return sorted(entry.name for entry in there if entry.is_dir() and not entry.name.startswith("."))
 
 
-def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> list[str]:
-    """Names of runs that hold a fold trained on other folds than these."""
-    stale = []
+def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> dict[str, int]:
+    """Runs with models that were trained on other folds than these -> how many of their folds were."""
+    stale = {}
     for name in find_runs(paths, competition_name):
         records = (paths.oof(competition_name) / name).glob("fold*.json")
         trained = [read_record(path) for path in records if path.with_suffix(".npz").exists()]
-        if any(record.get("folds_sha256") != folds.sha256 for record in trained):
-            stale.append(name)
+        count = sum(record.get("folds_sha256") != folds.sha256 for record in trained)
+        if count:
+            stale[name] = count
     return stale
 
 

@@ -14,7 +14,16 @@ from foldblend.errors import UserError
 from foldblend.scoring.blending import Blend, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
-from foldblend.scoring.report import BlendReport, describe_blend, report_lines, report_record, shift_lines, table_lines
+from foldblend.scoring.report import (
+    BlendReport,
+    TestFacts,
+    describe_blend,
+    report_lines,
+    report_record,
+    shift_lines,
+    table_lines,
+)
+from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -72,7 +81,7 @@ class ArrayBlend:
         """The score table and the report as `blend.py` prints them, in 80 columns."""
         report = report_lines(self.task, self.blend, self.report, self.label_names)
         table = table_lines(self.task, self.blend, {})
-        return [*table, "", *report, *shift_lines(self.report, self.label_names)]
+        return [*table, "", *report, *shift_lines(self.task, self.report, self.label_names)]
 
     def apply(self, new: Arrays) -> tuple[np.ndarray, np.ndarray | None]:
         """Probabilities float32 (n, L) and decisions bool (n, L) of new rows; decisions are None for probabilities.
@@ -103,6 +112,7 @@ def blend_arrays(
     strategy: str = "",
     seed: int = 0,
     reestimate_priors: bool = False,
+    hidden_test_rows: int = 0,
 ) -> ArrayBlend:
     """Choose, fit and describe a blend of some runs' predictions.
 
@@ -112,6 +122,7 @@ def blend_arrays(
             kind: `probs` or `logits`, what oof and test hold.   groups: int (N,), rows with the same number are never
             separated (duplicates); every row by itself by default.   strategy: a strategy or run to take whatever its
             score.   seed: of resamples, bags and repeated partitions.   reestimate_priors: correct label shift.
+            hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
     Raises: UserError: shapes or names do not fit, values are not finite, or probs leave [0, 1].
     """
     names = tuple(oof)
@@ -133,7 +144,8 @@ def blend_arrays(
     blend = make_blend(task, runs, strategy, seed)
     recipe = Recipe(task.kind, blend.predictor, blend.rule)
     fold_probs = None if test_scores is None else recipe.fold_probs(test_scores)
-    report = describe_blend(task, blend, fold_probs, seed)
+    means = None if test_scores is None else (mean_run_probs(task, scores), mean_test_probs(task, test_scores))
+    report = describe_blend(task, blend, fold_probs, seed, TestFacts(means, hidden_test_rows))
     if reestimate_priors and report.shift is not None:
         recipe = Recipe(
             task.kind, blend.predictor, blend.rule, labels.mean(axis=0), tuple(report.shift.shifted.tolist())

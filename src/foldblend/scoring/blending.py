@@ -58,6 +58,8 @@ class Blend:
     """The same of the chosen candidate itself, chosen on all rows: a little too good."""
     compared: Runs
     """The rows that everything was compared on."""
+    all_labels: np.ndarray
+    """bool (N, L): of all rows."""
     compared_probs: np.ndarray
     """float32 (n, L): cross-fitted probabilities of these rows by the chosen strategy."""
     oof_probs: np.ndarray
@@ -111,6 +113,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
         honest=answers.honest,
         own=answers.own,
         compared=compared,
+        all_labels=runs.labels,
         compared_probs=compared_probs,
         oof_probs=oof_probs,
         rule=rule,

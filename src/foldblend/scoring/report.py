@@ -13,13 +13,13 @@ from foldblend.scoring.inputs import Partition, Scores, Task
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive
 from foldblend.scoring.validation.choice import cross_fit
-from foldblend.scoring.validation.expected import (
-    ExpectedScore,
+from foldblend.scoring.validation.expected import ExpectedScore, estimate_score, gain_of_averaging, soften
+from foldblend.scoring.validation.shift import (
+    Correction,
+    TextComparison,
     compare_means,
-    estimate_score,
     find_shifted,
-    gain_of_averaging,
-    soften,
+    simulate_correction,
 )
 
 # ---------- Numbers
@@ -27,6 +27,21 @@ from foldblend.scoring.validation.expected import (
 
 CONTRIBUTION_ROWS = 8_000
 """Rows on which the blend is refitted without each run."""
+FEWEST_TEST_ROWS = 30
+"""A test file with fewer rows, as a code competition shows, says nothing about the test set."""
+
+
+@dataclass(frozen=True)
+class TestFacts:
+    """What is known of the test rows beside the blend's probabilities of them."""
+
+    __test__ = False  # not a test of pytest
+    run_means: tuple[np.ndarray, np.ndarray] | None = None
+    """`mean_run_probs` and `mean_test_probs`, on which label shift is judged; None takes the blend's own."""
+    hidden_rows: int = 0
+    """Rows of the test set that is scored, if the test file here is only a part of it; 0 if it is the whole."""
+    texts: TextComparison | None = None
+    """None if test texts were not compared with training texts."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,8 @@ class Shift:
     """p-values of no shift."""
     shifted: np.ndarray
     """int64: labels whose shift is more than chance and large enough to matter."""
+    correction: Correction | None
+    """What re-estimated rates would change; None if no label is shifted."""
 
 
 @dataclass(frozen=True)
@@ -59,29 +76,53 @@ class BlendReport:
     contributions: dict[str, Difference]
     """What is lost without each run; empty if a single run is chosen."""
     shift: Shift | None
-    """None without test rows."""
+    """None without test rows, and if they are too few."""
+    n_visible: int | None
+    """Test rows here; None without a test file."""
+    n_expected: int
+    """Rows of the test set that the expected score is for."""
+    hidden_rows: int
+    """As in `TestFacts`."""
+    texts: TextComparison | None
+
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether the test file here is too small to measure anything on."""
+        return self.n_visible is not None and self.n_visible < FEWEST_TEST_ROWS
+
+
+NO_FACTS = TestFacts()
 
 
 @single_threaded_products()
-def describe_blend(task: Task, blend: Blend, fold_probs: np.ndarray | None, seed: int) -> BlendReport:
+def describe_blend(
+    task: Task, blend: Blend, fold_probs: np.ndarray | None, seed: int, facts: TestFacts = NO_FACTS
+) -> BlendReport:
     """What a blend is worth.
 
     Args: fold_probs: float32 (K, n, L), the test rows by each fold's models; None if there are no test rows: then the
-          expected score is for as many new rows as the blend was made from.
+          expected score is for as many new rows as the blend was made from.   facts: of the test rows.
     """
     labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed)
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     best = max((each for each in blend.candidates if each.is_single), key=lambda candidate: candidate.score)
-    n_test = len(blend.oof_probs) if fold_probs is None else fold_probs.shape[1]
+    n_visible = None if fold_probs is None else fold_probs.shape[1]
+    measured = fold_probs is not None and fold_probs.shape[1] >= FEWEST_TEST_ROWS
+    n_expected = facts.hidden_rows or (n_visible if n_visible and measured else len(blend.oof_probs))
+    softened = soften_answers(task, blend, buckets)
     return BlendReport(
         honest=float(np.mean([task.score(labels, answer) for answer in blend.honest])),
-        one_fold=estimate_score(honest, soften_answers(task, blend, buckets), len(labels), n_test, seed),
-        gain=0.0 if fold_probs is None else gain_of_averaging(task, blend.rule, fold_probs, seed),
+        one_fold=estimate_score(honest, softened, len(labels), n_expected, seed),
+        gain=gain_of_averaging(task, blend.rule, fold_probs, seed) if fold_probs is not None and measured else 0.0,
         n_folds=1 if fold_probs is None else len(fold_probs),
         best_single=best.name,
         lead=compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
         contributions=measure_contributions(task, blend, seed),
-        shift=None if fold_probs is None else compare_rates(blend.oof_probs, fold_probs),
+        shift=find_shift(task, blend, fold_probs, facts, seed) if fold_probs is not None and measured else None,
+        n_visible=n_visible,
+        n_expected=n_expected,
+        hidden_rows=facts.hidden_rows,
+        texts=facts.texts,
     )
 
 
@@ -116,10 +157,18 @@ def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Diff
     }
 
 
-def compare_rates(oof_probs: np.ndarray, fold_probs: np.ndarray) -> Shift:
-    """Each label's mean probability here and there: float32 (N, L) against (K, n, L)."""
-    p = compare_means(oof_probs, fold_probs)
-    return Shift(oof_probs.mean(axis=0), fold_probs.mean(axis=(0, 1)), p, find_shifted(p, oof_probs, fold_probs))
+def find_shift(task: Task, blend: Blend, fold_probs: np.ndarray, facts: TestFacts, seed: int) -> Shift:
+    """Each label's mean probability here and there, and if one moved, what a correction does."""
+    here, there = facts.run_means or (blend.oof_probs, fold_probs)
+    p = compare_means(here, there)
+    shifted = find_shifted(p, here, there)
+    correction = None
+    if len(shifted):
+        labels, probs, test_probs = blend.compared.labels, blend.compared_probs, fold_probs.mean(axis=0)
+        correction = simulate_correction(
+            task, blend.rule, labels, probs, test_probs, shifted, facts.texts, blend.all_labels, seed
+        )
+    return Shift(here.mean(axis=0), there.mean(axis=(0, 1)), p, shifted, correction)
 
 
 # ---------- The record beside a submission
@@ -135,12 +184,16 @@ def report_record(task: Task, blend: Blend, report: BlendReport, label_names: Se
         "rows_compared": len(blend.compared.labels),
         "in_sample": sign * blend.choice.in_sample,
         "cross_fitted": sign * report.honest,
-        "expected_one_fold": _expected_record(report.one_fold, 0.0, sign),
-        "expected_fold_mean": _expected_record(report.one_fold, report.gain, sign),
+        "expected_one_fold": _expected_record(report.one_fold, 0.0, task),
+        "expected_fold_mean": _expected_record(report.one_fold, report.gain, task),
+        "expected_for_rows": report.n_expected,
+        "test_rows_here": report.n_visible,
         "best_single": report.best_single,
         "above_best_single": vars(report.lead),
         "lost_without": {name: vars(lost) for name, lost in report.contributions.items()},
         "label_shift": _shift_record(report.shift, label_names) if report.shift else {},
+        "correction": _correction_record(report.shift),
+        "test_texts": _texts_record(report.texts),
         "table": table_record(task, blend),
     }
 
@@ -159,14 +212,25 @@ def table_record(task: Task, blend: Blend) -> list[dict]:
     ]
 
 
-def _expected_record(expected: ExpectedScore, gain: float, sign: int) -> dict[str, float]:
-    low, high = sorted(sign * (end + gain) for end in (expected.low, expected.high))
-    return {"score": sign * (expected.expected + gain), "low": low, "high": high}
+def _expected_record(expected: ExpectedScore, gain: float, task: Task) -> dict[str, float]:
+    score, low, high = expected.on_scale(gain, task.entry)
+    return {"score": score, "low": low, "high": high}
 
 
 def _shift_record(shift: Shift, label_names: Sequence[str]) -> dict[str, dict[str, float]]:
     rows = zip(label_names, shift.oof_mean, shift.test_mean, shift.p, strict=True)
     return {name: {"oof_mean": float(here), "test_mean": float(there), "p": float(p)} for name, here, there, p in rows}
+
+
+def _correction_record(shift: Shift | None) -> dict:
+    found = shift.correction if shift else None
+    return {**vars(found), "is_advised": found.is_advised} if found else {}
+
+
+def _texts_record(texts: TextComparison | None) -> dict:
+    if texts is None:
+        return {}
+    return {"auc": texts.auc, "error": texts.error, "repeats": texts.n_repeats, "rows": texts.n_test}
 
 
 # ---------- Words
@@ -249,13 +313,7 @@ def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Seq
         f"Honest CV score, choice included: {sign * report.honest:.4f}",
         f"(tuned and scored on the same rows: {sign * blend.choice.in_sample:.4f})",
     )
-    lines += _fit("Expected on the test set, a single fold:", _interval(report.one_fold, 0.0, sign))
-    if report.n_folds > 1:
-        average = f"{report.n_folds}-fold average"
-        lines += _fit(f"Expected on the test set, {average}:", _interval(report.one_fold, report.gain, sign))
-        if not task.takes_probs:
-            tuned = "Thresholds" if task.kind == "multilabel" else "Offsets"
-            lines += _fit(f"{tuned} were tuned on single-fold predictions", f"and are applied to the {average}")
+    lines += expected_lines(task, report)
     best = candidate_words(report.best_single)
     lines += _fit(f"Above the best single run ({best}):", _span(report.lead))
     if report.contributions:
@@ -265,21 +323,103 @@ def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Seq
     return wrap(lines)
 
 
-def shift_lines(report: BlendReport, label_names: Sequence[str]) -> list[str]:
-    """A warning that names the labels whose rate on the test rows the models see differently; nothing without any."""
+def expected_lines(task: Task, report: BlendReport) -> list[str]:
+    """The score to expect on the test set, how many rows that is for, and what the interval does not cover."""
+    lines = []
+    if report.has_few_rows:
+        lines.append(
+            f"warning: the test file here has {report.n_visible} row{'s' * (report.n_visible != 1)}, too few to say "
+            "anything about the test set"
+        )
+    if report.hidden_rows:
+        lines.append(f"Expected scores are for the {report.n_expected:,} test rows of files.hidden_test_rows")
+    elif report.has_few_rows:
+        lines.append(
+            f"Expected scores are for {report.n_expected:,} test rows, as many as the training file has; set "
+            "files.hidden_test_rows to the size of the hidden test"
+        )
+    lines += _fit("Expected on the test set, a single fold:", _interval(report.one_fold, 0.0, task))
+    if report.n_folds > 1:
+        average = f"{report.n_folds}-fold average"
+        if report.has_few_rows:
+            lines.append(f"What the {average} adds cannot be measured on so few test rows")
+        else:
+            lines += _fit(f"Expected on the test set, {average}:", _interval(report.one_fold, report.gain, task))
+        if not task.takes_probs:
+            tuned = "Thresholds" if task.kind == "multilabel" else "Offsets"
+            lines += _fit(f"{tuned} were tuned on single-fold predictions", f"and are applied to the {average}")
+    return lines + text_lines(report.texts)
+
+
+REPEATS_MATTER = 0.01
+"""A share of test rows with a training text from which on the interval is said not to cover them."""
+
+
+def text_lines(texts: TextComparison | None) -> list[str]:
+    """What the interval does not cover: test rows that repeat training texts, and texts of another kind."""
+    if texts is None:
+        return []
+    lines = []
+    if texts.n_repeats:
+        share = texts.n_repeats / texts.n_test
+        lines.append(
+            f"{'warning: ' * (share >= REPEATS_MATTER)}{texts.n_repeats:,} of {texts.n_test:,} test rows ({share:.1%}) "
+            "repeat a training text, which most fold models have learned. The interval is for new texts only"
+        )
+    found = f"a classifier tells test texts from training texts with AUC {texts.auc:.2f} (0.50: not at all)"
+    if texts.auc - 2 * texts.error > 0.5 + DIFFERENT_TEXTS:
+        lines.append(
+            f"warning: the test texts are of another kind: {found}. The interval is for texts like the training texts "
+            "and does not cover this"
+        )
+    else:
+        lines.append(f"The interval is for texts like the training texts, as the test texts are: {found}")
+    return lines
+
+
+DIFFERENT_TEXTS = 0.05
+"""An AUC surely more than this above 0.5 is a warning."""
+
+
+def shift_lines(task: Task, report: BlendReport, label_names: Sequence[str]) -> list[str]:
+    """A warning that names the labels whose rate on the test rows the models see differently, and whether correcting
+    for it would help; nothing without any."""
     shift = report.shift
-    if shift is None or not len(shift.shifted):
+    if shift is None or shift.correction is None:
         return []
     width = max(len(label_names[label]) for label in shift.shifted)
-    head = (
-        "warning: label rates differ on the test rows. The mean probability changes from OOF to test as below; "
-        "--reestimate_priors corrects for it"
-    )
-    return wrap([head]) + [
-        f"  {label_names[label]:{width}}  {shift.oof_mean[label]:.4f} -> {shift.test_mean[label]:.4f}"
-        f"  p {shift.p[label]:.1e}"
-        for label in shift.shifted
+    head = "warning: label rates differ on the test rows. The runs' mean probability changes from OOF to test:"
+    return [
+        *wrap([head]),
+        *(
+            f"  {label_names[label]:{width}}  {shift.oof_mean[label]:.4f} -> {shift.test_mean[label]:.4f}"
+            f"  p {shift.p[label]:.1e}"
+            for label in shift.shifted
+        ),
+        *wrap(correction_lines(task, shift.correction)),
     ]
+
+
+def correction_lines(task: Task, found: Correction) -> list[str]:
+    """What `--reestimate_priors` would change, why, and whether the evidence is for it."""
+    sign = task.entry.sign
+    said = (
+        f"Simulated on OOF rows, --reestimate_priors changes the score by {sign * found.gain_if_rates:+.4f} "
+        f"(+- {found.error:.4f}) if only the rates changed, and by {sign * found.gain_if_texts:+.4f} if the texts did, "
+        "whose probabilities follow them anyway."
+    )
+    if found.auc is None:
+        why = "The texts were not compared, so it is not advised"
+    elif not found.texts_are_the_same:
+        why = (
+            "The texts changed: with training rows weighted to the new rates, a classifier still tells them apart "
+            f"with AUC {found.auc:.2f}. So it is not advised"
+        )
+    elif found.is_advised:
+        why = "With training rows weighted to the new rates the texts are alike, so it should help"
+    else:
+        why = "It gains too little to be advised"
+    return [f"{said} {why}"]
 
 
 def candidate_words(name: str) -> str:
@@ -312,155 +452,10 @@ def _fit(head: str, tail: str) -> list[str]:
     return [line] if len(line) <= COLUMNS else [head, f"  {tail}"]
 
 
-def _interval(expected: ExpectedScore, gain: float, sign: int) -> str:
-    low, high = sorted(sign * (end + gain) for end in (expected.low, expected.high))
-    return f"{sign * (expected.expected + gain):.4f}, 90 % interval {low:.4f} to {high:.4f}"
+def _interval(expected: ExpectedScore, gain: float, task: Task) -> str:
+    score, low, high = expected.on_scale(gain, task.entry)
+    return f"{score:.4f}, 90 % interval {low:.4f} to {high:.4f}"
 
 
 def _span(difference: Difference) -> str:
     return f"{difference.gain:+.4f}, 90 % interval {difference.low:+.4f} to {difference.high:+.4f}"
-
-
-# Local scores against the leaderboard's: how well they agree, and which submissions to choose for the final scoring.
-#
-# Scores are on the metric's own scale.
-
-
-Z90 = 1.6449
-"""Half of a 90 % interval in standard errors."""
-
-# ---------- Local against public
-
-
-@dataclass(frozen=True)
-class FittedLine:
-    """public = intercept + slope * local, by least squares."""
-
-    intercept: float
-    slope: float
-    spread: float
-    """Standard deviation of the residuals, with two degrees of freedom spent."""
-    count: int
-
-
-def fit_line(local: Sequence[float], public: Sequence[float]) -> FittedLine | None:
-    """The least-squares line through at least three submissions; None if there are fewer or all locals are equal.
-
-    Example: fit_line([0.5, 0.6, 0.7], [0.4, 0.5, 0.6]) -> intercept -0.1, slope 1.0, spread 0.0
-    """
-    x, y = np.asarray(local, np.float64), np.asarray(public, np.float64)
-    if len(x) < 3 or np.ptp(x) == 0:
-        return None
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    intercept = y.mean() - slope * x.mean()
-    residuals = y - intercept - slope * x
-    spread = np.sqrt((residuals**2).sum() / (len(x) - 2))
-    return FittedLine(float(intercept), float(slope), float(spread), len(x))
-
-
-def comparison_lines(rows: Sequence[tuple[str, Sequence[float | None]]], is_private: bool) -> list[str]:
-    """The table of local and public scores, and the fitted line, for 80 columns.
-
-    Args: rows: name and (in-sample, cross-fitted, expected, public, private) of each submission, oldest first.
-    """
-    width = max([len(name) for name, _ in rows], default=4)
-    heads = ("in-sample", "cross-fitted", "expected", " public", *(["private"] if is_private else []))
-    lines = [f"{'file':{width}}  {'  '.join(heads)}      gap"]
-    for name, scores in rows:
-        cells = "  ".join(f"{_number(score):>{len(head)}}" for score, head in zip(scores, heads, strict=False))
-        gap = None if scores[2] is None or scores[3] is None else scores[3] - scores[2]
-        lines.append(f"{name:{width}}  {cells}  {_number(gap, '+'):>7}".rstrip())
-    lines.append("gap: public - expected")
-    pairs = [(scores[1], scores[3]) for _, scores in rows if scores[1] is not None and scores[3] is not None]
-    line = fit_line(*zip(*pairs, strict=True)) if pairs else None
-    if line:
-        lines += [
-            f"public = {line.intercept:.4f} {line.slope:+.4f} x cross-fitted, by least squares:",
-            f"  {line.count} submissions, residuals +- {line.spread:.4f}",
-        ]
-    elif len(pairs) < 3:
-        lines.append(f"A line is fitted from three scored submissions on; there are {len(pairs)}")
-    else:
-        lines.append("No line is fitted: all cross-fitted scores are equal")
-    return lines
-
-
-def _number(score: float | None, sign: str = "") -> str:
-    return "" if score is None else f"{score:{sign}.4f}"
-
-
-# ---------- Final submissions
-
-
-@dataclass(frozen=True)
-class ScoredSubmission:
-    """A submission that could be one of the finals."""
-
-    name: str
-    expected: float
-    standard_error: float
-    """Of `expected`, from its 90 % interval."""
-    answers: np.ndarray
-    """(n_test, L) bool decisions or float probs."""
-
-
-@dataclass(frozen=True)
-class Final:
-    """A chosen submission and why."""
-
-    submission: ScoredSubmission
-    disagreement: float
-    """With the nearest of those chosen before it; 0 for the first."""
-
-
-def disagreement(one: np.ndarray, other: np.ndarray) -> float:
-    """How differently two submissions answer: share of rows with another set of labels, or mean distance of probs.
-
-    Args: one, other: bool or float (n_test, L).
-    """
-    if one.dtype == bool:
-        return float((one != other).any(axis=1).mean())
-    return float(np.abs(one - other).mean())
-
-
-def choose_finals(
-    submissions: Sequence[ScoredSubmission], count: int, greater_is_better: bool
-) -> tuple[list[Final], list[ScoredSubmission]]:
-    """The best expected one, then again and again the good one that differs most from all chosen so far.
-
-    Good: expected to score within one standard error of the best (the rule of Breiman et al. 1984).
-
-    Returns: at most `count` finals, best first; all good ones, best first. Of equals the first by name.
-    """
-    sign = 1 if greater_is_better else -1
-    ranked = sorted(submissions, key=lambda one: (-sign * one.expected, one.name))
-    best = ranked[0]
-    good = [one for one in ranked if sign * (best.expected - one.expected) <= best.standard_error]
-    finals, rest = [Final(best, 0.0)], good[1:]
-    while rest and len(finals) < count:
-        nearest = [min(disagreement(one.answers, final.submission.answers) for final in finals) for one in rest]
-        at = int(np.argmax(nearest))
-        if nearest[at] == 0.0:
-            break  # the others answer as a chosen one does
-        finals.append(Final(rest.pop(at), nearest[at]))
-    return finals, good
-
-
-def finals_lines(finals: Sequence[Final], good: Sequence[ScoredSubmission], n_submissions: int) -> list[str]:
-    """The proposal in words, for 80 columns."""
-    best = finals[0].submission
-    within = f"Within one standard error ({best.standard_error:.4f}) of the best"
-    lines = [f"{within}: {len(good)} of {n_submissions} submissions"]
-    for number, final in enumerate(finals, 1):
-        one = final.submission
-        lines.append(f"{number}. {one.name}: expected {one.expected:.4f} +- {one.standard_error:.4f}")
-        lines += ["   the best expected score"] if number == 1 else _difference_lines(final)
-    return lines
-
-
-def _difference_lines(final: Final) -> list[str]:
-    if final.submission.answers.dtype == bool:
-        how = f"{final.disagreement:.1%} of its rows differ from the nearest above"
-    else:
-        how = f"its probabilities differ by {final.disagreement:.4f} on average from the nearest above"
-    return ["   the most different good one:", f"   {how}"]

@@ -37,6 +37,9 @@ class FilesSettings:
     """With `by_hand`: where the files come from and how to prepare them; shown if they are missing."""
     kaggle: str = ""
     """The competition's name in Kaggle's URLs; empty if it is not on Kaggle."""
+    hidden_test_rows: int = setting(0, at_least=0)
+    """Rows of the test set that is scored, if the test file here is only a part of it, as in code competitions:
+    expected scores and intervals are for so many. 0: the test file is the whole."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,17 @@ class SubmissionSettings:
 
 
 @dataclass(frozen=True)
+class FoldsSettings:
+    """Folds that you bring, such as those that a team or a public notebook shares; by default they are drawn here."""
+
+    file: str = ""
+    """A .csv in data/<competition>/ with the id column and a column of folds; it may be the training file itself. Empty
+    draws the folds here."""
+    column: str = "fold"
+    """The column of the fold: numbers or names. There must be `n_folds` different ones."""
+
+
+@dataclass(frozen=True)
 class CompetitionSettings:
     """One competition: its files, its labels, its metric, its folds."""
 
@@ -107,7 +121,11 @@ class CompetitionSettings:
     """Seed of the split into folds."""
     near_duplicates: float = setting(0.8, at_least=0.5, at_most=1)
     """Texts with at least this Jaccard similarity of their 5-character pieces count as duplicates and share a fold;
-    1.0 is off. Lower it if texts repeat with small changes."""
+    1.0 is off. Lower it if texts repeat with small changes. Pieces that half of the texts share do not count."""
+    groups: str = ""
+    """A column of the training file whose equal values share a fold, such as `author`; an empty cell is a row by
+    itself. Texts that say the same share a fold in any case."""
+    folds: FoldsSettings = field(default_factory=FoldsSettings)
     files: FilesSettings = field(default_factory=FilesSettings)
     text: TextSettings = field(default_factory=TextSettings)
     labels: LabelsSettings = field(default_factory=LabelsSettings)
@@ -221,4 +239,17 @@ def _check_text(settings: CompetitionSettings) -> Iterator[str]:
         yield f"text.template uses {sorted(used)}, text.columns lists {sorted(text.columns)}; expected the same"
 
 
-CHECKS = (_check_forms, _check_metric, _check_files, _check_names, _check_groups, _check_text)
+def _check_folds(settings: CompetitionSettings) -> Iterator[str]:
+    folds, default = settings.folds, FoldsSettings()
+    if not folds.file and folds.column != default.column:
+        yield "folds.column is set, but folds.file is empty; name the file with this column, or remove it"
+    outside = Path(folds.file).is_absolute() or ".." in Path(folds.file).parts
+    if len(folds.file) > LONGEST_NAME or "\0" in folds.file or outside:
+        yield f"folds.file is {folds.file[:80]!r}; expected the name of a file inside data/<competition>/"
+    if folds.file and folds.column in ("", settings.id_column):
+        yield f"folds.column is {folds.column!r}; expected the column of the fold"
+    if settings.groups and settings.groups == settings.id_column:
+        yield f"groups is the id column {settings.groups!r}, which groups nothing; remove it"
+
+
+CHECKS = (_check_forms, _check_metric, _check_files, _check_names, _check_groups, _check_text, _check_folds)

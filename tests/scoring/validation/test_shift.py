@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.validation.expected import compare_means, find_shifted, reestimate_priors
+from foldblend.scoring.validation.shift import compare_means, find_shifted, reestimate_priors
 
 
 def make_rows(rates, n_rows, seed):

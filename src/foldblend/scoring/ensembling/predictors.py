@@ -13,7 +13,7 @@ from foldblend.cores import over_labels, single_threaded_products
 from foldblend.scoring.inputs import Scores
 from foldblend.scoring.probs import sigmoid, to_probs
 from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record
-from foldblend.scoring.validation.expected import reestimate_priors
+from foldblend.scoring.validation.shift import correct_shifted
 
 # ---------- What a label's regression sees
 
@@ -229,9 +229,7 @@ class Recipe:
         """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again."""
         probs = fold_probs.mean(axis=0)
         if self.priors is not None and self.shifted:
-            moved = reestimate_priors(probs, self.priors, self.kind)[0]
-            labels = list(range(probs.shape[1])) if self.kind == "multiclass" else list(self.shifted)
-            probs[:, labels] = moved[:, labels]
+            probs = correct_shifted(probs, self.priors, self.shifted, self.kind)
         return probs, decide(self.rule, probs)
 
     def to_record(self) -> dict:

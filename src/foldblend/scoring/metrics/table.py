@@ -57,6 +57,8 @@ class Metric:
     """False for losses."""
     for_classes: "Metric | None" = None
     """The same metric for one label per row, if its formula is another."""
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    """The lowest and the highest value that the metric can have; an interval of scores never leaves them."""
 
     @property
     def takes_probs(self) -> bool:
@@ -69,19 +71,21 @@ class Metric:
         return 1 if self.greater_is_better else -1
 
 
+SHARE, LOSS = (0.0, 1.0), (0.0, np.inf)
+"""Bounds of most scores, and of losses."""
 METRICS = {
-    "macro_f1": Metric(macro_f1, "decisions"),
-    "weighted_f1": Metric(weighted_f1, "decisions"),
-    "micro_f1": Metric(micro_f1, "decisions"),
-    "samples_f1": Metric(samples_f1, "decisions", row_f1),
-    "jaccard": Metric(jaccard, "decisions", row_jaccard),
-    "subset_accuracy": Metric(subset_accuracy, "decisions", row_correct),
-    "accuracy": Metric(accuracy, "decisions", row_correct),
-    "macro_auc": Metric(macro_auc, "probs"),
-    "macro_ap": Metric(macro_ap, "probs"),
+    "macro_f1": Metric(macro_f1, "decisions", bounds=SHARE),
+    "weighted_f1": Metric(weighted_f1, "decisions", bounds=SHARE),
+    "micro_f1": Metric(micro_f1, "decisions", bounds=SHARE),
+    "samples_f1": Metric(samples_f1, "decisions", row_f1, bounds=SHARE),
+    "jaccard": Metric(jaccard, "decisions", row_jaccard, bounds=SHARE),
+    "subset_accuracy": Metric(subset_accuracy, "decisions", row_correct, bounds=SHARE),
+    "accuracy": Metric(accuracy, "decisions", row_correct, bounds=SHARE),
+    "macro_auc": Metric(macro_auc, "probs", bounds=SHARE),
+    "macro_ap": Metric(macro_ap, "probs", bounds=SHARE),
     "log_loss": Metric(
-        log_loss, "probs", row_log_loss, greater_is_better=False,
-        for_classes=Metric(class_log_loss, "probs", row_class_log_loss, greater_is_better=False),
+        log_loss, "probs", row_log_loss, greater_is_better=False, bounds=LOSS,
+        for_classes=Metric(class_log_loss, "probs", row_class_log_loss, greater_is_better=False, bounds=LOSS),
     ),
 }  # fmt: skip
 """Every metric by its name in `metric:` of a competition's YAML; plugins add theirs."""

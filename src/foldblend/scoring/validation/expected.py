@@ -1,4 +1,4 @@
-"""The score to expect on the test set, and a warning if its labels seem to have other rates than training's.
+"""The score to expect on the test set.
 
 OOF rows are each scored by one fold's model; test rows get the mean of all. The first estimate is of one fold's model,
 which cross-fitting measures. The second adds what averaging gains, read from how much the fold models disagree on the
@@ -9,8 +9,8 @@ is its own and averages out.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
+from foldblend.scoring.metrics.table import Metric
 from foldblend.scoring.probs import logit, sigmoid
 from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
 from foldblend.scoring.thresholds.rules import Rule, Task, decide
@@ -36,6 +36,12 @@ class ExpectedScore:
     expected: float
     low: float
     high: float
+
+    def on_scale(self, gain: float, entry: Metric) -> tuple[float, float, float]:
+        """Score, low and high on the metric's own scale, after a gain is added; inside what the metric can be."""
+        ends = sorted(entry.sign * (end + gain) for end in (self.low, self.high))
+        score, low, high = np.clip([entry.sign * (self.expected + gain), *ends], *entry.bounds).tolist()
+        return score, low, high
 
 
 def estimate_score(
@@ -147,57 +153,3 @@ def _draw_labels(probs: np.ndarray, kind: str, rng: np.random.Generator) -> np.n
     edges[:, -1] = 1.0
     picked = (rng.random((len(probs), 1)) < edges).argmax(axis=1)
     return np.eye(probs.shape[1], dtype=bool)[picked]
-
-
-# ---------- Label shift
-
-
-SIGNIFICANCE = 0.01
-"""A warning needs a p-value below this, over all labels together ..."""
-LEAST_CHANGE = 0.25
-"""... and a mean probability that moved by at least this share of itself."""
-MAX_STEPS = 1_000
-"""Steps of the EM, which converges slowly where probabilities say little."""
-
-
-def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
-    """Whether the model sees a label more or less often on the test rows than on its own held-out rows.
-
-    Args:    oof_probs: float32 (N, L), cross-fitted.   fold_probs: float32 (K, n, L), of each fold's models.
-    Returns: float64 (L,): p-values of equal mean probability, times L (Bonferroni), at most 1.
-    How:     Welch's test on means; the fold models' means are averaged, their rows are the same rows.
-    """
-    n_rows, n_test = len(oof_probs), fold_probs.shape[1]
-    difference = fold_probs.mean(axis=(0, 1), dtype=np.float64) - oof_probs.mean(axis=0, dtype=np.float64)
-    variance = oof_probs.var(axis=0, dtype=np.float64) / n_rows
-    variance += fold_probs.mean(axis=0).var(axis=0, dtype=np.float64) / n_test
-    deviations = np.abs(difference) / np.sqrt(variance + 1e-30)  # (L,), normal if no label shifts; scipy.stats is slow
-    return np.minimum(2 * ndtr(-deviations) * oof_probs.shape[1], 1.0)
-
-
-def find_shifted(p_values: np.ndarray, oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
-    """Labels whose shift is more than chance and large enough to matter, int64."""
-    here, there = oof_probs.mean(axis=0, dtype=np.float64), fold_probs.mean(axis=(0, 1), dtype=np.float64)
-    return np.flatnonzero((p_values < SIGNIFICANCE) & (np.abs(there - here) >= LEAST_CHANGE * here))
-
-
-def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and label rates that fit rows whose label rates differ from training's.
-
-    Args:    probs: float32 (n, L), calibrated on rows with rates `priors`.   priors: float64 (L,).
-             kind: "multilabel" (each label by itself) or "multiclass".
-    Returns: probs float32 (n, L), rates float64 (L,).
-    Source:  Saerens, Latinne and Decaestecker 2002 (EM on the priors; the likelihoods stay as they are).
-    """
-    priors = np.clip(priors, 1e-9, 1 - 1e-9)
-    rates, adjusted = priors.copy(), probs.astype(np.float64)
-    for _ in range(MAX_STEPS):
-        # Bayes with the new rates: the likelihood ratio of each row stays what the old rates imply
-        yes = probs * (rates / priors)
-        rest = (1 - probs) * ((1 - rates) / (1 - priors)) + yes if kind == "multilabel" else yes.sum(axis=1)[:, None]
-        adjusted = yes / np.maximum(rest, 1e-300)
-        moved = np.clip(adjusted.mean(axis=0), 1e-9, 1 - 1e-9)
-        if np.abs(moved - rates).max() < 1e-7:
-            break
-        rates = moved
-    return adjusted.astype(np.float32), rates
