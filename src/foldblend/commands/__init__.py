@@ -73,8 +73,18 @@ def guard(main: Callable[[], None]) -> int:
     """Run a command. What the user can fix becomes one message; a fault of the program keeps its traceback.
 
     Returns: the exit status: 0; a UserError's own (2); 1 after any other error; 130 after Ctrl-C; 141 if whoever read
-             the output is gone (`| head`). `FOLDBLEND_TRACEBACK=1` shows where a UserError was raised.
+             the output is gone (`| head`). `FOLDBLEND_TRACEBACK=1` shows where a UserError was raised. Under
+             `accelerate launch` the launcher ends with a status other than 0, too, and prints no traceback of its own.
     """
+    status = _run(main)
+    if status and any(name.startswith("ACCELERATE_") for name in os.environ):
+        from foldblend.learners.processes.interruption import end_launcher
+
+        end_launcher()
+    return status
+
+
+def _run(main: Callable[[], None]) -> int:
     try:
         main()
         sys.stdout.flush()  # a closed pipe shows here, and not while the interpreter ends

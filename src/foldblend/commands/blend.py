@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldblend.console import coloured, warn
+from foldblend.console import coloured, warn, wrapped
 from foldblend.cores import give_back_freed_memory
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
@@ -23,7 +23,7 @@ from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
-from foldblend.scoring.blending import make_blend
+from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
@@ -39,12 +39,19 @@ from foldblend.scoring.report import (
     table_lines,
 )
 from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
-from foldblend.settings.loading import Job, open_job, with_defaults
+from foldblend.settings.loading import (
+    Job,
+    competition_with_defaults,
+    open_job,
+    split_names,
+    with_defaults,
+    without_new_defaults,
+)
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all by default")
+    parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all finished by default")
     parser.add_argument("--strategy", default="", help="take this strategy or run, whatever its score")
     parser.add_argument(
         "--reestimate_priors", action="store_true", help="correct label shift, if the report advises it"
@@ -98,7 +105,10 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
     """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
-    predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables)
+    skipped: list[str] = []
+    predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables, skipped)
+    for note in skipped:
+        print(wrapped(f"left out, not all folds are trained: {note}"), flush=True)
     task = Task(job.competition.metric, job.competition.task)
     test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     texts = None
@@ -125,10 +135,11 @@ def gather_runs(inputs: Inputs) -> Runs:
 def blend_anew(job: Job) -> Path:
     """Choose, print and write a blend."""
     strategy, seed = find_strategy(job.own.strategy), job.own.seed
-    inputs = load_inputs(job, job.own.runs, compares_texts=True)
+    inputs = load_inputs(job, split_names(job.own.runs), compares_texts=True)
     task, label_names = inputs.task, inputs.tables.label_names
 
     runs = gather_runs(inputs)
+    check_strategy(strategy, runs.names, task)
     blend = make_blend(task, runs, strategy, seed)
     print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
     print_lines(seed_lines(task, blend, group_seeds(inputs.predictions)))
@@ -207,6 +218,8 @@ def write_blend(
 def name_submission(record: dict) -> str:
     """`blend-` and 8 hex digits of the inputs, the settings and the recipe: same in, same name."""
     parts = {key: record[key] for key in ("competition", "runs", "settings", "inputs", "recipe")}
+    settings = parts["settings"]
+    parts["settings"] = {**settings, "competition": without_new_defaults(settings["competition"])}
     return f"blend-{sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:8]}"
 
 
@@ -239,7 +252,7 @@ def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> Non
     changed = sorted(name for name in found | record["inputs"] if found.get(name) != record["inputs"].get(name))
     if changed:
         raise UserError(f"{source}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
-    if record["settings"]["competition"] != json.loads(json.dumps(asdict(job.competition))):
+    if competition_with_defaults(record["settings"]["competition"]) != json.loads(json.dumps(asdict(job.competition))):
         raise UserError(f"{source}: configs/competitions/{job.competition_name}.yaml or its flags changed since")
 
 
@@ -263,5 +276,10 @@ def print_end(job: Job, path: Path) -> None:
     shown = path.relative_to(job.paths.root)
     slug = job.competition.files.kaggle or job.competition_name
     print(f"\n{shown}")
-    print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
+    if not job.competition.files.kaggle and job.competition.files.source in ("sample", "goemotions"):
+        print(f"{job.competition_name} is not on Kaggle: score the file here, if its test labels are known:")
+        print(f"python bench/score_submission.py --competition {job.competition_name} {shown}")
+        print("A competition that is there would be sent its file by:")
+    else:
+        print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
     print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from foldblend.console import warn, wrapped
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
 from foldblend.kaggle.client import KaggleClient, KaggleError, describe_limits, find_wide_permissions, wait_for_score
@@ -24,20 +25,21 @@ from foldblend.ledger.submissions import (
     local_files,
     marked,
     one_upload_at_a_time,
+    pick_best,
     read_log,
     refuse_resubmission,
     sync_log,
     utc_now,
 )
-from foldblend.scoring.finals import Z90, ScoredSubmission, choose_finals, comparison_lines, finals_lines
+from foldblend.scoring.finals import Z90, ScoredSubmission, choose_finals, comparison_lines, far_line, finals_lines
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.settings.loading import Job, open_job
+from foldblend.settings.loading import Job, list_configs, open_job
 from foldblend.settings.paths import find_paths
 from foldblend.submission.answers import lint_submission_file, read_submission
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("file", nargs="?", default="", help="the CSV to submit; the competition's newest by default")
+    parser.add_argument("file", nargs="?", default="", help="the CSV to submit; by default the best expected new one")
     parser.add_argument(
         "-m", "--message", default="", help="shown on Kaggle beside the score; the file's name by default"
     )
@@ -76,9 +78,11 @@ def name_competition(argv: list[str]) -> list[str]:
     named = [Path(flag).resolve() for flag in argv if flag.endswith(".csv")]
     if not named or any(flag.split("=", 1)[0] == "--competition" for flag in argv):
         return argv
-    folder = find_paths().submissions("any").parent
-    inside = [path for path in named if path.is_file() and path.parent.parent == folder]
-    return [*argv, "--competition", inside[0].parent.name] if inside else argv
+    paths = find_paths()
+    known = {path.stem for path in list_configs(paths, "competitions")}
+    folder = paths.submissions("any").parent
+    inside = [path.parent.name for path in named if path.parent.parent == folder and path.parent.name in known]
+    return [*argv, "--competition", inside[0]] if inside else argv
 
 
 def find_slug(job: Job) -> str:
@@ -94,7 +98,7 @@ def find_slug(job: Job) -> str:
 def submit(job: Job, client: KaggleClient) -> None:
     """Check the CSV, submit it once, log it, wait for its score."""
     name = job.competition_name
-    file = describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
+    file = find_file(job)
     check(job, file)
     message = marked(job.own.message or file.path.stem, file.sha256)
     with one_upload_at_a_time(job.paths):
@@ -107,6 +111,19 @@ def submit(job: Job, client: KaggleClient) -> None:
     follow(job, client, ref)
 
 
+def find_file(job: Job) -> LocalFile:
+    """The named CSV; without a name the best expected one that was not submitted yet."""
+    name = job.competition_name
+    if not job.own.file:
+        greater = METRICS[job.competition.metric].greater_is_better
+        files = local_files(job.paths, name)
+        best = pick_best(files, read_log(job.paths), job.competition.metric, greater)
+        if best is not None:
+            print(f"{best.shown}, the best expected of those not submitted yet (name another one to submit it)")
+            return describe_file(job.paths, best.path, name)
+    return describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
+
+
 def check(job: Job, file: LocalFile) -> None:
     """Print what is odd about the CSV. Raises: UserError: it does not fit the sample submission."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
@@ -117,6 +134,8 @@ def check(job: Job, file: LocalFile) -> None:
     print(f"{file.shown}: {file.path.stat().st_size:,} bytes\nIt fits {fits}.")
     for finding in findings:
         print(f"warning: {finding}")
+    if file.describe():
+        print(wrapped(file.describe()))
     if not file.report:
         print("warning: blend.py left no .json for this CSV, so its local scores are unknown")
 
@@ -136,17 +155,18 @@ def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int
     entry = LogEntry(time=utc_now(), ref=0, status="uploading", message=message, **where, **scores)
     change_log(job.paths, lambda entries: [*entries, entry])
     print(f"Uploading to {client.slug}", flush=True)
+    before = {one.ref for one in read_log(job.paths)}
     try:
         ref = client.submit(file.path, message)
     except KaggleError as error:
         if error.arrived is False:
             change_log(job.paths, lambda entries: [one for one in entries if one != entry])
             raise
-        ref = find_arrived(job, client, file, str(error))
+        ref = find_arrived(job, client, file, str(error), before)
     except KeyboardInterrupt:
         ref = 0
         print()
-    ref = ref or find_arrived(job, client, file, "there was no answer")
+    ref = ref or find_arrived(job, client, file, "there was no answer", before)
 
     def with_ref(entries):
         return [replace(entry, ref=ref, status="pending") if one == entry else one for one in entries]
@@ -156,15 +176,20 @@ def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int
     return ref
 
 
-def find_arrived(job: Job, client: KaggleClient, file: LocalFile, why: str) -> int:
-    """The number of a submission whose answer was lost. Raises: UserError: it is not known whether it arrived."""
+def find_arrived(job: Job, client: KaggleClient, file: LocalFile, why: str, before: set[int]) -> int:
+    """The number of a submission whose answer was lost.
+
+    Args:   before: the numbers in the log before the upload; the same bytes may be among them, if they failed.
+    Raises: UserError: it is not known whether it arrived.
+    """
     again = f"Run: python src/submit.py --competition {job.competition_name} --sync"
     print("The answer was lost. Asking Kaggle whether the file arrived", flush=True)
     try:
         entries = sync(job, client)
     except KaggleError as error:
         raise UserError(f"{why}. Whether it arrived is not known: {error}. {again}") from error
-    found = [one.ref for one in entries if (one.competition, one.sha256) == (job.competition_name, file.sha256)]
+    same = [one.ref for one in entries if (one.competition, one.sha256) == (job.competition_name, file.sha256)]
+    found = [ref for ref in same if ref not in before]
     if not any(found):
         raise UserError(f"{why}. Kaggle does not list it. {again} in {ARRIVES_WITHIN_SECONDS // 60} minutes")
     return max(found)
@@ -179,7 +204,10 @@ def follow(job: Job, client: KaggleClient, ref: int) -> None:
     sync_log(job.paths, job.competition_name, [one])
     if one.status == "error":
         reason = one.error_description or "no reason given"
-        raise UserError(f"Kaggle could not score {one.file_name} (ref {ref}): {reason}. See its page of submissions")
+        raise UserError(
+            f"Kaggle could not score {one.file_name} (ref {ref}): {reason}. See its page of submissions. If the fault "
+            "was Kaggle's own, the same command submits it again"
+        )
     score = "Kaggle shows none" if one.public_score is None else f"{one.public_score:g}"
     print(f"\nPublic score: {score}\n")
 
@@ -194,6 +222,14 @@ def show_table(job: Job) -> None:
     scores = ("in_sample", "cross_fitted", "expected", "public_score", "private_score")
     rows = [(Path(entry.file).name, [getattr(entry, name) for name in scores]) for entry in entries]
     print("\n".join(comparison_lines(rows, any(entry.private_score is not None for entry in entries))))
+    known = {file.sha256: file for file in local_files(job.paths, job.competition_name)}
+    for entry in entries:
+        file = known.get(entry.sha256)
+        is_same_metric = file is not None and file.report and file.report["metric"] == job.competition.metric
+        if file is not None and is_same_metric and file.expected and entry.public_score is not None:
+            line = far_line(Path(entry.file).name, entry.public_score, file.expected)
+            if line:
+                warn(wrapped(line))
 
 
 def propose_finals(job: Job) -> None:
@@ -218,7 +254,7 @@ def propose_finals(job: Job) -> None:
     finals, good = choose_finals(candidates, count, greater)
     print("\n".join(finals_lines(finals, good, len(candidates))))
     if len(finals) < count:
-        print(f"Only {len(finals)} proposed, not {count}: every other good one has the same answers")
+        print(f"Only {len(finals)} proposed, not {count}: every other one has the same answers")
     digests = {one.shown: one.sha256 for one in pool}
     for shown in (final.submission.name for final in finals):
         if digests[shown] not in scored:

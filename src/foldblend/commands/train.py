@@ -23,13 +23,13 @@ from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, fo
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
-from foldblend.ledger.oof import check_same_settings, finished_folds, remove_folds, write_fold
+from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, write_fold
 from foldblend.ledger.records import describe_environment
 from foldblend.settings.loading import Job, changed_settings, default_settings_of, open_job, settings_of
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--fold", nargs="+", default=["all"], help="one or several of 0..n_folds-1, or `all`")
+    parser.add_argument("--fold", nargs="+", default=["all"], help="which folds: 3, 0 1, 0,1, 0-2 or all")
     parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
     parser.add_argument("--profile", action="store_true", help="only time some steps and print where the time goes")
     parser.add_argument("--plan", action="store_true", help="only time some steps and print hours, memory and price")
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     follow_launcher()
     end_launcher_on_ctrl_c()
     is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
-    job = open_job("train.py", argv, add_flags, with_run=True)
+    job = open_job("train.py", argv, add_flags, with_run=True, find_trained=find_trained)
     if is_first:
         print(wrapped(describe_run(job)), flush=True)
 

@@ -7,6 +7,7 @@ python src/train_all.py --runs deberta-v3-base --write_slurm folds.sbatch --mach
 
 import os
 import shlex
+import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from foldblend.files import write_atomically
 from foldblend.learners.table import needs_gpu
 from foldblend.ledger.dropped import with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
-from foldblend.ledger.oof import check_same_settings, finished_folds, run_folder
+from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, run_folder
 from foldblend.ledger.records import read_record
 from foldblend.queueing.clusters import skypilot_text, slurm_text
 from foldblend.queueing.queue import FoldJob, Queue, Ticket, take_part, without_flags
@@ -29,18 +30,22 @@ from foldblend.queueing.screen import Screen, table_lines
 from foldblend.queueing.slots import describe_slots, find_gpus, plan_slots, threads_per_slot
 from foldblend.settings.loading import (
     Job,
+    check_name,
     default_settings_of,
+    list_configs,
     load_defaults,
     load_run,
     name_sibling,
     open_job,
+    run_from_settings,
     settings_of,
+    split_names,
 )
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
 OWN = {"competition", "runs", "seed", "fold", "side_by_side", "attempts", "part", "write_slurm", "write_skypilot"}
-OWN |= {"machines"}
+OWN |= {"machines", "name", "overwrite"}
 """Flags of this command; all others are the competition's, and every training gets them, too."""
 
 
@@ -56,8 +61,10 @@ class NamedRun:
 
 def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="files in configs/runs/; by default as in default.yaml")
-    parser.add_argument("--seed", nargs="+", type=int, default=None, help="seeds to train each run with; its own")
-    parser.add_argument("--fold", nargs="+", default=["all"], help="one or several of 0..n_folds-1, or `all`")
+    parser.add_argument("--seed", nargs="+", default=None, help="seeds to train each run with; by default its own")
+    parser.add_argument("--fold", nargs="+", default=["all"], help="which folds: 3, 0 1, 0,1, 0-2 or all")
+    parser.add_argument("--name", default="", help="name of the run in oof/, if one run is trained with one seed")
+    parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
     parser.add_argument("--side_by_side", type=int, default=0, help="trainings per GPU (1), or on all cores (one each)")
     parser.add_argument("--attempts", type=int, default=3, help="how often a training that crashes is started (3)")
     parser.add_argument("--part", default="", help="I/N: every N-th training from the I-th on, I from 0 to N-1")
@@ -81,11 +88,14 @@ def main(argv: list[str] | None = None) -> None:
         return
 
     jobs = take_part(jobs, job.own.part)
+    if job.own.overwrite:
+        check_settings(job, runs, folds)
+        remove_trained(job, jobs)
     todo = choose_jobs(jobs, find_finished(job, runs, folds, tables))
     tickets, stopped_by = train(job, jobs, todo) if todo else ([], 0)
     show_table(job, jobs, tickets)
     if stopped_by:
-        again = shlex.join(["python", "src/train_all.py", *argv])
+        again = shlex.join(["python", "src/train_all.py", *without_flags(argv, {"overwrite"})])
         print(f"stopped; every training that ran is saved. To go on: {again}")
         sys.exit(128 + stopped_by)
     if any(ticket.state != "done" for ticket in tickets):
@@ -102,21 +112,54 @@ def check_flags(job: Job) -> None:
         raise UserError("--machines N and --write_slurm FILE or --write_skypilot FILE go together")
     if writes and own.part:
         raise UserError("--part is one machine's; a file for several machines gives each its own")
+    if writes and own.overwrite:
+        raise UserError("--overwrite is for this machine; a file for several would remove what another one has trained")
     take_part([], own.part)  # refuses a part that is not I/N
+
+
+def parse_seeds(given: list[str] | None) -> list[int]:
+    """The seeds of `--seed`, separated by spaces or commas; none without it."""
+    words = split_names(given) or []
+    wrong = [word for word in words if not word.isdecimal()]
+    if wrong:
+        raise UserError(f"--seed {' '.join(wrong)}: expected whole numbers, 0 or more")
+    return [int(word) for word in words]
 
 
 def resolve_runs(job: Job) -> list[NamedRun]:
     """The runs under each seed, in the order given."""
-    runs = {}
-    for name in job.own.runs or load_defaults(job.paths).runs:
-        run = load_run(job.paths, name)
-        if job.own.seed and "seed" not in LEARNERS[run.learner].reads:
+    runs, seeds = {}, parse_seeds(job.own.seed)
+    for name in split_names(job.own.runs) or load_defaults(job.paths).runs:
+        trained = find_trained(job.paths, job.competition_name, name)
+        is_yaml = any(path.stem == name for path in list_configs(job.paths, "runs"))
+        run = load_run(job.paths, name) if is_yaml or not trained else run_from_settings(trained[1], str(trained[0]))
+        if job.own.overwrite and not is_yaml:  # its settings would be removed with its folds
+            raise UserError(
+                f"--overwrite: run {name} has no YAML in configs/runs/, its settings are in its folds alone. Run: "
+                f"python src/train.py --competition {job.competition_name} --run {name} --fold all --overwrite"
+            )
+        if seeds and "seed" not in LEARNERS[run.learner].reads:
             raise UserError(f"--seed: run {name} is not random: its learner {run.learner} has no seed")
-        for seed in job.own.seed or [run.seed]:
+        for seed in seeds or [run.seed]:
             flags = ["--run", name, *(["--seed", str(seed)] if seed != run.seed else [])]
             sibling = name_sibling(name, seed, run.seed)
             runs[sibling] = NamedRun(sibling, tuple(flags), replace(run, seed=seed))
-    return list(runs.values())
+    if not job.own.name:
+        return list(runs.values())
+    if len(runs) > 1:
+        raise UserError(f"--name {job.own.name} is for one run with one seed; there are {', '.join(runs)}")
+    (run,) = runs.values()
+    own = check_name(job.own.name, "--name")
+    return [NamedRun(own, (*run.flags, "--name", own), run.settings)]
+
+
+def remove_trained(job: Job, jobs: list[FoldJob]) -> None:
+    """Remove what `--overwrite` trains again, once and before anything starts: a training that crashes goes on."""
+    for each in jobs:
+        remove_folds(job.paths, job.competition_name, each.run, [each.fold])
+        checkpoint = job.paths.checkpoints(job.competition_name, each.run) / f"fold{each.fold}"
+        if checkpoint.exists():
+            shutil.rmtree(checkpoint)
 
 
 def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str]) -> list[FoldJob]:
@@ -138,13 +181,20 @@ def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str])
     return jobs
 
 
-def find_finished(job: Job, runs: list[NamedRun], folds: Folds, tables: Tables) -> set[tuple[str, int]]:
-    """(run, fold) of what is already trained. Raises UserError if train.py would: before any training starts."""
-    done = set()
+def check_settings(job: Job, runs: list[NamedRun], folds: Folds) -> None:
+    """Raises UserError if train.py would refuse to add folds to a run, but for those that it trains again."""
+    forgotten = parse_fold_numbers(job.own.fold, folds.n_folds) if job.own.overwrite else []
     for run in runs:
         settings = with_file_hash(run.settings, job.paths.data(job.competition_name))
         now, default = settings_of(settings), default_settings_of(settings)
-        check_same_settings(job.paths, job.competition_name, run.name, now, default)
+        check_same_settings(job.paths, job.competition_name, run.name, now, default, forgotten)
+
+
+def find_finished(job: Job, runs: list[NamedRun], folds: Folds, tables: Tables) -> set[tuple[str, int]]:
+    """(run, fold) of what is already trained. Raises UserError if train.py would: before any training starts."""
+    check_settings(job, runs, folds)
+    done = set()
+    for run in runs:
         finished = finished_folds(job.paths, job.competition_name, run.name, folds, tables)
         done |= {(run.name, fold) for fold in finished}
     return done
@@ -175,7 +225,7 @@ def write_files(job: Job, jobs: list[FoldJob], argv: list[str]) -> None:
     """The files for a cluster; nothing is trained."""
     own, paths, name = job.own, job.paths, job.competition_name
     given = without_flags(argv, {"competition", "runs", "write_slurm", "write_skypilot", "machines"})
-    runs = own.runs or load_defaults(paths).runs
+    runs = split_names(own.runs) or load_defaults(paths).runs
     flags = ["--competition", name, "--runs", *runs, *given]
     shared = {"competition": name, "machines": own.machines, "wants_gpu": any(each.wants_gpu for each in jobs)}
     if own.write_slurm:

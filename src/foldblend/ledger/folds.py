@@ -287,10 +287,9 @@ def _compare_origin(record: dict, made: dict) -> list[str]:
             asked = {**asked, "sha256": stored.get("sha256")}
         if asked["sha256"] != stored.get("sha256") or asked["column"] != stored.get("column"):
             return [f"{asked['file']}, column {asked['column']!r}, is not what they were read from"]
-        return []
-    if stored:
+    elif stored:
         return [f"read from {stored.get('file')}, which folds.file no longer names"]
-    if record.get(ADOPTED):  # put here by hand, so no setting but their number says how they were made
+    if stored or record.get(ADOPTED):  # no other setting says how they were made
         made = {"n_folds": made["n_folds"]}
     return [
         f"drawn with {key} {record.get(key, '(none)')}, you asked for {made.get(key, '(none)')}"

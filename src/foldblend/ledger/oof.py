@@ -19,7 +19,7 @@ from foldblend.files import remove_file, replacing, sha256_file
 from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import read_record, write_record
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.loading import check_name, describe_differences, merge, with_new_names
+from foldblend.settings.loading import check_name, describe_differences, flags_to, merge, with_new_names
 from foldblend.settings.paths import Paths
 
 # Numpy arrays in an .npz and back; a file is refused before memory is spent on what it says about itself.
@@ -362,18 +362,30 @@ def check_same_settings(
     """
     folder = run_folder(paths, competition_name, run_name)
     differences: dict[str, list[str]] = {}
+    flags = set()
     kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
             stored = merge(_as_json(defaults), with_new_names(read_record(path).get("settings") or {})[0])
-            for difference in describe_differences(stored, _as_json(settings)):
+            found = describe_differences(stored, _as_json(settings))
+            for difference in found:
                 differences.setdefault(difference, []).append(path.stem)
+            flags |= {flags_to(stored, _as_json(settings))} if found else set()
     if differences:
         lines = [f"{folder}: {difference} ({', '.join(stems)})" for difference, stems in differences.items()]
+        go_on = f" To go on with its settings, add: {flags.pop()}." if len(flags) == 1 and any(flags) else ""
         raise UserError(
-            "\n".join(lines) + f"\nRun {run_name} was trained with other settings. To train it again: --fold all "
-            "--overwrite. To keep both: --name ANOTHER_NAME"
+            "\n".join(lines) + f"\nRun {run_name} was trained with other settings.{go_on} To train it again: "
+            "--fold all --overwrite. To keep both: --name ANOTHER_NAME"
         )
+
+
+def find_trained(paths: Paths, competition_name: str, run_name: str) -> tuple[Path, dict] | None:
+    """The record of a trained fold of a run and the settings in it: what `train.py --name` left; None without one."""
+    folder = run_folder(paths, competition_name, run_name)
+    records = sorted(path for path in folder.glob("fold*.json") if path.with_suffix(".npz").exists())
+    settings = read_record(records[0]).get("settings") if records else None
+    return (records[0], settings) if settings and settings.get("learner") else None
 
 
 def _as_json(values: dict) -> dict:

@@ -21,7 +21,7 @@ from foldblend.ledger.oof import (
     run_folder,
 )
 from foldblend.ledger.records import read_record
-from foldblend.settings.loading import describe_differences, with_defaults
+from foldblend.settings.loading import competition_with_defaults, describe_differences, with_defaults
 from foldblend.settings.paths import Paths
 
 # ---------- the predictions of a run.
@@ -60,17 +60,27 @@ class StoredTestFolds(Sequence[np.ndarray]):
         return load_test(self.fold_paths[fold], self.shape)
 
 
+class UnfinishedRunError(UserError):
+    """A run lacks folds, and says how to train them."""
+
+
 def load_run(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> RunPredictions:
     """Load one run. Raises: UserError: as `load_runs`."""
     return load_runs(paths, competition_name, [run_name], folds, tables)[0]
 
 
 def load_runs(
-    paths: Paths, competition_name: str, run_names: Sequence[str] | None, folds: Folds, tables
+    paths: Paths,
+    competition_name: str,
+    run_names: Sequence[str] | None,
+    folds: Folds,
+    tables,
+    skipped: list[str] | None = None,
 ) -> list[RunPredictions]:
     """Load the named runs, or all in oof/<competition>/ in the order of their names.
 
-    Raises: UserError: every problem of every run, one per line, each with what to do.
+    Args:   skipped: if no runs are named, those that lack folds are left out, and this gets a sentence on each.
+    Raises: UserError: every problem of every run, one per line, each with what to do; also if no run has all folds.
     """
     names = find_runs(paths, competition_name) if run_names is None else list(run_names)
     if not names:
@@ -80,13 +90,20 @@ def load_runs(
         )
     origin = describe_origin(folds, tables)
     runs, problems = [], [f"run {name} is named twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    unfinished = []
     for name in names:
         try:
             runs.append(_load_run(paths, run_folder(paths, competition_name, name), folds, tables, origin))
+        except UnfinishedRunError as error:
+            unfinished.append(str(error))
         except UserError as error:
             problems.append(str(error))
+    if skipped is None or run_names is not None or not (runs or problems):
+        problems += unfinished
     if problems:
         raise UserError("\n".join(problems))
+    if skipped is not None:
+        skipped += unfinished
     return runs
 
 
@@ -158,7 +175,7 @@ def _check_complete(folder: Path, n_folds: int) -> None:
     missing = sorted(set(range(n_folds)) - set(recorded_folds(folder, n_folds)))
     if missing:
         which = f"fold {missing[0]} of {n_folds}" if len(missing) == 1 else f"folds {missing} of {n_folds}"
-        raise UserError(
+        raise UnfinishedRunError(
             f"oof/{folder.parent.name}/{folder.name}: {which} missing. Run: accelerate launch src/train.py "
             f"--competition {folder.parent.name} --run {folder.name} --fold {' '.join(map(str, missing))}"
         )
@@ -240,7 +257,7 @@ def check_same_questions(path: Path, record: dict, competition_name: str, compet
         raise UserError(
             f"{path}: made for {record.get('competition')!r}; add --competition {record.get('competition')}"
         )
-    then, now = record["settings"]["competition"], json.loads(json.dumps(competition))
+    then, now = competition_with_defaults(record["settings"]["competition"]), json.loads(json.dumps(competition))
     then, now = ({key: value[key] for key in QUESTION if key in value} for value in (then, now))
     differences = describe_differences(then, now)
     if differences:

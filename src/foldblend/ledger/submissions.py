@@ -19,6 +19,7 @@ from typing import Protocol
 from foldblend.errors import UserError
 from foldblend.files import hold_lock, read_bytes, sha256_bytes, sha256_file, write_atomically
 from foldblend.ledger.records import read_record, write_record
+from foldblend.settings.fields import nearest
 from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 
@@ -53,10 +54,11 @@ def find_submission(paths: Paths, competition_name: str, named: str) -> Path:
     folder = paths.submissions(competition_name)
     where = f"{folder.relative_to(paths.root)}/"
     if named:
-        for path in (Path(named).resolve(), folder / named):
+        for path in (Path(named).resolve(), folder / named, folder / f"{named}.csv"):
             if path.is_file():
                 return path
-        raise UserError(f"{named} does not exist, nor does it in {where}")
+        hint = nearest(Path(named).name, [path.name for path in folder.glob("*.csv")])
+        raise UserError(f"{named} does not exist, nor does it in {where}{hint}")
     csvs = sorted(folder.glob("*.csv"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     if not csvs:
         raise UserError(f"no CSV in {where} Run: python src/blend.py --competition {competition_name}")
@@ -260,6 +262,22 @@ class LocalFile:
     sha256: str
     report: dict | None
     """The blend's report of its scores, kept under the record's key `account`; None without a record."""
+    is_forced: bool = False
+    """Whether its strategy was named by `--strategy`, whatever its score."""
+
+    @property
+    def expected(self) -> dict[str, float] | None:
+        """`score`, `low` and `high` to expect on the test set; None if nothing is known of it."""
+        return (self.report or {}).get("expected_fold_mean")
+
+    def describe(self) -> str:
+        """Strategy and expected score in words; empty if nothing is known of it."""
+        if not self.report or not self.expected:
+            return ""
+        expected = self.expected
+        chosen = f"{self.report.get('chosen', 'a blend')}{', forced by --strategy' if self.is_forced else ''}"
+        score = f"{expected['score']:.4f}, 90 % interval {expected['low']:.4f} to {expected['high']:.4f}"
+        return f"{chosen}: expected {self.report['metric']} {score}"
 
     def scores(self) -> dict[str, float | None]:
         """in_sample, cross_fitted and expected, as the log has them."""
@@ -297,7 +315,8 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
             f"{shown} was made for {record['competition']}, not for {competition_name}. "
             f"Run: python src/submit.py --competition {record['competition']} {shown}"
         )
-    return LocalFile(path, shown, digest, record.get("report", record.get("account")))
+    forced = bool(record.get("settings", {}).get("strategy"))
+    return LocalFile(path, shown, digest, record.get("report", record.get("account")), forced)
 
 
 def local_files(paths: Paths, competition_name: str) -> list[LocalFile]:
@@ -326,10 +345,30 @@ def sync_log(paths: Paths, competition_name: str, listed: Sequence[Listed]) -> t
     return change_log(paths, change), said
 
 
+def pick_best(files: Sequence[LocalFile], entries: Sequence[LogEntry], metric: str, greater: bool) -> LocalFile | None:
+    """The file with the best expected score of those that were not submitted yet; of all, if all were; of equals the
+    newest. None if nothing is known of any.
+
+    Args: metric: the competition's; scores by another one are not compared.   greater: whether greater is better.
+    """
+    known = [file for file in files if file.report and file.expected and file.report["metric"] == metric]
+    sent = {entry.sha256 for entry in entries if entry.status != "error"}
+    pool = [file for file in known if file.sha256 not in sent] or known
+    sign = 1 if greater else -1
+
+    def rank(file: LocalFile) -> tuple[float, int, str]:
+        return sign * (file.expected or {"score": 0.0})["score"], file.path.stat().st_mtime_ns, file.path.name
+
+    return max(pool, key=rank) if pool else None
+
+
 def refuse_resubmission(entries: Sequence[LogEntry], file: LocalFile, competition_name: str) -> None:
-    """Raises: UserError: the bytes of the file were submitted before, or perhaps just now."""
+    """Raises: UserError: the bytes of the file were submitted before, or perhaps just now.
+
+    A submission that Kaggle could not score does not count: the fault may have been Kaggle's own.
+    """
     for entry in entries:
-        if (entry.competition, entry.sha256) != (competition_name, file.sha256):
+        if (entry.competition, entry.sha256) != (competition_name, file.sha256) or entry.status == "error":
             continue
         if not entry.ref:
             raise UserError(

@@ -5,6 +5,7 @@
 Everything in here is arrays; `report.py` says what the blend is worth, `ensembling/predictors.py` applies it.
 """
 
+import difflib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -179,6 +180,25 @@ def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], bucke
     error = (drawn - drawn[:, [best]]).std(axis=0)
     near = scores >= scores[best] - CONTENDER_ERRORS * error
     return [pair for pair, keeps in zip(pairs, near, strict=True) if keeps or pair[0] == TRUSTED]
+
+
+def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
+    """Refuse a `--strategy` that no candidate will have, before anything is fitted; an empty one is none.
+
+    Raises: UserError: with the nearest name that there will be, and all names.
+    """
+    names = [*run_names, *(STRATEGIES if len(run_names) > 1 else ())]
+    pairs = [f"{name} + {tuning}" for name in names for tuning in task.tunings]
+    strategy, plus, tuning = wanted.partition(" + ")
+    if not wanted or OLD_NAMES.get(strategy, strategy) + plus + tuning in {*names, *pairs}:
+        return
+    if strategy in STRATEGIES:
+        wrong = f"there is one run only, {run_names[0]}" if len(run_names) == 1 else f"{strategy} has no {tuning!r}"
+        hint = f": {wrong}."
+    else:
+        close = difflib.get_close_matches(strategy, names, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+    raise UserError(f"unknown --strategy {wanted}{hint} There are: {', '.join(pairs)}")
 
 
 def find_candidate(candidates: list[Candidate], wanted: str) -> int:

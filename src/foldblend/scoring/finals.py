@@ -3,7 +3,7 @@
 Scores are on the metric's own scale.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,26 @@ def _number(score: float | None, sign: str = "") -> str:
     return "" if score is None else f"{score:{sign}.4f}"
 
 
+FAR = 2.0
+"""A public score this many times as far from the expected one as the ends of its 90 % interval is a warning: chance
+puts it there once in a thousand times, and a public part of the test set a little more often."""
+
+
+def far_line(name: str, public: float, expected: Mapping[str, float]) -> str:
+    """A warning if a public score is far outside the interval that was printed; empty if it is not.
+
+    Args: expected: `score`, `low` and `high`, as a blend's record has them.
+    """
+    end = expected["high"] if public > expected["score"] else expected["low"]
+    if abs(public - expected["score"]) <= FAR * max(abs(end - expected["score"]), 1e-9):
+        return ""
+    return (
+        f"{name}: public score {public:g} is far outside of the expected {expected['low']:.4f} to "
+        f"{expected['high']:.4f}. Chance hardly explains it: look for another metric, rows in another order, texts of "
+        "another kind, or a leak"
+    )
+
+
 # ---------- Final submissions
 
 
@@ -93,6 +113,8 @@ class Final:
     submission: ScoredSubmission
     disagreement: float
     """With the nearest of those chosen before it; 0 for the first."""
+    is_good: bool = True
+    """Whether it is expected to score within one standard error of the best; if not, it only fills a slot."""
 
 
 def disagreement(one: np.ndarray, other: np.ndarray) -> float:
@@ -110,7 +132,8 @@ def choose_finals(
 ) -> tuple[list[Final], list[ScoredSubmission]]:
     """The best expected one, then again and again the good one that differs most from all chosen so far.
 
-    Good: expected to score within one standard error of the best (the rule of Breiman et al. 1984).
+    Good: expected to score within one standard error of the best (the rule of Breiman et al. 1984). Slots that are left
+    are filled with the next best expected ones, as a final costs nothing; a twin of a chosen one adds nothing.
 
     Returns: at most `count` finals, best first; all good ones, best first. Of equals the first by name.
     """
@@ -125,6 +148,10 @@ def choose_finals(
         if nearest[at] == 0.0:
             break  # the others answer as a chosen one does
         finals.append(Final(rest.pop(at), nearest[at]))
+    for one in ranked[len(good) :]:
+        distance = min(disagreement(one.answers, final.submission.answers) for final in finals)
+        if len(finals) < count and distance > 0:
+            finals.append(Final(one, distance, is_good=False))
     return finals, good
 
 
@@ -141,8 +168,9 @@ def finals_lines(finals: Sequence[Final], good: Sequence[ScoredSubmission], n_su
 
 
 def _difference_lines(final: Final) -> list[str]:
+    head = "the most different good one:" if final.is_good else "the next best expected score; no other is as good:"
     if final.submission.answers.dtype == bool:
         how = f"{final.disagreement:.1%} of its rows differ from the nearest above"
     else:
         how = f"its probabilities differ by {final.disagreement:.4f} on average from the nearest above"
-    return ["   the most different good one:", f"   {how}"]
+    return [f"   {head}", f"   {how}"]

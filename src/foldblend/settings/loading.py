@@ -6,6 +6,7 @@ An unknown key or flag, a wrong type and a value that cannot work are errors her
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -61,13 +62,19 @@ class Job:
 
 
 def open_job(
-    command: str, argv: Sequence[str] | None, add_flags: Callable[[ArgumentParser], None], with_run: bool = False
+    command: str,
+    argv: Sequence[str] | None,
+    add_flags: Callable[[ArgumentParser], None],
+    with_run: bool = False,
+    find_trained: Callable[[Paths, str, str], tuple[Path, dict] | None] | None = None,
 ) -> Job:
     """Read configs/default.yaml, the competition's YAML, the run's YAML and the flags; later ones win.
 
     Args:   command: the command's file name, for messages.   argv: flags; None for those of the process.
             add_flags: adds the command's own flags to the parser.
             with_run: whether the command takes `--run` and its settings.
+            find_trained: (paths, competition, run) -> the record and the settings of a run that was trained under a
+            name of its own, so that `--run` may name it without a YAML; None if there is none.
     Raises: UserError: an unknown or repeated flag, an unknown key, a wrong type, settings that contradict each other.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -80,12 +87,16 @@ def open_job(
     _check_flags(argv, parser)
     picked = {"competition": _flag(argv, "competition") or defaults.competition}
     yamls: dict[type, Path] = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
+    trained = None
     if with_run:
         picked["run"] = _flag(argv, "run") or defaults.run
-        yamls[RunSettings] = find_config(paths, "runs", picked["run"])
+        is_yaml = any(path.stem == picked["run"] for path in list_configs(paths, "runs"))
+        trained = None if is_yaml or find_trained is None else find_trained(paths, picked["competition"], picked["run"])
+        yamls[RunSettings] = trained[0] if trained else find_config(paths, "runs", picked["run"])
     values: dict = dict(picked)
     for part, path in yamls.items():
-        values |= load_part(part, path)
+        is_record = trained is not None and part is RunSettings
+        values |= _stored_part(*trained) if trained and is_record else load_part(part, path)
     given = _parse_object(parser, values, ", ".join(map(str, yamls.values())))
     try:
         flags = parser.parse_args(argv, namespace=given, defaults=False)
@@ -98,7 +109,8 @@ def open_job(
         return Job(paths, picked["competition"], competition, "", None, own)
     run = _build(RunSettings, flags, f"run {picked['run']}")
     _check_read(run, {*values, *(name.split(".")[0] for name, _ in _given_flags(argv))}, yamls[RunSettings])
-    name = own.name or name_sibling(picked["run"], run.seed, values.get("seed", RunSettings.seed))
+    own_seed = values.get("seed", RunSettings.seed)
+    name = own.name or (picked["run"] if trained else name_sibling(picked["run"], run.seed, own_seed))
     return Job(paths, picked["competition"], competition, check_name(name, "--name"), run, own)
 
 
@@ -144,6 +156,11 @@ def load_run(paths: Paths, name: str) -> RunSettings:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+def split_names(words: Sequence[str] | None) -> list[str] | None:
+    """The names of a flag that takes several, separated by spaces or commas: `--runs a b`, `--runs a,b`."""
+    return None if words is None else [name for word in words for name in word.split(",") if name]
+
+
 def check_name(name: str, what: str) -> str:
     """Return a name that becomes a folder. Raises UserError if it could leave its parent or break a command line."""
     if not NAME.fullmatch(name):
@@ -180,6 +197,14 @@ def load_part(part: type, path: Path) -> dict:
         values = _read_old_names(values, path)
         _check_learner(values, str(path))
     refuse_unknown_keys(path, values, names_of(part))
+    return values
+
+
+def _stored_part(path: Path, settings: dict) -> dict:
+    """The settings of a fold's record, as `load_part` gives those of a YAML."""
+    values = with_new_names(settings)[0]
+    _check_learner(values, str(path))
+    refuse_unknown_keys(path, values, names_of(RunSettings))
     return values
 
 
@@ -434,6 +459,16 @@ def describe_differences(stored: dict, now: dict) -> list[str]:
     ]
 
 
+def flags_to(stored: dict, now: dict) -> str:
+    """Flags that set every setting in which `now` differs to what it is in `stored`: `--optimizer.lr 5e-05`."""
+    was, is_now = _leaves(stored), _leaves(now)
+    return " ".join(
+        f"--{key} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}"
+        for key, value in was.items()
+        if value != is_now.get(key)
+    )
+
+
 def changed_settings(run: RunSettings) -> list[str]:
     """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
     now, default = _leaves(settings_of(run)), _leaves(default_settings_of(run))
@@ -512,6 +547,41 @@ def with_defaults(stored: dict) -> dict:
         return stored
     defaults = default_settings_of(RunSettings(stored["learner"]))
     return merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0])
+
+
+def competition_with_defaults(stored: dict) -> dict:
+    """Stored settings of a competition as this version would store them: with the defaults of newer settings."""
+    defaults = asdict(CompetitionSettings(id_column=stored.get("id_column", "id")))
+    return merge(json.loads(json.dumps(defaults)), stored)
+
+
+FIRST_SETTINGS = {
+    "id_column", "task", "metric", "n_folds", "fold_seed", "near_duplicates",
+    "files.train", "files.test", "files.sample_submission", "files.encoding", "files.separator", "files.quoting",
+    "files.source", "files.instructions", "files.kaggle", "text.columns", "text.template",
+    "labels.form", "labels.column", "labels.delimiter", "labels.values", "labels.names", "labels.groups",
+    "submission.form", "submission.column", "submission.delimiter", "submission.separator", "submission.values",
+}  # fmt: skip
+"""Settings of a competition up to version 0.2."""
+
+
+def without_new_defaults(competition: dict) -> dict:
+    """A competition's settings without those newer than 0.2 that have their default: hashes stay what they were."""
+    defaults = asdict(CompetitionSettings(id_column=competition["id_column"]))
+
+    def prune(values: dict, default: dict, prefix: str) -> dict:
+        kept = {}
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if name in FIRST_SETTINGS:
+                kept[key] = value
+            elif isinstance(value, dict) and any(first.startswith(f"{name}.") for first in FIRST_SETTINGS):
+                kept[key] = prune(value, default[key], f"{name}.")
+            elif key not in default or json.dumps(value) != json.dumps(default[key]):
+                kept[key] = value
+        return kept
+
+    return prune(competition, defaults, "")
 
 
 def merge(defaults: dict, values: dict) -> dict:

@@ -79,14 +79,33 @@ def end_launcher_on_ctrl_c() -> None:
     Without such a launcher nothing changes; torchrun, with several processes, ends its workers in its own way. The
     training itself saves and leaves as ever (Interruption).
     """
-    launcher = os.getppid()
-    if "TORCHELASTIC_RUN_ID" in os.environ or not _is_accelerate(launcher):
+    launcher = find_launcher()
+    if not launcher:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     # Python's own handlers run between two bytecodes, which may be seconds apart; this is written at once
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_end, args=(reading, launcher), daemon=True).start()
+
+
+def end_launcher() -> None:
+    """End the `accelerate launch` that started this process, which is about to end with an error that it has printed.
+
+    The launcher would print 25 lines of its own about our exit status. Ended by SIGTERM it prints none, and its status
+    is 143. Several processes are torchrun's, which ends its workers in its own way.
+    """
+    launcher = find_launcher()
+    if launcher:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.kill(launcher, signal.SIGTERM)
+
+
+def find_launcher() -> int:
+    """The process id of the `accelerate launch` that started this process, and no other one; 0 without it."""
+    launcher = os.getppid()
+    return launcher if "TORCHELASTIC_RUN_ID" not in os.environ and _is_accelerate(launcher) else 0
 
 
 def _is_accelerate(pid: int) -> bool:
