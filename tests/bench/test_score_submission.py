@@ -105,8 +105,11 @@ def test_probabilities_are_scored_as_such(command, paths, sample, capsys):
 
 
 def test_a_wrong_submission_is_refused(command, paths, sample, capsys):
-    assert command.main(["--competition", "sample", str(paths.data("sample") / "sample_submission.csv")]) == 2
-    assert "nothing was predicted" in capsys.readouterr().err
+    path = paths.root / "short.csv"
+    rows = (paths.data("sample") / "sample_submission.csv").read_text().splitlines()
+    path.write_text("\n".join(rows[:-1]) + "\n")
+    assert command.main(["--competition", "sample", str(path)]) == 2
+    assert "1 ids of the sample submission are missing" in capsys.readouterr().err
 
 
 def test_a_competition_without_truth(command, paths, sample, capsys):

@@ -178,10 +178,104 @@ def test_other_answers(paths, capsys, metric, form, task):
         assert values.sum(axis=1) == pytest.approx(np.ones(N_TEST), abs=1e-3)
 
 
-def test_a_missing_fold_is_named_with_the_command_that_trains_it(small, capsys):
+def test_an_unfinished_run_is_left_out_with_the_command_that_trains_it_unless_it_is_named(small, capsys):
     (small.oof("small") / "run0" / "fold3.json").unlink()
-    assert run_blend() == 2
+    assert run_blend("--runs", "run1,run0") == 2
     assert "fold 3 of 5 missing" in capsys.readouterr().err
+    assert run_blend() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "left out, not all folds are trained: oof/small/run0: fold 3 of 5 missing. Run: accelerate" in shown
+    assert json.loads(only_csv(small).with_suffix(".json").read_text())["runs"] == ["run1"]
+
+
+@pytest.mark.parametrize(
+    "asked, said", [("shrunk_stck", "did you mean shrunk_stack?"), ("run1 + robst", "There are: ")]
+)
+def test_a_mistyped_strategy_is_refused_before_anything_is_fitted(small, capsys, monkeypatch, asked, said):
+    monkeypatch.setattr("foldblend.commands.blend.make_blend", lambda *_: pytest.fail("fitted"))
+    assert run_blend("--strategy", asked) == 2
+    assert f"unknown --strategy {asked}" in (shown := capsys.readouterr().err) and said in shown
+
+
+def test_a_code_competitions_three_rows_are_answered_and_nothing_is_said_of_the_hidden_test(paths, capsys, monkeypatch):
+    """Each of three rows deserves no label, as the sample submission says: that is an answer like any other."""
+    monkeypatch.setattr(sys.modules[__name__], "N_TEST", 3)
+    hidden = write_competition(paths)
+    hidden[N_ROWS:] = -9.0
+    write_runs(paths, hidden, (0.1, 0.2))
+    assert run_blend() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert only_csv(paths).read_text().splitlines()[1:] == ["t2,0,0,0", "t1,0,0,0", "t0,0,0,0"]
+    assert "every answer is the sample submission's, which 3 test rows may well deserve" in shown
+    assert "the test file here has 3 rows, too few to say anything about the test set" in shown
+    assert "Expected scores are for 120 test rows, as many as the training file has" in shown
+    assert "label rates differ" not in shown and "positive rate" not in shown and "of another kind" not in shown
+    report = json.loads(only_csv(paths).with_suffix(".json").read_text())["report"]
+    assert report["expected_one_fold"] == report["expected_fold_mean"] and report["label_shift"] == {}
+    assert (report["expected_for_rows"], report["test_rows_here"]) == (120, 3)
+    assert 0 <= report["expected_one_fold"]["low"] < report["expected_one_fold"]["high"] <= 1
+    assert run_blend("--files.hidden_test_rows", "5000", "--reestimate_priors") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Expected scores are for the 5,000 test rows of files.hidden_test_rows" in shown
+    assert "--reestimate_priors changes nothing: too few test rows" in shown
+
+
+def test_test_rows_that_repeat_training_texts_are_counted_beside_the_interval(paths, capsys):
+    hidden = write_competition(paths)
+    path = paths.data("small") / "test.csv"
+    path.write_text(path.read_text().replace("new 0\n", "Text 0!\n").replace("new 1\n", "text 1\n"))
+    write_runs(paths, hidden)
+    assert run_blend() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: 2 of 40 test rows (5.0%) repeat a training text" in shown
+    report = json.loads(only_csv(paths).with_suffix(".json").read_text())["report"]
+    assert report["test_texts"]["repeats"] == 2 and report["test_texts"]["rows"] == 40
+
+
+def test_the_same_rows_give_the_same_alarm_whatever_strategy_is_chosen(paths, capsys):
+    hidden = write_competition(paths)
+    hidden[N_ROWS:, 2] += 2.5
+    write_runs(paths, hidden, (0.5, 3.0))
+    said = {}
+    for strategy in ("run1", "shrunk_stack", "mean_logits"):
+        assert run_blend("--strategy", strategy) == 0
+        lines = capsys.readouterr().out.splitlines()
+        said[strategy] = [line for line in lines if line.startswith("  anger") and "->" in line]
+    assert len(set(map(tuple, said.values()))) == 1 and len(said["run1"]) == 1
+
+
+def test_a_correction_is_advised_only_if_the_texts_are_the_same(paths, capsys):
+    """Texts that all differ between the files: the rates may have followed them."""
+    hidden = write_competition(paths)
+    hidden[N_ROWS:, 2] += 2.5
+    path = paths.data("small") / "test.csv"
+    path.write_text(path.read_text().replace(",new ", ",quite another kind of text "))
+    path = paths.data("small") / "train.csv"
+    path.write_text(path.read_text().replace(",text ", ",a text as people write it "))
+    write_runs(paths, hidden)
+    assert run_blend("--reestimate_priors") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "The texts changed" in shown and "So it is not advised" in shown
+    assert "warning: --reestimate_priors is applied as asked, against the evidence above" in shown
+    assert "warning: the test texts are of another kind" in shown
+
+
+def test_a_record_of_before_new_settings_gives_the_identical_csv_under_the_same_name(small, capsys):
+    assert run_blend() == 0
+    path = only_csv(small)
+    data, record = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    settings = record["settings"]["competition"]
+    del settings["groups"], settings["folds"], settings["files"]["hidden_test_rows"]
+    path.with_suffix(".json").unlink()
+    path.unlink()
+    write_submission(small, "small", path.stem, data, {k: v for k, v in record.items() if not k.endswith("_sha256")})
+    path.unlink()
+    assert run_blend("--from", str(path.with_suffix(".json"))) == 0
+    assert path.read_bytes() == data
+    from foldblend.commands.blend import name_submission
+
+    old = json.loads(path.with_suffix(".json").read_text())
+    assert name_submission(old) == name_submission(record) == path.stem
 
 
 def test_blend_never_loads_torch_or_a_learner(small):

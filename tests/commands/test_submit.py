@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,49 @@ def test_a_competition_that_is_not_on_kaggle(paths, kaggle, capsys):
     assert "not on Kaggle. Score it here: python bench/score_submission.py" in capsys.readouterr().err
 
 
+def test_a_bare_call_sends_the_best_expected_one_and_says_what_it_is(paths, kaggle, capsys):
+    """Not the newest, which may be an experiment with a forced strategy; then the best of the others."""
+    for name, wrong, score in (("good", 1, 0.8), ("best", 2, 0.85), ("trial", 3, 0.6)):
+        write(paths, name, wrong, score)
+    assert run() == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "submissions/emo/best.csv, the best expected of those not submitted yet" in shown
+    assert "a blend: expected macro_f1 0.8600, 90 % interval 0.8100 to 0.9100" in shown
+    assert run() == 0 and run() == 0
+    assert [Path(entry.file).stem for entry in read_log(paths)] == ["best", "good", "trial"]
+    capsys.readouterr()
+    assert run() == 2 and "submitted before, as submissions/emo/best.csv" in capsys.readouterr().err
+
+
+def test_the_competition_comes_from_a_path_that_does_not_exist_and_the_path_is_named(paths, kaggle, capsys):
+    path = write(paths)
+    assert guard(lambda: submit.main([str(path.with_name("blend-2.csv"))])) == 2
+    shown = capsys.readouterr()
+    assert "competition emo: submit" in shown.out
+    assert "blend-2.csv does not exist, nor does it in submissions/emo/; did you mean 'blend-1.csv'?" in shown.err
+
+
+def test_what_kaggle_could_not_score_can_be_sent_again(paths, kaggle, capsys):
+    """The fault may have been Kaggle's own: the same bytes go in once more, also if the answer is lost then."""
+    write(paths)
+    truth, kaggle.truth = kaggle.truth, {"other": [0, 1]}
+    assert run() == 2 and "the same command submits it again" in " ".join(capsys.readouterr().err.split())
+    kaggle.truth = truth
+    kaggle.fault("CreateSubmission", "cut after")
+    assert run() == 0
+    assert [(entry.ref, entry.status) for entry in read_log(paths)] == [(1000, "error"), (1001, "complete")]
+    assert run() == 2 and "submitted before" in capsys.readouterr().err
+
+
+def test_a_public_score_far_outside_its_interval_is_a_warning(paths, kaggle, capsys):
+    write(paths, "near", 2, 0.8)
+    assert run() == 0 and "far outside" not in capsys.readouterr().out
+    write(paths, "far", 19, 0.8)
+    assert run("far.csv") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: far.csv: public score " in shown and "far outside of the expected 0.7600 to 0.8600" in shown
+
+
 def test_two_finals_are_proposed_without_asking_kaggle(paths, kaggle, capsys):
     assert run("--choose", "2") == 2
     assert "no submission of emo has a scored record" in capsys.readouterr().err
@@ -149,7 +193,12 @@ def test_two_finals_are_proposed_without_asking_kaggle(paths, kaggle, capsys):
     assert run("--choose", "2") == 0
     shown = capsys.readouterr().out
     assert "1. submissions/emo/near.csv" in shown and "Not submitted yet" not in shown
-    assert "Only 1 proposed, not 2: every other good one has the same answers" in shown
+    assert "2. submissions/emo/bad.csv" in shown and "the next best expected score; no other is as good" in shown
+    write(paths, "twin", 1, 0.799)
+    for name in ("best", "far", "bad"):
+        (paths.submissions("emo") / f"{name}.csv").unlink()
+    assert run("--choose", "2") == 0
+    assert "Only 1 proposed, not 2: every other one has the same answers" in capsys.readouterr().out
 
 
 def test_a_blend_goes_in_as_blend_py_wrote_it(paths, kaggle, capsys):

@@ -141,7 +141,11 @@ def test_a_signal_is_passed_on_and_the_way_to_go_on_is_said(words, fake_training
         (["--side_by_sid", "2"], "unknown flag --side_by_sid; did you mean 'side_by_side'?"),
         (["--optimizer.lr", "1"], "unknown flag --optimizer.lr"),
         (["--runs", "word"], "configs/runs/word.yaml is missing; did you mean 'words'?"),
-        (["--fold", "2"], "--fold 2: expected numbers from 0 to 1, or `all`"),
+        (["--fold", "2"], "--fold 2: expected numbers from 0 to 1, such as"),
+        (["--fold", "0-2"], "--fold 0-2: expected numbers from 0 to 1, such as"),
+        (["--seed", "a"], "--seed a: expected whole numbers"),
+        (["--name", "x"], "--name x is for one run with one seed; there are words, other"),
+        (["--write_slurm", "x", "--machines", "2", "--overwrite"], "--overwrite is for this machine"),
         (["--part", "2/2"], "expected I/N with I from 0 to N-1"),
         (["--attempts", "0"], "--attempts from 1"),
         (["--write_slurm", "x"], "--machines N and --write_slurm FILE"),
@@ -155,6 +159,45 @@ def test_what_cannot_be_meant_is_refused_before_anything_starts(words, fake_trai
         train_all.main(flags)
     assert message in str(refused.value)
     assert not fake_training[1].exists() and not Path("x").exists()
+
+
+def test_what_it_advises_it_takes(words, fake_training, capsys):
+    """--overwrite, --name, commas, ranges; after a stop the printed command does not begin again."""
+    put, calls = fake_training
+    put("sys.exit('broken')")
+    with pytest.raises(SystemExit):
+        train_all.main(["--runs", "words,other", "--fold", "0-1", "--seed", "42,7", "--attempts", "1"])
+    assert len(calls.read_text().splitlines()) == 8
+    calls.unlink()
+    with pytest.raises(SystemExit):
+        train_all.main(["--runs", "words", "--name", "mine", "--fold", "1,0", "--attempts", "1"])
+    assert calls.read_text().splitlines() == [f"--competition toy --run words --name mine --fold {k}" for k in range(2)]
+
+
+def test_a_run_of_other_settings_is_trained_again_with_overwrite(words, capsys):
+    train.main(["--run", "words", "--fold", "0"])
+    before = fold_bytes(words, "words", 0)
+    (words.configs / "runs" / "words.yaml").write_text(TFIDF + "logistic: {inverse_regularization: 2.0}\n")
+    with pytest.raises(ValueError, match=r"To go on with its settings, add: --logistic.inverse_regularization 1.0\."):
+        train_all.main(["--runs", "words"])
+    capsys.readouterr()
+    train_all.main(["--runs", "words", "--overwrite", "--fold", "0"])
+    assert "1 of 1 folds to train" in capsys.readouterr().out and fold_bytes(words, "words", 0) != before
+
+
+def test_the_missing_folds_of_a_run_with_a_name_are_trained_from_its_record(words, capsys):
+    """A trial under a name of its own: what blend.py prints for it works as it stands."""
+    train.main(["--run", "words", "--fold", "1", "--name", "words-c2", "--logistic.inverse_regularization", "2.0"])
+    capsys.readouterr()
+    train.main(["--run", "words-c2", "--fold", "0"])
+    assert "run words-c2 (tfidf): " in (shown := capsys.readouterr().out)
+    assert "logistic.inverse_regularization 2.0" in shown
+    train_all.main(["--runs", "words-c2"])
+    assert "already trained: words-c2 fold 0, words-c2 fold 1" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="configs/runs/words-c3.yaml is missing"):
+        train.main(["--run", "words-c3", "--fold", "0"])
+    with pytest.raises(ValueError, match="run words-c2 has no YAML in configs/runs/"):
+        train_all.main(["--runs", "words-c2", "--overwrite"])
 
 
 def test_a_run_of_other_settings_is_refused_at_once(words):

@@ -56,9 +56,16 @@ def made_up_texts(n, seed):
     return texts
 
 
+@pytest.fixture
+def all_pieces_count(monkeypatch):
+    """Groups of any size, and no piece that many texts share is left out."""
+    monkeypatch.setattr(duplicates, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr(duplicates, "SHARED_BY", 1.1)
+
+
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_groups_are_those_of_all_pairs(threshold, seed):
+def test_groups_are_those_of_all_pairs(threshold, seed, all_pieces_count):
     texts = made_up_texts(300, seed)
     np.testing.assert_array_equal(group_texts(texts, threshold), brute_force(texts, threshold))
 
@@ -96,9 +103,9 @@ def test_a_template_that_fills_a_bucket_is_linear_work(monkeypatch):
     compared = []
     exact = duplicates.jaccard
 
-    def counted(texts, left, right):
+    def counted(texts, left, right, ignored):
         compared.append(len(left))
-        return exact(texts, left, right)
+        return exact(texts, left, right, ignored)
 
     monkeypatch.setattr(duplicates, "jaccard", counted)
     start = "this is the same long beginning of a text that a bot has posted again and again to everyone with number "
@@ -128,3 +135,50 @@ def test_min_hashes_estimate_jaccard():
     a, b = np.triu_indices(60, 1)
     error = (least[a] == least[b]).mean(axis=1) - duplicates.jaccard(texts, a, b)
     assert abs(error.mean()) < 0.01 and error.std() < 0.07
+
+
+POSTS = (
+    "market cloud summer bridge train paper they furious bus phone window music was the is dull coffee raging".split()
+)
+LONG = (
+    "You are an expert annotator of emotions in social media posts. Read the following post carefully and decide which "
+    "of the emotions joy, sadness and anger are expressed by its author. Several may be present, or none. Post: "
+)
+QUESTIONS = (
+    LONG,
+    "What is the sum of the fractions one half and one third? Explain your reasoning in one sentence please. ",
+    "Which of these numbers is the greatest, 6.2079 or 6.0001? Explain how you know it and write all of it down. ",
+)
+
+
+def posts(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(POSTS, 8)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("n_questions", [1, 3])
+@pytest.mark.parametrize("n", [30, 300])
+def test_text_that_many_rows_share_joins_none_of_them(n, n_questions):
+    """A form letter in every row, or one of a few questions before each answer: answers are compared."""
+    answers = posts(n)
+    alone = group_texts(answers, 0.8)
+    joined = group_texts([QUESTIONS[row % n_questions] + text for row, text in enumerate(answers)], 0.8)
+    assert abs(int(joined.max()) - int(alone.max())) <= 1
+    twice = [QUESTIONS[row % n_questions] + text for row, text in enumerate([*answers, *answers[:n_questions]])]
+    group = group_texts(twice, 0.8)
+    assert all(group[n - n % n_questions + row] == group[row] for row in range(n_questions) if not n % n_questions)
+
+
+def test_many_copies_with_small_changes_stay_together():
+    """A bot's text with another number each time is one text, however often it comes."""
+    bot = [f"win a free phone now, click here to get your own prize today, number {row}" for row in range(100)]
+    group = group_texts([*bot, *posts(300)], 0.8)
+    assert len(set(group[:100].tolist())) == 1 and np.bincount(group).max() == 100
+
+
+def test_a_long_chain_is_no_group_of_everything():
+    """Texts that turn into each other step by step are not one text from end to end."""
+    rng = np.random.default_rng(3)
+    words = [f"word{number}" for number in rng.permutation(800)]
+    chain = [" ".join(words[start : start + 40]) for start in range(0, 700, 2)]
+    assert np.bincount(group_texts(chain, 0.8)).max() <= 40

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldblend.files import sha256_bytes
-from foldblend.ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, write_folds
+from foldblend.ledger.folds import _folds_bytes, _parse_folds, ensure_folds, load_folds, parse_fold_numbers, write_folds
 from foldblend.ledger.records import read_record, write_record
 
 
@@ -63,6 +63,29 @@ def test_other_settings_are_refused(paths, competition, tables, folds, setting, 
         ValueError, match=f"drawn with {setting} {getattr(competition, setting)}, you asked for {value}"
     ):
         ensure_folds(paths, "toy", replace(competition, **{setting: value}), tables, draw=None)
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        (["all"], range(5)),
+        (["3"], [3]),
+        (["0", "2"], [0, 2]),
+        (["2,0"], [0, 2]),
+        (["0-2"], [0, 1, 2]),
+        (["4,", "0-1,3"], [0, 1, 3, 4]),
+    ],
+)
+def test_folds_are_named_in_many_ways(given, expected):
+    assert parse_fold_numbers(given, 5) == list(expected)
+
+
+@pytest.mark.parametrize(
+    "given", [["5"], ["2-1"], ["0-5"], ["-1"], ["1.0"], ["all", "1"], [","], ["²"], ["1-"], ["99999999999"]]
+)
+def test_what_is_no_fold_is_refused(given):
+    with pytest.raises(ValueError, match="--fold.*expected numbers from 0 to 4"):
+        parse_fold_numbers(given, 5)
 
 
 def test_missing_files(paths, tables, folds):

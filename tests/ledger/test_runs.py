@@ -164,5 +164,17 @@ def test_folds_of_different_recipes_are_refused(paths, folds, tables, fold_file,
 
 
 def test_stale_runs(paths, folds, tables, run):
-    assert find_stale_runs(paths, "toy", folds) == []
-    assert find_stale_runs(paths, "toy", replace(folds, sha256="0" * 64)) == ["r"]
+    assert find_stale_runs(paths, "toy", folds) == {}
+    assert find_stale_runs(paths, "toy", replace(folds, sha256="0" * 64)) == {"r": 3}
+
+
+def test_an_unfinished_run_is_left_out_with_a_note_unless_it_is_named(paths, folds, tables, fold_file, run):
+    write_fold(paths, "toy", "new", folds, tables, fold_file(1), {"settings": SETTINGS})
+    notes = []
+    assert [each.name for each in load_runs(paths, "toy", None, folds, tables, notes)] == ["r"]
+    assert len(notes) == 1 and "oof/toy/new: folds [0, 2] of 3 missing. Run: accelerate launch" in notes[0]
+    with pytest.raises(ValueError, match="oof/toy/new: folds"):
+        load_runs(paths, "toy", ["r", "new"], folds, tables, [])
+    shutil.rmtree(run)
+    with pytest.raises(ValueError, match="oof/toy/new: folds"):
+        load_runs(paths, "toy", None, folds, tables, [])

@@ -110,7 +110,9 @@ def test_against_brute_force(seed, count):
     best = max(one.expected for one in pool)
     assert finals[0].submission.expected == best
     assert {one.name for one in good} == {one.name for one in pool if one.expected >= best - 0.02}
-    for at, final in enumerate(finals[1:], 1):
+    fill = [one.submission.expected for one in finals if not one.is_good]
+    assert fill == sorted(fill, reverse=True) and all(value < best - 0.02 for value in fill)
+    for at, final in enumerate([one for one in finals if one.is_good][1:], 1):
         before = [one.submission.answers for one in finals[:at]]
         rest = [one for one in good if one.name not in {other.submission.name for other in finals[:at]}]
         assert final.disagreement == max(min(disagreement(one.answers, seen) for seen in before) for one in rest)

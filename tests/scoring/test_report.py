@@ -74,3 +74,25 @@ def test_candidates_and_row_rules_in_words():
     rule = Rule(exclusive=1, at_most=2, at_least_one=True)
     assert row_rule_words(rule, names) == "neutral only alone, at most 2 labels per row, at least one label per row"
     assert row_rule_words(Rule(at_most=1), names) == "at most 1 label per row"
+
+
+@pytest.mark.parametrize("n_test, hidden, expected_for", [(3, 0, 160), (29, 0, 160), (30, 0, 30), (3, 7000, 7000)])
+@pytest.mark.parametrize("metric", ["macro_auc", "macro_f1", "log_loss"])
+def test_few_test_rows_measure_nothing_and_no_interval_leaves_the_metric(metric, n_test, hidden, expected_for):
+    runs, new = (make_runs(n_rows=n, n_labels=3, noise=(0.05, 0.1), seed=n) for n in (160, n_test))
+    oof, test = ([sigmoid(8 * run) for run in each.scores.runs] for each in (runs, new))
+    names = ("a", "b")
+    result = blend_arrays(
+        Task(metric), dict(zip(names, oof, strict=True)), runs.labels, runs.fold,
+        dict(zip(names, [np.stack([run] * 5) for run in test], strict=True)), hidden_test_rows=hidden,
+    )  # fmt: skip
+    record = result.record
+    assert record["expected_for_rows"] == expected_for and record["test_rows_here"] == n_test
+    low, high = (record["metric"] != "log_loss" and (0, 1)) or (0, np.inf)
+    for each in (record["expected_one_fold"], record["expected_fold_mean"]):
+        assert low <= each["low"] <= each["score"] <= each["high"] <= high
+    is_few = n_test < 30
+    text = " ".join(" ".join(result.lines).split())
+    assert (f"warning: the test file here has {n_test} rows, too few to say anything" in text) == is_few
+    assert ("5-fold average adds cannot be measured on so few test rows" in text) == is_few
+    assert bool(record["label_shift"]) != is_few

@@ -10,14 +10,18 @@ from foldblend.submission.answers import build_submission, lint_submission, lint
 
 
 @pytest.mark.parametrize("form, zero", [("columns", "0"), ("probabilities", "0.50"), ("class", "joy")])
-def test_the_sample_submission_itself_is_refused(form, zero):
+@pytest.mark.parametrize(
+    "n_test, said", [(30, "; was anything predicted?"), (3, ", which 3 test rows may well deserve")]
+)
+def test_the_sample_submission_itself_is_a_finding(form, zero, n_test, said):
     competition = FORMS[form]
-    tables = tables_for(competition, zero=zero)
-    decisions = np.zeros((30, len(NAMES)), bool)
+    tables = tables_for(competition, n_test, zero=zero)
+    decisions = np.zeros((n_test, len(NAMES)), bool)
     decisions[:, 0] = form == "class"
-    frame = build_submission(competition, tables, decisions, np.full((30, len(NAMES)), 0.5))
-    with pytest.raises(ValueError, match="every answer is the sample submission's"):
-        lint_submission(frame, competition, tables)
+    frame = build_submission(competition, tables, decisions, np.full((n_test, len(NAMES)), 0.5))
+    findings = lint_submission(frame, competition, tables)
+    assert findings[0] == "every answer is the sample submission's" + said
+    assert (len(findings) == 1) == (n_test == 3)
 
 
 def test_the_same_bytes_as_an_earlier_submission_are_a_finding(tmp_path):

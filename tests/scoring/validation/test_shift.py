@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 
+from foldblend.scoring.inputs import Task
 from foldblend.scoring.probs import sigmoid
-from foldblend.scoring.validation.shift import compare_means, find_shifted, reestimate_priors
+from foldblend.scoring.thresholds.rules import Rule
+from foldblend.scoring.validation.shift import (
+    TextComparison,
+    compare_means,
+    correct_shifted,
+    find_shifted,
+    reestimate_priors,
+    simulate_correction,
+    weighted_auc,
+)
 
 
 def make_rows(rates, n_rows, seed):
@@ -45,3 +55,44 @@ def test_em_with_one_label_a_row():
     adjusted, rates = reestimate_priors(probs, np.full(3, 1 / 3), "multiclass")
     assert rates[0] > probs.mean(axis=0)[0] + 0.05
     assert adjusted.sum(axis=1) == pytest.approx(np.ones(20_000), abs=1e-5)
+
+
+def compared(auc, n=500):
+    """A classifier of texts that sees a difference of `auc` in every row, or none."""
+    rng = np.random.default_rng(5)
+    shift = 0.0 if auc == 0.5 else 1.0
+    return TextComparison(auc, 0.01, np.arange(n), rng.normal(size=n), shift + rng.normal(size=n), 0, n)
+
+
+def simulate(rates_there, texts, metric="macro_f1"):
+    labels, here = make_rows([0.2, 0.2, 0.2], 6000, 0)
+    _, there = make_rows(rates_there, 3000, 1)
+    rule = Rule(thresholds=np.float32([0.4] * 3))
+    return simulate_correction(Task(metric), rule, labels, here, there, np.array([1]), texts, labels, 0)
+
+
+def test_a_correction_helps_if_rates_changed_and_harms_if_texts_did():
+    found = simulate([0.2, 0.5, 0.2], compared(0.5))
+    assert found.gain_if_rates > 2 * found.error > 0 > found.gain_if_texts
+    assert found.texts_are_the_same and found.is_advised
+
+
+def test_it_is_not_advised_if_the_texts_changed_or_nobody_compared_them():
+    changed, unknown = (simulate([0.2, 0.5, 0.2], texts) for texts in (compared(0.76), None))
+    assert changed.gain_if_rates > 0 and not changed.texts_are_the_same and not changed.is_advised
+    assert unknown.auc is None and not unknown.is_advised
+
+
+def test_the_simulated_correction_is_the_one_that_a_recipe_applies():
+    _, there = make_rows([0.2, 0.5, 0.2], 500, 1)
+    priors = np.full(3, 0.2)
+    corrected = correct_shifted(there, priors, (1,), "multilabel")
+    assert np.array_equal(corrected[:, [0, 2]], there[:, [0, 2]])
+    assert np.array_equal(corrected[:, 1], reestimate_priors(there, priors, "multilabel")[0][:, 1])
+
+
+def test_weighted_auc_against_all_pairs():
+    rng = np.random.default_rng(2)
+    low, high, weights = rng.integers(0, 9, 40) * 1.0, rng.integers(2, 12, 30) * 1.0, rng.random(40)
+    wins = (high[:, None] > low) + 0.5 * (high[:, None] == low)
+    assert weighted_auc(low, weights, high) == pytest.approx((wins * weights).sum() / weights.sum() / 30)
