@@ -64,7 +64,7 @@ def test_the_trusted_strategy_gives_way_only_to_a_clear_lead(rates, expected):
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_walks_through(metric, monkeypatch):
     monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
-    kind = "multiclass" if metric == "accuracy" else "multilabel"
+    kind = "multiclass" if metric == "accuracy" or METRICS[metric].is_ordered else "multilabel"
     runs, task = make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0, 1.5), kind=kind), Task(metric, kind)
     blend = make_blend(task, runs)
     singles = [each.score for each in blend.candidates if each.is_single]

@@ -41,11 +41,14 @@ class Task:
     def tunings(self) -> tuple[str, ...]:
         """The ways to tune thresholds that are worth comparing: `robust` and `exact`; `none` for probabilities.
 
-        With one label per row there are offsets instead of thresholds: tuned (`offsets`), or none (`argmax`).
+        With one label per row there are offsets instead of thresholds: tuned (`offsets`), or none (`argmax`). Classes
+        that have an order may be told apart by thresholds on the expected one (`steps`).
         """
         if self.takes_probs:
             return ("none",)
-        return ("offsets", "argmax") if self.kind == "multiclass" else ("robust", "exact")
+        if self.kind == "multiclass":
+            return ("steps", "offsets", "argmax") if self.entry.is_ordered else ("offsets", "argmax")
+        return ("robust", "exact")
 
     def to_scores(self, values: np.ndarray, kind: str) -> np.ndarray:
         """A run's logits or probabilities, whichever `kind` says, on the scale that blends add up: float32 (..., L)."""

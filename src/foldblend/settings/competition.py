@@ -111,8 +111,9 @@ class CompetitionSettings:
 
     id_column: str
     """The column that identifies a row in all three files."""
-    task: Literal["multilabel", "multiclass"] = "multilabel"
-    """`multilabel`: any set of labels per row. `multiclass`: exactly one."""
+    task: Literal["multilabel", "multiclass", "ordinal"] = "multilabel"
+    """`multilabel`: any set of labels per row. `multiclass`: exactly one. `ordinal`: exactly one, and the labels have
+    an order, that of labels.names: read as `multiclass`, whose metric says whether the order counts."""
     metric: str = setting("macro_f1", choices=METRICS)
     """What the leaderboard scores and blend.py optimises."""
     n_folds: int = setting(5, at_least=2)
@@ -132,6 +133,8 @@ class CompetitionSettings:
     submission: SubmissionSettings = field(default_factory=SubmissionSettings)
 
     def __post_init__(self) -> None:
+        if self.task == "ordinal":
+            object.__setattr__(self, "task", "multiclass")
         problems = list(find_problems(self))
         if self.metric in METRICS:
             problems += [problem for check in CHECKS for problem in check(self)]
@@ -166,7 +169,12 @@ def _check_metric(settings: CompetitionSettings) -> Iterator[str]:
     metric = settings.metric
     if metric == "accuracy" and settings.task != "multiclass":
         yield "metric accuracy is for multiclass; subset_accuracy is its multilabel form"
-    if metric in ("samples_f1", "jaccard", "subset_accuracy") and settings.task == "multiclass":
+    if METRICS[metric].is_ordered and settings.task != "multiclass":
+        yield (
+            f"metric {metric} is for one class per row, and the classes have an order; set task: ordinal and list "
+            "labels.names in this order"
+        )
+    if metric in ("samples_f1", "samples_f2", "jaccard", "subset_accuracy") and settings.task == "multiclass":
         yield f"metric {metric} is for multilabel; use accuracy for one label per row"
     if METRICS[metric].takes_probs and settings.submission.form != "probabilities":
         yield f"metric {metric} scores probabilities, so submission.form must be probabilities"

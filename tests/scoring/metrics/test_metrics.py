@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
 from foldblend.scoring.metrics.ranks import class_log_loss, label_auc
-from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.metrics.table import METRICS, find_metric
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 5))
 DECISIONS = {
@@ -20,6 +20,12 @@ DECISIONS = {
     "samples_f1": lambda y, d: reference.f1_score(y, d, average="samples", zero_division=0),
     "jaccard": lambda y, d: reference.jaccard_score(y, d, average="samples", zero_division=0),
     "subset_accuracy": reference.accuracy_score,
+    "macro_f2": lambda y, d: reference.fbeta_score(y, d, beta=2, average="macro", zero_division=0),
+    "micro_f2": lambda y, d: reference.fbeta_score(y, d, beta=2, average="micro", zero_division=0),
+    "samples_f2": lambda y, d: reference.fbeta_score(y, d, beta=2, average="samples", zero_division=0),
+    "macro_f05": lambda y, d: reference.fbeta_score(y, d, beta=0.5, average="macro", zero_division=0),
+    "micro_f05": lambda y, d: reference.fbeta_score(y, d, beta=0.5, average="micro", zero_division=0),
+    "matthews": lambda y, d: np.mean([reference.matthews_corrcoef(*pair) for pair in zip(y.T, d.T, strict=True)]),
 }
 PROBS = {
     "macro_auc": lambda y, p: np.mean([reference.roc_auc_score(y[:, k], p[:, k]) for k in range(y.shape[1])]),
@@ -86,6 +92,20 @@ def test_constant_tables(name, fill):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert METRICS[name].score(labels, decisions) == pytest.approx(DECISIONS[name](labels, decisions))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(2, 40), n_labels=st.integers(2, 6))
+def test_metrics_of_one_class_per_row_equal_the_reference(seed, n, n_labels):
+    truth, decided = np.random.default_rng(seed).integers(0, n_labels, (2, n))
+    labels, decisions = (np.eye(n_labels, dtype=bool)[classes] for classes in (truth, decided))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kappa = reference.cohen_kappa_score(truth, decided, weights="quadratic", labels=np.arange(n_labels))
+        correlation = reference.matthews_corrcoef(truth, decided)
+    ours = METRICS["quadratic_weighted_kappa"].score(labels, decisions)
+    assert ours == pytest.approx(kappa if np.isfinite(kappa) else 0.0)
+    assert find_metric("matthews", "multiclass").score(labels, decisions) == pytest.approx(correlation)
 
 
 def test_counts_survive_more_rows_than_a_byte_holds():

@@ -32,17 +32,24 @@ def test_offsets_pick_one_class():
     assert decide(Rule(offsets=np.float32([0, 0, 3])), PROBS).astype(int).tolist() == [[0, 0, 1]] * 3
 
 
+STEPS = Rule(steps=np.float32([0.4] * (PROBS.shape[1] - 1)))
+
+
 def test_without_thresholds_the_probabilities_are_the_answer():
     assert decide(Rule(), PROBS) is PROBS
 
 
-@pytest.mark.parametrize("rule", [Rule(thresholds=HALF / 3, at_most=2, at_least_one=True), Rule(offsets=-HALF), Rule()])
+@pytest.mark.parametrize(
+    "rule", [Rule(thresholds=HALF / 3, at_most=2, at_least_one=True), Rule(offsets=-HALF), Rule(), STEPS]
+)
 def test_a_rule_survives_json(rule):
     again = rule_from_record(json.loads(json.dumps(rule.to_record())))
     assert np.array_equal(decide(again, PROBS), decide(rule, PROBS))
 
 
-@pytest.mark.parametrize("metric", [name for name, entry in METRICS.items() if not entry.takes_probs])
+@pytest.mark.parametrize(
+    "metric", [name for name, entry in METRICS.items() if not (entry.takes_probs or entry.is_ordered)]
+)
 def test_tuned_thresholds_beat_one_half(metric):
     runs = make_runs(n_rows=1500, noise=(1.0,))
     task, probs = Task(metric), sigmoid(runs.scores.runs[0] - np.float32(1.5))

@@ -12,7 +12,7 @@ from foldblend.scoring.validation.bootstrap import Additive, Buckets, jackknife,
 
 
 def make_case(metric, n_rows=600):
-    kind = "multiclass" if metric == "accuracy" else "multilabel"
+    kind = "multiclass" if metric == "accuracy" or METRICS[metric].is_ordered else "multilabel"
     runs = make_runs(n_rows=n_rows, noise=(1.0,), kind=kind)
     probs, task = sigmoid(runs.scores.runs[0]), Task(metric, kind)
     if task.takes_probs:

@@ -49,6 +49,17 @@ def _label_counts(labels: np.ndarray, decisions: np.ndarray) -> tuple[np.ndarray
     return _count_per_label(labels & decisions), _count_per_label(labels), _count_per_label(decisions)
 
 
+def count_labels(labels: np.ndarray, decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, positives and decided rows of each label, int64 (L,) each."""
+    return _label_counts(labels, decisions)
+
+
+def count_rows(labels: np.ndarray, decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, positives and decided labels of each row, (N,) each."""
+    check_shapes(labels, decisions)
+    return _count_per_row(labels & decisions), _count_per_row(labels), _count_per_row(decisions)
+
+
 def _row_counts(labels: np.ndarray, decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """True positives per row, and positives + decided labels per row, each float64 (N,)."""
     check_shapes(labels, decisions)

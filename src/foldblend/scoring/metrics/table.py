@@ -15,10 +15,20 @@ The training side imports this module as well, so it stays light.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
+from foldblend.scoring.metrics.agreement import (
+    class_matthews,
+    macro_f_beta,
+    matthews,
+    micro_f_beta,
+    quadratic_weighted_kappa,
+    row_f_beta,
+    samples_f_beta,
+)
 from foldblend.scoring.metrics.decisions import (
     accuracy,
     jaccard,
@@ -59,6 +69,8 @@ class Metric:
     """The same metric for one label per row, if its formula is another."""
     bounds: tuple[float, float] = (-np.inf, np.inf)
     """The lowest and the highest value that the metric can have; an interval of scores never leaves them."""
+    is_ordered: bool = False
+    """Whether the classes have an order, that of the labels: decisions are then tuned on the expected class."""
 
     @property
     def takes_probs(self) -> bool:
@@ -71,8 +83,8 @@ class Metric:
         return 1 if self.greater_is_better else -1
 
 
-SHARE, LOSS = (0.0, 1.0), (0.0, np.inf)
-"""Bounds of most scores, and of losses."""
+SHARE, CORRELATION, LOSS = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
+"""Bounds of most scores, of correlations, and of losses."""
 METRICS = {
     "macro_f1": Metric(macro_f1, "decisions", bounds=SHARE),
     "weighted_f1": Metric(weighted_f1, "decisions", bounds=SHARE),
@@ -81,6 +93,18 @@ METRICS = {
     "jaccard": Metric(jaccard, "decisions", row_jaccard, bounds=SHARE),
     "subset_accuracy": Metric(subset_accuracy, "decisions", row_correct, bounds=SHARE),
     "accuracy": Metric(accuracy, "decisions", row_correct, bounds=SHARE),
+    "macro_f2": Metric(partial(macro_f_beta, beta=2.0), "decisions", bounds=SHARE),
+    "micro_f2": Metric(partial(micro_f_beta, beta=2.0), "decisions", bounds=SHARE),
+    "samples_f2": Metric(
+        partial(samples_f_beta, beta=2.0), "decisions", partial(row_f_beta, beta=2.0), bounds=SHARE
+    ),
+    "macro_f05": Metric(partial(macro_f_beta, beta=0.5), "decisions", bounds=SHARE),
+    "micro_f05": Metric(partial(micro_f_beta, beta=0.5), "decisions", bounds=SHARE),
+    "matthews": Metric(
+        matthews, "decisions", bounds=CORRELATION,
+        for_classes=Metric(class_matthews, "decisions", bounds=CORRELATION),
+    ),
+    "quadratic_weighted_kappa": Metric(quadratic_weighted_kappa, "decisions", bounds=CORRELATION, is_ordered=True),
     "macro_auc": Metric(macro_auc, "probs", bounds=SHARE),
     "macro_ap": Metric(macro_ap, "probs", bounds=SHARE),
     "log_loss": Metric(

@@ -22,6 +22,7 @@ from foldblend.scoring.thresholds.exact import (
     tune_row_thresholds,
     tune_thresholds,
 )
+from foldblend.scoring.thresholds.ordered import decide_by_steps, tune_steps
 from foldblend.scoring.thresholds.robust import tune_robust_joint, tune_robust_thresholds
 
 # ---------- The rule and its use
@@ -35,6 +36,9 @@ class Rule:
     """float32 (L,): decide a label if its prob reaches this."""
     offsets: np.ndarray | None = None
     """float32 (L,): decide the class with the largest log-prob plus offset."""
+    steps: np.ndarray | None = None
+    """float32 (L - 1,), rising: of ordered classes, decide the k-th if the expected number of the class reaches k
+    steps."""
     at_least_one: bool = False
     """A row without a label takes the one nearest its threshold."""
     at_most: int | None = None
@@ -50,7 +54,8 @@ class Rule:
 
 def rule_from_record(record: dict) -> Rule:
     """The rule that `to_record` wrote."""
-    arrays = {name: np.array(record[name], np.float32) for name in ("thresholds", "offsets") if name in record}
+    names = [name for name in ("thresholds", "offsets", "steps") if name in record]
+    arrays = {name: np.array(record[name], np.float32) for name in names}
     return Rule(**{**record, **arrays})
 
 
@@ -66,6 +71,8 @@ def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
         best = (np.log(np.maximum(probs, SMALLEST)) + rule.offsets).argmax(axis=1)
         decisions[np.arange(len(probs)), best] = True
         return decisions
+    if rule.steps is not None:
+        return decide_by_steps(rule.steps, probs)
     if rule.thresholds is None:
         return probs
     decisions = probs >= rule.thresholds
@@ -121,6 +128,8 @@ def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) ->
         return Rule()
     if tuning == "argmax":
         return Rule(offsets=np.zeros(probs.shape[1], np.float32))
+    if tuning == "steps":
+        return Rule(steps=tune_steps(probs, labels))
     if tuning == "offsets":
         return Rule(offsets=_tune_offsets(task, probs, labels))
     return Rule(thresholds=_tune_thresholds(task, tuning, probs, labels))
