@@ -25,12 +25,18 @@ Table = Any
 
 
 def make_folds(
-    texts: Sequence[str], labels: Table, n_folds: int = 5, seed: int = 42, near_duplicates: float = 0.8
+    texts: Sequence[str],
+    labels: Table,
+    n_folds: int = 5,
+    seed: int = 42,
+    near_duplicates: float = 0.8,
+    groups: Sequence | None = None,
 ) -> np.ndarray:
     """Assign every row to a fold: each label in the same share in every fold, texts that say the same in one.
 
     Args:    texts: N texts.   labels: (N, L) of 0 and 1.
              near_duplicates: Jaccard similarity of 5-character pieces from which two texts share a fold; 1.0 is off.
+             groups: N names, such as authors; rows with the same one share a fold, an empty one is a row by itself.
     Returns: int64 (N,), 0..n_folds-1; the same as `foldblend make-folds` draws with these settings.
     Raises:  UserError: shapes differ, or a label has positives in fewer distinct texts than there are folds.
     """
@@ -40,7 +46,10 @@ def make_folds(
     texts = [str(text) for text in texts]
     if len(texts) != len(matrix.values):
         raise UserError(f"texts and labels differ in length: {len(texts)} texts, {len(matrix.values)} rows of labels")
-    return draw_folds(texts, matrix.values, n_folds, seed, near_duplicates, matrix.names)[0]
+    if groups is not None and len(groups) != len(texts):
+        raise UserError(f"texts and groups differ in length: {len(texts)} texts, {len(groups)} groups")
+    names = None if groups is None else np.array([str(name) for name in groups])
+    return draw_folds(texts, matrix.values, n_folds, seed, near_duplicates, matrix.names, groups=names)[0]
 
 
 def tune_thresholds(probs: Table, labels: Table, metric: str = "macro_f1", tuning: str = "robust") -> np.ndarray:

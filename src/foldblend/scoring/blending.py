@@ -14,6 +14,7 @@ from foldblend.cores import single_threaded_products
 from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Formula
 from foldblend.scoring.ensembling.strategies import (
+    FOR_ORDER,
     OLD_NAMES,
     STRATEGIES,
     TRUSTED,
@@ -21,6 +22,7 @@ from foldblend.scoring.ensembling.strategies import (
     Strategy,
     fit_single,
     fit_strategies,
+    offered,
     refuse_strategy_names,
 )
 from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
@@ -139,7 +141,7 @@ def cross_fit_candidates(
     task: Task, runs: Runs, buckets: Buckets, seed: int
 ) -> tuple[list[Candidate], dict[str, Strategy]]:
     """Every line of the table, and the strategies as fitted on the folds themselves."""
-    names = [*runs.names, *(STRATEGIES if len(runs.names) > 1 else ())]
+    names = [*runs.names, *(offered(task) if len(runs.names) > 1 else ())]
     pairs = [(name, tuning) for name in names for tuning in task.tunings]
     is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
     candidates: dict[tuple[str, str], Candidate] = {}
@@ -187,14 +189,17 @@ def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
 
     Raises: UserError: with the nearest name that there will be, and all names.
     """
-    names = [*run_names, *(STRATEGIES if len(run_names) > 1 else ())]
+    names = [*run_names, *(offered(task) if len(run_names) > 1 else ())]
     pairs = [f"{name} + {tuning}" for name in names for tuning in task.tunings]
     strategy, plus, tuning = wanted.partition(" + ")
     if not wanted or OLD_NAMES.get(strategy, strategy) + plus + tuning in {*names, *pairs}:
         return
-    if strategy in STRATEGIES:
-        wrong = f"there is one run only, {run_names[0]}" if len(run_names) == 1 else f"{strategy} has no {tuning!r}"
-        hint = f": {wrong}."
+    if strategy in STRATEGIES and len(run_names) == 1:
+        hint = f": there is one run only, {run_names[0]}."
+    elif strategy in FOR_ORDER and strategy not in names:
+        hint = f": it is for metrics that read the order of rows alone, and {task.metric} does not."
+    elif strategy in names:
+        hint = f": {strategy} has no {tuning!r}."
     else:
         close = difflib.get_close_matches(strategy, names, n=1)
         hint = f"; did you mean {close[0]}?" if close else "."

@@ -1,7 +1,7 @@
 """The formula of a blend: from the runs' scores of any rows to probabilities.
 
-It is plain numbers, so that a submission's record can hold it and make the same submission again. There are three
-kinds: one weight per run, a logistic regression per label (a stack), and the average of two of these.
+It is plain numbers, so that a submission's record can hold it and make the same submission again. There are four
+kinds: one weight per run, a logistic regression per label (a stack), the average of two of these, and a mean of ranks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foldblend.cores import over_labels, single_threaded_products
+from foldblend.scoring.ensembling.rank_mean import RankMean, rank_mean_from_record
 from foldblend.scoring.inputs import Scores
 from foldblend.scoring.probs import sigmoid, to_probs
 from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record
@@ -130,7 +131,7 @@ class Average:
         return {"form": "average", **parts, "share": self.share.tolist()}
 
 
-Formula = Predictor | Average
+Formula = Predictor | Average | RankMean
 
 
 def predictor_from_record(record: dict) -> Formula:
@@ -138,6 +139,8 @@ def predictor_from_record(record: dict) -> Formula:
     if record["form"] == "average":
         first, second = _plain_from_record(record["first"]), _plain_from_record(record["second"])
         return Average(first, second, np.array(record["share"], np.float64))
+    if record["form"] == "rank_mean":
+        return rank_mean_from_record(record)
     return _plain_from_record(record)
 
 
@@ -150,7 +153,7 @@ def used_runs(predictor: Formula, n_runs: int) -> list[int]:
     """The runs that a predictor needs, rising; a stack needs all of them."""
     if isinstance(predictor, Average):
         return sorted({*used_runs(predictor.first, n_runs), *used_runs(predictor.second, n_runs)})
-    if predictor.form in STACKS:
+    if isinstance(predictor, RankMean) or predictor.form in STACKS:
         return list(range(n_runs))
     return np.flatnonzero(predictor.coefs).tolist()
 
@@ -159,7 +162,7 @@ def keep_runs(predictor: Formula, kept: list[int]) -> Formula:
     """The same predictor for a table of the `kept` runs alone, which must be all that it needs."""
     if isinstance(predictor, Average):
         return replace(predictor, first=_keep(predictor.first, kept), second=_keep(predictor.second, kept))
-    return _keep(predictor, kept)
+    return predictor if isinstance(predictor, RankMean) else _keep(predictor, kept)
 
 
 def _keep(predictor: Predictor, kept: list[int]) -> Predictor:

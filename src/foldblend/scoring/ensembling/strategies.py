@@ -22,6 +22,7 @@ import numpy as np
 
 from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Average, Formula, Predictor, mix
+from foldblend.scoring.ensembling.rank_mean import fit_rank_mean
 from foldblend.scoring.ensembling.stacking import (
     CROSS_STRENGTHS,
     OWN_STRENGTH,
@@ -254,6 +255,7 @@ def shrink_stack(given: Given) -> ShrunkStack:
 STRATEGIES: dict[str, Callable[[Given], Strategy]] = {
     "mean_probs": lambda given: _equal(given, "probs"),
     "mean_logits": lambda given: _equal(given, "scores"),
+    "mean_ranks": lambda given: fit_rank_mean(given.scores, given.task.kind),
     "shared_weights": lambda given: given.fit_stack((SHARED_STRENGTH,)),
     "shrunk_stack": shrink_stack,
     "label_weights": lambda given: given.fit_stack(STRENGTHS),
@@ -262,6 +264,16 @@ STRATEGIES: dict[str, Callable[[Given], Strategy]] = {
     "coordinate_search": lambda given: search_weights(given, search_coordinates),
 }
 """Strategies by name, roughly from the plainest to the most flexible; plugins add theirs."""
+
+FOR_ORDER = {"mean_ranks"}
+"""Strategies that are tried only if the metric reads nothing but the order of the rows."""
+
+
+def offered(task: Task) -> list[str]:
+    """The strategies that are tried for a task, in the order of the table."""
+    by_order = task.entry.reads_order_only and task.kind == "multilabel"
+    return [name for name in STRATEGIES if by_order or name not in FOR_ORDER]
+
 
 TRUSTED = "shrunk_stack"
 """The strategy that is chosen unless another one proves better."""

@@ -69,6 +69,8 @@ class Metric:
     """The same metric for one label per row, if its formula is another."""
     bounds: tuple[float, float] = (-np.inf, np.inf)
     """The lowest and the highest value that the metric can have; an interval of scores never leaves them."""
+    reads_order_only: bool = False
+    """Whether each label's order of the rows is all that counts, so that ranks do as well as probabilities."""
     is_ordered: bool = False
     """Whether the classes have an order, that of the labels: decisions are then tuned on the expected class."""
 
@@ -105,8 +107,8 @@ METRICS = {
         for_classes=Metric(class_matthews, "decisions", bounds=CORRELATION),
     ),
     "quadratic_weighted_kappa": Metric(quadratic_weighted_kappa, "decisions", bounds=CORRELATION, is_ordered=True),
-    "macro_auc": Metric(macro_auc, "probs", bounds=SHARE),
-    "macro_ap": Metric(macro_ap, "probs", bounds=SHARE),
+    "macro_auc": Metric(macro_auc, "probs", bounds=SHARE, reads_order_only=True),
+    "macro_ap": Metric(macro_ap, "probs", bounds=SHARE, reads_order_only=True),
     "log_loss": Metric(
         log_loss, "probs", row_log_loss, greater_is_better=False, bounds=LOSS,
         for_classes=Metric(class_log_loss, "probs", row_class_log_loss, greater_is_better=False, bounds=LOSS),
