@@ -214,12 +214,17 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
 
 
 def _split_large(texts: list[str], threshold: float, most: float) -> np.ndarray:
-    """Component (n,) of the texts of one large group, compared by what they do not share, then more strictly."""
-    shared = find_shared(texts)
-    component = _join_by_own(texts, threshold, shared)
-    for stricter in (each for each in STRICTER if each > threshold):
-        if np.bincount(component).max() > most:
-            component = _join_by_own(texts, stricter, shared)
+    """Component (n,) of the texts of one large group, compared by what they do not share, then more strictly.
+
+    Texts with hardly a piece beside the shared ones are copies with small changes, and stay together.
+    """
+    shared, component = find_shared(texts), np.zeros(len(texts), np.int64)
+    rows = np.flatnonzero(_count_own(texts, shared) >= LEAST_OWN)
+    own = [texts[row] for row in rows]
+    for wanted in (threshold, *(each for each in STRICTER if each > threshold)):
+        component[rows] = 1 + _join(own, wanted, shared)
+        if np.bincount(component[rows], minlength=1).max() <= most:
+            break
     return component
 
 
@@ -250,7 +255,7 @@ def _join_by_own(texts: list[str], threshold: float, shared: np.ndarray) -> np.n
     """
     if not len(shared):
         return _join(texts, threshold, NOTHING)
-    own = np.concatenate([_count_own(texts[chunk], shared) for chunk in split_chunks(_lengths(texts))])
+    own = _count_own(texts, shared)
     component = np.empty(len(texts), np.int64)
     for first, part, ignored in ((0, own >= LEAST_OWN, shared), (len(texts), own < LEAST_OWN, NOTHING)):
         rows = np.flatnonzero(part)
@@ -260,8 +265,11 @@ def _join_by_own(texts: list[str], threshold: float, shared: np.ndarray) -> np.n
 
 def _count_own(texts: list[str], shared: np.ndarray) -> np.ndarray:
     """How many different pieces each text has beside the shared ones, int64 (n,)."""
-    hashes, starts = without_pieces(*hash_pieces(texts), shared)
-    return np.array([len(np.unique(part)) for part in np.split(hashes, starts[1:])])
+    counts = []
+    for chunk in split_chunks(_lengths(texts)):
+        hashes, starts = without_pieces(*hash_pieces(texts[chunk]), shared)
+        counts += [len(np.unique(part)) for part in np.split(hashes, starts[1:])]
+    return np.array(counts, np.int64)
 
 
 def _lengths(texts: list[str]) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.predictors import Recipe, predict_folds, recipe_from_record
-from foldblend.scoring.ensembling.strategies import STRATEGIES, fit_strategies
+from foldblend.scoring.ensembling.strategies import FOR_ORDER, STRATEGIES, fit_strategies
 from foldblend.scoring.thresholds.rules import Rule
 
 
@@ -24,7 +24,7 @@ def test_a_recipe_survives_json_bit_for_bit(name, kind):
     assert np.array_equal(again.fold_probs(test_folds), fold_probs)
     for one, other in zip(recipe.answer(fold_probs), again.answer(fold_probs), strict=True):
         assert np.array_equal(one, other)
-    if kind == "multiclass":
+    if kind == "multiclass" and name not in FOR_ORDER:  # ranks are for labels one by one
         assert fold_probs.sum(axis=2).ravel() == pytest.approx(np.ones(240), abs=1e-4)
 
 
