@@ -229,7 +229,7 @@ REFUSED = [
     (({"a": PROBS}, LABELS, FOLDS + 1), "of whole numbers 0 to K-1, each in use"),
     (({"a": PROBS}, LABELS, FOLDS, {"b": PROBS}), "test predictions missing of run a"),
     (({"a": PROBS}, LABELS, FOLDS, {"a": PROBS[:, :3]}), r"test of run a: shape \(24, 3\); expected \(n, 4\)"),
-    (({"a": PROBS}, LABELS, FOLDS, None, "macro_f2"), "metric 'macro_f2' is unknown; did you mean 'macro_f1'"),
+    (({"a": PROBS}, LABELS, FOLDS, None, "macro_f9"), "metric 'macro_f9' is unknown; did you mean 'macro_f"),
     (({"mean_probs": PROBS}, LABELS, FOLDS), "run mean_probs is named like a strategy"),
     (({"a": FRAME.rename(columns={"d": "e"})}, FRAME, FOLDS), r"missing \['d'\], not a label \['e'\]"),
     (({"a": FRAME.set_index(FRAME.index + 1)}, FRAME, FOLDS), "oof of run a: another index than"),

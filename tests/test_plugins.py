@@ -203,3 +203,15 @@ def test_blend_loads_no_torch_with_plugins(paths, toy_competition):
 def test_nothing_is_left_after_these_tests():
     assert not plugins._REGISTERED
     assert "squared" not in LOSSES and set(STRATEGIES) >= {"mean_probs", "shrunk_stack"}
+
+
+def test_a_plugin_keeps_a_name_that_the_package_took_later(tmp_path):
+    """`macro_f2` was the example of a plugin before it was a metric of the package."""
+    own = METRICS["macro_f2"]
+    (tmp_path / "my_f2.py").write_text(
+        "from foldblend.plugins import metric\n\n@metric('macro_f2')\ndef score(labels, answer):\n    return 0.25\n"
+    )
+    load_plugins(["my_f2"], tmp_path)
+    assert METRICS["macro_f2"].score(None, None) == 0.25
+    load_plugins([], tmp_path / "elsewhere")
+    assert METRICS["macro_f2"] is own

@@ -131,6 +131,8 @@ def _enter(root: Path, names: Sequence[str]) -> None:
         for key in [key for key, (_, owner) in _REGISTERED.items() if owner in old]:
             table, _ = _REGISTERED.pop(key)
             table.pop(key[1], None)
+            if key in _REPLACED:
+                table[key[1]] = _REPLACED.pop(key)
         for name in old:
             del sys.modules[name]
         sys.path[:] = [folder for folder in sys.path if folder != str(_root)]
@@ -172,10 +174,19 @@ def _find_elsewhere(top: str, root: Path) -> ModuleSpec | None:
     return None if spec is None or spec.origin is None else spec  # a folder without __init__.py is no module
 
 
+NEWER = {"macro_f2", "micro_f2", "samples_f2", "macro_f05", "micro_f05", "matthews", "quadratic_weighted_kappa"}
+NEWER |= {"mean_ranks"}
+"""Names that the package itself took after plugins could: a plugin that has one of them keeps it."""
+_REPLACED: dict[tuple[str, str], object] = {}
+"""(what, name) of the package's own entries that a plugin's stand in for."""
+
+
 def _register(table: MutableMapping, what: str, name: str, entry: object, owner: str) -> None:
     """Raise UserError if another module, or the package itself, has this name already."""
     known = _REGISTERED.get((what, name))
-    if name in table and (known is None or known[1] != owner):
+    if known is None and name in NEWER and name in table:
+        _REPLACED[what, name] = table[name]
+    elif name in table and (known is None or known[1] != owner):
         there = known[1] if known else "the package itself"
         raise UserError(f"{what} {name} is already registered by {there}; choose another name")
     table[name] = entry

@@ -190,7 +190,7 @@ def test_the_missing_folds_of_a_run_with_a_name_are_trained_from_its_record(word
     train.main(["--run", "words", "--fold", "1", "--name", "words-c2", "--logistic.inverse_regularization", "2.0"])
     capsys.readouterr()
     train.main(["--run", "words-c2", "--fold", "0"])
-    assert "run words-c2 (tfidf): " in (shown := capsys.readouterr().out)
+    assert "run words-c2 (tfidf): " in (shown := " ".join(capsys.readouterr().out.split()))
     assert "logistic.inverse_regularization 2.0" in shown
     train_all.main(["--runs", "words-c2"])
     assert "already trained: words-c2 fold 0, words-c2 fold 1" in capsys.readouterr().out

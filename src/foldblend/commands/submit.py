@@ -119,7 +119,7 @@ def find_file(job: Job) -> LocalFile:
         files = local_files(job.paths, name)
         best = pick_best(files, read_log(job.paths), job.competition.metric, greater)
         if best is not None:
-            print(f"{best.shown}, the best expected of those not submitted yet (name another one to submit it)")
+            print(wrapped(f"{best.shown}, the best expected of those not submitted yet; name another one to submit it"))
             return describe_file(job.paths, best.path, name)
     return describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
 
