@@ -27,7 +27,7 @@ def write_competition(paths, metric="macro_f1", form="columns", task="multilabel
     rng = np.random.default_rng(0)
     hidden = 2 * rng.normal(size=(N_ROWS + N_TEST, 3)) - [0.0, 0.8, 1.5]
     labels = (rng.random(hidden.shape) < sigmoid(hidden)).astype(int)
-    if task == "multiclass":
+    if task != "multilabel":
         labels = np.eye(3, dtype=int)[hidden.argmax(axis=1)]
     settings = f"id_column: id\ntask: {task}\nmetric: {metric}\nsubmission: {{form: {form}}}\n"
     (paths.configs / "competitions" / "small.yaml").write_text(settings)
@@ -165,7 +165,8 @@ def test_chosen_runs_and_one_that_chose_on_its_held_out_rows(paths, capsys):
 @pytest.mark.parametrize(
     "metric, form, task",
     [("macro_auc", "probabilities", "multilabel"), ("log_loss", "probabilities", "multiclass"),
-     ("accuracy", "columns", "multiclass"), ("samples_f1", "columns", "multilabel")],
+     ("accuracy", "columns", "multiclass"), ("samples_f1", "columns", "multilabel"),
+     ("quadratic_weighted_kappa", "columns", "ordinal"), ("macro_f2", "columns", "multilabel")],
 )  # fmt: skip
 def test_other_answers(paths, capsys, metric, form, task):
     hidden = write_competition(paths, metric, form, task)
@@ -174,7 +175,7 @@ def test_other_answers(paths, capsys, metric, form, task):
     values = np.array([line.split(",")[1:] for line in only_csv(paths).read_text().splitlines()[1:]], float)
     if form == "columns":
         assert set(values.ravel()) <= {0.0, 1.0}
-    if task == "multiclass":
+    if task != "multilabel":
         assert values.sum(axis=1) == pytest.approx(np.ones(N_TEST), abs=1e-3)
 
 

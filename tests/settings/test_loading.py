@@ -222,3 +222,11 @@ def test_help_shows_ranges_and_choices(paths, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "Passes over the fold's training rows. Expected: 1 or more." in shown
     assert "Expected: tfidf, nbsvm, embeddings, encoder, decoder, generator." in shown
+
+
+def test_a_metric_of_ordered_classes_says_what_it_needs():
+    """quadratic_weighted_kappa for label columns; with `task: ordinal` it is a metric like any other."""
+    with pytest.raises(ValueError, match="one class per row, and the classes have an order; set task: ordinal"):
+        CompetitionSettings(id_column="id", metric="quadratic_weighted_kappa")
+    settings = CompetitionSettings(id_column="id", metric="quadratic_weighted_kappa", task="ordinal")
+    assert settings.task == "multiclass"
