@@ -183,7 +183,8 @@ def load_folds(paths: Paths, competition_name: str, tables, competition: Competi
             f"{path}: not the file its .json describes (edited, damaged, or an --overwrite was cut off). "
             f"Restore both files, or draw new folds. {draw_again} --overwrite"
         )
-    problems = _compare_record(record, tables, competition and _made_by(paths, competition_name, competition))
+    made = _made_by(paths, competition_name, competition) if competition else None
+    problems = _compare_record(record, tables, made)
     if problems:
         how = "take the folds of folds.file" if competition and competition.folds.file else "draw new folds"
         raise UserError(

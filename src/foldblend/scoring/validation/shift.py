@@ -35,11 +35,13 @@ def mean_run_probs(task: Task, scores: Scores) -> np.ndarray:
 
 def mean_test_probs(task: Task, runs: list[TestScores]) -> np.ndarray:
     """The same of the test rows, each run's folds averaged first: float32 (1, n, L)."""
-    total = np.float32(0)
-    for run in runs:
-        for fold in range(len(run)):
-            total = total + to_probs(run[fold], task.kind) / np.float32(len(run) * len(runs))
-    return np.asarray(total)[None]
+    parts = (
+        to_probs(run[fold], task.kind) / np.float32(len(run) * len(runs)) for run in runs for fold in range(len(run))
+    )
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total[None]
 
 
 def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
@@ -186,8 +188,8 @@ def simulate_correction(
             rows = rng.choice(len(labels), min(len(labels), SIMULATED_ROWS), p=weights / weights.sum())
             probs = oof_probs[rows]
             corrected = correct_shifted(probs, priors, shifted, task.kind)
-            answers = [decide(rule, each) for each in (corrected, probs)]
-            gained.append(np.subtract(*(task.score(labels[rows], answer) for answer in answers)))
+            with_it, without = (task.score(labels[rows], decide(rule, each)) for each in (corrected, probs))
+            gained.append(with_it - without)
         return np.array(gained)[np.isfinite(gained)]
 
     by_rates, by_texts = gains(_weigh(labels, priors, rates, shifted)), gains(_weigh(oof_probs, means, moved, shifted))
