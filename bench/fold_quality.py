@@ -66,7 +66,7 @@ def strategies(labels, names, group, n_folds):
     """Name -> a draw by seed; what a notebook would write in three lines, and ours."""
 
     def ours(seed):
-        return stratify(labels, group, names, n_folds, seed)
+        return stratify(labels, group, n_folds, seed)
 
     def iterative(seed):
         return by_splitter(MultilabelStratifiedKFold(n_folds, shuffle=True, random_state=seed), labels)

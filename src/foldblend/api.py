@@ -49,7 +49,7 @@ def make_folds(
     if groups is not None and len(groups) != len(texts):
         raise UserError(f"texts and groups differ in length: {len(texts)} texts, {len(groups)} groups")
     names = None if groups is None else np.array([str(name) for name in groups])
-    return draw_folds(texts, matrix.values, n_folds, seed, near_duplicates, matrix.names, groups=names)[0]
+    return draw_folds(texts, matrix.values, n_folds, seed, near_duplicates, groups=names)[0]
 
 
 def tune_thresholds(probs: Table, labels: Table, metric: str = "macro_f1", tuning: str = "robust") -> np.ndarray:

@@ -103,24 +103,93 @@ def test_multiclass_columns_hold_exactly_one(files):
     assert "row 4 (line 5): 2 labels" in str(error.value)
 
 
-def test_a_label_too_rare_for_the_folds_is_named_with_what_to_do(files):
-    with pytest.raises(ValueError) as error:
-        files.load(settings(n_folds=5))
-    assert "label 'fear' has 4 positive rows, fewer than the 5 folds" in str(error.value)
-    assert "set n_folds: 4" in str(error.value)
-    assert "'joy'" not in str(error.value)
+def test_a_label_with_fewer_rows_than_folds_is_learned(files):
+    tables = files.load(settings(n_folds=5))
+    assert tables.labels.sum(0).tolist() == [6, 4] and tables.constants == ()
 
 
-def test_a_label_positive_everywhere(files):
+@pytest.mark.parametrize("rows, answer", [([], False), ([3], False), (range(12), True)])
+def test_a_label_without_anything_to_learn_is_a_constant(files, rows, answer):
+    for k, row in enumerate(files.train[1:]):
+        row[2] = str(int(k in rows))
+    tables = files.load(settings())
+    assert tables.label_names == ("fear",) and tables.labels.shape == (12, 1)
+    assert tables.answer_names == ("joy", "fear") and tables.constants[0].is_positive == answer
+    assert "'joy': " + ("yes" if answer else "no") in "\n".join(tables.label_lines)
+
+
+def test_nothing_to_learn_at_all(files):
     for row in files.train[1:]:
-        row[2] = "1"
-    with pytest.raises(ValueError, match="label 'joy' is positive in all 12 rows"):
+        row[2:] = ["0", "1"]
+    with pytest.raises(ValueError, match="nothing to learn: expected a label that some rows have and some have not"):
         files.load(settings())
+
+
+def test_a_class_without_rows_is_a_constant_and_one_class_is_nothing_to_learn(files):
+    labels = {"form": "class", "column": "kind", "names": ("joy", "fear", "awe")}
+    files.sample = [["id", "joy", "fear", "awe"], *([f"t{k}", "1", "0", "0"] for k in range(4))]
+    files.train = [["id", "text", "kind"], *([f"r{k}", f"text {k}", ("joy", "fear")[k % 2]] for k in range(6))]
+    tables = files.load(settings(task="multiclass", labels=labels))
+    assert tables.label_names == ("joy", "fear") and tables.constants[0].name == "awe"
+    files.train[1:] = [[f"r{k}", f"text {k}", "joy"] for k in range(6)]
+    with pytest.raises(ValueError, match="nothing to learn: expected two classes"):
+        files.load(settings(task="multiclass", labels=labels))
+
+
+def add_to_sample(files, name):
+    for k, row in enumerate(files.sample):
+        row.append("0" if k else name)
+
+
+def test_a_label_of_the_sample_alone_is_a_constant(files):
+    add_to_sample(files, "awe")
+    tables = files.load(settings())
+    assert tables.answer_names == ("joy", "fear", "awe") and tables.label_names == ("joy", "fear")
+    assert "'awe': no, as the training file has no column of it" in "\n".join(tables.label_lines)
+    tables = files.load(settings(labels={"constants": {"awe": 1.0}}))
+    assert tables.constants[0].is_positive
+
+
+def test_a_label_of_the_sample_that_may_have_another_name_is_refused(files):
+    add_to_sample(files, "Anger")
+    files.train[0].append("anger")
+    for row in files.train[1:]:
+        row.append(row[2])
+    with pytest.raises(
+        ValueError, match=r"column 'Anger' is missing; did you mean 'anger'\? Set labels.rename: {anger: A"
+    ):
+        files.load(settings())
+    tables = files.load(settings(labels={"rename": {"anger": "Anger"}}))
+    assert tables.label_names == ("joy", "fear", "Anger") and (tables.labels[:, 0] == tables.labels[:, 2]).all()
+    files.train[0][4] = "zorn"  # not near, but a column of 0 and 1 that no label is read from
+    with pytest.raises(ValueError, match=r"column 'Anger' is missing.*labels.constants: {Anger: 0}"):
+        files.load(settings())
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ({"constants": {"ave": 0}}, "labels.constants: 'ave' is no label of the submission; expected one of 'joy', 'f"),
+        ({"rename": {"joy": "joi"}}, r"labels.rename: 'joi' is no label of the submission; did you mean 'joy'\?"),
+    ],
+)
+def test_settings_name_labels_of_the_sample(files, labels, message):
+    with pytest.raises(ValueError, match=message):
+        files.load(settings(labels=labels))
+
+
+def test_a_decomposed_name_is_told_with_the_line_that_renames_it(files):
+    files.sample[0][1], files.train[0][2] = "gaiet\u00e9", "gaiete\u0301"
+    with pytest.raises(ValueError) as error:
+        files.load(settings())
+    assert r'Set labels.rename: {"gaiete\u0301": "gaiet\u00e9"}' in str(error.value)
+    tables = files.load(settings(labels={"rename": {"gaiete\u0301": "gaiet\u00e9"}}))
+    assert tables.label_names == ("gaiet\u00e9", "fear")
 
 
 def test_every_problem_of_every_file_at_once(files):
     cell(1, "text", "")(files)
-    cell(2, "joy", "yes")(files)
+    cell(2, "joy", "perhaps")(files)
     cell(4, "id", "r0")(files)
     files.test[2][1] = ""
     files.sample[1][0] = files.sample[2][0]
@@ -143,7 +212,7 @@ def test_a_long_list_is_shortened_and_no_kind_is_lost(files):
     assert "train.csv: 41 problems" in text
     assert "... and 37 more rows, empty 'text': 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, ..." in text
     assert "row 2 (line 3): 'joy' is '7'" in text
-    assert len(text.split("\n")) == 6
+    assert len(text.split("\n")) == 7  # the last one says what to set
 
 
 def test_problems_are_named_by_line_behind_a_text_of_many_lines(files):

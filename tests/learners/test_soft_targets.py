@@ -8,11 +8,21 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.commands import train
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.table import Corpus
+from foldblend.learners.generator import GeneratorLearner
+from foldblend.learners.nbsvm import NbsvmLearner
+from foldblend.learners.table import Corpus, learns_shares
+from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.trained import check_folds, predict_folds
 from foldblend.ledger.records import read_record
 from foldblend.settings.loading import run_from_settings
-from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.run import (
+    AnswerSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+    TrainingSettings,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 HIGH, LOW = 0.7, 0.2
@@ -77,3 +87,47 @@ def test_a_file_of_shares_from_training_to_prediction(paths, toy_competition, ca
     new = Corpus(("today it was happy",), np.zeros((0, 3), bool), ("joy", "sadness", "anger"), "multilabel")
     (logits,) = predict_folds(run_from_settings(settings, "fold0.json"), new, [folder], print)
     assert logits.shape == (1, 3) and np.isfinite(logits).all()
+
+
+def test_unknown_labels_teach_nothing_and_are_not_scored(run, tmp_path):
+    """A third of the labels is hidden, and says the opposite under its mask."""
+    corpus = make_corpus(n=400)
+    known = np.random.default_rng(5).random(corpus.labels.shape) > 0.35
+    lied = replace(corpus, labels=np.where(known, corpus.labels, False), known=known)
+    rows = fold_rows(corpus, tmp_path)
+    run = replace(run, loss=LossSettings())
+    learner = EncoderLearner(run, lied)
+    got = learner.train_fold(rows)
+    assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.95
+    assert got.score["macro_f1"] > 0.9
+    with pytest.raises(ValueError, match="loss.name is zlpr, which needs every label of a row"):
+        EncoderLearner(replace(run, loss=LossSettings(name="zlpr")), lied).train_fold(fold_rows(corpus, tmp_path / "b"))
+
+
+@pytest.mark.parametrize("learner", [TfidfLearner, NbsvmLearner])
+def test_linear_learners_learn_shares_and_skip_unknown_labels(learner, tmp_path):
+    corpus = make_corpus(n=400)
+    settings = RunSettings("tfidf" if learner is TfidfLearner else "nbsvm")
+    soft = replace(corpus, soft_targets=np.where(corpus.labels, HIGH, LOW).astype(np.float32))
+    probs = 1 / (1 + np.exp(-learner(settings, soft).train_fold(fold_rows(corpus, tmp_path)).oof))
+    labels = corpus.labels[:60]
+    assert probs[labels].mean() == pytest.approx(HIGH, abs=0.06)
+    assert probs[~labels].mean() == pytest.approx(LOW, abs=0.06)
+    known = np.random.default_rng(5).random(corpus.labels.shape) > 0.35
+    lied = replace(corpus, labels=corpus.labels & known, known=known)
+    got = learner(settings, lied).train_fold(fold_rows(corpus, tmp_path / "b"))
+    assert ((got.oof > 0) == labels).mean() > 0.95 and got.score["macro_f1"] > 0.9
+    absent = corpus.labels.copy()
+    absent[60:, 0] = False  # a fold whose training rows have no positive of a label
+    got = learner(settings, replace(corpus, labels=absent)).train_fold(fold_rows(corpus, tmp_path / "c"))
+    assert np.isfinite(got.oof).all() and (got.oof[:, 0] < -3).all()
+
+
+def test_a_list_of_all_labels_needs_to_know_them(run):
+    corpus = make_corpus()
+    known = replace(corpus, known=np.ones_like(corpus.labels))
+    settings = RunSettings("generator", model=run.model, answer=AnswerSettings(form="list"))
+    with pytest.raises(ValueError, match="answer.form is list, which names all labels of a row"):
+        GeneratorLearner(settings, known)
+    assert not learns_shares(settings) and learns_shares(replace(settings, answer=AnswerSettings(form="yes_no")))
+    assert learns_shares(RunSettings("tfidf")) and not learns_shares(replace(run, loss=LossSettings(name="zlpr")))

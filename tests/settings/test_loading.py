@@ -1,12 +1,21 @@
 import dataclasses
+import json
+import re
 import shutil
+from dataclasses import asdict
 
 import pytest
 
 from foldblend.errors import UserError
-from foldblend.settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings, TextSettings
+from foldblend.settings.competition import (
+    CompetitionSettings,
+    LabelsSettings,
+    SubmissionSettings,
+    TextSettings,
+)
 from foldblend.settings.loading import (
     check_name,
+    competition_with_defaults,
     describe_differences,
     list_configs,
     load_competition,
@@ -72,8 +81,24 @@ def test_name_makes_a_sibling_run(paths):
     [
         (["--optimzer.lr", "1e-5"], r"unknown flag --optimzer.lr; did you mean 'optimizer.lr'\?"),
         (["--lr", "1e-5"], r"did you mean 'optimizer.lr'\?"),
-        (["--optimizer.lr", "fast"], r"optimizer.lr[\s\S]*float"),
-        (["--model.pooling", "median"], r"model.pooling[\s\S]*Literal"),
+        (["--optimizer.lr", "fast"], "train.py: --optimizer.lr is 'fast'; expected a number"),
+        (["--model.pooling", "median"], r"--model.pooling is 'median'; did you mean 'mean'\? expected mean, cls, "),
+        (["--text.columns", "title"], r"--text.columns is 'title'; expected a list, as \[title\]"),
+        (
+            ["--text.columns", "title", "body"],
+            r"--text.columns has 2 words; expected one: --text.columns '\[title, body\]'",
+        ),
+        (["--metric", "f1_macro"], r"metric is 'f1_macro', which is not known; did you mean 'macro_f1'\?"),
+        (
+            ["--labels.groups", "[joy]"],
+            r"--labels.groups is a list, .*; expected names with lists, as {name: \[a, b\]}",
+        ),
+        (
+            ["--run", "tfidf", "--tfidf.word_ngrams", "[1]"],
+            r"word_ngrams is a list, \[1\]; expected a list of 2 whole num",
+        ),
+        (["--loss.bias_from_prior", "maybe"], "bias_from_prior is 'maybe'; expected true or false"),
+        (["--training.epochs", "2.5"], "training.epochs is 2.5; expected a whole number"),
         (["--training.epochs", "0"], "training.epochs is 0; expected 1 or more"),
         (["--run", "minlm"], r"configs/runs/minlm.yaml is missing; did you mean 'minilm'\?"),
         (["--competition", "sampel"], r"did you mean 'sample'\?"),
@@ -105,7 +130,7 @@ def test_wrong_flags_are_refused(paths, argv, message):
         ("learner: encoder\nepochs: 3\n", r"did you mean 'training.epochs'\?"),
         ("learner: encoder\nseed: 1\nseed: 2\n", "seed is there twice"),
         ("learner: encoder\noptimizer: {lr: fast}\n", "optimizer.lr"),
-        ("learner: encoder\ntraining: {precision: no}\n", "precision"),
+        ("learner: encoder\ntraining: {precision: no}\n", "precision is 'no'; expected auto, fp32, bf16 or fp16"),
         ("learner: encodr\n", "learner"),
         ("learner: encoder\nseed:\n", "run mine: seed is empty; expected a value"),
         ("learner: encoder\noptimizer: {lr: null}\n", "lr is empty; expected a value"),
@@ -119,7 +144,15 @@ def test_wrong_flags_are_refused(paths, argv, message):
         ("learner: encoder\nseed: 2026-99-99\n", "mine.yaml is not readable YAML: month must be in 1..12"),
         ("[" * 5000, "mine.yaml is not readable YAML: maximum recursion depth"),
         ("seed: &a [1, 1]\nlearner: *a\n", "an alias"),
-        ("learner: encoder\nseed: one\n", r"runs/mine.yaml: .*seed"),
+        ("learner: encoder\nseed: one\n", "runs/mine.yaml: seed is 'one'; expected a whole number"),
+        ("learner: encoder\nseed: [1]\n", r"seed is a list, \[1\]; expected a whole number"),
+        ("learner: encoder\naugmentation: {oversample_labels: joy}\n", r"is 'joy'; expected a list, as \[joy\]"),
+        ("learner: encoder\nloss: {name: bec}\n", r"loss.name is 'bec', which is not known; did you mean 'bce'"),
+        (
+            "learner: tfidf\ntfidf: {word_ngrams: [1, two]}\n",
+            "word_ngrams has 'two' in it; expected a whole number there",
+        ),
+        ("learner: encoder\nloss: {bias_from_prior: 3}\nseed: x\n", "expected true or false; .*seed|seed .*; loss"),
         ("learner: tfidf\nmodel: {name: x}\n", "learner tfidf does not read model"),
     ],
 )
@@ -127,6 +160,82 @@ def test_wrong_yaml_is_refused(paths, yaml, message):
     (paths.configs / "runs" / "mine.yaml").write_text(yaml)
     with pytest.raises(ValueError, match=message):
         train_job("--run", "mine")
+
+
+def write_competition(paths, text):
+    (paths.configs / "competitions" / "mine.yaml").write_text("id_column: id\n" + text)
+    return load_competition(paths, "mine")
+
+
+@pytest.mark.parametrize(
+    "yaml, setting, value",
+    [
+        ("labels: {names: [yes, no, On, 1, 2.50, 0x10, null, ~, 2024-01-31, 1_000, .5, 'a']}\n", "names",
+         ("yes", "no", "On", "1", "2.50", "0x10", "null", "~", "2024-01-31", "1_000", ".5", "a")),
+        ("labels: {groups: {yes: [1, 2], 3: [no, off]}, names: [1, 2, no, off]}\n", "groups",
+         {"yes": ("1", "2"), "3": ("no", "off")}),
+        ("labels: {map: {-1: 0, '': no, yes: 1.0, null: 0}}\n", "map",
+         {"-1": "0", "": "no", "yes": "1.0", "null": "0"}),
+        ("labels: {rename: {1: yes, 2: no}}\n", "rename", {"1": "yes", "2": "no"}),
+        ("labels: {constants: {yes: 0, 7: 0.5}}\n", "constants", {"yes": 0, "7": 0.5}),
+        ("labels: {unknown: ['', -1, null]}\n", "unknown", ("", "-1", "null")),
+        ("labels: {form: delimited, column: 2024, names: [a, b]}\n", "column", "2024"),
+    ],
+)  # fmt: skip
+def test_texts_are_what_the_yaml_says(paths, yaml, setting, value):
+    assert getattr(write_competition(paths, yaml).labels, setting) == value
+
+
+@pytest.mark.parametrize(
+    "yaml, message",
+    [
+        ("text: {columns: title}\n", r"mine.yaml: text.columns is 'title'; expected a list, as \[title\]"),
+        ("labels: {names: 'joy, so sad'}\n", r"labels.names is 'joy, so sad'; expected a list, as \[joy, so sad\]"),
+        ("labels: {names: {joy: 1}}\n", "labels.names is a group of names and values, .*; expected a list, as"),
+        ("labels: {names: [joy, [fear]]}\n", r"labels.names has a list, \['fear'\] in it; expected a text there"),
+        (
+            "labels: {groups: {good: joy}, names: [joy]}\n",
+            r"labels.groups has 'good': 'joy'; expected a list, as \[a, b\]",
+        ),
+        ("labels: {constants: {awe: never}}\n", "labels.constants has 'awe': 'never'; expected a number there"),
+        ("labels: {map: [0, 1]}\n", "labels.map is a list, .*; expected names with values, as {name: other}"),
+        (
+            "labels: {form: colums}\n",
+            r"labels.form is 'colums'; did you mean 'columns'\? expected columns, delimited or cl",
+        ),
+        ("task: multi-label\n", r"task is 'multi-label'; did you mean 'multilabel'\?"),
+        ("n_folds: five\n", "n_folds is 'five'; expected a whole number"),
+        ("n_folds: true\n", "n_folds is True; expected a whole number"),
+        ("n_folds: 5.0\n", "n_folds is 5.0; expected a whole number"),
+        ("near_duplicates: [0.8]\n", r"near_duplicates is a list, \[0.8\]; expected a number"),
+        ("metric: qwkk\n", "metric is 'qwkk', which is not known"),
+        ("metric: F1-Macro\n", r"did you mean 'macro_f1'\?"),
+        ("metric: roc_auc\n", r"did you mean 'macro_auc'\?"),
+        ("metric: [macro_f1]\n", r"metric is a list, \['macro_f1'\]; expected a text"),
+        ("metric:\n", "metric is empty; expected a value"),
+        ("files: {train: [a.csv]}\n", "files.train"),
+        ("task: both\nn_folds: x\ntext: {columns: t}\n", "task is.*n_folds is.*text.columns is"),
+    ],
+)
+def test_no_name_of_a_python_type_reaches_a_user(paths, yaml, message):
+    with pytest.raises(ValueError) as error:
+        write_competition(paths, yaml)
+    assert re.search(message, str(error.value))
+    for word in ("typing", "Literal", "<class", "NoneType", "tuple[", "dict[", "Namespace"):
+        assert word not in str(error.value)
+
+
+def test_flags_of_lists_keep_their_spelling(paths):
+    job = train_job("--labels.names", "[yes, no, 1]", "--labels.map={-1: 0}", "--id_column", "2024")
+    assert job.competition.labels.names == ("yes", "no", "1") and job.competition.labels.map == {"-1": "0"}
+    assert job.competition.id_column == "2024"
+
+
+def test_settings_of_older_records_get_the_defaults_of_newer_ones():
+    now = json.loads(json.dumps(asdict(CompetitionSettings(id_column="key", n_folds=7))))
+    older = json.loads(json.dumps(now))
+    del older["labels"]["rename"], older["labels"]["unknown"], older["submission"]["empty"], older["task"]
+    assert competition_with_defaults(older) == now
 
 
 def test_exponents_without_a_point_are_numbers(paths):
@@ -145,6 +254,30 @@ def test_exponents_without_a_point_are_numbers(paths):
         ({"text": TextSettings(columns=("a",), template="{a} {b}")}, "text.template uses"),
         ({"text": TextSettings(columns=("a",), template="{a")}, "cannot be read"),
         ({"near_duplicates": 0.1}, "near_duplicates is 0.1"),
+        ({"labels": LabelsSettings(aggregate="mean")}, "labels.positive_from must say from which share"),
+        ({"task": "multiclass", "labels": LabelsSettings(aggregate="any")}, "could give a row two classes"),
+        ({"task": "multiclass", "labels": LabelsSettings(unknown=("",))}, "labels.unknown is for multilabel"),
+        ({"labels": LabelsSettings(constants={"awe": 2.0})}, "labels.constants: 'awe' is 2; expected 0, 1 or a"),
+        ({"labels": LabelsSettings(names=("a",), constants={"a": 1})}, "labels.constants has every label"),
+        (
+            {"labels": LabelsSettings(rename={"a": "c", "b": "c"})},
+            "two labels the same name; to unite labels use labels.g",
+        ),
+        ({"labels": LabelsSettings(names=("a",), rename={"a": "A"})}, "labels.rename: 'A' is not in labels.names"),
+        (
+            {"labels": LabelsSettings(columns=("a", "b"))},
+            "labels.columns is set, but labels.form is columns; only delim",
+        ),
+        (
+            {"labels": LabelsSettings(values="multi_hot")},
+            "labels.values is multi_hot, which is for labels.form delimited",
+        ),
+        (
+            {"labels": LabelsSettings(empty="none")},
+            "labels.empty is set, but labels.form is columns; only delimited reads",
+        ),
+        ({"labels": LabelsSettings(first_number=1)}, "labels.first_number is set, but labels.values is names"),
+        ({"submission": SubmissionSettings(empty="none")}, "submission.empty is set, but submission.form is columns"),
     ],
 )
 def test_conflicting_competition_settings_are_refused(change, message):

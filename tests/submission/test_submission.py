@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,21 @@ from tiny_answers import FORMS, NAMES, answers_for, good_bytes, read_back, table
 from tiny_competition import settings
 
 from foldblend.data.tables import Tables
-from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
+from foldblend.data.targets import Constant
+from foldblend.submission.answers import (
+    build_submission,
+    lint_submission,
+    lint_submission_file,
+    read_submission,
+    submission_bytes,
+    with_constants,
+)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_round_trip(form, tmp_path):
     competition = FORMS[form]
-    tables = tables_for(competition)
+    tables = tables_for(competition, zero="joy" if form in ("class", "delimited") else "0")
     decisions, probs = answers_for(competition)
     frame = build_submission(competition, tables, decisions, probs)
     assert tuple(frame.columns) == tables.sample_columns
@@ -108,7 +117,7 @@ def swap_lines(data, a, b):
         ("columns", lambda d: re.sub(rb"t29,.", b"t29,2", d), ["row 1 (line 2): 'joy' is '2'; expected 0 or 1"]),
         ("columns", lambda d: re.sub(rb"t29,.", b"t29,", d), ["row 1 (line 2): 'joy' is ''"]),
         ("columns", lambda d: re.sub(rb"t29,.", b"t29,nan", d), ["'joy' is 'nan'"]),
-        ("columns", lambda d: re.sub(rb"t29,.", b"t29,True", d), ["'joy' is 'True'"]),
+        ("columns", lambda d: re.sub(rb"t29,.", b"t29,True", d), ["'joy' holds 'True'; expected '0', '1'"]),
         ("probabilities", lambda d: re.sub(rb"t29,[^,]*", b"t29,1.01", d), ["'joy' is '1.01'; expected a number from"]),
         ("probabilities", lambda d: re.sub(rb"t29,[^,]*", b"t29,-0.1", d), ["'joy' is '-0.1'"]),
         ("probabilities", lambda d: re.sub(rb"t29,[^,]*", b"t29,nan", d), ["'joy' is 'nan'"]),
@@ -162,3 +171,119 @@ def test_decisions_of_another_shape(decisions):
     competition = FORMS["columns"]
     with pytest.raises(ValueError, match=r"expected|needs answers of shape \(30, 5\)"):
         build_submission(competition, tables_for(competition), decisions, np.zeros((30, 5)))
+
+
+@pytest.mark.parametrize(
+    "cells, pair",
+    [
+        ("True", ("False", "True")),
+        ("FALSE", ("FALSE", "TRUE")),
+        ("no", ("no", "yes")),
+        ("Y", ("N", "Y")),
+        ("0.0", ("0.0", "1.0")),
+        ("0", ("0", "1")),
+    ],
+)
+def test_no_and_yes_are_written_in_the_samples_words(cells, pair, tmp_path):
+    competition = FORMS["columns"]
+    tables = tables_for(competition, zero=cells)
+    data = submission_bytes(build_submission(competition, tables, *answers_for(competition)))
+    written = {cell for line in data.decode().splitlines()[1:] for cell in line.split(",")[1:]}
+    assert written == set(pair)
+    path = tmp_path / "x.csv"
+    path.write_bytes(data)
+    expected = answers_for(competition)[0][::-1]  # the sample's order is the reverse
+    assert (read_submission(path, competition, tables) == expected).all()
+    path.write_bytes(data.replace(pair[0].encode(), b"nay", 1))
+    with pytest.raises(ValueError, match="expected"):
+        lint_submission_file(path, competition, tables)
+
+
+@pytest.mark.parametrize(
+    "more, cell, sample",
+    [
+        ({"empty": "none"}, "none", "none"),
+        ({"list": "python"}, "[]", "['joy']"),
+        ({"list": "json"}, "[]", '["joy"]'),
+        ({"values": "numbers", "first_number": 1}, "", "1 2"),
+        ({"values": "numbers", "list": "json"}, "[]", "[0, 1]"),
+    ],
+)
+def test_delimited_cells_of_other_kinds(more, cell, sample, tmp_path):
+    answer = {"form": "delimited", "column": "labels", "delimiter": "|", **more}
+    competition = settings(labels={"names": NAMES}, submission=answer)
+    tables = tables_for(competition, zero=sample)
+    decisions = answers_for(competition)[0]
+    decisions[3] = False
+    frame = build_submission(competition, tables, decisions, None)
+    assert frame["labels"][frame["id"] == "t3"].tolist() == [cell]
+    lint_submission(frame, competition, tables)
+    path = tmp_path / "x.csv"
+    path.write_bytes(submission_bytes(frame))
+    assert (read_submission(path, competition, tables) == decisions[::-1]).all()
+
+
+@pytest.mark.parametrize(
+    "more, sample, message",
+    [
+        (
+            {},
+            "none",
+            "the sample submission writes 'none' in 30 cells, which is no label; ours is blank for a row without",
+        ),
+        ({}, "['joy']", r"writes lists, \"\['joy'\]\", ours not: set submission.list: python"),
+        ({}, "0", "ours names: if it wants numbers, set submission.values: numbers"),
+        ({"empty": "none"}, "neutral", "writes 'neutral' in 30 cells, which is no label; ours says 'none'"),
+    ],
+)
+def test_cells_of_another_kind_than_the_samples_are_a_finding(more, sample, message):
+    competition = settings(
+        labels={"names": NAMES}, submission={"form": "delimited", "column": "labels", "delimiter": "|", **more}
+    )
+    tables = tables_for(competition, zero=sample)
+    decisions = answers_for(competition)[0]
+    decisions[3] = False
+    findings = lint_submission(build_submission(competition, tables, decisions, None), competition, tables)
+    assert re.search(message, "\n".join(findings))
+
+
+def test_blank_cells_are_a_finding_if_train_has_a_word_for_none():
+    answer = {"form": "delimited", "column": "labels", "delimiter": "|"}
+    labels = {"names": NAMES, **answer, "empty": "none"}
+    competition = settings(labels=labels, submission=answer)
+    tables = tables_for(competition, zero="joy")
+    decisions = answers_for(competition)[0]
+    decisions[3] = False
+    findings = lint_submission(build_submission(competition, tables, decisions, None), competition, tables)
+    assert "cells are blank, as the row has no label; no cell of the sample" in "\n".join(findings)
+
+
+@pytest.mark.parametrize("form", ["columns", "probabilities", "delimited", "numbers"])
+def test_labels_that_are_not_learned_get_their_constants(form, tmp_path):
+    competition = FORMS[form]
+    tables = tables_for(competition)
+    constants = (Constant("fear", 0.9, ""), Constant("=1+1", 0.25, ""))
+    learned = [k for k, name in enumerate(NAMES) if name not in ("fear", "=1+1")]
+    tables = replace(
+        tables,
+        labels=tables.labels[:, learned],
+        label_names=tuple(NAMES[k] for k in learned),
+        all_names=NAMES,
+        constants=constants,
+    )
+    decisions, probs = (part[:, learned] for part in answers_for(competition))
+    frame = build_submission(competition, tables, decisions, probs)
+    assert not [line for line in lint_submission(frame, competition, tables) if "'fear'" in line or "'=1+1'" in line]
+    path = tmp_path / "x.csv"
+    path.write_bytes(submission_bytes(frame, competition.submission.separator))
+    answers = read_submission(path, competition, tables)[::-1]
+    expected = probs if form == "probabilities" else decisions
+    assert (answers[:, learned] == expected).all()
+    assert set(answers[:, 1].tolist()) == {0.9 if form == "probabilities" else True}
+    assert set(answers[:, 4].tolist()) == {0.25 if form == "probabilities" else False}
+
+
+def test_probabilities_of_classes_still_sum_to_one():
+    probs = np.float32([[0.25, 0.75], [0.5, 0.5]])
+    whole = with_constants(probs, ("a", "never", "b"), [Constant("never", 0.01, "")], "multiclass")
+    assert whole.sum(1) == pytest.approx([1, 1]) and whole[:, 1] == pytest.approx([0.01, 0.01])

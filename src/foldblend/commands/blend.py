@@ -16,6 +16,7 @@ import pandas as pd
 from foldblend.console import coloured, warn, wrapped
 from foldblend.cores import give_back_freed_memory
 from foldblend.data.tables import Tables, load_tables
+from foldblend.data.targets import constants_record
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
 from foldblend.folding.comparison import compare_texts
@@ -26,7 +27,7 @@ from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
-from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
+from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, score_known, split_into_parts
 from foldblend.scoring.report import (
     FEWEST_TEST_ROWS,
     BlendReport,
@@ -120,13 +121,14 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
 def gather_runs(inputs: Inputs) -> Runs:
     """The runs' out-of-fold scores side by side."""
     refuse_strategy_names([run.name for run in inputs.predictions])
-    return Runs(
+    runs = Runs(
         names=tuple(run.name for run in inputs.predictions),
         scores=Scores([inputs.task.to_scores(run.oof, run.kind) for run in inputs.predictions]),
         labels=inputs.tables.labels,
         fold=split_into_parts(inputs.folds.fold, inputs.folds.group),
         group=inputs.folds.group,
     )
+    return runs if inputs.tables.known is None else score_known(runs, inputs.tables.known, inputs.task)
 
 
 # ---------- A new blend
@@ -153,6 +155,7 @@ def blend_anew(job: Job) -> Path:
     if job.own.reestimate_priors:
         recipe = correct_priors(recipe, inputs, report)
 
+    print_lines(inputs.tables.label_lines)
     record = {
         "competition": job.competition_name,
         "runs": [run.name for run in inputs.predictions],
@@ -160,6 +163,7 @@ def blend_anew(job: Job) -> Path:
         "inputs": inputs.digests(),
         "recipe": recipe.to_record(),
         "report": report_record(task, blend, report, label_names),
+        **constants_record(inputs.tables.constants, inputs.tables.answer_names),
     }
     return write_blend(job, inputs.tables, recipe, fold_probs, blend.honest[0], record)
 

@@ -56,4 +56,5 @@ def show(folds: Folds, tables: Tables) -> None:
     labels, names = tables.labels, tables.label_names
     conflicts = find_conflicts(group_same(tables.train_texts)[0], labels)
     lines = describe_folds(labels, names, folds.fold, folds.group, folds.n_folds)
+    lines += tables.label_lines
     print("\n".join([*lines, *describe_conflicts(conflicts, tables.train_ids, tables.train_texts, labels, names)]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.cleaning import clean_texts
+from foldblend.data.targets import recorded_constants
 from foldblend.errors import UserError
 from foldblend.files import write_atomically
 from foldblend.learners.table import Corpus
@@ -22,7 +23,7 @@ from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, 
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
 from foldblend.settings.loading import Job, open_job, run_from_settings
-from foldblend.submission.answers import build_submission, submission_bytes
+from foldblend.submission.answers import build_submission, submission_bytes, with_constants
 from foldblend.submission.new_texts import (
     NewRows,
     answer_tables,
@@ -56,9 +57,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
     scores = [predict_run(job, run, rows.texts) for run in runs]
     probs, answer = recipe.answer(recipe.fold_probs(scores))
+    label_names, constants = recorded_constants(record, runs[0].label_names)
+    probs, answer = (with_constants(each, label_names, constants, job.competition.task) for each in (probs, answer))
     for warning in [*rows.warnings(), *recipe_warnings(recipe, len(rows.texts))]:
         print(f"warning: {warning}")
-    write(job, rows, runs[0].label_names, probs, answer if answer.dtype == bool else None)
+    write(job, rows, label_names, probs, answer if answer.dtype == bool else None)
 
 
 def name_texts(argv: list[str]) -> list[str]:

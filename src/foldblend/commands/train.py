@@ -20,7 +20,7 @@ from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import hold_lock
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
-from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner
+from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, write_fold
@@ -55,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     todo = choose_folds(job, wanted, folds, tables, is_first)
     if is_first:
         show_folds(wanted, todo)
+        for line in describe_labels(job, tables):
+            print(line, flush=True)
     if not todo:
         return
     learner = load_learner(job, tables)
@@ -94,9 +96,19 @@ def show_folds(wanted: list[int], todo: list[int]) -> None:
         print(f"to train: fold {', '.join(map(str, todo))}", flush=True)
 
 
+def describe_labels(job: Job, tables: Tables) -> list[str]:
+    """What is unusual about what is learned: labels that are not, shares that the run cannot learn, unknown cells."""
+    lines = tables.label_lines
+    if tables.soft is not None and not learns_shares(job.run):
+        lines.append(
+            f"{job.run_name} cannot learn shares of annotators; it learns 1 from labels.positive_from on, else 0"
+        )
+    return lines
+
+
 def load_learner(job: Job, tables: Tables) -> Learner:
     """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
-    soft_targets = None
+    soft_targets = tables.soft if learns_shares(job.run) else None
     if job.run.loss.soft_targets:
         path = job.paths.data(job.competition_name) / job.run.loss.soft_targets
         soft_targets = load_soft_targets(path, tables, job.competition.task)
@@ -108,6 +120,7 @@ def load_learner(job: Job, tables: Tables) -> Learner:
         metric=job.competition.metric,
         cache_dir=job.paths.tokens(job.competition_name),
         soft_targets=soft_targets,
+        known=tables.known,
     )
     return build_learner(job.run, corpus)
 

@@ -1,21 +1,87 @@
-"""The ways a row's labels are written (0/1 columns, a delimited cell, one class name), read into (N, L) bool."""
+"""The ways a row's labels are written, read into (N, L) values: 0/1 columns, delimited cells, lists, one class name."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import ast
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from foldblend.data.reading import Problems, TextTable, excerpt, nearest, quoted
+from foldblend.data.names import nearest
+from foldblend.data.reading import Problems, TextTable, excerpt, quoted
 
-ZERO_ONE = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
-"""What a 0/1 cell may hold; pandas writes 1.0 if a column ever had a missing value."""
+# ---------- cells: what one says, whatever program wrote it.
+
+
+YES, NO = ("1", "true", "yes", "y", "t"), ("0", "false", "no", "n", "f")
+YES_OR_NO = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)}
+"""What a cell may say, in any case; numbers are compared as numbers (1, 1.0)."""
+
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+"""A finite decimal number; `float` would also take nan, inf and 1_000."""
+
+BRACKETS = {"[": "]", "(": ")", "{": "}"}
+"""Around a list, tuple or set that Python, JSON, numpy or a database wrote into a cell."""
+
+QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite decimal number."""
+    return NUMBER.fullmatch(cell) is not None
+
+
+def read_share(cell: str) -> float | None:
+    """A cell as a number: yes is 1, no is 0; None if it is neither a word for them nor a number."""
+    word = YES_OR_NO.get(cell.casefold())
+    return word if word is not None else float(cell) if is_number(cell) else None
+
+
+def same_cell(cell: str, other: str) -> bool:
+    """Whether two cells say the same; as numbers if both are (-1 and -1.0)."""
+    return cell == other or (is_number(cell) and is_number(other) and float(cell) == float(other))
+
+
+def parse_list(cell: str, delimiter: str = ",") -> list[str] | dict[str, str] | None:
+    """The items of a cell that holds a list, set, tuple or object in brackets; None if it holds none.
+
+    Without quotes, items are separated by commas, else by the delimiter, else by blanks.
+
+    Example: "['joy', 'love']", '["joy", "love"]', "['joy' 'love']", "{joy,love}" -> ["joy", "love"]; "[0 1]" ->
+             ["0", "1"]; '{"joy": 1}' -> {"joy": "1"}.
+    """
+    cell = cell.strip()
+    if len(cell) < 2 or BRACKETS.get(cell[0]) != cell[-1]:
+        return None
+    quoted_items = QUOTED.findall(cell) if cell[0] != "{" else []
+    is_numpy = len(quoted_items) > 1 and "," not in QUOTED.sub("", cell)  # Python would join items without commas
+    for read in (json.loads, *([] if is_numpy else [ast.literal_eval])):
+        try:
+            value = read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        if isinstance(value, dict):
+            return {str(key): str(of_key) for key, of_key in value.items()}
+        if isinstance(value, list | tuple):
+            return [str(item) for item in value]
+        break  # a set forgets the order in which repeated names stand; a text in brackets is no list
+    if is_numpy:
+        return [one or other for one, other in quoted_items]
+    inside = cell[1:-1].strip()
+    between = next((each for each in (",", delimiter) if each and each in inside), None)
+    return [part.strip(" '\"") for part in inside.split(between)] if inside else []
+
+
+# ---------- how one file writes labels.
 
 
 @dataclass(frozen=True)
 class LabelForm:
-    """How labels are written in one file, and what they are called."""
+    """How labels are written in one file, and what they are called there."""
 
     form: str
+    """`columns`, `delimited` or `class`."""
     names: tuple[str, ...]
     column: str = ""
     delimiter: str = ","
@@ -23,56 +89,156 @@ class LabelForm:
     one_a_row: bool = False
     groups: tuple[tuple[str, ...], ...] = ()
     """Labels that are read as one, in the order of the columns of `read_labels`; empty keeps every label."""
+    more_columns: tuple[str, ...] = ()
+    """Further columns like `column`; a row has the labels of all of them."""
+    first_number: int = 0
+    """The number of the first label, if `values` is numbers."""
+    empty: str = ""
+    """The word for `no label`; an empty cell always says so."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What stands in a cell -> what it means."""
+    unknown: tuple[str, ...] = ()
+    """Cells that say that nobody knows."""
+    shares: bool = False
+    """Whether numbers between 0 and 1 are allowed."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that must be there."""
-        return self.names if self.form == "columns" else (self.column,)
+        return self.names if self.form == "columns" else tuple(filter(None, (self.column, *self.more_columns)))
 
     @property
     def numbers(self) -> dict[str, int]:
         """What a cell may say -> position of the label."""
-        says = self.names if self.values == "names" else map(str, range(len(self.names)))
+        numbers = range(self.first_number, self.first_number + len(self.names))
+        says = map(str, numbers) if self.values == "numbers" else self.names
         return {name: k for k, name in enumerate(says)}
+
+    @property
+    def has_fractions(self) -> bool:
+        """Whether values may be other than 0 and 1: shares, or nan for unknown ones."""
+        return self.shares or bool(self.unknown)
+
+    def is_unknown(self, cell: str) -> bool:
+        """Whether the cell is one of `unknown`."""
+        return any(same_cell(cell.strip(), other) for other in self.unknown)
 
 
 def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
     """Labels of every row, bool (N, L); what cannot be read goes to `problems` and counts as no label.
 
-    L is the number of names, or of groups if there are any: a row has a group if it has one of its labels.
+    If the form has fractions: float32 (N, L), shares in [0, 1], nan for an unknown one. L is the number of names, or of
+    groups if there are any: a row has as much of a group as of the label of it that it has most of.
     """
+    before = problems.count
     if form.form == "columns":
-        labels = _from_columns(table, form.names, problems)
+        labels = _from_columns(table, form, problems)
     else:
-        labels = _from_cells(table.column(form.column), form, problems)
-    if form.one_a_row and not problems:
+        parts = [_from_cells(table.column(name), form, problems) for name in form.columns]
+        labels = parts[0] if len(parts) == 1 else _most(np.stack(parts))
+    if form.one_a_row and problems.count == before:
         _check_one_a_row(labels, form, problems)
     if not form.groups:
         return labels
     position = {name: k for k, name in enumerate(form.names)}
-    return np.stack([labels[:, [position[name] for name in group]].any(axis=1) for group in form.groups], axis=1)
+    members = [[position[name] for name in group] for group in form.groups]
+    return np.stack([_most(labels[:, group].T) for group in members], axis=1)
 
 
-def _from_columns(table: TextTable, names: Sequence[str], problems: Problems) -> np.ndarray:
-    labels = np.zeros((len(table.rows), len(names)), dtype=bool)  # (N, L)
-    for k, name in enumerate(names):
+def _most(parts: np.ndarray) -> np.ndarray:
+    """The largest along the first axis; nan if any part is unknown and none is a whole yes."""
+    if parts.dtype == bool:
+        return parts.any(axis=0)
+    return np.where((parts == 1).any(axis=0), np.float32(1), parts.max(axis=0))
+
+
+# ---------- one column per label.
+
+
+def _from_columns(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
+    labels = np.zeros((len(table.rows), len(form.names)), np.float32 if form.has_fractions else bool)  # (N, L)
+    wanted = "a share from 0 to 1" if form.shares else "0 or 1"
+    strange: dict[str, None] = {}  # an ordered set
+    for k, name in enumerate(form.names):
         cells = table.column(name)
-        if set(cells) <= ZERO_ONE.keys():
-            labels[:, k] = [ZERO_ONE[cell] for cell in cells]
-            continue
-        bad = [row for row, cell in enumerate(cells) if cell not in ZERO_ONE]
-        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected 0 or 1") for row in bad]
+        read = {cell: _read_value(cell, form) for cell in set(cells)}
+        labels[:, k] = [read[cell] or 0 for cell in cells]
+        bad = [row for row, cell in enumerate(cells) if read[cell] is None]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {wanted}") for row in bad]
         problems.add_rows(f"{name!r} not 0 or 1", found)
+        strange |= dict.fromkeys(cells[row] for row in bad)
+    problems.lines += advise_cells(list(strange), form)
     return labels
+
+
+def _read_value(cell: str, form: LabelForm) -> float | None:
+    """What a 0/1 cell says: 0 to 1, nan for unknown, None if it cannot be read."""
+    cell = mapped(cell, form.meanings)
+    if form.is_unknown(cell):
+        return float("nan")
+    value = read_share(cell)
+    return value if value in (0, 1) or (form.shares and value is not None and 0 <= value <= 1) else None
+
+
+def mapped(cell: str, meanings: Mapping[str, str]) -> str:
+    """What the cell means by `labels.map`; itself if it is not in there. Numbers are compared as numbers."""
+    if not meanings:
+        return cell
+    stripped = cell.strip()
+    found = [other for other in meanings if same_cell(stripped, other)]
+    return meanings[found[0]] if found else cell
+
+
+def advise_cells(cells: Sequence[str], form: LabelForm) -> list[str]:
+    """What to set if a label's cells, distinct ones, say neither yes nor no: a line per kind of cell."""
+    words = [cell.strip() for cell in cells]
+    values = {word: float(word) for word in words if is_number(word)}
+    lines = []
+    if not form.shares and any(0 < value < 1 for value in values.values()):
+        lines.append(
+            "if numbers between 0 and 1 are shares of annotators, set labels.positive_from: 0.5, the share from which "
+            "a row counts as having the label"
+        )
+    unknown = [word for word in words if values.get(word) == -1 or word.casefold() in UNKNOWN_WORDS]
+    if unknown:
+        named = [as_yaml(word) for word in dict.fromkeys(unknown)]
+        as_no = ", ".join(f"{word}: 0" for word in named)
+        lines.append(
+            f"if {' and '.join(named)} mean{'s' * (len(named) == 1)} a label that nobody knows, set "
+            f"labels.unknown: [{', '.join(named)}]; if a no, labels.map: {{{as_no}}}"
+        )
+    others = [word for word in words if word not in unknown and not 0 < values.get(word, 0) < 1 and len(word) <= 20]
+    if 0 < len(others) <= MOST_MAPPED:
+        lines.append(f"say what they mean with labels.map: {{{', '.join(f'{as_yaml(word)}: 1' for word in others)}}}")
+    return lines
+
+
+UNKNOWN_WORDS = ("", "nan", "na", "n/a", "none", "null", "unknown", "?")
+"""Cells that often say that nobody labelled the row."""
+MOST_MAPPED = 5
+"""More different cells are hardly words for yes and no."""
+
+
+def as_yaml(word: str) -> str:
+    """A word as it is written in YAML: in quotes if it needs them, characters beyond ASCII spelt out."""
+    return word if re.fullmatch(r"[A-Za-z0-9_.-]+", word) else json.dumps(word)
+
+
+# ---------- cells that name labels.
+
+
+Defect = tuple[str, str]
+"""(kind in DEFECTS, part of the cell)."""
 
 
 def _from_cells(cells: Sequence[str], form: LabelForm, problems: Problems) -> np.ndarray:
     """Cells repeat, so each spelling is read once."""
     numbers = form.numbers
-    read = {cell: _read_cell(cell, form, numbers) for cell in set(cells)}
-    labels = np.zeros((len(cells), len(form.names)), dtype=bool)  # (N, L)
+    read = {cell: read_cell(cell, form, numbers) for cell in set(cells)}
+    labels = np.zeros((len(cells), len(form.names)), np.float32 if form.has_fractions else bool)  # (N, L)
     for row, cell in enumerate(cells):
-        labels[row, read[cell][0]] = True
+        for position, value in read[cell][0].items():
+            labels[row, position] = value
     bad = [row for row, cell in enumerate(cells) if read[cell][1]]
     for kind, spell in DEFECTS.items():
         found = [(row, (part, cells[row])) for row in bad for k, part in read[cells[row]][1] if k == kind]
@@ -80,35 +246,133 @@ def _from_cells(cells: Sequence[str], form: LabelForm, problems: Problems) -> np
     return labels
 
 
-def _read_cell(cell: str, form: LabelForm, numbers: dict[str, int]) -> tuple[list[int], list[tuple[str, str]]]:
-    """Positions of the labels that a cell names, and (kind in DEFECTS, part of the cell) of each defect in it."""
-    if not cell.strip():
-        return [], [("class missing", cell)] if form.form == "class" else []
-    said = [cell] if form.form == "class" else [part.strip() for part in cell.split(form.delimiter)]
-    defects = [("unknown label", part) for part in dict.fromkeys(said) if part and part not in numbers]
-    defects += [("doubled label", part) for part in dict.fromkeys(said) if part and said.count(part) > 1]
+def read_cell(cell: str, form: LabelForm, numbers: Mapping[str, int]) -> tuple[dict[int, float], list[Defect]]:
+    """(position -> value of each label that the cell has or does not know, its defects)."""
+    word = mapped(cell, form.meanings)
+    if form.is_unknown(word):
+        return dict.fromkeys(range(len(form.names)), float("nan")), []
+    if not word.strip() or (form.empty and word.strip() == form.empty):
+        is_lacking = form.form == "class" and form.one_a_row and not form.more_columns
+        return {}, [("class missing", cell)] if is_lacking else []
+    said = _split(word, form, numbers)
+    if isinstance(said, dict):
+        return _read_object(said, form, numbers)
+    if form.form != "class" and _is_multi_hot(said, form, numbers):
+        return _read_multi_hot(said, form)
+    said = [mapped(part, form.meanings) if part else part for part in said] if form.form != "class" else said
+    known = [_find_label(part, numbers) for part in said]
+    defects = [("unknown label", part) for part, at in zip(said, known, strict=True) if part and at is None]
+    defects = list(dict.fromkeys(defects))
+    at = [position for position in known if position is not None]
+    defects += [("doubled label", said[known.index(k)]) for k in dict.fromkeys(at) if at.count(k) > 1]
     defects += [("empty label", "")] if "" in said else []
-    return [numbers[part] for part in said if part in numbers], defects
+    if form.form == "class" and len(said) > 1 and not defects:
+        defects = [("unknown label", cell)]
+    return dict.fromkeys(at, 1.0), defects
+
+
+def _split(word: str, form: LabelForm, numbers: Mapping[str, int]) -> list[str] | dict[str, str]:
+    """The parts of a cell, blanks around them removed; nothing after a trailing delimiter."""
+    if word in numbers:
+        return [word]
+    if (listed := parse_list(word, form.delimiter)) is not None:
+        return listed
+    if form.form == "class":
+        return [word]
+    said = [part.strip() for part in word.split(form.delimiter)]
+    while len(said) > 1 and not said[-1]:
+        said.pop()
+    return [] if said == [form.empty] else said
+
+
+def _find_label(part: str, numbers: Mapping[str, int]) -> int | None:
+    """Position of the label that a part names; 3.0 is 3, and True is yes if only one name says yes."""
+    if part in numbers:
+        return numbers[part]
+    if is_number(part) and float(part).is_integer() and (found := numbers.get(str(int(float(part))))) is not None:
+        return found
+    meaning = read_share(part.strip())
+    alike = [at for name, at in numbers.items() if YES_OR_NO.get(name.casefold()) == meaning]
+    return alike[0] if meaning in (0, 1) and len(alike) == 1 and len(numbers) == 2 else None
+
+
+def _is_multi_hot(said: Sequence[str], form: LabelForm, numbers: Mapping[str, int]) -> bool:
+    """Whether the parts are one 0/1 (or share) per label: so set, or they can be nothing else."""
+    if form.values == "multi_hot":
+        return True
+    fits = form.values == "names" and len(said) == len(form.names) > 1
+    return (
+        fits and not any(part in numbers for part in said) and all(_read_value(part, form) in (0, 1) for part in said)
+    )
+
+
+def _read_multi_hot(said: Sequence[str], form: LabelForm) -> tuple[dict[int, float], list[Defect]]:
+    values = [_read_value(part, form) for part in said]
+    if len(said) != len(form.names):
+        return {}, [("not one per label", str(len(said)))]
+    defects = [("not 0 or 1", part) for part, value in zip(said, values, strict=True) if value is None]
+    return {k: value for k, value in enumerate(values) if value}, defects
+
+
+def _read_object(said: dict[str, str], form: LabelForm, numbers: Mapping[str, int]) -> tuple[dict, list[Defect]]:
+    """A cell such as {"joy": 1, "love": 0}."""
+    found: dict[int, float] = {}
+    defects: list[Defect] = []
+    for part, cell in said.items():
+        at, value = _find_label(mapped(part, form.meanings), numbers), _read_value(cell, form)
+        defects += [("unknown label", part)] if at is None else [("not 0 or 1", cell)] if value is None else []
+        if at is not None and value:
+            found[at] = value
+    return found, defects
 
 
 def _spell_unknown(part: str, cell: str, form: LabelForm) -> str:
+    first = form.first_number
     if form.values == "numbers":
-        hint = f"; expected 0 to {len(form.names) - 1}, as labels.names has {len(form.names)}"
+        last = first + len(form.names) - 1
+        hint = f"; expected {first} to {last}, as labels.names has {len(form.names)}"
+        if not first and part == str(len(form.names)):
+            hint += ". If they are counted from 1, set labels.first_number: 1"
     else:
         hint = nearest(part, form.names) or f"; expected one of {quoted(form.names)}"
+        if part.strip() == cell.strip() and part.strip().casefold() in NO_LABEL_WORDS:
+            hint = f"; if it says that the row has no label, set labels.empty: {as_yaml(part.strip())}"
     return f"unknown label {excerpt(part)}{hint}"
 
 
+NO_LABEL_WORDS = ("none", "no label", "nothing", "null", "nan", "na", "n/a", "-", "neutral")
+"""Words that often stand in a cell of a row without labels."""
+
 DEFECTS: dict[str, Callable[[str, str, LabelForm], str]] = {
     "unknown label": _spell_unknown,
-    "doubled label": lambda part, cell, form: f"{excerpt(part)} appears twice in {excerpt(cell)}",
+    "doubled label": lambda part, cell, form: f"{excerpt(part)} appears twice in {excerpt(cell)}{_hint_twice(form)}",
     "empty label": lambda part, cell, form: f"an empty label in {excerpt(cell)}, split at {form.delimiter!r}",
     "class missing": lambda part, cell, form: f"{form.column!r} is empty; expected one class",
+    "not one per label": lambda part, cell, form: (
+        f"{part} numbers in {excerpt(cell)}; expected {len(form.names)}, one per label, as labels.values is multi_hot"
+    ),
+    "not 0 or 1": lambda part, cell, form: f"{excerpt(part)} in {excerpt(cell)}; expected 0 or 1",
 }
 """What can be wrong with a cell -> the sentence on (part of the cell, cell, form)."""
 
 
+def _hint_twice(form: LabelForm) -> str:
+    return "; if the cell is one 0 or 1 per label, set labels.values: multi_hot" if form.values == "numbers" else ""
+
+
+ROUNDED = 0.02
+"""How far the shares of a row may sum from 1."""
+
+
 def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) -> None:
+    if form.shares:
+        sums = labels.sum(axis=1)
+        wrong = (
+            (int(row), f"shares that sum to {sums[row]:.3g}; expected 1")
+            for row in np.flatnonzero(abs(sums - 1) > 0.02)
+        )
+        problems.add_rows("shares do not sum to 1", wrong)
+        return
     counts = labels.sum(axis=1)
     wrong = ((int(row), f"{counts[row]} labels; task multiclass expects one") for row in np.flatnonzero(counts != 1))
     problems.add_rows("not exactly one label", wrong)

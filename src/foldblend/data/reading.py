@@ -6,7 +6,6 @@ The csv module reads strictly; pandas' reader would forgive a stray quote, a sho
 
 import codecs
 import csv
-import difflib
 import io
 import os
 import re
@@ -92,17 +91,6 @@ def quoted(items: Iterable[str]) -> str:
 def excerpt(text: str) -> str:
     """A text in quotes, cut if it is too long for one line of a message."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'joy'?`, or nothing if no name is near; case, spaces and quotes do not count."""
-    by_folded = {_folded(other): other for other in names}
-    close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=0.6)
-    return f"; did you mean {by_folded[close[0]]!r}?" if close else ""
-
-
-def _folded(name: str) -> str:
-    return name.casefold().strip(" \t\"'\ufeff")
 
 
 # ---------- bytes into text by the encoding of the settings; if it is wrong, the first wrong bytes are named.

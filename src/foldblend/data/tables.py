@@ -1,6 +1,5 @@
 """Train, test and sample submission: rows checked, texts built, before anything is trained on them."""
 
-import re
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -10,27 +9,42 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.fetch import how_to_get
-from foldblend.data.labels import ZERO_ONE, LabelForm, read_labels
-from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, nearest, quoted, raise_if_any, read_table
+from foldblend.data.labels import LabelForm, as_yaml, is_number, read_labels, read_share
+from foldblend.data.names import find_nearest, nearest
+from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any, read_table
+from foldblend.data.targets import (
+    Constant,
+    Targets,
+    constant_lines,
+    find_constants,
+    group_rows,
+    split_values,
+    unite_annotators,
+)
 from foldblend.settings.competition import CompetitionSettings, TextSettings
 
 # ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-"""A finite decimal number; `float` would also take nan, inf and 1_000."""
 
 LONGEST_ID = 256
 """Characters; a longer id is surely a text column."""
 
 
 def check_rows(
-    table: TextTable, id_column: str, texts: Sequence[str], others: Sequence[str], problems: Problems
+    table: TextTable,
+    id_column: str,
+    texts: Sequence[str],
+    others: Sequence[str],
+    problems: Problems,
+    doubled: str = "ids must differ",
 ) -> None:
-    """Columns, ids and texts of one file; `others` are columns that must be there and are read elsewhere."""
+    """Columns, ids and texts of one file; `others` are columns that must be there and are read elsewhere.
+
+    `doubled` is what to say of an id that is there twice; empty allows it.
+    """
     check_columns(table, (id_column, *texts, *others), problems)
     if id_column in table.header:
-        check_ids(table.column(id_column), id_column, problems)
+        check_ids(table.column(id_column), id_column, problems, doubled)
     check_texts(table, [name for name in texts if name in table.header], problems)
 
 
@@ -46,8 +60,8 @@ def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -
             problems.add(f"column {name!r} is missing{hint}")
 
 
-def check_ids(ids: Sequence[str], column: str, problems: Problems) -> None:
-    """Every row has an id of its own."""
+def check_ids(ids: Sequence[str], column: str, problems: Problems, doubled: str = "ids must differ") -> None:
+    """Every row has an id, of its own unless `doubled`, what to say of the others, is empty."""
     empty = [row for row, name in enumerate(ids) if not name.strip()]
     problems.add_rows(f"empty {column!r}", [(row, f"{column!r} is empty") for row in empty])
     odd = [row for row, name in enumerate(ids) if len(name) > LONGEST_ID or "\0" in name]
@@ -55,13 +69,13 @@ def check_ids(ids: Sequence[str], column: str, problems: Problems) -> None:
         f"{column!r} not an id",
         [(row, f"{column!r} is {excerpt(ids[row])}: no id has a NUL or over {LONGEST_ID} characters") for row in odd],
     )
-    first, doubled = {}, []
+    first, again = {}, []
     for row, name in enumerate(ids):
-        if first.setdefault(name, row) != row and name.strip():
-            doubled.append(
-                (row, f"{column!r} {excerpt(name)} is also in row {problems.row_numbers[first[name]]}; ids must differ")
+        if first.setdefault(name, row) != row and name.strip() and doubled:
+            again.append(
+                (row, f"{column!r} {excerpt(name)} is also in row {problems.row_numbers[first[name]]}; {doubled}")
             )
-    problems.add_rows(f"doubled {column!r}", doubled)
+    problems.add_rows(f"doubled {column!r}", again)
 
 
 def check_texts(table: TextTable, columns: Sequence[str], problems: Problems) -> None:
@@ -69,19 +83,6 @@ def check_texts(table: TextTable, columns: Sequence[str], problems: Problems) ->
     for column in columns:
         empty = [row for row, text in enumerate(table.column(column)) if not text.strip().strip("\0 \t\r\n")]
         problems.add_rows(f"empty {column!r}", [(row, f"{column!r} is empty; expected a text") for row in empty])
-
-
-def check_label_counts(labels: np.ndarray, names: Sequence[str], n_folds: int, problems: Problems) -> None:
-    """Every label can be learned in every fold: a positive in each, and not in all rows."""
-    for name, positives in zip(names, labels.sum(axis=0).tolist(), strict=True):
-        if positives < n_folds:
-            fits = f"set n_folds: {positives}, " if positives >= 2 else ""
-            problems.add(
-                f"label {name!r} has {positives} positive rows, fewer than the {n_folds} folds, and each needs one: "
-                f"{fits}merge it into another label in the files and labels.names, or add rows that carry it"
-            )
-        elif positives == len(labels):
-            problems.add(f"label {name!r} is positive in all {positives} rows: there is nothing to learn, take it out")
 
 
 def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_file: str, problems: Problems) -> None:
@@ -106,12 +107,7 @@ def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, pr
 
 
 def _is_answer(cell: str, form: str) -> bool:
-    return cell in ZERO_ONE if form == "columns" else is_number(cell)
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell is a finite decimal number."""
-    return NUMBER.fullmatch(cell) is not None
+    return read_share(cell) in (0, 1) if form == "columns" else is_number(cell)
 
 
 # ---------- the three files.
@@ -150,6 +146,30 @@ class Tables:
         """What duplicates are looked for in, N texts."""
         return self.train_texts if self.train_contents is None else self.train_contents
 
+    soft: np.ndarray | None = None
+    """float32 (N, L) in [0, 1]: what is learned in place of `labels`; None if that is the same."""
+    known: np.ndarray | None = None
+    """bool (N, L), False for labels that nobody knows: not learned, not scored; None if all are known."""
+    constants: tuple[Constant, ...] = ()
+    """Labels of a submission that are not learned, so that they are not in `label_names`."""
+    all_names: tuple[str, ...] = ()
+    """Names of all labels of a submission, in its order; empty if they are `label_names`."""
+
+    @property
+    def answer_names(self) -> tuple[str, ...]:
+        """Names of all labels of a submission, in its order: those that are learned and `constants`."""
+        return self.all_names or self.label_names
+
+    @property
+    def label_lines(self) -> list[str]:
+        """What a user must know about labels that are not learned, or not everywhere; empty if there is nothing."""
+        lines = constant_lines(self.constants, len(self.answer_names))
+        if self.known is not None:
+            lines.append(
+                f"{1 - self.known.mean():.1%} of the labels are unknown: they teach nothing and are not scored"
+            )
+        return lines
+
     def without_texts(self) -> "Tables":
         """The same with less memory, for whoever does not read the texts."""
         return replace(self, train_texts=[], test_texts=[], train_contents=None)
@@ -167,7 +187,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     train_report, test_report, sample_report = reports
 
     label_names = check_sample(competition, sample, competition.labels.submitted, sample_report)
-    labels = _check_train(competition, train, label_names, train_report)
+    taught = _check_train(competition, train, label_names, train_report)
     if test:
         check_rows(test, competition.id_column, competition.text.columns, (), test_report)
     if test and sample and not test_report and not sample_report:
@@ -175,18 +195,26 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         check_sample_ids(sample.column(id_column), test.column(id_column), test_file, sample_report)
     raise_if_any(reports)
     return Tables(
-        train_ids=np.array(train.column(competition.id_column)),
-        train_texts=build_texts(train, competition.text),
-        labels=labels,
-        label_names=label_names,
+        train_ids=np.array(taught.rows.column(competition.id_column)),
+        train_texts=build_texts(taught.rows, competition.text),
+        labels=taught.targets.labels,
+        label_names=taught.label_names,
         test_ids=np.array(test.column(competition.id_column)),
         test_texts=build_texts(test, competition.text),
         sample_columns=sample.header,
         sample_ids=np.array(sample.column(competition.id_column)),
         sample_rows=tuple(map(tuple, sample.rows)),
-        groups=np.array([cell.strip() for cell in train.column(competition.groups)]) if competition.groups else None,
-        train_contents=build_contents(train, competition.text),
+        groups=_read_groups(taught.rows, competition.groups),
+        train_contents=build_contents(taught.rows, competition.text),
+        soft=taught.targets.soft,
+        known=taught.targets.known,
+        constants=tuple(taught.constants),
+        all_names=label_names if taught.constants else (),
     )
+
+
+def _read_groups(table: TextTable, column: str) -> np.ndarray | None:
+    return np.array([cell.strip() for cell in table.column(column)]) if column else None
 
 
 def data_form(competition: CompetitionSettings) -> FileForm:
@@ -201,11 +229,25 @@ def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm
 
 
 def train_label_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
-    """How train.csv writes labels; `label_names` are those of a submission."""
-    labels, one_a_row = competition.labels, competition.task == "multiclass"
+    """How train.csv writes labels; `label_names` are those of a submission that are read from it."""
+    labels = competition.labels
+    own = {new: old for old, new in labels.rename.items()}  # a label's name in the training file
     names = labels.names if labels.groups else tuple(label_names)
-    groups = tuple(labels.groups.values())
-    return LabelForm(labels.form, names, labels.column, labels.delimiter, labels.values, one_a_row, groups)
+    return LabelForm(
+        form=labels.form,
+        names=tuple(own.get(name, name) for name in names),
+        column=labels.column,
+        delimiter=labels.delimiter,
+        values=labels.values,
+        one_a_row=competition.task == "multiclass",
+        groups=tuple(tuple(own.get(name, name) for name in group) for group in labels.groups.values()),
+        more_columns=labels.columns,
+        first_number=labels.first_number,
+        empty=labels.empty,
+        meanings=labels.map,
+        unknown=labels.unknown,
+        shares=labels.positive_from > 0 and labels.aggregate == "off",
+    )
 
 
 def build_texts(table: TextTable, text: TextSettings) -> list[str]:
@@ -239,22 +281,132 @@ def _read(competition: CompetitionSettings, form: FileForm, report: Problems) ->
     return read_table(report.path, form, report)
 
 
+@dataclass(frozen=True)
+class _Taught:
+    """What the training file teaches."""
+
+    rows: TextTable
+    """Its rows; if it has one per annotator, the first of each id."""
+    targets: Targets
+    """Of the labels that are learned."""
+    label_names: tuple[str, ...]
+    constants: list[Constant]
+
+
 def _check_train(
     competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
-) -> np.ndarray | None:
-    """Labels (N, L) bool of the training file, after every check of it; None if they cannot be read."""
+) -> _Taught | None:
+    """What the training file teaches, after every check of it; None if that cannot be read.
+
+    Args: names: all labels of a submission; empty if they are not known.
+    """
     if table is None:
         return None
-    form = train_label_form(competition, names)
-    others = (*form.columns, *([competition.groups] if competition.groups else []))
-    check_rows(table, competition.id_column, competition.text.columns, others, report)
-    if not names or not set(form.columns) <= set(table.header):
+    labels, id_column = competition.labels, competition.id_column
+    in_columns = labels.form == "columns" and not labels.groups
+    form = train_label_form(competition, [name for name in names if not (in_columns and name in labels.constants)])
+    others = (*(() if in_columns else form.columns), *([competition.groups] if competition.groups else []))
+    is_united = labels.aggregate != "off"
+    doubled = "ids must differ. If each row is what one annotator says, set labels.aggregate: majority"
+    check_rows(table, id_column, competition.text.columns, others, report, "" if is_united else doubled)
+    absent = _find_absent(competition, table, form, report) if in_columns else []
+    if not names or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
         return None
     before = report.count
-    labels = read_labels(table, form, report)
-    if report.count == before:
-        check_label_counts(labels, names, competition.n_folds, report)
-    return labels
+    form = replace(form, names=tuple(name for name in form.names if name not in absent))
+    values = read_labels(table, form, report)
+    if is_united:
+        table, values = _unite_rows(competition, table, values, report)
+    if report.count > before:
+        return None
+    own = {new: old for old, new in labels.rename.items()}
+    submitted = {own.get(name, name): name for name in names}  # by a label's name in the training file
+    if in_columns:
+        values = _in_order(values, [submitted[name] for name in form.names], names)
+    return _learnable(competition, table, values, names, [submitted[name] for name in absent], report)
+
+
+def _find_absent(competition: CompetitionSettings, table: TextTable, form: LabelForm, report: Problems) -> list[str]:
+    """Label columns that the training file lacks and that can only be answered by a constant.
+
+    A missing column is a problem if it may have another name in the file: one that is near, or a column of 0 and 1 that
+    no label is read from. So it is if more than half of the labels are missing, or if a name is there twice.
+    """
+    missing = [name for name in form.names if name not in table.header]
+    spare = set(table.header) - {competition.id_column, *competition.text.columns, *form.names}
+    spare_labels = [name for name in table.header if name in spare and _is_zero_one(table.column(name))]
+    is_repeated = len(set(table.header)) < len(table.header)
+    is_doubtful = is_repeated or bool(spare_labels) or 2 * len(missing) > len(form.names)
+    if not any(find_nearest(name, spare) for name in missing) and not is_doubtful:
+        return missing
+    for name in missing:
+        near = find_nearest(name, spare)
+        hint = nearest(name, spare) or f"; the file's columns are {quoted(table.header)}."
+        fix = (
+            f"labels.rename: {{{as_yaml(near)}: {as_yaml(name)}}}"
+            if near
+            else "labels.rename if it has another name there"
+        )
+        report.add(
+            f"column {name!r} is missing{hint} Set {fix}, or labels.constants: {{{as_yaml(name)}: 0}} to answer it "
+            "without learning it"
+        )
+    return []
+
+
+def _is_zero_one(cells: Sequence[str]) -> bool:
+    return {read_share(cell) for cell in set(cells)} <= {0, 1}
+
+
+def _unite_rows(
+    competition: CompetitionSettings, table: TextTable, values: np.ndarray, report: Problems
+) -> tuple[TextTable, np.ndarray]:
+    """One row per id, and what its annotators say together, (M, L)."""
+    ids = table.column(competition.id_column)
+    first, member = group_rows(ids)
+    for name in competition.text.columns:
+        cells = table.column(name)
+        other = [row for row, of in enumerate(member.tolist()) if cells[row] != cells[first[of]]]
+        numbers = report.row_numbers
+        found = [
+            (row, f"{name!r} differs from row {numbers[first[member[row]]]}, which has the same id") for row in other
+        ]
+        report.add_rows(f"{name!r} differs within an id", found)
+    one_a_row = competition.task == "multiclass"
+    united = unite_annotators(values, member, competition.labels.aggregate, one_a_row)
+    return TextTable(table.header, [table.rows[row] for row in first]), united
+
+
+def _in_order(values: np.ndarray, read: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """The columns `read` of values as columns `names`; False in those that were not read."""
+    ordered = np.zeros((len(values), len(names)), values.dtype)
+    position = {name: k for k, name in enumerate(names)}
+    ordered[:, [position[name] for name in read]] = values
+    return ordered
+
+
+def _learnable(
+    competition: CompetitionSettings,
+    table: TextTable,
+    values: np.ndarray,
+    names: tuple[str, ...],
+    absent: Sequence[str],
+    report: Problems,
+) -> _Taught | None:
+    """Split labels into those that are learned and constants."""
+    labels, one_a_row = competition.labels, competition.task == "multiclass"
+    targets = split_values(values, labels.positive_from, one_a_row)
+    constants = find_constants(targets, names, labels.constants, absent, one_a_row)
+    fixed = {each.name for each in constants}
+    learned = [k for k, name in enumerate(names) if name not in fixed]
+    if len(learned) < 1 + one_a_row:
+        found = "; ".join(f"{each.name!r}: {each.reason}" for each in constants[:3])
+        what = "two classes" if one_a_row else "a label that some rows have and some have not"
+        report.add(f"nothing to learn: expected {what}, found {found or 'one class'}")
+        return None
+    if len(learned) < len(names):
+        targets = targets.of_labels(learned)
+    return _Taught(table, targets, tuple(names[k] for k in learned), constants)
 
 
 def check_sample(
@@ -275,6 +427,14 @@ def check_sample(
             report.add(
                 f"only column {id_column!r}; expected one column per label, or labels.names and submission.column"
             )
+    labels = competition.labels
+    for setting, stated in (
+        ("constants", labels.constants),
+        ("rename", {} if labels.groups else labels.rename.values()),
+    ):
+        for name in (name for name in stated if name not in names):
+            hint = nearest(name, names) or f"; expected one of {quoted(names)}"
+            report.add(f"labels.{setting}: {name!r} is no label of the submission{hint}")
     answers = names if in_columns else (answer.column,)
     check_rows(table, id_column, (), answers, report)
     what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"

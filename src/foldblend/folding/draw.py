@@ -26,13 +26,12 @@ def draw_folds(
     n_folds: int = 5,
     seed: int = 42,
     near_duplicates: float = 0.8,
-    label_names: tuple[str, ...] = (),
     groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Group texts that say the same, and assign every group to one fold.
 
     Args:    texts: N texts.   labels: bool (N, L).   seed: of the folds; the groups do not depend on it.
-             near_duplicates: as for `group_texts`.   label_names: L names for messages; the label's number by default.
+             near_duplicates: as for `group_texts`.
              groups: (N,) str, rows with the same one share a fold, too; an empty one is a row by itself.
     Returns: fold int64 (N,), 0..n_folds-1; group int64 (N,), 0..G-1, rows of one group share a fold.
     Example: draw_folds(["good", "Good!", "bad", "so so"], np.ones((4, 1), bool), n_folds=3)[1] -> [0, 0, 1, 2]
@@ -41,32 +40,28 @@ def draw_folds(
     group = group_texts(texts, near_duplicates)
     if groups is not None:
         group = join_groups(group, groups)
-    return stratify(labels, group, label_names, n_folds, seed), group
+    return stratify(labels, group, n_folds, seed), group
 
 
-def stratify(
-    labels: np.ndarray, group: np.ndarray, label_names: tuple[str, ...], n_folds: int, seed: int
-) -> np.ndarray:
+def stratify(labels: np.ndarray, group: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Assign whole groups to folds with even shares of each label, of rows without a label, and of rows.
 
-    Args:    labels: bool (N, L).   group: int64 (N,), 0..G-1.   label_names: L names for messages, or none.
+    A label with fewer groups than folds is put into as many folds as it has groups.
+    Args:    labels: bool (N, L).   group: int64 (N,), 0..G-1.
     Returns: fold int64 (N,), 0..n_folds-1.
-    Raises:  UserError: fewer groups than folds, or a label that cannot be in every fold.
+    Raises:  UserError: fewer groups than folds.
     Source:  Sechidis, Tsoumakas, Vlahavas 2011, "On the Stratification of Multi-Label Data".
     """
     n_labels = labels.shape[1]
-    label_names = tuple(label_names) or tuple(map(str, range(n_labels)))
     columns = _count_columns(labels, group)  # (G, L + 2)
-    _check_enough(columns[:, :n_labels], label_names, n_folds)
+    _check_enough(columns.shape[0], n_folds)
     # Groups with equal columns are interchangeable, so they are balanced as kinds: S of them, far fewer than G.
     kind, kinds = _find_kinds(columns, seed)  # (G,), (S, L + 2)
     start = _stratify_groups(columns[:, :-1], n_folds, seed)  # (G,)
     counts = np.zeros((kinds.shape[0], n_folds), dtype=np.int64)  # (S, K)
     np.add.at(counts, (kind, start), 1)
     counts = balance(_add_presence(kinds, counts, n_labels), counts)
-    fold = _assign(kind, counts, seed)[group]  # (N,)
-    _check_every_fold(labels, fold, label_names, n_folds)
-    return fold
+    return _assign(kind, counts, seed)[group]  # (N,)
 
 
 def _count_columns(labels: np.ndarray, group: np.ndarray) -> csr_array:
@@ -82,21 +77,12 @@ def _count_columns(labels: np.ndarray, group: np.ndarray) -> csr_array:
     return counted
 
 
-def _check_enough(positives: csr_array, label_names: tuple[str, ...], n_folds: int) -> None:
-    """Every fold can get a group, and a group with each label."""
-    n_groups = positives.shape[0]
+def _check_enough(n_groups: int, n_folds: int) -> None:
+    """Every fold can get a group."""
     if n_groups < n_folds:
         raise UserError(
             f"the training file: {n_groups} groups of distinct texts cannot fill {n_folds} folds; lower n_folds, "
             "raise near_duplicates if different texts were joined, or remove groups if it is set"
-        )
-    groups = np.bincount(positives.indices, minlength=len(label_names))
-    rare = [f"{name} ({count})" for name, count in zip(label_names, groups, strict=True) if count < n_folds]
-    if rare:
-        raise UserError(
-            f"the training file: labels with positives in fewer distinct texts than the {n_folds} folds: "
-            f"{', '.join(rare)}. Each fold needs one to be scored on: lower n_folds, add rows, or take the "
-            "label out of labels.names"
         )
 
 
@@ -138,16 +124,6 @@ def _assign(kind: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     fold = np.empty(len(kind), dtype=np.int64)
     fold[order] = np.repeat(np.tile(np.arange(counts.shape[1]), len(counts)), counts.ravel())
     return fold
-
-
-def _check_every_fold(labels: np.ndarray, fold: np.ndarray, label_names: tuple[str, ...], n_folds: int) -> None:
-    for k in range(n_folds):
-        absent = np.flatnonzero(~labels[fold == k].any(axis=0))
-        if len(absent):
-            raise UserError(
-                f"the training file: fold {k} got no row of label {label_names[absent[0]]}: its rows share texts "
-                "with those of other rare labels. Lower n_folds, or try another fold_seed"
-            )
 
 
 # ---------- balance: make folds more even by moving and swapping whole groups, until no single step helps.

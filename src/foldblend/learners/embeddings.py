@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from foldblend.errors import UserError
-from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass
+from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass, split_label
 from foldblend.learners.nets.pretrained import find_weights, load_pretrained, read_model_type, refusing_code
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.tokens import tokenize
-from foldblend.learners.training.heldout import label_log_odds
+from foldblend.learners.training.heldout import count_positives, label_log_odds
 
 TOKENS_PER_BATCH = 8192
 
@@ -65,8 +65,10 @@ class EmbeddingsLearner(LinearLearner):
         if self.corpus.task == "multiclass":
             return fit_multiclass(features, labels, self.run.logistic)
         weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
-        for k in np.flatnonzero(labels.any(0) & ~labels.all(0)):
-            model = build_model(self.run.logistic).fit(features, labels[:, k])
+        positives, n_rows = count_positives(labels)
+        for k in np.flatnonzero((positives > 0) & (positives < n_rows)):
+            rows, yes, shares = split_label(labels[:, k])
+            model = build_model(self.run.logistic).fit(features[rows], yes, sample_weight=shares)
             weights[:, k], bias[k] = model.coef_[0], model.intercept_[0]
         return weights, bias
 

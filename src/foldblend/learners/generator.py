@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from foldblend.errors import UserError
 from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answer_lead
 from foldblend.learners.answering.scoring import AnswerModel
 from foldblend.learners.losses.table import build_loss
@@ -40,6 +41,11 @@ class GeneratorLearner(NeuralLearner):
     def __init__(self, run, corpus):
         super().__init__(run, corpus)
         self.is_list = run.answer.form == "list"
+        if self.is_list and corpus.known is not None:
+            raise UserError(
+                "answer.form is list, which names all labels of a row, and labels.unknown says that some are unknown. "
+                "Set answer.form: yes_no, or train an encoder"
+            )
         device, spread = self.accelerator.device, spreads(self.accelerator)
         self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, device, self.precision, spread)
 

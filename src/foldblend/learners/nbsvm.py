@@ -37,9 +37,12 @@ class NbsvmLearner(TfidfLearner):
 def log_count_ratios(features, labels: np.ndarray, smoothing: float) -> np.ndarray:
     """Compute log(a feature's share among positives / its share among negatives), float32 (D, L).
 
-    Args:   features: sparse (n, D), 0 or more.   labels: bool (n, L).   smoothing: added to every sum.
+    Args:   features: sparse (n, D), 0 or more.   labels: bool (n, L), or shares with nan for unknown ones.
+            smoothing: added to every sum.
     Source: Wang and Manning 2012, equation 1.
     """
-    positive = features.T @ labels.astype(np.float64) + smoothing  # (D, L)
-    negative = features.T @ (~labels).astype(np.float64) + smoothing
+    known = ~np.isnan(labels) if labels.dtype != bool else np.True_
+    shares = np.nan_to_num(labels.astype(np.float64))
+    positive = features.T @ shares + smoothing  # (D, L)
+    negative = features.T @ ((1 - shares) * known) + smoothing
     return np.log((positive / positive.sum(0)) / (negative / negative.sum(0))).astype(np.float32)

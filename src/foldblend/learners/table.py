@@ -9,7 +9,7 @@ import numpy as np
 
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings
-from foldblend.settings.tables import LEARNERS
+from foldblend.settings.tables import LEARNERS, LOSSES
 
 # 1. What a learner is given and returns
 
@@ -31,6 +31,8 @@ class Corpus:
     soft_targets: np.ndarray | None = None
     """float32 (n_train, L) in [0, 1]: what a fold's training rows teach instead of their labels; None is the labels
     themselves. Held-out rows are always scored by their labels."""
+    known: np.ndarray | None = None
+    """bool (n_train, L), False for a label that nobody knows: not learned, not scored; None if all are known."""
     metric: str = "macro_f1"
     """The competition's metric, a name in METRICS: shown while training, and weights may be chosen by it."""
 
@@ -41,8 +43,15 @@ class Corpus:
 
     @property
     def taught(self) -> np.ndarray:
-        """(n_train, L): what a training row teaches, bool labels or float32 soft targets."""
-        return self.labels if self.soft_targets is None else self.soft_targets
+        """(n_train, L): what a training row teaches, bool labels, or float32 soft targets with nan for unknown ones."""
+        taught = self.labels if self.soft_targets is None else self.soft_targets
+        return taught if self.known is None else np.where(self.known, taught, np.float32("nan")).astype(np.float32)
+
+    def rates(self, rows: np.ndarray) -> np.ndarray:
+        """Share of positives of each label among the rows in which it is known, float64 (L,); 0 if there are none."""
+        if self.known is None:
+            return self.labels[rows].mean(0)
+        return self.labels[rows].sum(0) / np.maximum(self.known[rows].sum(0), 1)
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,14 @@ def build_learner(run: RunSettings, corpus: Corpus) -> Learner:
         module, name = build.split(":")
         build = getattr(import_module(module), name)
     return build(run, corpus)
+
+
+def learns_shares(run: RunSettings) -> bool:
+    """Whether the run can learn shares of annotators; others learn 0 and 1."""
+    if "loss" not in LEARNERS[run.learner].reads:
+        return True
+    writes_lists = run.learner == "generator" and run.answer.form == "list"
+    return LOSSES[run.loss.name].soft_targets and not writes_lists
 
 
 def needs_gpu(learner: str) -> bool:

@@ -32,13 +32,19 @@ def hash_texts(texts: Iterable[str]) -> str:
 
 
 def describe_train(tables) -> dict[str, str]:
-    """Hashes of the training ids, texts, label names and labels: what folds are drawn from."""
+    """Hashes of the training ids, texts, label names, labels, and shares and unknown labels if there are such."""
     labels = np.ascontiguousarray(tables.labels, dtype=bool)
+    more = {}  # only what there is: older records have neither
+    if tables.soft is not None:
+        more["soft"] = hashlib.sha256(np.ascontiguousarray(tables.soft, np.float32).tobytes()).hexdigest()
+    if tables.known is not None:
+        more["known"] = hashlib.sha256(np.packbits(tables.known).tobytes()).hexdigest()
     return {
         "ids": hash_texts(tables.train_ids),
         "texts": hash_texts(tables.train_texts),
         "label_names": hash_texts(tables.label_names),
         "labels": hash_texts([str(labels.shape), hashlib.sha256(np.packbits(labels).tobytes()).hexdigest()]),
+        **more,
     }
 
 
@@ -50,7 +56,8 @@ def describe_test(tables) -> dict[str, str]:
 def name_changes(stored: object, now: dict[str, str]) -> list[str]:
     """Which parts differ between a record's hashes and those of now; all of them if the record has none."""
     known = stored if isinstance(stored, dict) else {}
-    return [name.replace("_", " ") for name, value in now.items() if known.get(name) != value]
+    names = dict.fromkeys([*now, *known])
+    return [name.replace("_", " ") for name in names if known.get(name) != now.get(name)]
 
 
 def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]:
@@ -78,7 +85,7 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
 
 HEADER = ["id", "fold", "group"]
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
-"""As folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=, label_names=) -> fold, group, (N,)."""
+"""As folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=) -> fold, group, (N,)."""
 BROUGHT, DRAWN, ADOPTED = "brought", "drawn", "adopted"
 """Where folds come from: a file that the settings name, this project, or a file that was put into folds/ by hand."""
 
@@ -122,7 +129,6 @@ def draw_and_write_folds(
         n_folds=competition.n_folds,
         seed=competition.fold_seed,
         near_duplicates=competition.near_duplicates,
-        label_names=tables.label_names,
     )
     return write_folds(paths, competition_name, competition, tables, fold, group)
 

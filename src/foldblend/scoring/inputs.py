@@ -111,6 +111,8 @@ class TestScores(Sequence):
 
 MAX_FIT_ROWS = 50_000
 """Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
+LOWEST_LOG_ODDS = -20.0
+"""Of a label that certainly is not there: a probability of 2e-9."""
 KEPT_PER_LABEL = 5
 """A sample keeps at least this many rows with a label, and as many without it, if there are so many."""
 
@@ -150,6 +152,28 @@ class Runs:
             order = np.random.default_rng([seed, repeat]).permutation(groups.max() + 1)
             drawn.append(Partition((order % n_parts)[groups]))
         return drawn
+
+
+def score_known(runs: Runs, known: np.ndarray, task: Task) -> Runs:
+    """The runs such that labels which nobody knows do not count.
+
+    Rows without any known label are left out; for a metric of probabilities, rows with any unknown one. For decisions
+    an unknown label is a `no` that every run is sure of: metrics of decisions read neither a right `no` nor a
+    threshold from it.
+    Args:   known: bool (N, L); labels are False if unknown.
+    Raises: UserError: a metric of probabilities, and too few rows with every label known.
+    """
+    kept = known.all(axis=1) if task.takes_probs else known.any(axis=1)
+    rows = np.flatnonzero(kept)
+    labels, fold = runs.labels[rows], runs.fold[rows]
+    if task.takes_probs and (len(np.unique(fold)) < 3 or not (labels.any(axis=0) & ~labels.all(axis=0)).all()):
+        raise UserError(
+            f"{task.metric} is computed on rows whose labels are all known, and {len(rows)} of {len(known)} are: too "
+            "few to have each label and its absence among them. Use a metric of decisions, as macro_f1"
+        )
+    lowest = np.float32(LOWEST_LOG_ODDS)
+    scores = Scores([np.where(known[rows], run[rows], lowest) for run in runs.scores.runs])
+    return Runs(runs.names, scores, labels, np.unique(fold, return_inverse=True)[1], runs.group[rows])
 
 
 def _keep_every_label(kept: np.ndarray, drawn: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:

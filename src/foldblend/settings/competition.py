@@ -8,7 +8,25 @@ from typing import Literal
 
 from foldblend.errors import UserError
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.settings.fields import find_problems, setting
+from foldblend.settings.fields import find_problems, only_read_by, setting
+
+METRIC_ALIASES = {
+    **dict.fromkeys(("f1", "f1_score", "mean_f1", "macro", "f1_score_macro", "macro_f1_score"), "macro_f1"),
+    **dict.fromkeys(("micro", "f1_score_micro", "micro_f1_score"), "micro_f1"),
+    **dict.fromkeys(("weighted", "f1_score_weighted"), "weighted_f1"),
+    **dict.fromkeys(("samples", "mean_sample_f1", "f1_score_samples", "example_f1"), "samples_f1"),
+    **dict.fromkeys(("auc", "roc_auc", "auroc", "roc_auc_score", "mean_column_wise_auc", "mean_auc"), "macro_auc"),
+    **dict.fromkeys(("average_precision", "map", "m_ap", "pr_auc", "auprc"), "macro_ap"),
+    **dict.fromkeys(("logloss", "cross_entropy", "bce", "binary_cross_entropy", "mean_log_loss"), "log_loss"),
+    **dict.fromkeys(("exact_match", "emr"), "subset_accuracy"),
+    **dict.fromkeys(("acc", "accuracy_score", "categorization_accuracy"), "accuracy"),
+    **dict.fromkeys(("iou", "jaccard_score", "jaccard_index"), "jaccard"),
+    **dict.fromkeys(("qwk", "kappa", "cohen_kappa", "quadratic_weighted_kappa"), "quadratic_weighted_kappa"),
+    **dict.fromkeys(("matthews", "mcc", "matthews_corrcoef", "phi"), "matthews"),
+    **dict.fromkeys(("root_mean_squared_error", "rmse"), "rmse"),
+    **dict.fromkeys(("map_3", "map3", "map_k", "mapk"), "map_at_k"),
+}
+"""Names of metrics elsewhere (scikit-learn, Kaggle) -> ours; one that is not in METRICS is not offered."""
 
 LONGEST_NAME = 255
 """Characters that filesystems allow in the name of a file."""
@@ -61,20 +79,45 @@ class LabelsSettings:
     column with one name or number."""
     column: str = ""
     """The column of `delimited` and `class`."""
+    columns: tuple[str, ...] = ()
+    """Several such columns instead of one, with `delimited`; a row has the labels of all of them."""
     delimiter: str = ","
-    """Between the labels of a `delimited` column; an empty cell is a row without labels."""
-    values: Literal["names", "numbers"] = "names"
-    """What the cells of `delimited` and `class` contain; number k is the k-th of `names`, counted from 0."""
+    """Between the labels of a `delimited` column; an empty cell is a row without labels. Lists in brackets, as Python,
+    JSON and numpy write them, are read as well."""
+    values: Literal["names", "numbers", "multi_hot"] = "names"
+    """What the cells of `delimited` and `class` contain; number k is the k-th of `names`, counted from `first_number`.
+    `multi_hot`: one 0 or 1 per label, as `[0, 1, 0]`."""
+    first_number: int = setting(0, at_least=0, only_with=("values", "numbers"))
+    """The number of the first label."""
+    empty: str = setting("", only_with=("form", "delimited"))
+    """The word that says that a row has no label, as `none`; an empty cell always says so."""
+    map: dict[str, str] = field(default_factory=dict)
+    """What stands in a cell -> what it means: 0, 1 or a share in a column per label, otherwise a label's name or
+    number, or nothing. Other cells mean what they say."""
+    unknown: tuple[str, ...] = ()
+    """Cells that say that the label is unknown, as `["", -1]`; they teach nothing and are not scored."""
+    positive_from: float = setting(0.0, at_least=0, at_most=1)
+    """0: a row has a label or not. Otherwise cells are shares from 0 to 1, as of annotators: models learn the shares,
+    and a row with this share or more counts as having the label when scores are computed."""
+    aggregate: Literal["off", "majority", "mean", "any"] = "off"
+    """If the training file has one row per annotator, so that ids repeat: `majority`: a label that more than half of
+    them see. `any`: one is enough. `mean`: their share is learned, which needs `positive_from`."""
     names: tuple[str, ...] = ()
     """Label names in submission order; empty takes the sample submission's columns after the id."""
+    rename: dict[str, str] = field(default_factory=dict)
+    """A label's name in the training file -> its name in the submission, for those that differ."""
+    constants: dict[str, float] = field(default_factory=dict)
+    """A label of the submission that is not learned -> its answer in every row, 0 or 1, or a probability. Labels that
+    no training row, or each, has are answered by a constant anyway."""
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a group -> labels of `names`. The groups become the labels, in this order; a row has a group if it has
     one of the group's labels."""
 
     @property
     def submitted(self) -> tuple[str, ...]:
-        """The labels that are learned and submitted; empty if the sample submission names them."""
-        return tuple(self.groups) or self.names
+        """The labels that are submitted, learned or not; empty if the sample submission names them."""
+        named = tuple(self.groups) or self.names
+        return (*named, *(name for name in self.constants if name not in named)) if named else ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +135,12 @@ class SubmissionSettings:
     """One character between the fields of the sample submission and of the submissions."""
     values: Literal["names", "numbers"] = "names"
     """What the cells of `delimited` and `class` submissions contain."""
+    first_number: int = setting(0, at_least=0, only_with=("values", "numbers"))
+    """The number of the first label."""
+    empty: str = setting("", only_with=("form", "delimited"))
+    """What a `delimited` cell of a row without labels says, as `none`; empty leaves the cell empty."""
+    list: Literal["off", "python", "json"] = setting("off", only_with=("form", "delimited"))
+    """Write a `delimited` cell as a list: `python`: `['joy', 'love']`, `json`: `["joy", "love"]`."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +163,7 @@ class CompetitionSettings:
     task: Literal["multilabel", "multiclass", "ordinal"] = "multilabel"
     """`multilabel`: any set of labels per row. `multiclass`: exactly one. `ordinal`: exactly one, and the labels have
     an order, that of labels.names: read as `multiclass`, whose metric says whether the order counts."""
-    metric: str = setting("macro_f1", choices=METRICS)
+    metric: str = setting("macro_f1", choices=METRICS, aliases=METRIC_ALIASES)
     """What the leaderboard scores and blend.py optimises."""
     n_folds: int = setting(5, at_least=2)
     """Number of folds, made once and stored in folds/<competition>.csv."""
@@ -148,7 +197,8 @@ class CompetitionSettings:
 def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
     labels, submission = settings.labels, settings.submission
     for name, part in (("labels", labels), ("submission", submission)):
-        if part.form in ("delimited", "class") and not part.column:
+        several = part.columns if isinstance(part, LabelsSettings) else ()
+        if part.form in ("delimited", "class") and not part.column and not several:
             yield f"{name}.form is {part.form}, so {name}.column must name the column that contains it"
         if part.form in ("columns", "probabilities") and part.column:
             yield (
@@ -159,10 +209,44 @@ def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
             yield f"{name}.delimiter is empty; expected what stands between labels, such as ','"
         if part.form == "class" and settings.task != "multiclass":
             yield f"{name}.form is class, so task must be multiclass"
+    if submission.empty and submission.list != "off":
+        yield "submission.empty is set, but a submission.list of no label is written as []; remove one of them"
+    if labels.columns and labels.form != "delimited":
+        yield f"labels.columns is set, but labels.form is {labels.form}; {only_read_by(['delimited'])}"
+    if labels.columns and labels.column:
+        yield "labels.column and labels.columns are both set; remove one of them"
+    if labels.values == "multi_hot" and labels.form != "delimited":
+        yield f"labels.values is multi_hot, which is for labels.form delimited; labels.form is {labels.form}"
     if submission.form == "delimited" and settings.task == "multiclass":
         yield "submission.form is delimited, which is for multilabel; a multiclass submission is `class`"
     if submission.form in ("delimited", "class") and not labels.names:
         yield "labels.names is needed: the sample submission has no label columns to take them from"
+
+
+def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
+    labels, is_multiclass = settings.labels, settings.task == "multiclass"
+    if labels.aggregate == "mean" and not labels.positive_from:
+        yield (
+            "labels.aggregate is mean, so labels.positive_from must say from which share of annotators on a row has a "
+            "label when scores are computed, as 0.5"
+        )
+    if labels.aggregate == "any" and is_multiclass:
+        yield "labels.aggregate is any, which could give a row two classes; use majority or mean"
+    if labels.unknown and is_multiclass:
+        yield "labels.unknown is for multilabel; a row without its one class cannot be learned, so remove it"
+    for name, value in labels.constants.items():
+        if not 0 <= value <= 1:
+            yield f"labels.constants: {name!r} is {value:g}; expected 0, 1 or a probability between them"
+    if labels.names and set(labels.submitted) <= set(labels.constants):
+        yield "labels.constants has every label, so nothing is left to learn; remove one"
+    if len(set(labels.rename.values())) < len(labels.rename):
+        yield "labels.rename gives two labels the same name; to unite labels use labels.groups"
+    if labels.rename and labels.names and not labels.groups:
+        for name in sorted(set(labels.rename.values()) - set(labels.submitted)):
+            yield (
+                f"labels.rename: {name!r} is not in labels.names; expected the training file's name first, then that "
+                "of labels.names"
+            )
 
 
 def _check_metric(settings: CompetitionSettings) -> Iterator[str]:
@@ -260,4 +344,13 @@ def _check_folds(settings: CompetitionSettings) -> Iterator[str]:
         yield f"groups is the id column {settings.groups!r}, which groups nothing; remove it"
 
 
-CHECKS = (_check_forms, _check_metric, _check_files, _check_names, _check_groups, _check_text, _check_folds)
+CHECKS = (
+    _check_forms,
+    _check_targets,
+    _check_metric,
+    _check_files,
+    _check_names,
+    _check_groups,
+    _check_text,
+    _check_folds,
+)

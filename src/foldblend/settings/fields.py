@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
@@ -20,6 +21,8 @@ class Rule:
     at_most: float | None = None
     choices: Mapping[str, object] | None = None
     """A table whose keys are allowed. It is read at each check, so a plugin may add to it before settings are read."""
+    aliases: Mapping[str, str] | None = None
+    """Other names that people write -> the choice that they mean, for messages."""
     only_with: tuple[str, ...] = ()
     """A setting of the same group, and its values with which this one is read: ("pooling", "concat_last")."""
     internal: bool = False
@@ -34,6 +37,14 @@ class Rule:
         lower = (self.at_least is None or value >= self.at_least) and (self.more_than is None or value > self.more_than)
         upper = (self.at_most is None or value <= self.at_most) and (self.less_than is None or value < self.less_than)
         return lower and upper
+
+    def find_alias(self, value: str) -> str:
+        """`; did you mean 'macro_f1'?` for f1_macro and other names of a choice; empty if it is none."""
+        choices, words = self.choices or {}, sorted(split_words(value))
+        same = [choice for choice in choices if sorted(split_words(choice)) == words]
+        alias = (self.aliases or {}).get("_".join(split_words(value)), "")
+        found = same[0] if same else alias if alias in choices else ""
+        return f"; did you mean {found!r}?" if found else ""
 
     def describe(self) -> str:
         """`1 or more`, `0 or more, less than 1`, `0.5 to 1`, or the choices; empty without a range and choices."""
@@ -69,7 +80,7 @@ def find_problems(group: Any, prefix: str = "") -> Iterator[str]:
             if not rule.internal:
                 yield from find_problems(value, f"{name}.")
         elif rule.choices is not None and not rule.allows(value):
-            hint = nearest(str(value), rule.choices) or f"; expected {rule.describe()}"
+            hint = rule.find_alias(str(value)) or nearest(str(value), rule.choices) or f"; expected {rule.describe()}"
             yield f"{name} is {value!r}, which is not known{hint}"
         elif not rule.allows(value):
             yield f"{name} is {value}; expected {rule.describe()}"
@@ -96,6 +107,11 @@ def walk_settings(part: type, prefix: str = "") -> Iterator[tuple[str, Any, Any]
             yield name, declared, kind
             if isinstance(kind, type) and is_dataclass(kind):
                 yield from walk_settings(kind, f"{name}.")
+
+
+def split_words(name: str) -> list[str]:
+    """Lower-case words and numbers of a name: `F1-Macro`, `f1_macro` and `f1 macro` are the same."""
+    return re.findall(r"[a-z0-9]+", re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).lower())
 
 
 def only_read_by(readers: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from foldblend.errors import UserError
 from foldblend.plugins import load_plugins
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import nearest, rule_of, walk_settings
+from foldblend.settings.kinds import describe_misfit, find_misfits, fits, is_structured, keep_texts, parse_flag
 from foldblend.settings.paths import Paths, find_paths
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
@@ -98,10 +99,11 @@ def open_job(
         is_record = trained is not None and part is RunSettings
         values |= _stored_part(*trained) if trained and is_record else load_part(part, path)
     given = _parse_object(parser, values, ", ".join(map(str, yamls.values())))
+    argv = _plain_flags(argv, {name: kind for part in parts for name, kind in kinds_of(part).items()}, f"src/{command}")
     try:
         flags = parser.parse_args(argv, namespace=given, defaults=False)
     except ArgumentError as error:
-        raise UserError(f"src/{command}: {error}") from error
+        raise UserError(f"src/{command}: {_in_plain_words(error)}") from error
     of_parts = {name for part in parts for name in names_of(part)}
     own = Namespace({name: value for name, value in vars(flags).items() if name not in of_parts})
     competition = _build(CompetitionSettings, flags, f"competition {picked['competition']}")
@@ -192,11 +194,14 @@ def list_configs(paths: Paths, folder: str) -> list[Path]:
 
 def load_part(part: type, path: Path) -> dict:
     """One YAML as a dict whose every key is a setting of `part`. Raises UserError with the nearest known key."""
-    values = parse_yaml(path)
+    values = parse_yaml(path, kinds_of(part))
     if part is RunSettings:
         values = _read_old_names(values, path)
         _check_learner(values, str(path))
     refuse_unknown_keys(path, values, names_of(part))
+    misfits = find_misfits(values, kinds_of(part))
+    if misfits:
+        raise UserError(f"{path}: " + "; ".join(misfits))
     return values
 
 
@@ -208,10 +213,16 @@ def _stored_part(path: Path, settings: dict) -> dict:
     return values
 
 
-def parse_yaml(path: Path) -> dict:
-    """A YAML mapping without repeated keys. Raises UserError on anything else."""
+def parse_yaml(path: Path, kinds: Mapping[str, Any] | None = None) -> dict:
+    """A YAML mapping without repeated keys. Raises UserError on anything else.
+
+    Args: kinds: name of a setting -> its type; settings of text are given as they are written, `yes` as "yes".
+    """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, Loader=_StrictLoader)
+        if kinds and isinstance(values, dict):
+            values = keep_texts(values, yaml.load(text, Loader=yaml.BaseLoader), kinds)
     except FileNotFoundError:
         raise UserError(f"{path} is missing") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
@@ -358,6 +369,36 @@ def _check_flags(argv: Sequence[str], parser: ArgumentParser) -> None:
         raise UserError(f"{parser.prog}: flag --{name} is given twice: {values}; give it once")
 
 
+def _plain_flags(argv: Sequence[str], kinds: Mapping[str, Any], command: str) -> list[str]:
+    """The flags with lists and mappings as the parser reads them; texts in them keep their spelling.
+
+    Raises: UserError: a value of another kind, in plain words.
+    """
+    plain, misfits = list(argv), []
+    for name, words in _given_flags(argv):
+        if name not in kinds or not words:
+            continue
+        kind, value = kinds[name], parse_flag(words[0], kinds[name])
+        if len(words) > 1 and is_structured(kind):
+            misfits.append(f"--{name} has {len(words)} words; expected one: --{name} '[{', '.join(words)}]'")
+        elif value is not None and not fits(value, kind):
+            misfits.append(f"--{describe_misfit(name, value, kind)}")
+        elif is_structured(kind):
+            joined = f"--{name}={words[0]}"
+            at, prefix = (plain.index(joined), f"--{name}=") if joined in plain else (plain.index(f"--{name}") + 1, "")
+            plain[at] = prefix + json.dumps(value)
+    if misfits:
+        raise UserError(f"{command}: {'; '.join(misfits)}")
+    return plain
+
+
+def _in_plain_words(error: ArgumentError) -> str:
+    """The parser's message without Python's names of types."""
+    said = re.sub(r"<class '(\w+\.)*(\w+)'>", r"\2", str(error))
+    said = re.sub(r"typing\.Literal\[([^\]]*)\]", r"one of \1", said)
+    return said.replace("typing.", "").replace("NoneType", "nothing")
+
+
 def _flag_hint(name: str, known: Iterable[str]) -> str:
     return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known)
 
@@ -368,6 +409,11 @@ def _flag_hint(name: str, known: Iterable[str]) -> str:
 def names_of(part: type) -> set[str]:
     """Dotted names of all settings of a dataclass and of its groups; of a run, those of plugins too."""
     return {name for name, _, _ in _walk(part)}
+
+
+def kinds_of(part: type) -> dict[str, Any]:
+    """Dotted name of each setting -> its type, without groups."""
+    return {name: kind for name, _, kind in _walk(part) if not (isinstance(kind, type) and is_dataclass(kind))}
 
 
 def _walk(part: type) -> list[tuple[str, Any, Any]]:
@@ -395,7 +441,9 @@ def _parse_object(parser: ArgumentParser, values: dict, path: Path | str) -> Nam
     try:
         return parser.parse_object(values)
     except ArgumentError as error:
-        said = str(error).replace("the following arguments are required:", "must be set, as they have no default:")
+        said = _in_plain_words(error).replace(
+            "the following arguments are required:", "must be set, as they have no default:"
+        )
         said += "" if "xpected" in said or "must be" in said else "; expected a value as src/train.py --help says"
         raise UserError(f"{path}: {said}") from error
 

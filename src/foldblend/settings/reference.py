@@ -102,7 +102,7 @@ def _type_name(kind: Any) -> str:
     if origin is tuple:
         return f"list of {_type_name(inner[0])}" if inner[-1] is Ellipsis else f"{len(inner)} x {_type_name(inner[0])}"
     if origin is dict:
-        return "names with lists"
+        return "names with lists" if get_origin(inner[1]) is tuple else f"names with {_type_name(inner[1])}"
     if origin is Union or type(kind).__name__ == "UnionType":
         return " or ".join(_type_name(each) for each in inner)
     return {str: "text", bool: "true or false"}.get(kind, kind.__name__)

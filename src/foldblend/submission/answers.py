@@ -4,25 +4,28 @@ The same checks run twice: on the bytes that are about to be written, and on the
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from foldblend.data.labels import LabelForm, read_labels
+from foldblend.data.labels import LabelForm, as_yaml, is_number, parse_list, read_cell, read_labels, read_share
+from foldblend.data.names import nearest
 from foldblend.data.reading import (
     Problems,
     TextTable,
     excerpt,
-    nearest,
     parse_table,
     quoted,
     raise_if_any,
     shown_path,
     table_bytes,
 )
-from foldblend.data.tables import Tables, check_ids, is_number, submission_form
+from foldblend.data.tables import Tables, check_ids, submission_form
+from foldblend.data.targets import Constant
 from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
 
@@ -43,33 +46,92 @@ def is_sample(table: TextTable, numeric: bool, tables: Tables) -> bool:
     if same_cells or not numeric or len(table.rows) != len(tables.sample_rows):
         return same_cells
     sample = TextTable(tables.sample_columns, list(tables.sample_rows))
-    return all(_numbers(sample, name) == _numbers(table, name) for name in tables.label_names)
+    return all(_numbers(sample, name) == _numbers(table, name) for name in tables.answer_names)
 
 
-def _numbers(table: TextTable, name: str) -> list[float]:
-    return [float(cell) for cell in table.column(name)]
+def _numbers(table: TextTable, name: str) -> list[float | None]:
+    return [read_share(cell) for cell in table.column(name)]
 
 
 def find_oddities(answers: np.ndarray, tables: Tables, oof_answers: np.ndarray | None) -> list[str]:
     """Sentences on constant labels, on label rates and on the share of rows without a label.
 
-    Args:   answers: (n_test, L) bool decisions or float probabilities.   oof_answers: (N, L) of the same kind, or None.
+    Args:   answers: (n_test, all labels of a submission) bool decisions or float probabilities.
+            oof_answers: (N, L) of the same kind, or None.
     """
+    answers = answers[:, _learned(tables)]  # the others are constant on purpose
     kind, reference = ("training", tables.labels) if oof_answers is None else ("OOF", oof_answers)
     n_test = len(answers)
     findings = []
-    for name, column, expected in zip(tables.label_names, answers.T, reference.mean(axis=0), strict=True):
+    rates = reference.mean(axis=0)
+    if tables.known is not None:  # a label that nobody knows counts as a no in both tables
+        kind, rates = "training", tables.labels.sum(axis=0) / np.maximum(tables.known.sum(axis=0), 1)
+    for name, column, expected in zip(tables.label_names, answers.T, rates, strict=True):
         if n_test < FEWEST_ROWS:
             continue  # a handful of rows may well have a label nowhere or everywhere
         if (column == column[0]).all():
             findings.append(f"label {name!r} is {float(column[0]):g} in all {n_test} rows")
         elif _is_far(column.sum(), expected * n_test):
             findings.append(f"label {name!r}: positive rate {column.mean():.4f}, {kind} {expected:.4f}")
-    if answers.dtype == bool and n_test >= FEWEST_ROWS:
+    if answers.dtype == bool and n_test >= FEWEST_ROWS and tables.known is None:
         empty, expected = (~answers.any(axis=1)).sum(), (~reference.any(axis=1)).mean()
         if _is_far(empty, expected * n_test):
             findings.append(f"rows without a label: {empty} of {n_test} ({empty / n_test:.1%}), {kind} {expected:.1%}")
     return findings
+
+
+def _learned(tables: Tables) -> list[int]:
+    """Positions of the labels that are learned among all labels of a submission."""
+    constant = {each.name for each in tables.constants}
+    return [k for k, name in enumerate(tables.answer_names) if name not in constant]
+
+
+def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: Tables) -> list[str]:
+    """Sentences if the cells of a submission are of another kind than those of the sample submission.
+
+    Example: the sample writes `none` for a row without labels, and 19 of 60 cells are blank.
+    """
+    answer = competition.submission
+    if answer.form not in ("delimited", "class"):
+        return []
+    ours, theirs = table.column(answer.column), _sample_column(tables, answer.column)
+    form = answer_form(competition, tables.answer_names)
+    strange = [cell.strip() for cell in theirs if cell.strip() and read_cell(cell, form, form.numbers)[1]]
+    in_lists = [sum(isinstance(parse_list(cell), list) for cell in cells) for cells in (ours, theirs)]
+    found = [*_spell_strange(strange, ours, competition)] if strange else []
+    if in_lists[1] and not in_lists[0] and answer.list == "off":
+        found.append(f"the sample submission writes lists, {excerpt(theirs[0])}, ours not: set submission.list: python")
+    blank = sum(not cell.strip() for cell in ours)
+    is_telling = len(set(theirs)) > 1 or bool(competition.labels.empty)  # a sample of one cell repeated says little
+    if blank and is_telling and not found and all(cell.strip() for cell in theirs):
+        found.append(
+            f"{blank} of {len(ours)} cells are blank, as the row has no label; no cell of the sample submission is. "
+            "If it needs a word there, set submission.empty: WORD"
+        )
+    return found
+
+
+def _spell_strange(strange: list[str], ours: list[str], competition: CompetitionSettings) -> Iterator[str]:
+    """What cells of the sample submission that name no label ask for."""
+    answer = competition.submission
+    word = max(dict.fromkeys(strange), key=strange.count)
+    wrote = f"the sample submission writes {excerpt(word)} in {strange.count(word)} cells"
+    if answer.values == "names" and all(map(is_number, strange)):
+        yield f"{wrote}, ours names: if it wants numbers, set submission.values: numbers"
+    elif answer.form == "delimited" and " " not in word:
+        without = sum(cell.strip() in ("", answer.empty) for cell in ours)
+        says = f"says {answer.empty!r}" if answer.empty else "is blank"
+        yield (
+            f"{wrote}, which is no label; ours {says} for a row without labels, {without} of {len(ours)}: "
+            f"if the word means that, set submission.empty: {as_yaml(word)}"
+        )
+    else:
+        yield f"{wrote}, which names no label: compare it with labels.names, submission.delimiter and submission.values"
+
+
+def _sample_column(tables: Tables, name: str) -> list[str]:
+    position = tables.sample_columns.index(name)
+    return [row[position] for row in tables.sample_rows]
 
 
 def _is_far(count: float, expected: float) -> bool:
@@ -136,24 +198,43 @@ def _read_probabilities(table: TextTable, label_names: Sequence[str], problems: 
 def answer_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
     """How a submission without probabilities writes labels."""
     answer, one_a_row = competition.submission, competition.task == "multiclass"
-    return LabelForm(answer.form, tuple(label_names), answer.column, answer.delimiter, answer.values, one_a_row)
+    return LabelForm(
+        form=answer.form,
+        names=tuple(label_names),
+        column=answer.column,
+        delimiter=answer.delimiter,
+        values=answer.values,
+        one_a_row=one_a_row,
+        first_number=answer.first_number,
+        empty=answer.empty,
+    )
+
+
+PAIRS = (
+    ("0", "1"), ("0.0", "1.0"), ("False", "True"), ("false", "true"), ("FALSE", "TRUE"), ("no", "yes"), ("No", "Yes"),
+    ("NO", "YES"), ("n", "y"), ("N", "Y"), ("f", "t"), ("F", "T"),
+)  # fmt: skip
+"""How programs write no and yes."""
 
 
 def check_number_format(table: TextTable, tables: Tables, problems: Problems) -> None:
-    """Numbers are written as in the sample submission: 1 or 1.0."""
-    pointed = pointed_columns(tables)
-    for name in tables.label_names:
+    """No and yes are written as in the sample submission: 0 and 1, 0.0 and 1.0, False and True, ..."""
+    for name, pair in column_pairs(tables).items():
         ours = set(table.column(name))
-        expected = {"0.0", "1.0"} if name in pointed else {"0", "1"}
-        if not ours <= expected:
-            wrong, right = quoted(sorted(ours - expected)), quoted(sorted(expected))
+        if not ours <= set(pair):
+            wrong, right = quoted(sorted(ours - set(pair))), quoted(sorted(pair))
             problems.add(f"column {name!r} holds {wrong}; expected {right}, as the sample submission writes it")
 
 
-def pointed_columns(tables: Tables) -> set[str]:
-    """Columns in which the sample submission writes numbers with a decimal point."""
-    columns = enumerate(tables.sample_columns)
-    return {name for k, name in columns if any("." in row[k] for row in tables.sample_rows)}
+def column_pairs(tables: Tables) -> dict[str, tuple[str, str]]:
+    """Label column -> how the sample submission writes (no, yes) in it; 0 and 1 if that does not say."""
+    pairs = {}
+    for name in tables.answer_names:
+        cells = set(_sample_column(tables, name))
+        pointed = any("." in cell for cell in cells)
+        fitting = [pair for pair in PAIRS if cells <= set(pair)]
+        pairs[name] = fitting[0] if fitting and cells else PAIRS[pointed]
+    return pairs
 
 
 # ---------- building, checking and reading a whole submission.
@@ -166,7 +247,8 @@ def build_submission(
 
     Args:   decisions: bool (n_test, L), test_ids x label_names; may be None if the form is probabilities.
             probs: float (n_test, L), in [0, 1]; read only by the form probabilities.
-    Returns: ids as text; answers int64 or float64 as the sample writes them, float64 probabilities, or text.
+    Returns: ids as text; answers int64, float64 or words as the sample writes them, float64 probabilities, or text;
+             the labels that are not learned are there too, each with its constant.
     Raises: ValueError: a wrong shape, or no decisions although the form needs them; faults of the caller.
     """
     form = competition.submission.form
@@ -177,12 +259,33 @@ def build_submission(
         raise ValueError(f"submission.form {form} needs answers of shape {shape} (test rows, labels); found {found}")
     row_of = {name: row for row, name in enumerate(tables.test_ids.tolist())}
     ordered = answers[[row_of[name] for name in tables.sample_ids.tolist()]]  # (n_test, L), sample order
+    ordered = with_constants(ordered, tables.answer_names, tables.constants, competition.task)  # (n_test, all labels)
     columns = {competition.id_column: tables.sample_ids.tolist()}
     if form in ("delimited", "class"):
         columns[competition.submission.column] = _as_text(competition, tables, ordered)
     else:
         columns |= _as_numbers(form, tables, ordered)
     return pd.DataFrame({name: columns[name] for name in tables.sample_columns})
+
+
+def with_constants(
+    answers: np.ndarray, all_names: Sequence[str], constants: Sequence[Constant], task: str
+) -> np.ndarray:
+    """Answers of the learned labels, (n, L), completed by those of the constant ones: (n, len(all_names)).
+
+    Args:   answers: bool decisions or float probabilities.   all_names: of a submission, in its order.
+    Returns: the same dtype; with one class a row, probabilities still sum to 1.
+    """
+    if not constants:
+        return answers
+    position = {name: k for k, name in enumerate(all_names)}
+    whole = np.zeros((len(answers), len(all_names)), answers.dtype)
+    for each in constants:
+        whole[:, position[each.name]] = each.is_positive if answers.dtype == bool else each.probability
+    fixed = {each.name for each in constants}
+    left = 1 - sum(each.probability for each in constants) if task == "multiclass" and answers.dtype != bool else 1
+    whole[:, [k for k, name in enumerate(all_names) if name not in fixed]] = answers * answers.dtype.type(left)
+    return whole
 
 
 def submission_bytes(frame: pd.DataFrame, separator: str = ",") -> bytes:
@@ -223,7 +326,7 @@ def lint_submission_file(
 
 
 def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:
-    """The answers of a submission, rows in the sample submission's order: bool decisions or float64 probs (n_test, L).
+    """The answers of a submission in the sample submission's order: bool decisions or float64 probs (n_test, labels).
 
     Raises: UserError: as `lint_submission_file`.
     """
@@ -257,7 +360,7 @@ def _lint(
             "every answer is the sample submission's"
             + (f", which {len(tables.test_ids)} test rows may well deserve" if few else "; was anything predicted?")
         )
-    return findings + find_oddities(answers, tables, oof_answers)
+    return findings + find_odd_cells(table, competition, tables) + find_oddities(answers, tables, oof_answers)
 
 
 def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> np.ndarray | None:
@@ -265,26 +368,35 @@ def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, r
     if not check_header(table.header, tables.sample_columns, report):
         return None
     check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
-    answers = read_answers(table, competition, tables.label_names, report)
+    answers = read_answers(table, competition, tables.answer_names, report)
     if competition.submission.form == "columns" and not report:
         check_number_format(table, tables, report)
     return answers
 
 
 def _as_text(competition: CompetitionSettings, tables: Tables, decisions: np.ndarray) -> list[str]:
-    """Names or numbers of each row's labels, in label order."""
-    numbered = competition.submission.values == "numbers"
-    words = [str(k) for k in range(len(tables.label_names))] if numbered else tables.label_names
-    return [competition.submission.delimiter.join(words[k] for k in np.flatnonzero(row)) for row in decisions]
+    """Names or numbers of each row's labels, in label order, or the word for none."""
+    answer, names = competition.submission, tables.answer_names
+    numbers = range(answer.first_number, answer.first_number + len(names))
+    words = numbers if answer.values == "numbers" else names
+    if answer.list != "off":
+        write = repr if answer.list == "python" else partial(json.dumps, ensure_ascii=False)
+        return [write([words[k] for k in np.flatnonzero(row)]) for row in decisions]
+    return [answer.delimiter.join(str(words[k]) for k in np.flatnonzero(row)) or answer.empty for row in decisions]
 
 
-def _as_numbers(form: str, tables: Tables, answers: np.ndarray) -> dict[str, np.ndarray]:
-    """One column per label: probabilities, or 0 and 1 written as the sample submission writes them."""
+def _as_numbers(form: str, tables: Tables, answers: np.ndarray) -> dict[str, Sequence]:
+    """One column per label: probabilities, or no and yes written as the sample submission writes them."""
+    columns = zip(tables.answer_names, answers.T, strict=True)
     if form == "probabilities":
-        return {name: answers[:, k].astype(np.float64) for k, name in enumerate(tables.label_names)}
-    pointed = pointed_columns(tables)
-    dtypes = {name: np.float64 if name in pointed else np.int64 for name in tables.label_names}
-    return {name: answers[:, k].astype(dtypes[name]) for k, name in enumerate(tables.label_names)}
+        return {name: column.astype(np.float64) for name, column in columns}
+    pairs = column_pairs(tables)
+    return {name: _as_pair(column, pairs[name]) for name, column in columns}
+
+
+def _as_pair(column: np.ndarray, pair: tuple[str, str]) -> Sequence:
+    dtype = {PAIRS[0]: np.int64, PAIRS[1]: np.float64}.get(pair)
+    return column.astype(dtype) if dtype else [pair[int(value)] for value in column]
 
 
 def _as_cell(value) -> str:

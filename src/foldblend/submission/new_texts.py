@@ -168,7 +168,7 @@ def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tabl
     table = parse_table(data, submission_form(competition, "utf-8"), report)
     if table is not None and check_header(table.header, tables.sample_columns, report):
         check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
-        read_answers(table, competition, tables.label_names, report)
+        read_answers(table, competition, tables.answer_names, report)
         if competition.submission.form == "columns" and not report:
             check_number_format(table, tables, report)
     raise_if_any([report])

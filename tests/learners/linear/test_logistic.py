@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from foldblend.learners.linear import learner as logistic
-from foldblend.learners.linear.learner import fit_labels
+from foldblend.learners.linear.learner import fit_labels, fit_multiclass
 from foldblend.settings.run import LogisticSettings
 
 
@@ -89,3 +89,55 @@ def test_what_does_not_end_is_said(monkeypatch):
     features, labels = made_up()
     with pytest.raises(ValueError, match="did not converge in .* Lower --logistic.inverse_regularization"):
         fit_labels(features, labels, LogisticSettings(1e4), 0)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_shares_and_unknown_labels_are_weights_of_rows(exact, balanced):
+    """As scikit-learn with each row twice, weighed by its share and by the rest; unknown rows are left out."""
+    features, labels = made_up(n_labels=3)
+    rng = np.random.default_rng(1)
+    shares = np.clip(labels + rng.choice([-0.3, 0, 0, 0.3], labels.shape), 0, 1).astype(np.float32)
+    shares[:, 1] = labels[:, 1]
+    shares[rng.random(labels.shape) < 0.2] = np.nan
+    weights, bias = fit_labels(features, shares, LogisticSettings(2.0, balanced), 0)
+    whole = np.hstack([features.toarray().astype(float), np.ones((len(labels), 1))])
+    for k, column in enumerate(shares.T.astype(float)):
+        rows = np.flatnonzero(~np.isnan(column))
+        share, n = column[rows], len(rows)
+        scale = (n / (2 * share.sum()), n / (2 * (n - share.sum()))) if balanced else (1, 1)
+        weight = np.r_[share * scale[0], (1 - share) * scale[1]]
+        model = LogisticRegression(C=2.0, fit_intercept=False, tol=1e-10, max_iter=10_000)
+        model.fit(np.vstack([whole[rows]] * 2), np.repeat([1, 0], n), sample_weight=weight)
+        assert weights[:, k] == pytest.approx(model.coef_[0][:-1], abs=2e-3)
+        assert bias[k] == pytest.approx(model.coef_[0][-1], abs=2e-3)
+
+
+def test_whole_shares_give_the_bits_of_labels():
+    features, labels = made_up()
+    expected = fit_labels(features, labels, LogisticSettings(), 0)
+    for found, own in zip(
+        fit_labels(features, labels.astype(np.float32), LogisticSettings(), 0), expected, strict=True
+    ):
+        assert np.array_equal(found, own)
+
+
+def test_a_label_that_no_row_of_the_fold_has_gets_its_log_odds_alone():
+    features, labels = made_up()
+    labels[:, 0], labels[:, 1] = False, True
+    weights, bias = fit_labels(features, labels, LogisticSettings(), 0)
+    assert not weights[:, :2].any() and bias[0] < -6 and bias[1] > 6
+
+
+def test_shares_of_classes_weigh_the_rows_of_each_class():
+    features, labels = made_up(n_labels=3)
+    classes = np.eye(3, dtype=bool)[labels.argmax(1)]
+    hard = fit_multiclass(features, classes, LogisticSettings())
+    soft = fit_multiclass(features, classes.astype(np.float32), LogisticSettings())
+    assert soft[0] == pytest.approx(hard[0], abs=1e-3)
+    mixed = np.where(classes, 0.6, 0.2).astype(np.float32)
+    flat = fit_multiclass(features, mixed, LogisticSettings())
+    assert np.abs(flat[0]).max() < np.abs(hard[0]).max() / 2
+    only = np.zeros_like(classes)
+    only[:, 1] = True
+    weights, bias = fit_multiclass(features, only, LogisticSettings())
+    assert not weights.any() and bias.argmax() == 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.special import expit, log_softmax
 
+from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.table import build_loss, build_pos_weight
 from foldblend.settings.run import LossSettings
 
@@ -257,3 +258,39 @@ def test_a_linear_model_learns_by_it(name, task):
     logits = model(features).detach()
     decided = torch.nn.functional.one_hot(logits.argmax(1), 5) if task == "multiclass" else logits > 0
     assert (decided == targets).float().mean() > 0.99
+
+
+# ---------- labels that nobody knows.
+
+
+@pytest.mark.parametrize("name", ["bce", "focal", "asymmetric"])
+def test_an_unknown_label_costs_nothing_and_has_no_gradient(name):
+    logits, targets = draw()
+    unknown = np.random.default_rng(2).random(targets.shape) < 0.3
+    loss = masked(of(name), name)
+    z = torch.from_numpy(logits).requires_grad_()
+    found = loss(z, torch.from_numpy(np.where(unknown, np.nan, targets)))
+    found.backward()
+    cells = of(name).of_cells(torch.from_numpy(logits), torch.from_numpy(targets)).numpy()
+    assert float(found.detach()) == pytest.approx(cells[~unknown].sum() / N_LABELS)
+    assert not z.grad.numpy()[unknown].any() and z.grad.numpy()[~unknown].all()
+
+
+@pytest.mark.parametrize("name", ["zlpr", "soft_macro_f1", "distribution_balanced"])
+def test_a_loss_over_all_labels_of_a_row_needs_them(name):
+    with pytest.raises(ValueError, match=f"loss.name is {name}, which needs every label of a row"):
+        masked(of(name), name)
+
+
+@pytest.mark.parametrize("name", ["bce", "focal", "asymmetric"])
+def test_the_best_constant_of_known_labels(name):
+    """A label's constant is that of the rows in which it is known; a label that is known nowhere costs nothing."""
+    targets = draw(n=300)[1]
+    targets[:200, 1] = np.nan
+    targets[:, 2] = np.nan
+    found, value = best_constant(masked(of(name), name), targets)
+    alone, _ = best_constant(of(name), targets[200:, [0, 1, 3, 4, 0]].astype(bool))
+    assert found[1] == pytest.approx(alone[1], abs=1e-3)
+    tiled = np.tile(found, (300, 1)).astype(np.float64)
+    mean = float(masked(of(name), name)(torch.from_numpy(tiled), torch.from_numpy(targets))) / 300
+    assert value == pytest.approx(mean, rel=1e-6)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
 from foldblend.learners.table import Corpus, FoldRows
-from foldblend.learners.training.heldout import label_log_odds, score_heldout
+from foldblend.learners.training.heldout import count_positives, label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, save_linear
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
@@ -42,34 +42,70 @@ START = -3.0
 def fit_labels(features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSettings, seed: int, ratios=None):
     """Fit one binary logistic regression per label.
 
-    Args:    features: float32 (n, D).   labels: bool (n, L).
+    Args:    features: float32 (n, D).   labels: bool (n, L), or shares in [0, 1] with nan for unknown ones: a share of
+             0.3 is a positive that weighs 0.3 and a negative that weighs 0.7.
              ratios: float32 (D, L), factors of each label's features; None is 1 (naive Bayes, see nbsvm.py).
     Returns: weights float64 (D, L), on the features as they are, and bias (L,); a label that is never or always there
              gets its log-odds alone.
     Raises:  UserError: far from the solution after MAX_PASSES passes.
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
-    varying = np.flatnonzero(labels.any(0) & ~labels.all(0))
-    alike = varying[np.argsort(labels[:, varying].sum(0), kind="stable")]  # rare labels take more passes
+    positives, rows = count_positives(labels)
+    varying = np.flatnonzero((positives > 0) & (positives < rows))
+    alike = varying[np.argsort(positives[varying], kind="stable")]  # rare labels take more passes
     blocks = [alike[start : start + BLOCK] for start in range(0, len(alike), BLOCK)]
 
     def fit_one(number):
         block, rng = blocks[number], np.random.default_rng([seed, number])
-        costs = settings.inverse_regularization * row_weights(labels[:, block], settings.balanced)
+        rows, yes, parts = split_shares(features, labels[:, block])
+        costs = settings.inverse_regularization * row_weights(labels[:, block], yes, settings.balanced) * parts
         of_block = None if ratios is None else ratios[:, block]
-        weights[:, block], bias[block] = fit_block(features, labels[:, block], costs, rng, of_block)
+        weights[:, block], bias[block] = fit_block(rows, yes, costs, rng, of_block)
 
     with ThreadPoolExecutor(count_cores()) as threads:
         list(threads.map(fit_one, range(len(blocks))))
     return weights, bias
 
 
-def row_weights(labels: np.ndarray, balanced: bool) -> np.ndarray:
-    """Weigh rows, float64 (n, B): 1 each; if balanced, the positives of a label weigh as much as its negatives."""
+def row_weights(labels: np.ndarray, yes: np.ndarray, balanced: bool) -> np.ndarray:
+    """Weigh rows, float64 (m, B): 1 each; if balanced, the positives of a label weigh as much as its negatives.
+
+    Args: labels: (n, B), bool, or shares with nan for unknown ones.   yes: bool (m, B), whether a row is a positive.
+    """
     if not balanced:
-        return np.ones(labels.shape)
-    n_rows, positives = len(labels), labels.sum(0)
-    return np.where(labels, n_rows / (2 * positives), n_rows / (2 * (n_rows - positives)))
+        return np.ones(yes.shape)
+    positives, n_rows = count_positives(labels)
+    return np.where(yes, n_rows / (2 * positives), n_rows / (2 * (n_rows - positives)))
+
+
+def split_shares(features: sp.csr_matrix, labels: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray | float]:
+    """Features, bool labels and row weights of the same regression if labels are shares, with nan for unknown ones.
+
+    An unknown label weighs nothing. If any is a fraction, every row is there twice: as a positive that weighs its
+    share, and as a negative that weighs the rest.
+    Args:    features: float32 (n, D).   labels: (n, B), bool or float.
+    Returns: features (m, D); bool (m, B); float64 (m, B), or 1.0 if labels are bool; m is n or 2 n.
+    """
+    if labels.dtype == bool:
+        return features, labels, 1.0
+    known, shares = ~np.isnan(labels), np.nan_to_num(labels.astype(np.float64))
+    if ((shares == 0) | (shares == 1)).all():
+        return features, shares == 1, known.astype(np.float64)
+    twice = sp.vstack([features, features], format="csr")
+    yes = np.repeat([True, False], len(labels))[:, None] & np.ones(labels.shape[1], bool)
+    return twice, yes, np.vstack([shares, known - shares])
+
+
+def split_label(labels: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray | None]:
+    """(rows, bool labels, weights of them) of one label (n,), bool, or shares with nan for unknown ones.
+
+    A fraction is there twice: as a positive that weighs its share, and as a negative that weighs the rest.
+    """
+    if labels.dtype == bool:
+        return slice(None), labels, None
+    yes, no = np.flatnonzero(labels > 0), np.flatnonzero(labels < 1)  # nan is neither
+    is_yes = np.arange(len(yes) + len(no)) < len(yes)
+    return np.concatenate([yes, no]), is_yes, np.concatenate([labels[yes], 1 - labels[no]])
 
 
 def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rng: np.random.Generator, ratios=None):
@@ -191,7 +227,10 @@ class LinearLearner:
         raise NotImplementedError
 
     def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fit weights (D, L) and bias (L,) to features (n, D) and labels, bool (n, L), of the training rows."""
+        """Fit weights (D, L) and bias (L,) to features (n, D) and what the training rows teach, (n, L).
+
+        That is bool labels, or shares in [0, 1] with nan for unknown ones.
+        """
         raise NotImplementedError
 
     def device(self) -> str:
@@ -199,14 +238,15 @@ class LinearLearner:
         return "cpu"
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
-        labels = self.corpus.labels[rows.train]
+        labels = self.corpus.taught[rows.train]
         train, heldout, test = self.fold_features(rows)
         weights, bias = self.fit(train, labels)
         arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
         save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
-        corpus = self.corpus
-        score = score_heldout(heldout, corpus.labels[rows.heldout], labels.mean(0), corpus.task, corpus.metric)
+        corpus, known = self.corpus, self.corpus.known if self.corpus.known is None else self.corpus.known[rows.heldout]
+        rates = corpus.rates(rows.train)
+        score = score_heldout(heldout, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric, known)
         return FoldPredictions(rows.fold, rows.heldout, heldout, test, "logits", score, self.device())
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
@@ -221,11 +261,19 @@ class LinearLearner:
 def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:
     """Fit one multinomial logistic regression.
 
-    Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row.
+    Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row; or shares that sum to 1: a
+             row is there once per class that has a share, and weighs as much.
     Returns: weights float64 (D, L) and bias (L,); a label that is never there gets its log-odds alone.
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
-    model = build_model(settings).fit(features, labels.argmax(1))
+    if labels.dtype == bool:
+        rows, classes, shares = None, labels.argmax(1), None
+    else:
+        rows, classes = np.nonzero(labels)
+        shares = labels[rows, classes]
+    if len(np.unique(classes)) == 1:
+        return weights, bias
+    model = build_model(settings).fit(features if rows is None else features[rows], classes, sample_weight=shares)
     if len(model.classes_) == 2:  # scikit-learn keeps one column for two classes: half of it each, with opposite signs
         weights[:, model.classes_] = np.stack([-model.coef_[0], model.coef_[0]], 1) / 2
         bias[model.classes_] = np.array([-1, 1]) * model.intercept_[0] / 2

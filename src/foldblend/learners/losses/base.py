@@ -50,6 +50,60 @@ class RowLoss(nn.Module):
         raise NotImplementedError
 
 
+class CellLoss(RowLoss):
+    """A row loss that is the mean over labels of a loss per label; a subclass gives that in `of_cells`."""
+
+    def of_cells(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each label of each row, (B, L); logits and targets as in `forward`."""
+        raise NotImplementedError
+
+    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.of_cells(logits, targets).mean(1)
+
+
+class MaskedLoss(nn.Module):
+    """A loss per label in which a target of nan, a label that nobody knows, costs nothing and has no gradient.
+
+    A row's loss is still divided by the number of all labels, so that what one label teaches does not depend on others.
+    """
+
+    def __init__(self, loss: CellLoss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Sum over rows; logits: float32 (B, L).   targets: float32 (B, L), in [0, 1], or nan."""
+        known = ~torch.isnan(targets)
+        cells = self.loss.of_cells(logits, torch.where(known, targets, 0))
+        return torch.where(known, cells, 0).mean(1).sum()
+
+    def best_constant(self, labels: np.ndarray, rows_in_batch: int) -> tuple[np.ndarray, float]:
+        """As the function `best_constant`: a label's mean target over the rows in which it is known stands for them."""
+        known = ~np.isnan(labels)
+        shares = torch.from_numpy(known.mean(0))
+        means = np.nansum(labels, axis=0, dtype=np.float64) / np.maximum(known.sum(0), 1)
+        loss, targets = deepcopy(self.loss).cpu().double(), torch.from_numpy(means)[None]
+
+        def mean_loss(logits: torch.Tensor) -> torch.Tensor:
+            return (loss.of_cells(logits[None], targets)[0] * shares).mean()
+
+        rates = np.clip(means, 1e-6, 1 - 1e-6)
+        return _minimise(mean_loss, start=np.log(rates / (1 - rates)))
+
+
+def masked(loss: nn.Module, name: str) -> nn.Module:
+    """The loss for targets some of which are unknown.
+
+    Raises: UserError: `loss.name` is a loss over all labels of a row together, to which each must be known.
+    """
+    if not isinstance(loss, CellLoss):
+        raise UserError(
+            f"loss.name is {name}, which needs every label of a row, and labels.unknown says that some are not known. "
+            "Set loss.name to auto, bce, focal or asymmetric"
+        )
+    return MaskedLoss(loss)
+
+
 def refuse_soft_targets(loss_name: str, targets: torch.Tensor) -> None:
     """Raise UserError if a target is neither 0 nor 1."""
     soft = targets[(targets != 0) & (targets != 1)]

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foldblend.learners.losses.base import RowLoss, power, refuse_soft_targets, smooth_targets
+from foldblend.learners.losses.base import CellLoss, RowLoss, power, refuse_soft_targets, smooth_targets
 
 
-class BinaryCrossEntropy(RowLoss):
+class BinaryCrossEntropy(CellLoss):
     """-(w t log p + (1 - t) log(1 - p)); the weight w multiplies the positive term only."""
 
     takes_soft_targets = True
@@ -22,13 +22,13 @@ class BinaryCrossEntropy(RowLoss):
         self.register_buffer("pos_weight", pos_weight, persistent=False)
         self.label_smoothing = label_smoothing
 
-    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def of_cells(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets = smooth_targets(targets, self.label_smoothing, 0.5)
         weight = self.pos_weight.to(logits.dtype)
-        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none").mean(1)
+        return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
 
 
-class FocalLoss(RowLoss):
+class FocalLoss(CellLoss):
     """-(w t (1 - p)^gamma log p + (1 - t) p^gamma log(1 - p)): labels that are already right weigh little.
 
     The weight w is the paper's alpha / (1 - alpha). Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
@@ -42,15 +42,15 @@ class FocalLoss(RowLoss):
         self.gamma, self.label_smoothing = gamma, label_smoothing
         self.register_buffer("pos_weight", pos_weight, persistent=False)
 
-    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def of_cells(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets = smooth_targets(targets, self.label_smoothing, 0.5)
         # 1 - p is sigmoid(-z): exact where p is so near 1 that the difference would be 0
         yes = targets * self.pos_weight * power(torch.sigmoid(-logits), self.gamma) * F.logsigmoid(logits)
         no = (1 - targets) * power(torch.sigmoid(logits), self.gamma) * F.logsigmoid(-logits)
-        return -(yes + no).mean(1)
+        return -(yes + no)
 
 
-class AsymmetricLoss(RowLoss):
+class AsymmetricLoss(CellLoss):
     """-(t (1 - p)^gamma_positive log p + (1 - t) q^gamma_negative log(1 - q)) with q = max(p - shift, 0).
 
     A negative with p below the shift costs nothing. Source: Ridnik et al. 2021, arXiv:2009.14119.
@@ -62,14 +62,14 @@ class AsymmetricLoss(RowLoss):
         super().__init__()
         self.gamma_positive, self.gamma_negative, self.shift = gamma_positive, gamma_negative, shift
 
-    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def of_cells(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         p, not_p = torch.sigmoid(logits), torch.sigmoid(-logits)
         yes = targets * power(not_p, self.gamma_positive) * F.logsigmoid(logits)
         shifted = (p - self.shift).clamp_min(0)
         # without a shift log(1 - p) runs to -inf, so it is taken of the logit; with one it ends at log(shift)
         log_not_shifted = (not_p + self.shift).clamp_max(1).log() if self.shift else F.logsigmoid(-logits)
         no = (1 - targets) * power(shifted, self.gamma_negative) * log_not_shifted
-        return -(yes + no).mean(1)
+        return -(yes + no)
 
 
 class DistributionBalancedLoss(RowLoss):

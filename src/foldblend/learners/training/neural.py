@@ -29,7 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
 from foldblend.learners.cpu import has_fused_layers
-from foldblend.learners.losses.base import best_constant
+from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
 from foldblend.learners.nets.pretrained import find_weights, read_model_type, refusing_code
@@ -72,7 +72,7 @@ class NeuralLearner:
         self.run, self.corpus = run, corpus
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
             raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus has labels only")
-        self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L)
+        self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L), nan if unknown
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
         if state.device.type == "cpu":
@@ -132,7 +132,8 @@ class NeuralLearner:
 
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         """The loss, (logits (B, L), targets (B, L)) -> its sum over rows; it may know the fold's training labels."""
-        return build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
+        loss = build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
+        return loss if self.corpus.known is None else masked(loss, self.run.loss.name)
 
     def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
         """The best answer that ignores the text, to rows of these labels, (n, L), as they are drawn in training.
@@ -164,6 +165,8 @@ class NeuralLearner:
     def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
         """Mean loss per held-out row, from their logits, float32 (n_heldout, L)."""
         labels = self.corpus.labels[rows.heldout].astype(np.float32)  # even if soft targets were trained on
+        if self.corpus.known is not None:
+            labels[~self.corpus.known[rows.heldout]] = np.nan
         device, targets = self.accelerator.device, torch.from_numpy(labels)
         with torch.no_grad():
             return float(loss(torch.from_numpy(logits).to(device), targets.to(device))) / len(targets)
@@ -171,8 +174,9 @@ class NeuralLearner:
     def score(self, logits: np.ndarray, rows: FoldRows) -> dict[str, float]:
         """Scores of held-out logits (n_heldout, L); the thresholds come from the training rows' label rates."""
         corpus = self.corpus
-        rates = corpus.labels[rows.train].mean(0)
-        return score_heldout(logits, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric)
+        known = corpus.known[rows.heldout] if corpus.known is not None else None
+        rates = corpus.rates(rows.train)
+        return score_heldout(logits, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric, known)
 
     def head_bias(self, rows: FoldRows) -> np.ndarray | None:
         """float32 (L,) that a fresh head starts from, if the settings ask for it."""

@@ -136,6 +136,8 @@ def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
     data.update(np.packbits(corpus.labels).tobytes())
     if corpus.soft_targets is not None:
         data.update(corpus.soft_targets.tobytes())
+    if corpus.known is not None:
+        data.update(np.packbits(corpus.known).tobytes())
     data.update("\0".join(corpus.label_names).encode())
     return {
         **settings_of(run),

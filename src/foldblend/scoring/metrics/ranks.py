@@ -47,8 +47,14 @@ def _auc(positives: np.ndarray, ordered: np.ndarray) -> float:
 
 
 def macro_auc(labels: np.ndarray, probs: np.ndarray) -> float:
-    """Mean column-wise ROC-AUC. Source: sklearn.metrics.roc_auc_score(average="macro")."""
-    return float(label_auc(labels, probs).mean())
+    """Mean column-wise ROC-AUC over the labels that have rows of both kinds; 0.5 if none has.
+
+    A label with few rows may have none among those that a part of a blend is fitted on.
+    Source: sklearn.metrics.roc_auc_score(average="macro"), which has no value for a label of one kind.
+    """
+    of_labels = label_auc(labels, probs)
+    defined = of_labels[np.isfinite(of_labels)]
+    return float(defined.mean()) if len(defined) else 0.5
 
 
 def label_ap(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
