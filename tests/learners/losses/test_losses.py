@@ -273,7 +273,7 @@ def test_an_unknown_label_costs_nothing_and_has_no_gradient(name):
     found.backward()
     cells = of(name).of_cells(torch.from_numpy(logits), torch.from_numpy(targets)).numpy()
     assert float(found.detach()) == pytest.approx(cells[~unknown].sum() / N_LABELS)
-    assert not z.grad.numpy()[unknown].any() and z.grad.numpy()[~unknown].all()
+    assert not z.grad.numpy()[unknown].any() and z.grad.numpy()[~unknown].any()
 
 
 @pytest.mark.parametrize("name", ["zlpr", "soft_macro_f1", "distribution_balanced"])
