@@ -119,7 +119,7 @@ def test_the_same_draw_in_another_process(tiny, paths):
 
 
 def test_an_error_is_one_message_and_status_2(tiny, capsys):
-    assert guard(lambda: run("--n_folds", "40")) == 2
+    assert guard(lambda: run("--n_folds", "4000")) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and "Traceback" not in message
     assert not tiny.exists()
