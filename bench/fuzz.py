@@ -8,8 +8,10 @@ message that names the file and says what was expected, with exit status 2. `--o
 """
 
 import argparse
+import bz2
 import contextlib
 import csv
+import gzip
 import io
 import os
 import random
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,7 @@ os.environ["FOLDBLEND_THREADS"] = "1"
 from broken_files import break_files  # noqa: E402
 from broken_settings import break_settings  # noqa: E402
 from made_up_files import make_competition  # noqa: E402
+from odd_layouts import choose_layout  # noqa: E402
 from yaml import safe_dump  # noqa: E402
 
 from foldblend.commands import (  # noqa: E402
@@ -44,7 +48,7 @@ from foldblend.ledger import records as provenance  # noqa: E402
 from foldblend.settings import loading  # noqa: E402
 
 NAMES_A_FILE = re.compile(
-    r"train\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"
+    r"train\.csv|dev\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"
     r"the training file|the submission, not yet written"
 )
 SAYS_A_CURE = re.compile(
@@ -159,6 +163,7 @@ def try_one(root: Path, number: int, rng: random.Random) -> Outcome:
 def write_input(root: Path, rng: random.Random) -> str:
     """Write one broken competition; what was done to it."""
     made = make_competition(rng)
+    layout = choose_layout(rng, made)
     settings, in_settings = safe_dump(made.settings, allow_unicode=True).encode(), ""
     if rng.random() < 0.35:
         settings, in_settings = break_settings(rng, made)
@@ -172,7 +177,7 @@ def write_input(root: Path, rng: random.Random) -> str:
     (configs / "competitions" / "fuzz.yaml").write_bytes(settings)
     (configs / "runs" / "words.yaml").write_text(TFIDF)
     (configs / "default.yaml").write_text("competition: fuzz\nrun: words\nruns: [words]\n")
-    return ", ".join([*in_files, *([in_settings] if in_settings else [])]) or "nothing"
+    return ", ".join([*([f"layout {layout}"] if layout else []), *in_files, *([in_settings] if in_settings else [])])
 
 
 def run_doors(root: Path, drop_in: bool) -> int:
@@ -221,21 +226,63 @@ def judge(root: Path, status: int, out: str, err: str) -> str:
 
 
 def compare(path: Path, root: Path) -> str:
-    """Whether the submission has the sample's ids, columns and order, and legal values; the csv module alone reads."""
+    """Whether the submission has the right ids, columns and order, and legal values; the csv module alone reads.
+
+    They are those of the sample submission, or of the test file if there is no sample or it only shows the form.
+    """
     settings = seen["settings"]
-    separator = settings.submission.separator
-    sample = (root / "data" / "fuzz" / settings.files.sample_submission).read_bytes().decode(settings.files.encoding)
-    wanted, rows = (list(csv.reader(io.StringIO(text, newline=""), delimiter=separator)) for text in
-                    (sample, path.read_bytes().decode("utf-8")))  # fmt: skip
-    while wanted and not wanted[-1]:
-        wanted.pop()
-    if rows[:1] != wanted[:1] or any(len(row) != len(rows[0]) for row in rows):
+    files, answer = settings.files, settings.submission
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), delimiter=answer.separator))
+    wanted = read_plain(root / "data" / "fuzz", files.sample_submission, settings) if files.has_sample else []
+    header = wanted[0] if wanted else built_header(settings)
+    if rows[:1] != [header] or any(len(row) != len(rows[0]) for row in rows):
         return "wrong CSV: other columns than the sample submission"
-    key = rows[0].index(settings.id_column)
-    if [row[key] for row in rows] != [row[key] for row in wanted]:
+    answers = {answer.column} if answer.form in ("delimited", "class") or is_long(settings) else None
+    if answers is None:
+        answers = {name for name in header if name in seen["tables"].written_columns and name != header[key_of(header)]}
+    keys = [k for k, name in enumerate(header) if name not in answers]
+    ids = [[row[k] for k in keys] for row in rows[1:]]
+    of_sample, of_test = [[row[k] for k in keys] for row in wanted[1:]], seen["tables"].test_ids.tolist()
+    lacks = not is_long(settings) and {row[0] for row in of_sample} < set(of_test)
+    if not wanted or files.answer_rows == "test" or lacks:
+        if list(dict.fromkeys(row[0].rsplit("_", 1)[0] if answer.row_id else row[0] for row in ids)) != of_test:
+            return "wrong CSV: other ids than the test file"
+    elif ids != of_sample:
         return "wrong CSV: other ids than the sample submission"
-    cells = [cell for row in rows[1:] for k, cell in enumerate(row) if k != key]
+    cells = [cell for row in rows[1:] for k, cell in enumerate(row) if k not in keys]
     return "" if all(is_legal(cell, settings) for cell in cells) else "wrong CSV: an illegal value"
+
+
+def key_of(header: list[str]) -> int:
+    """Position of the ids among the columns of a submission with a column per label."""
+    tables = seen["tables"]
+    return tables.sample_columns.index(seen["settings"].id_column) if len(header) == len(tables.sample_columns) else 0
+
+
+def is_long(settings) -> bool:
+    return bool(settings.submission.row_id or settings.submission.label_column)
+
+
+def built_header(settings) -> list[str]:
+    answer = settings.submission
+    if is_long(settings):
+        return [name for name in (settings.id_column, answer.label_column, answer.column) if name]
+    in_columns = answer.form in ("columns", "probabilities")
+    return [settings.id_column, *(settings.labels.submitted if in_columns else [answer.column])]
+
+
+def read_plain(folder: Path, name: str, settings) -> list[list[str]]:
+    """The rows of the sample submission, unpacked, without empty lines at the end."""
+    data = (folder / name).read_bytes()
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            data = archive.read(archive.namelist()[0])
+    unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(Path(name).suffix, bytes)
+    text = unpack(data).decode(settings.files.encodings.get(name, settings.files.encoding))
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=settings.submission.separator))
+    while rows and not rows[-1]:
+        rows.pop()
+    return rows
 
 
 def is_legal(cell: str, settings) -> bool:

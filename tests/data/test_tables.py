@@ -69,7 +69,10 @@ def replace_rows(which, rows):
         (cell(5, "joy", "NONE"), ["row 5 (line 6): 'joy' is 'NONE'"]),
         (replace_rows("train", []), ["train.csv: 1 problem", "a header and no rows"]),
         (rename("sample", "fear", "anger"), ["train.csv", "column 'anger' is missing"]),
-        (replace_rows("sample", [["t0", "0", "0"], ["t1", "0", "0"]]), ["2 ids of test.csv are missing: 't2', 't3'"]),
+        (
+            replace_rows("sample", [["t0", "0", "0"], ["x1", "0", "0"]]),
+            ["3 ids of test.csv are missing: 't1', 't2', 't3'", "set files.answer_rows: test"],
+        ),
         (
             replace_rows("sample", [[f"t{k}", "0", "0"] for k in range(5)]),
             ["sample_submission.csv: 1 problem", "row 5 (line 6): id 't4' is not in test.csv"],
@@ -198,7 +201,6 @@ def test_every_problem_of_every_file_at_once(files):
     text = str(error.value)
     assert [line for line in text.split("\n") if not line.startswith("  ")] == [
         f"{files.folder}/train.csv: 3 problems",
-        f"{files.folder}/test.csv: 1 problem",
         f"{files.folder}/sample_submission.csv: 1 problem",
     ]
 
@@ -212,7 +214,8 @@ def test_a_long_list_is_shortened_and_no_kind_is_lost(files):
     assert "train.csv: 41 problems" in text
     assert "... and 37 more rows, empty 'text': 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, ..." in text
     assert "row 2 (line 3): 'joy' is '7'" in text
-    assert len(text.split("\n")) == 7  # the last one says what to set
+    assert "set text.empty: drop to leave the 40 rows without text out" in text
+    assert len(text.split("\n")) == 8
 
 
 def test_problems_are_named_by_line_behind_a_text_of_many_lines(files):

@@ -20,11 +20,16 @@ ODD_LABELS = ["", " ", "2", "-1", "yes", "True", "1.0", "0.0", "1.00", " 1", "1 
 
 
 def pick(rng: random.Random, made: Made) -> list[list[str]]:
-    return made.tables[rng.choice(TABLES)]
+    return made.tables[pick_table(rng, made, TABLES)]
+
+
+def pick_table(rng: random.Random, made: Made, names) -> str:
+    """One of the named tables that the competition has."""
+    return rng.choice([name for name in names if name in made.tables])
 
 
 def odd_text(rng, made):
-    rows = made.tables[rng.choice(TABLES[:2])]
+    rows = made.tables[pick_table(rng, made, TABLES[:2])]
     if len(rows) > 1 and len(rows[0]) > 1:
         rng.choice(rows[1:])[1] = rng.choice(ODD_TEXTS)
 
@@ -39,7 +44,7 @@ def odd_id(rng, made):
     name, rows = rng.choice(ODD_IDS), pick(rng, made)
     replaced = rng.choice(rows)[:1]
     for file in TABLES[1:] if rng.random() < 0.5 else TABLES:  # test file and sample agree, or all three do
-        for row in made.tables[file]:
+        for row in made.tables.get(file, []):
             row[:1] = [name] if row[:1] == replaced else row[:1]
 
 
@@ -49,7 +54,7 @@ def doubled_id(rng, made):
 
 
 def odd_label(rng, made):
-    rows = made.tables[rng.choice(["train.csv", "train.csv", "sample_submission.csv"])]
+    rows = made.tables[pick_table(rng, made, ["train.csv", "train.csv", "sample_submission.csv"])]
     rng.choice(rows[1:] or rows)[-1:] = [rng.choice(ODD_LABELS)]
 
 
@@ -108,7 +113,7 @@ def double_rows(rng, made):
 
 
 def mix_files(rng, made):
-    one, other = rng.sample(TABLES, 2)
+    one, other = rng.sample([name for name in TABLES if name in made.tables], 2)
     made.tables[one] = [row[:] for row in made.tables[other]]
 
 
@@ -116,13 +121,12 @@ def many_labels(rng, made):
     """Hundreds of labels on a few rows: most of them have too few positives."""
     more = [f"label{k}" for k in range(rng.choice([50, 500]))]
     for name, cell in (("train.csv", "0"), ("sample_submission.csv", "0")):
-        rows = made.tables[name]
-        for number, row in enumerate(rows):
+        for number, row in enumerate(made.tables.get(name, [])):
             row += more if not number else [str(int(rng.random() < 0.5)) if name == "train.csv" else cell for _ in more]
 
 
 def edit_bytes(rng, made):
-    name = rng.choice(TABLES)
+    name = rng.choice(sorted(made.encode()))
     data = bytearray(made.encode()[name] or b"")
     at = rng.randrange(len(data) + 1)
     for _ in range(rng.choice([1, 1, 3])):
@@ -135,7 +139,7 @@ def edit_bytes(rng, made):
 
 
 def replace_bytes(rng, made):
-    name = rng.choice(TABLES)
+    name = rng.choice(sorted(made.encode()))
     data = made.encode()[name] or b""
     made.files[name] = rng.choice([
         b"", b"\n", b"\0" * 50, rng.randbytes(300), data[: rng.randrange(len(data) + 1)], data * 2,
@@ -148,7 +152,7 @@ def replace_bytes(rng, made):
 
 
 def lose_file(rng, made):
-    made.files[rng.choice(TABLES)] = None
+    made.files[rng.choice(sorted(made.encode()))] = None
 
 
 BREAKS: list[Callable[[random.Random, Made], None]] = [

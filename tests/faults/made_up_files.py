@@ -3,6 +3,7 @@
 import csv
 import io
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 NAMES = ["joy", "fear", "anger", "sadness", "trust", "calm and well", "día", "喜び", "x_5", "neutral"]
@@ -17,22 +18,35 @@ class Made:
     """What its YAML holds."""
     tables: dict[str, list[list[str]]]
     """File name -> header and rows."""
+    label_names: list[str] = field(default_factory=list)
+    forms: dict[str, tuple[str, Callable[[list[list[str]]], bytes]]] = field(default_factory=dict)
+    """Table -> the name of its file and how its rows are written, if that is not a CSV of the table's name."""
     files: dict[str, bytes] = field(default_factory=dict)
     """File name -> what takes the place of the written table."""
 
+    @property
+    def is_in_columns(self) -> bool:
+        """Whether a submission has a column per label."""
+        return self.settings.get("submission", {}).get("form", "columns") in ("columns", "probabilities")
+
     def encode(self) -> dict[str, bytes]:
         """Every file's bytes."""
-        written = {name: as_csv(rows, self._separator(name), self._encoding()) for name, rows in self.tables.items()}
+        written = {}
+        for table, rows in self.tables.items():
+            name, write = self.forms.get(table, (table, None))
+            written[name] = write(rows) if write else as_csv(rows, self.separator(table), self.encoding(table))
         return written | self.files
 
-    def _separator(self, name: str) -> str:
+    def separator(self, name: str) -> str:
         group = "submission" if name.startswith("sample") else "files"
-        separator = (self.settings.get(group) or {}).get("separator", ",")
+        settings = self.settings.get(group) or {}
+        separator = (settings.get("separators") or {}).get(name) or settings.get("separator", ",")
         return separator if isinstance(separator, str) and len(separator) == 1 and separator not in '"\r\n' else ","
 
-    def _encoding(self) -> str:
-        encoding = (self.settings.get("files") or {}).get("encoding", "utf-8")
-        return encoding if encoding in ("utf-8-sig", "utf-16", "cp1252") else "utf-8"
+    def encoding(self, name: str) -> str:
+        settings = self.settings.get("files") or {}
+        encoding = (settings.get("encodings") or {}).get(name) or settings.get("encoding", "utf-8")
+        return encoding if encoding in ("utf-8-sig", "utf-16", "utf-32", "cp1252") else "utf-8"
 
 
 def as_csv(rows: list[list[str]], separator: str = ",", encoding: str = "utf-8") -> bytes:
@@ -56,7 +70,7 @@ def make_competition(rng: random.Random) -> Made:
     labels = [draw_labels(rng, row, len(names), one_a_row) for row in range(n_train)]
     columns = rng.choice([["text"], ["text"], ["title", "body"]])
     settings["text"] = {"columns": columns}
-    return Made(settings, tables_of(rng, form, names, labels, n_test, columns))
+    return Made(settings, tables_of(rng, form, names, labels, n_test, columns), names)
 
 
 FORMS = {

@@ -213,7 +213,7 @@ def test_texts_are_what_the_yaml_says(paths, yaml, setting, value):
         ("metric: roc_auc\n", r"did you mean 'macro_auc'\?"),
         ("metric: [macro_f1]\n", r"metric is a list, \['macro_f1'\]; expected a text"),
         ("metric:\n", "metric is empty; expected a value"),
-        ("files: {train: [a.csv]}\n", "files.train"),
+        ("files: {train: {a: b}}\n", "files.train is a group of names and values, .*; expected a list, as"),
         ("task: both\nn_folds: x\ntext: {columns: t}\n", "task is.*n_folds is.*text.columns is"),
     ],
 )

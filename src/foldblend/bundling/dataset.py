@@ -23,6 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from foldblend import __version__
+from foldblend.settings.competition import NO_FILE
 from foldblend.settings.paths import Paths, find_checkout
 
 # ---------- The folder
@@ -83,7 +84,8 @@ def copy_blend(
     _copy(record_path, inside.submissions(competition) / record_path.name)
     _copy(paths.folds(competition), inside.folds(competition))
     settings = record["settings"]["competition"]
-    _copy(sample, inside.data(competition) / settings["files"]["sample_submission"])
+    if settings["files"]["sample_submission"] != NO_FILE:
+        _copy(sample, inside.data(competition) / settings["files"]["sample_submission"])
     _write_yaml(inside.configs / "competitions" / f"{competition}.yaml", settings)
     defaults = {"competition": competition, "run": runs[0], "runs": list(runs)}
     if plugins:
@@ -327,8 +329,9 @@ subprocess.run(command, check=True)
 """
 PREDICT = """command = [sys.executable, "-m", "foldblend", "predict", "--competition", ABOUT["competition"]]
 command += ["--from", str(BUNDLE / ABOUT["record"]), "--input", str(TEST), "--models", str(INPUT)]
-command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"]), "--precision", "auto"]
-command += ["--answer", str(WORKING / "submission.csv")]
+command += ["--precision", "auto", "--answer", str(WORKING / "submission.csv")]
+if ABOUT["sample"]:
+    command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"])]
 offline = {{"FOLDBLEND_ROOT": str(BUNDLE), "HF_HUB_OFFLINE": "1", "NUMBA_CACHE_DIR": tempfile.mkdtemp()}}
 subprocess.run(command, env={{**os.environ, **offline}}, check=True)
 """

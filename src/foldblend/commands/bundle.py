@@ -145,7 +145,7 @@ def write_metadata(
         "record": f"submissions/{competition}/{name}.json",
         "test": files.test,
         "sample_submission": files.sample_submission,
-        "sample": f"data/{competition}/{files.sample_submission}",
+        "sample": f"data/{competition}/{files.sample_submission}" if files.has_sample else "",
         "required": required,
         "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
     }

@@ -26,7 +26,16 @@ def prepare_tables(job: Job) -> Tables:
     with hold_lock(data_dir.with_name(f".{job.competition_name}.lock")):
         for line in ensure_data(job.competition_name, job.competition, job.paths):
             print(line, flush=True)
-    return load_tables(job.competition, data_dir)
+    tables = load_tables(job.competition, data_dir)
+    print_notes(tables)
+    return tables
+
+
+def print_notes(tables: Tables) -> None:
+    """What is unusual about the files and allowed, as warnings; by the first of several processes."""
+    if os.environ.get("RANK", "0") == "0":
+        for note in tables.notes:
+            warn(wrapped(note))
 
 
 def prepare_folds(job: Job, tables: Tables) -> Folds:

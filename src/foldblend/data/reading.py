@@ -1,10 +1,9 @@
-"""Delimited files, bytes to rows and back, by the encoding, separator and quoting that the settings name.
+"""Delimited files, text to rows and back, by the separator and quoting that the settings name; problems of a file.
 
 Every cell stays the text it is: "NA" and "007" are not touched, no row is skipped, line ends inside quotes survive.
 The csv module reads strictly; pandas' reader would forgive a stray quote, a short row and an empty line.
 """
 
-import codecs
 import csv
 import io
 import os
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from foldblend.data.encodings import WRONG_BYTE, decode, name_kind, repair_cell
 from foldblend.errors import UserError
 from foldblend.files import read_bytes
 
@@ -34,14 +34,21 @@ class Problems:
     """Problems of one file, in the order they were found; rows are counted from 1 without the header, lines with it."""
 
     path: Path
-    row_numbers: Sequence[int] = ()
+    row_numbers: Sequence[int | str] = ()
     line_numbers: Sequence[int] = ()
+    """Empty for a file without lines, such as a spreadsheet."""
     count: int = 0
     lines: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is unusual and allowed, as sentences."""
 
     def add(self, sentence: str) -> None:
         """A problem of the file as a whole."""
         self.count += 1
+        self.lines.append(sentence)
+
+    def advise(self, sentence: str) -> None:
+        """What to do about the problems before it; it is not counted."""
         self.lines.append(sentence)
 
     def add_rows(self, kind: str, found: Iterable[tuple[int, T]], spell: Callable[[T], str] = str) -> None:
@@ -52,10 +59,16 @@ class Problems:
         found = list(found)
         self.count += len(found)
         for position, what in found[:ROWS_SPELT_OUT]:
-            self.lines.append(f"row {self.row_numbers[position]} (line {self.line_numbers[position]}): {spell(what)}")
+            line = f" (line {self.line_numbers[position]})" if self.line_numbers else ""
+            self.lines.append(f"row {self.row_numbers[position]}{line}: {spell(what)}")
         more = [str(self.row_numbers[position]) for position in dict.fromkeys(row for row, _ in found[ROWS_SPELT_OUT:])]
         if more:
             self.lines.append(f"... and {len(more)} more rows, {kind}: {shortened(more)}")
+
+    def note_rows(self, what: str, positions: Sequence[int]) -> None:
+        """A note on rows: `what`, and their numbers; a long list is shortened."""
+        if positions:
+            self.notes.append(f"{what}: {shortened([f'row {self.row_numbers[k]}' for k in positions])}")
 
     def __bool__(self) -> bool:
         return self.count > 0
@@ -93,77 +106,6 @@ def excerpt(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-# ---------- bytes into text by the encoding of the settings; if it is wrong, the first wrong bytes are named.
-
-
-NEWLINE = b"\n"
-
-MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""Byte order marks and the encoding that reads them; utf-32's begins with utf-16's, so it is asked first."""
-
-
-def decode(data: bytes, encoding: str, problems: Problems) -> str | None:
-    """The text of a file; None, with the reason in `problems`, if it is empty or not in that encoding."""
-    if not data.strip():
-        problems.add("the file is empty; expected a header line and rows")
-        return None
-    codec = codecs.lookup(encoding).name
-    marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
-    try:
-        text = data.decode(codec)
-    except UnicodeDecodeError as error:
-        _locate(data, codec, error, marked, problems)
-        return None
-    if text.startswith("\ufeff"):
-        problems.add(f"the file begins with a byte order mark: set files.encoding: {marked or 'utf-8-sig'}")
-        return None
-    if "\0" in text.partition("\n")[0]:
-        problems.add(f"the header holds NUL characters when read as {encoding}: is the file utf-16? Set files.encoding")
-        return None
-    if _is_rather_utf8(data, text, codec):
-        problems.add(f"read as {encoding} it is garbled, and all of it is valid utf-8: set files.encoding: utf-8")
-        return None
-    return text
-
-
-def _locate(data: bytes, codec: str, error: UnicodeDecodeError, marked: str | None, problems: Problems) -> None:
-    """Name the lines that cannot be decoded, or only the first byte if the bytes do not show where lines end."""
-    lines = data.split(b"\n") if codec in ("utf-8", "utf-8-sig", "ascii") and not marked else []
-    bad = [number for number, line in enumerate(lines, start=1) if not _decodes(line, codec)]
-    if marked:
-        hint = f"the file begins with the byte order mark of {marked}: set files.encoding: {marked}"
-    elif error.end == len(data) and bad in ([], [len(lines)]):
-        hint = "the file is cut off inside a character: get it again"
-    else:
-        likely = "utf-8" if _decodes(data, "utf-8") else "cp1252"
-        hint = f"set files.encoding to what the file was saved in (probably {likely})"
-    where = f", and in lines {shortened([str(line) for line in bad[1:]])}" if len(bad) > 1 else ""
-    problems.add(
-        f"line {data.count(NEWLINE, 0, error.start) + 1}, byte {error.start} of the file: 0x{data[error.start]:02x} "
-        f"is not {codec}, as files.encoding says ({error.reason}){where}; {hint}"
-    )
-
-
-def _decodes(line: bytes, codec: str) -> bool:
-    try:
-        line.decode(codec)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _is_rather_utf8(data: bytes, text: str, codec: str) -> bool:
-    """One byte per character decodes anything; bytes beyond ASCII that happen to be valid utf-8 are very rare."""
-    one_byte_each = not codec.startswith("utf") and len(text) == len(data)
-    return one_byte_each and not data.isascii() and _decodes(data, "utf-8")
-
-
 # ---------- text into rows and back.
 
 
@@ -181,7 +123,17 @@ class FileForm:
     encoding: str = "utf-8"
     separator: str = ","
     quoting: str = "minimal"
-    separator_setting: str = "files.separator"
+    separator_setting: str = "files.separators"
+    """The setting that a wrong separator is advised to change; a mapping of files if it is `files.separators`."""
+    separator_is_stated: bool = True
+    """Whether the settings name it; otherwise the end of the file's name may."""
+    encoding_is_own: bool = False
+    """Whether the settings name the encoding of this very file, not that of all files."""
+    invalid_bytes: str = "refuse"
+    columns: tuple[str, ...] = ()
+    """Names of the columns if the file has no header line."""
+    sheet: str = ""
+    """Of a spreadsheet; empty is the only one."""
 
 
 @dataclass(frozen=True)
@@ -197,17 +149,34 @@ class TextTable:
 
 
 def read_table(path: Path, form: FileForm, problems: Problems) -> TextTable | None:
-    """Read one file; defects go to `problems`, and None comes back if there is no row to check."""
+    """Read one delimited file; defects go to `problems`, and None comes back if there is no row to check."""
     return parse_table(read_bytes(path), form, problems)
 
 
 def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | None:
     """As `read_table`, from the file's bytes."""
-    text = decode(data, form.encoding, problems)
-    if text is None:
+    if not data.strip():
+        problems.add(f"the file is empty; expected {'rows' if form.columns else 'a header line and rows'}")
         return None
+    name = Path(problems.path).name
+    if kind := name_kind(data, name):
+        problems.add(f"the file is {kind}")
+        return None
+    decoded = decode(data, form.encoding, name, form.encoding_is_own)
+    for complaint in decoded.complaints:
+        problems.add(complaint)
+    if decoded.text is None:
+        return None
+    table = _parse_text(decoded.text, form, problems)
+    return _without_wrong_bytes(table, form, decoded.is_mixed, problems)
+
+
+def _parse_text(text: str, form: FileForm, problems: Problems) -> TextTable | None:
     text = EMPTY_LINES_AT_END.sub("\n", text)
     records = _quoted_records(text, form.separator) if form.quoting == "minimal" else _plain_records(text, form)
+    if form.columns:
+        rows = _full_rows(records, form.columns, problems, "files.columns lists")
+        return TextTable(form.columns, rows) if rows else None
     _, fields, defect = next(records, (1, [], ""))
     if defect or not any(fields):
         problems.add(f"line 1: expected a header with column names, found {defect or 'an empty line'}")
@@ -215,10 +184,42 @@ def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | 
     header = tuple(fields)
     if len(header) == 1 and _names_separator(header[0], form, problems):
         return None
-    rows = _full_rows(records, header, problems)
+    rows = _full_rows(records, header, problems, "the header has")
     if not rows and not problems:
         problems.add("a header and no rows; expected one or more")
     return TextTable(header, rows) if rows else None
+
+
+def _without_wrong_bytes(
+    table: TextTable | None, form: FileForm, is_mixed: bool, problems: Problems
+) -> TextTable | None:
+    """The table with the wrong bytes of a utf-8 file read as cp1252; unless that was asked for, they are problems."""
+    if table is None or not is_mixed:
+        return table
+    found = [
+        (k, next(cell for cell in row if WRONG_BYTE.search(cell)))
+        for k, row in enumerate(table.rows)
+        if any(WRONG_BYTE.search(cell) for cell in row)
+    ]
+    if form.invalid_bytes == "cp1252":
+        problems.note_rows("bytes that are not utf-8 were read as cp1252", [row for row, _ in found])
+    else:
+        problems.advise(
+            "the file is utf-8, but a few of its bytes are not. Correct these rows, or set "
+            "files.invalid_bytes: cp1252, which reads these bytes, and no others, as cp1252"
+        )
+        if any(WRONG_BYTE.search(name) for name in table.header):
+            problems.add(f"line 1: the header has such bytes: {quoted(map(repair_cell, table.header))} as cp1252")
+        problems.add_rows("bytes that are not utf-8", found, _spell_wrong_bytes)
+    header = tuple(map(repair_cell, table.header))
+    return TextTable(header, [[repair_cell(cell) for cell in row] for row in table.rows])
+
+
+def _spell_wrong_bytes(cell: str) -> str:
+    at = WRONG_BYTE.search(cell)
+    assert at
+    byte, start = at[0][0].encode("utf-8", "surrogateescape")[0], max(0, at.start() - 12)
+    return f"0x{byte:02x} is not utf-8; as cp1252 it reads {repair_cell(cell[start : at.end() + 12])!r}"
 
 
 def table_bytes(header: Iterable[str], rows: Iterable[Iterable[str]], separator: str = ",") -> bytes:
@@ -238,7 +239,7 @@ class _Lines(list):
         self.append(record.removesuffix("\r\n"))
 
 
-def _full_rows(records: Iterator, header: tuple[str, ...], problems: Problems) -> list[list[str]]:
+def _full_rows(records: Iterator, header: tuple[str, ...], problems: Problems, says: str) -> list[list[str]]:
     """Rows as wide as the header; the others are problems."""
     rows, numbers, lines, broken = [], [], [], []
     for number, (line, fields, defect) in enumerate(records, start=1):
@@ -247,7 +248,7 @@ def _full_rows(records: Iterator, header: tuple[str, ...], problems: Problems) -
             numbers.append(number)
             lines.append(line)
         else:
-            found = f"{len(fields)} fields, the header has {len(header)}" if any(fields) else "an empty line"
+            found = f"{len(fields)} fields, {says} {len(header)}" if any(fields) else "an empty line"
             broken.append((number, line, defect or found))
     problems.row_numbers, problems.line_numbers = [row[0] for row in broken], [row[1] for row in broken]
     problems.add_rows("broken", [(position, row[2]) for position, row in enumerate(broken)])
@@ -298,9 +299,12 @@ def _names_separator(header: str, form: FileForm, problems: Problems) -> bool:
     likely = max(SEPARATORS, key=header.count)
     if likely == form.separator or likely not in header:
         return False
+    advised = SEPARATORS[likely]
+    if form.separator_setting == "files.separators":
+        advised = f"{{{Path(problems.path).name}: {advised}}}"
     problems.add(
         f"only one column, {excerpt(header)}, when split at {form.separator!r}; "
-        f"it looks split at {SEPARATORS[likely]}: set {form.separator_setting}: {SEPARATORS[likely]}"
+        f"it looks split at {SEPARATORS[likely]}: set {form.separator_setting}: {advised}"
     )
     return True
 

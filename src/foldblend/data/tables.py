@@ -8,10 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.data.fetch import how_to_get
+from foldblend.data.answer_form import advise_long, built_header, label_candidates, match_sample_ids, written_form
+from foldblend.data.empty_texts import check_texts
 from foldblend.data.labels import LabelForm, as_yaml, is_number, read_labels, read_share
+from foldblend.data.layout import (
+    Parts,
+    advise_columns,
+    advise_ids,
+    advise_rename,
+    has_no_header,
+    read_parts,
+    yaml_word,
+)
 from foldblend.data.names import find_nearest, nearest
-from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any, read_table
+from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
 from foldblend.data.targets import (
     Constant,
     Targets,
@@ -38,14 +48,13 @@ def check_rows(
     problems: Problems,
     doubled: str = "ids must differ",
 ) -> None:
-    """Columns, ids and texts of one file; `others` are columns that must be there and are read elsewhere.
+    """Columns and ids of one file; `texts` and `others` are columns that must be there and are read elsewhere.
 
     `doubled` is what to say of an id that is there twice; empty allows it.
     """
     check_columns(table, (id_column, *texts, *others), problems)
     if id_column in table.header:
         check_ids(table.column(id_column), id_column, problems, doubled)
-    check_texts(table, [name for name in texts if name in table.header], problems)
 
 
 def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -> None:
@@ -54,10 +63,10 @@ def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -
     for name, times in counts.items():
         if times > 1 and name:
             problems.add(f"column {name!r} appears {times} times in the header; expected once")
-    for name in dict.fromkeys(needed):
-        if name not in counts:
-            hint = nearest(name, counts) or f"; the file's columns are {quoted(counts)}"
-            problems.add(f"column {name!r} is missing{hint}")
+    missing = [name for name in dict.fromkeys(needed) if name not in counts]
+    for name in missing:
+        hint = nearest(name, counts) or f"; the file's columns are {quoted(counts)}"
+        problems.add(f"column {name!r} is missing{hint}{advise_rename(name, tuple(counts), problems.path)}")
 
 
 def check_ids(ids: Sequence[str], column: str, problems: Problems, doubled: str = "ids must differ") -> None:
@@ -78,29 +87,14 @@ def check_ids(ids: Sequence[str], column: str, problems: Problems, doubled: str 
     problems.add_rows(f"doubled {column!r}", again)
 
 
-def check_texts(table: TextTable, columns: Sequence[str], problems: Problems) -> None:
-    """Every text column says something in every row."""
-    for column in columns:
-        empty = [row for row, text in enumerate(table.column(column)) if not text.strip().strip("\0 \t\r\n")]
-        problems.add_rows(f"empty {column!r}", [(row, f"{column!r} is empty; expected a text") for row in empty])
-
-
-def check_sample_ids(sample_ids: Sequence[str], test_ids: Sequence[str], test_file: str, problems: Problems) -> None:
-    """The sample submission names each test row once."""
-    in_sample, in_test = set(sample_ids), set(test_ids)
-    missing = [name for name in test_ids if name not in in_sample]
-    if missing:
-        problems.add(f"{len(missing)} ids of {test_file} are missing: {quoted(missing)}")
-    extra = [row for row, name in enumerate(sample_ids) if name not in in_test]
-    found = [(row, f"id {excerpt(sample_ids[row])} is not in {test_file}") for row in extra]
-    problems.add_rows(f"id not in {test_file}", found)
-
-
 def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, problems: Problems) -> None:
-    """The sample's answers are what submission.form says: 0 and 1, or numbers."""
+    """The sample's answers are what submission.form says, 0 and 1, or numbers; or they are blank."""
+    blank = [name for name in columns if not any(cell.strip() for cell in table.column(name))]
+    if blank:
+        problems.notes.append(f"the answers in {quoted(blank)} are blank; submissions have the form of submission.form")
     for name in columns:
         cells = table.column(name)
-        bad = [row for row, cell in enumerate(cells) if not _is_answer(cell, form)]
+        bad = [row for row, cell in enumerate(cells) if cell.strip() and not _is_answer(cell, form)]
         expected = "0 or 1 as submission.form is columns" if form == "columns" else "a number"
         found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {expected}") for row in bad]
         problems.add_rows(f"{name!r} of another form", found)
@@ -134,18 +128,18 @@ class Tables:
     sample_ids: np.ndarray
     """(n_test,) str: the test ids in the order of the sample submission."""
     sample_rows: tuple[tuple[str, ...], ...] = ()
-    """n_test rows of the sample submission as written; a submission copies their number format."""
+    """Rows of the sample submission as written; a submission copies their number format. Empty if it was built."""
     groups: np.ndarray | None = None
     """(N,) str: the user's group of each training row, an empty one being a row by itself; None without `groups`."""
     train_contents: list[str] | None = None
     """N texts without the literal words of text.template, which say nothing about which rows are the same; None if the
     template has no words of its own."""
-
-    @property
-    def compared_texts(self) -> list[str]:
-        """What duplicates are looked for in, N texts."""
-        return self.train_texts if self.train_contents is None else self.train_contents
-
+    sample_header: tuple[str, ...] = ()
+    """The sample submission's own names of `sample_columns`, which a submission has; empty if they are the same."""
+    sample_pairs: tuple[tuple[str, str], ...] = ()
+    """Id and label of each row of a submission that has one per pair, in its order; empty for one row per id."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the files and allowed, as sentences."""
     soft: np.ndarray | None = None
     """float32 (N, L) in [0, 1]: what is learned in place of `labels`; None if that is the same."""
     known: np.ndarray | None = None
@@ -170,30 +164,36 @@ class Tables:
             )
         return lines
 
+    @property
+    def compared_texts(self) -> list[str]:
+        """What duplicates are looked for in, N texts."""
+        return self.train_texts if self.train_contents is None else self.train_contents
+
+    @property
+    def written_columns(self) -> tuple[str, ...]:
+        """Columns of a submission as they are written."""
+        return self.sample_header or self.sample_columns
+
     def without_texts(self) -> "Tables":
         """The same with less memory, for whoever does not read the texts."""
         return replace(self, train_texts=[], test_texts=[], train_contents=None)
 
 
 def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
-    """Read and check the three files in data/<competition>/.
+    """Read and check the files in data/<competition>/.
 
     Raises: UserError: every problem of every file, with row numbers, in one message.
     """
-    names = (competition.files.train, competition.files.test, competition.files.sample_submission)
-    reports = [Problems(data_dir / name) for name in names]
-    forms = [data_form(competition), data_form(competition), submission_form(competition, competition.files.encoding)]
-    train, test, sample = (_read(competition, form, report) for form, report in zip(forms, reports, strict=True))
-    train_report, test_report, sample_report = reports
-
-    label_names = check_sample(competition, sample, competition.labels.submitted, sample_report)
-    taught = _check_train(competition, train, label_names, train_report)
-    if test:
-        check_rows(test, competition.id_column, competition.text.columns, (), test_report)
-    if test and sample and not test_report and not sample_report:
-        id_column, test_file = competition.id_column, competition.files.test
-        check_sample_ids(sample.column(id_column), test.column(id_column), test_file, sample_report)
-    raise_if_any(reports)
+    parts = read_parts(competition, data_dir)
+    label_names = _check_form(competition, parts)
+    if parts.train is not None:
+        parts.train = check_texts(parts.train, competition.text, parts.train_report, drops=True)
+    taught = _check_train(competition, parts.train, label_names, parts.train_report)
+    answered = _check_test(competition, parts)
+    raise_if_any(parts.reports)
+    test = parts.test
+    header = parts.sample.header if parts.sample else built_header(competition, label_names)
+    written, pairs = written_form(competition, parts.sample_header, parts.pairs, answered, label_names)
     return Tables(
         train_ids=np.array(taught.rows.column(competition.id_column)),
         train_texts=build_texts(taught.rows, competition.text),
@@ -201,9 +201,15 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         label_names=taught.label_names,
         test_ids=np.array(test.column(competition.id_column)),
         test_texts=build_texts(test, competition.text),
-        sample_columns=sample.header,
-        sample_ids=np.array(sample.column(competition.id_column)),
-        sample_rows=tuple(map(tuple, sample.rows)),
+        sample_columns=header,
+        sample_ids=np.array(answered),
+        sample_rows=tuple(map(tuple, parts.sample.rows)) if parts.sample else (),
+        sample_header=written if written != header else (),
+        sample_pairs=pairs,
+        notes=(
+            *parts.notes(),
+            *([] if parts.sample else [f"no sample submission: one is built of {quoted(written or header)}"]),
+        ),
         groups=_read_groups(taught.rows, competition.groups),
         train_contents=build_contents(taught.rows, competition.text),
         soft=taught.targets.soft,
@@ -217,10 +223,42 @@ def _read_groups(table: TextTable, column: str) -> np.ndarray | None:
     return np.array([cell.strip() for cell in table.column(column)]) if column else None
 
 
-def data_form(competition: CompetitionSettings) -> FileForm:
-    """How train and test file are written."""
-    files = competition.files
-    return FileForm(files.encoding, files.separator, files.quoting)
+def _check_form(competition: CompetitionSettings, parts: Parts) -> tuple[str, ...]:
+    """The label names, after every check of the sample submission; empty if there are none anywhere."""
+    names = competition.labels.submitted
+    if competition.files.has_sample:
+        if advice := advise_long(competition, parts):
+            parts.sample_report.add(advice)
+            return names
+        return check_sample(competition, parts.sample, names, parts.sample_report)
+    if not names and parts.train is not None:
+        found = label_candidates(competition, parts.train)
+        shown = f"labels: {{names: [{', '.join(map(yaml_word, found))}]}}" if found else "labels.names"
+        parts.train_report.add(f"no sample submission names the labels. Set {shown}")
+    return names
+
+
+def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]:
+    """The ids of a submission in its order, after every check of the test file; empty if they cannot be known."""
+    id_column, test, sample, report = competition.id_column, parts.test, parts.sample, parts.test_report
+    if test is None:
+        return []
+    is_whole = not report  # a row that could not be read would be named again as a missing id
+    needed = (id_column, *competition.text.columns)
+    if has_no_header(test, needed):
+        report.add(advise_columns(test.header, needed, report.path))
+        return []
+    check_rows(test, id_column, competition.text.columns, (), report)
+    if advice := advise_ids(test, id_column, competition.files.test, sample):
+        report.advise(advice)
+    check_texts(test, competition.text, report, drops=False)
+    if id_column not in test.header:
+        return []
+    ids = test.column(id_column)
+    if sample is None or id_column not in sample.header or not (is_whole and parts.sample_is_whole):
+        return ids
+    files, test_file = competition.files, parts.test_report.path.name
+    return match_sample_ids(sample.column(id_column), ids, files.answer_rows, test_file, parts.sample_report)
 
 
 def submission_form(competition: CompetitionSettings, encoding: str) -> FileForm:
@@ -274,13 +312,6 @@ def build_contents(table: TextTable, text: TextSettings) -> list[str] | None:
     return [" ".join(parts) for parts in zip(*columns, strict=True)]
 
 
-def _read(competition: CompetitionSettings, form: FileForm, report: Problems) -> TextTable | None:
-    if not report.path.is_file():
-        report.add(f"missing. {how_to_get(report.path.parent.name, competition.files)}")
-        return None
-    return read_table(report.path, form, report)
-
-
 @dataclass(frozen=True)
 class _Taught:
     """What the training file teaches."""
@@ -306,9 +337,15 @@ def _check_train(
     in_columns = labels.form == "columns" and not labels.groups
     form = train_label_form(competition, [name for name in names if not (in_columns and name in labels.constants)])
     others = (*(() if in_columns else form.columns), *([competition.groups] if competition.groups else []))
+    needed = (id_column, *competition.text.columns, *form.columns)
+    if has_no_header(table, needed):
+        report.add(advise_columns(table.header, needed, report.path))
+        return None
     is_united = labels.aggregate != "off"
     doubled = "ids must differ. If each row is what one annotator says, set labels.aggregate: majority"
     check_rows(table, id_column, competition.text.columns, others, report, "" if is_united else doubled)
+    if advice := advise_ids(table, id_column, competition.files.train_files[0], None):
+        report.advise(advice)
     absent = _find_absent(competition, table, form, report) if in_columns else []
     if not names or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
         return None

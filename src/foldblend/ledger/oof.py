@@ -196,12 +196,23 @@ def check_record(path: Path, origin: dict) -> dict:
     changed = [f"training {part}" for part in name_changes(record.get("train_sha256"), origin["train_sha256"])]
     changed += [f"test {part}" for part in name_changes(record.get("test_sha256"), origin["test_sha256"])]
     if changed:
-        raise UserError(f"{path}: trained on other data: the {', '.join(changed)} differ")
+        what = f"{path}: trained on other data: the {', '.join(changed)} differ"
+        is_test = all(part.startswith("test ") for part in changed)
+        raise UserError(f"{what}{_answer_new_test_rows(path.parent.parent.name) if is_test else ''}")
     if record.get("kind") not in KINDS or not isinstance(record.get("settings"), dict):
         raise UserError(f"{path.with_suffix('.json')}: lacks kind or settings, so another version wrote it")
     if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
         raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
+
+
+def _answer_new_test_rows(competition_name: str) -> str:
+    """The models of a run fit any test file; only what they said of the old one is out of date."""
+    return (
+        ". If a blend was made before, its models answer the new test file without training. Run: "
+        f"python src/predict.py --competition {competition_name} --input data/{competition_name}/test.csv "
+        "--answer submission.csv"
+    )
 
 
 def load_fold(path: Path, record: dict, folds: Folds, tables) -> FoldPredictions:

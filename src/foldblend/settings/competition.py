@@ -8,7 +8,7 @@ from typing import Literal
 
 from foldblend.errors import UserError
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.settings.fields import find_problems, only_read_by, setting
+from foldblend.settings.fields import find_problems, nearest, only_read_by, setting
 
 METRIC_ALIASES = {
     **dict.fromkeys(("f1", "f1_score", "mean_f1", "macro", "f1_score_macro", "macro_f1_score"), "macro_f1"),
@@ -28,6 +28,10 @@ METRIC_ALIASES = {
 }
 """Names of metrics elsewhere (scikit-learn, Kaggle) -> ours; one that is not in METRICS is not offered."""
 
+NO_FILE = "none"
+"""Name of a sample submission that does not exist."""
+ROW_IDS = ("row_number", "row_number_from_1", "sample_order")
+"""Where ids come from if a file has no column of ids."""
 LONGEST_NAME = 255
 """Characters that filesystems allow in the name of a file."""
 
@@ -36,18 +40,49 @@ LONGEST_NAME = 255
 class FilesSettings:
     """The competition's files in data/<competition>/ and how they are written."""
 
-    train: str = "train.csv"
-    """Training file, with labels."""
+    train: tuple[str, ...] | str = "train.csv"
+    """Training file, with labels; or a list of files that are read as one, such as `[train.csv, dev.csv]`. The end of
+    a name says how a file is written: .csv, .tsv, .jsonl, .json, .parquet, .xlsx; any of them packed as .gz or .zip."""
     test: str = "test.csv"
     """Test file; label columns in it are ignored."""
     sample_submission: str = "sample_submission.csv"
-    """The form that a submission must have: its ids, columns and order are copied."""
+    """The form that a submission must have: its ids, columns and order are copied. `none`: the competition has none,
+    and the form is built from `submission` and the test file."""
     encoding: str = "utf-8"
     """Text encoding of all files; it is never guessed. `utf-8-sig` for a file with a byte order mark."""
+    encodings: dict[str, str] = field(default_factory=dict)
+    """File -> its encoding, for files that differ from `encoding`: `{test.csv: cp1252}`."""
+    invalid_bytes: Literal["refuse", "cp1252"] = "refuse"
+    """What to do with a few bytes that are not utf-8 in a file that is. `refuse`: name their rows and stop. `cp1252`:
+    read these bytes, and no others, as cp1252, and name the rows."""
     separator: str = ","
-    """One character between the fields of the training and the test file; submissions have their own."""
+    """One character between the fields of the training and the test file; submissions have their own. A .tsv file is
+    split at tabs without it."""
+    separators: dict[str, str] = field(default_factory=dict)
+    """File -> its separator, for a training or test file that differs from `separator`: `{test.csv: ";"}`."""
     quoting: Literal["minimal", "none"] = "minimal"
     """`none`: in the training and the test file, quotes are ordinary text, and a field cannot contain the separator."""
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """File -> names of its columns, for a file without a header line: `{train.csv: [id, text, joy, fear]}`."""
+    rename: dict[str, dict[str, str]] = field(default_factory=dict)
+    """File -> its own names of columns -> the names that the settings use: `{test.csv: {Tweet: text}}`. A submission
+    keeps the sample submission's own names."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """File -> where ids come from if it has no column of ids: `row_number` (from 0), `row_number_from_1`, or for the
+    test file `sample_order` (row k has the k-th id of the sample submission)."""
+    sheet: str = ""
+    """Sheet of an .xlsx file; empty is the only one."""
+    split_column: str = ""
+    """Column of the training files that says which rows are test rows; `test` is then not read. Labels of test rows are
+    never read. Empty: all rows of the training files are training rows."""
+    test_values: tuple[str, ...] = ()
+    """Values of `split_column` in test rows."""
+    train_values: tuple[str, ...] = ()
+    """Values of `split_column` in training rows; rows with other values are left out. Empty: all that are no test
+    rows."""
+    answer_rows: Literal["sample", "test"] = "sample"
+    """Rows of a submission. `sample`: those of the sample submission, in its order. `test`: those of the test file, for
+    a sample submission that is out of date or only shows the form."""
     source: Literal["by_hand", "sample", "goemotions", "kaggle"] = "by_hand"
     """How data/<competition>/ is filled if it is empty. `by_hand`: you put the files there. `kaggle`: they are
     downloaded with the Kaggle client. `sample`, `goemotions`: made or downloaded by this project."""
@@ -59,15 +94,34 @@ class FilesSettings:
     """Rows of the test set that is scored, if the test file here is only a part of it, as in code competitions:
     expected scores and intervals are for so many. 0: the test file is the whole."""
 
+    @property
+    def train_files(self) -> tuple[str, ...]:
+        """The training files, one or several."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+    @property
+    def has_sample(self) -> bool:
+        """Whether the competition has a sample submission."""
+        return self.sample_submission != NO_FILE
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """Every file that is read, in the order train, test, sample submission."""
+        test = () if self.split_column else (self.test,)
+        return (*self.train_files, *test, *((self.sample_submission,) if self.has_sample else ()))
+
 
 @dataclass(frozen=True)
 class TextSettings:
     """Which columns contain the text, and how several become one."""
 
     columns: tuple[str, ...] = ("text",)
-    """Text columns; each must exist and not be empty in every row."""
+    """Text columns; each must exist. Cells of some of them may be empty, and those of a test row all of them."""
     template: str = ""
     """How several columns become one text, such as `{title} | {body}`; empty joins them with a space."""
+    empty: Literal["refuse", "allow", "drop"] = "refuse"
+    """Training rows without any text. `refuse`: name them and stop. `allow`: learn from them as they are. `drop`: leave
+    them out, and name them. Test rows without text are always answered."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +182,11 @@ class SubmissionSettings:
     """`columns`: 0 or 1 per label. `probabilities`: a number per label. `delimited`, `class`: names or numbers in one
     column."""
     column: str = ""
-    """The column of `delimited` and `class`."""
+    """The column of `delimited` and `class`, and of the answers if there is one row per pair of row and label."""
+    row_id: str = ""
+    """For a submission with one row per pair of row and label: how its id is made, as `{id}_{label}`."""
+    label_column: str = ""
+    """The same, if the label has a column of its own: the name of that column."""
     delimiter: str = " "
     """Between the labels of a `delimited` submission."""
     separator: str = ","
@@ -200,7 +258,8 @@ def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
         several = part.columns if isinstance(part, LabelsSettings) else ()
         if part.form in ("delimited", "class") and not part.column and not several:
             yield f"{name}.form is {part.form}, so {name}.column must name the column that contains it"
-        if part.form in ("columns", "probabilities") and part.column:
+        is_long = isinstance(part, SubmissionSettings) and (part.row_id or part.label_column)
+        if part.form in ("columns", "probabilities") and part.column and not is_long:
             yield (
                 f"{name}.column is set, but {name}.form is {part.form}; only delimited or class read it, "
                 f"so remove it or set {name}.form"
@@ -268,18 +327,91 @@ def _check_files(settings: CompetitionSettings) -> Iterator[str]:
     files = settings.files
     if files.instructions and files.source != "by_hand":
         yield f"files.instructions is set, but files.source is {files.source}; only by_hand reads it, so remove it"
-    for name in ("train", "test", "sample_submission"):
-        given = getattr(files, name)
+    if not files.train_files:
+        yield "files.train is empty; expected the name of a file, or a list of names"
+    data = files.train_files if files.split_column else (*files.train_files, files.test)
+    if len(set(data)) < len(data):
+        yield f"files names one file twice: {', '.join(data)[:200]}; set files.split_column if one file has both parts"
+    named = [("train", name) for name in files.train_files]
+    for name, given in (*named, ("test", files.test), ("sample_submission", files.sample_submission)):
         outside = Path(given).is_absolute() or ".." in Path(given).parts
         if not given or len(given) > LONGEST_NAME or "\0" in given or outside:
             yield f"files.{name} is {given[:80]!r}; expected the name of a file inside data/<competition>/"
-    for name, separator in (("files", files.separator), ("submission", settings.submission.separator)):
+    separators = [("files.separator", files.separator), ("submission.separator", settings.submission.separator)]
+    separators += [(f"files.separators: {name}", given) for name, given in files.separators.items()]
+    for name, separator in separators:
         if len(separator) != 1 or separator in '"\r\n':
-            yield f'{name}.separator is {separator!r}; expected one character, a tab as "\\t"'
+            yield f'{name} is {separator!r}; expected one character, a tab as "\\t"'
+    encodings = [("files.encoding", files.encoding)]
+    encodings += [(f"files.encodings: {name}", given) for name, given in files.encodings.items()]
+    for name, encoding in encodings:
+        if not _is_encoding(encoding):
+            yield f"{name} is {encoding!r}; expected a text encoding of Python: utf-8, utf-8-sig, utf-16, ..."
+
+
+def _is_encoding(name: str) -> bool:
     try:
-        "a".encode(files.encoding)
-    except (LookupError, UnicodeError):
-        yield f"files.encoding is {files.encoding!r}; expected a text encoding of Python: utf-8, utf-8-sig, utf-16, ..."
+        return isinstance("a".encode(name), bytes) and isinstance(b"".decode(name), str)
+    except (LookupError, UnicodeError, ValueError):
+        return False
+
+
+def _check_layouts(settings: CompetitionSettings) -> Iterator[str]:
+    """Rules of the settings that say how one file differs from the others."""
+    files = settings.files
+    for name in ("encodings", "separators", "columns", "rename", "ids"):
+        for given in getattr(files, name):
+            if given not in files.stated:
+                hint = nearest(given, files.stated) or f"; expected one of {', '.join(files.stated)[:200]}"
+                yield f"files.{name} has {given[:80]!r}, which is no file of this competition{hint}"
+    for name, given in files.ids.items():
+        if given not in ROW_IDS:
+            yield f"files.ids: {name} is {given!r}; expected {', '.join(ROW_IDS)}"
+        elif given == "sample_order" and (name != files.test or not files.has_sample or files.split_column):
+            yield f"files.ids: {name} is sample_order, which is for a test file beside a sample submission"
+        elif name == files.sample_submission:
+            yield f"files.ids has the sample submission {name}, which must have ids of its own"
+    for name, given in files.columns.items():
+        if not given or len(set(given)) < len(given):
+            yield f"files.columns: {name} lists {', '.join(given)[:200]!r}; expected each column's name once"
+    for name, renamed in files.rename.items():
+        if len(set(renamed.values())) < len(renamed):
+            yield f"files.rename: {name} gives two columns the same name"
+    yield from _check_split(settings)
+
+
+def _check_split(settings: CompetitionSettings) -> Iterator[str]:
+    files = settings.files
+    if files.split_column and not files.test_values:
+        yield "files.split_column is set, so files.test_values must list its values in test rows"
+    if not files.split_column:
+        for name in ("test_values", "train_values"):
+            if getattr(files, name):
+                yield f"files.{name} is set, but files.split_column is not; set it, or remove files.{name}"
+    for value in sorted(set(files.test_values) & set(files.train_values)):
+        yield f"files.test_values and files.train_values both have {value!r}"
+    if files.split_column and files.split_column == settings.id_column:
+        yield f"files.split_column is the id column {settings.id_column!r}; expected a column that marks test rows"
+    if files.answer_rows == "test" and not files.has_sample:
+        yield "files.answer_rows is set, but files.sample_submission is none; remove files.answer_rows"
+
+
+def _check_long(settings: CompetitionSettings) -> Iterator[str]:
+    """Rules of a submission with one row per pair of row and label."""
+    answer = settings.submission
+    stated = [name for name in ("row_id", "label_column") if getattr(answer, name)]
+    if not stated:
+        return
+    if len(stated) > 1:
+        yield "submission.row_id and submission.label_column are both set; remove one of them"
+    if answer.form not in ("columns", "probabilities"):
+        yield f"submission.{stated[0]} is set, but submission.form is {answer.form}; expected columns or probabilities"
+    if answer.row_id and (answer.row_id.count("{id}") != 1 or answer.row_id.count("{label}") != 1):
+        yield f"submission.row_id is {answer.row_id!r}; expected {{id}} and {{label}} once each, as {{id}}_{{label}}"
+    if not answer.column or answer.column == answer.label_column:
+        yield f"submission.{stated[0]} is set, so submission.column must name the column of the answers"
+    if not settings.labels.submitted:
+        yield f"submission.{stated[0]} is set, so labels.names must list the labels"
 
 
 def _check_names(settings: CompetitionSettings) -> Iterator[str]:
@@ -349,6 +481,8 @@ CHECKS = (
     _check_targets,
     _check_metric,
     _check_files,
+    _check_layouts,
+    _check_long,
     _check_names,
     _check_groups,
     _check_text,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from foldblend.data.labels import LabelForm, as_yaml, is_number, parse_list, read_cell, read_labels, read_share
+from foldblend.data.long_form import long_form, read_pairs, widen
 from foldblend.data.names import nearest
 from foldblend.data.reading import (
     Problems,
@@ -92,7 +93,7 @@ def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: T
     Example: the sample writes `none` for a row without labels, and 19 of 60 cells are blank.
     """
     answer = competition.submission
-    if answer.form not in ("delimited", "class"):
+    if answer.form not in ("delimited", "class") or not tables.sample_rows:
         return []
     ours, theirs = table.column(answer.column), _sample_column(tables, answer.column)
     form = answer_form(competition, tables.answer_names)
@@ -265,7 +266,43 @@ def build_submission(
         columns[competition.submission.column] = _as_text(competition, tables, ordered)
     else:
         columns |= _as_numbers(form, tables, ordered)
-    return pd.DataFrame({name: columns[name] for name in tables.sample_columns})
+    return as_written(pd.DataFrame({name: columns[name] for name in tables.sample_columns}), competition, tables)
+
+
+def as_written(frame: pd.DataFrame, competition: CompetitionSettings, tables: Tables) -> pd.DataFrame:
+    """One row per id under the sample submission's own names of columns, or one row per pair if it has those."""
+    form = long_form(competition)
+    if form is None:
+        return frame.set_axis(list(tables.written_columns), axis="columns")
+    row_of = {name: row for row, name in enumerate(frame[competition.id_column])}
+    answers = {name: frame[name].tolist() for name in tables.sample_columns}
+    columns: dict[str, list] = {form.column: [answers[label][row_of[name]] for name, label in tables.sample_pairs]}
+    if form.label_column:
+        columns[form.label_column] = [label for _, label in tables.sample_pairs]
+    ids = [form.write_id(pair) for pair in tables.sample_pairs]
+    return pd.DataFrame({name: columns.get(name, ids) for name in tables.written_columns})
+
+
+def read_back(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> TextTable | None:
+    """A written submission with one row per id and the settings' names of columns; None if it is no such file."""
+    if not check_header(table.header, tables.written_columns, report):
+        return None
+    form = long_form(competition)
+    if form is None:
+        return TextTable(tables.sample_columns, table.rows)
+    own = {form.column, form.label_column} - {""}
+    table = TextTable(tuple(name if name in own else form.id_column for name in table.header), table.rows)
+    label_names = [name for name in tables.sample_columns if name != form.id_column]
+    pairs = read_pairs(table, form, label_names, report)
+    if pairs is None:
+        return None
+    if pairs != list(tables.sample_pairs):
+        ours, theirs = set(map(form.write_id, pairs)), set(map(form.write_id, tables.sample_pairs))
+        differ = [*sorted(theirs - ours), *sorted(ours - theirs)]
+        what = f"missing or unknown: {quoted(differ)}" if differ else "in another order than the sample submission's"
+        report.add(f"rows are {what}; expected the sample submission's {len(tables.sample_pairs)} rows")
+        return None
+    return widen(table, form, label_names, report)
 
 
 def with_constants(
@@ -351,10 +388,12 @@ def _lint(
     table = parse_table(data, submission_form(competition, "utf-8"), report)
     answers = _check(table, competition, tables, report) if table else None
     raise_if_any([report])
+    table = read_back(table, competition, tables, report)
+    assert table is not None  # or there were problems
     same = earlier.get(hashlib.sha256(data).hexdigest(), path)
     findings = [] if same == path else [f"byte for byte the same as {shown_path(same)}: Kaggle scores it the same"]
     numeric = competition.submission.form in ("columns", "probabilities")
-    if table and is_sample(table, numeric, tables):  # right if no row deserves a label, as in a file of three rows
+    if is_sample(table, numeric, tables):  # right if no row deserves a label, as in a file of three rows
         few = len(tables.test_ids) < FEWEST_ROWS
         findings.append(
             "every answer is the sample submission's"
@@ -365,7 +404,8 @@ def _lint(
 
 def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> np.ndarray | None:
     """The answers (n_test, L) after every check; None if the columns are not the sample submission's."""
-    if not check_header(table.header, tables.sample_columns, report):
+    table = read_back(table, competition, tables, report)
+    if table is None:
         return None
     check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
     answers = read_answers(table, competition, tables.answer_names, report)

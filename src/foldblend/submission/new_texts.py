@@ -2,17 +2,20 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from foldblend.data.answer_form import built_header, written_form
+from foldblend.data.formats import as_cell
+from foldblend.data.layout import original_header, read_part, settle_sample
 from foldblend.data.reading import (
     Problems,
+    TextTable,
     excerpt,
     parse_table,
     raise_if_any,
-    read_table,
     shortened,
     shown_path,
     table_bytes,
@@ -23,13 +26,12 @@ from foldblend.data.tables import (
     check_columns,
     check_ids,
     check_sample,
-    data_form,
     submission_form,
 )
 from foldblend.errors import UserError
 from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
-from foldblend.submission.answers import check_header, check_number_format, check_submission_ids, read_answers
+from foldblend.submission.answers import check_number_format, check_submission_ids, read_answers, read_back
 
 # ---------- the texts.
 
@@ -50,15 +52,19 @@ class NewRows:
 
 
 def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
-    """The rows of a file in the competition's form, or of one whose name ends in .jsonl.
+    """The rows of a file that is written like the competition's test file, or of one whose name ends in .jsonl.
 
-    A line of .jsonl is an object with `text`; all lines or none have an id (`id`, or the competition's id column).
+    A line of .jsonl is an object with `text` or with the text columns; all lines or none have an id (`id`, or the
+    competition's id column).
     Raises: UserError: every problem of the file, with row numbers.
     """
-    report = Problems(path)
     if not path.is_file():
         raise UserError(f"{shown_path(path)} does not exist")
-    rows = _read_jsonl(path, competition, report) if path.suffix == ".jsonl" else _read_csv(path, competition, report)
+    if path.suffix == ".jsonl":
+        report = Problems(path)
+        rows = _read_jsonl(path, competition, report)
+    else:
+        rows, report = _read_table(path, competition)
     raise_if_any([report])
     return rows
 
@@ -71,16 +77,18 @@ def typed_rows(texts: Sequence[str]) -> NewRows:
     return NewRows((), tuple(texts))
 
 
-def _read_csv(path: Path, competition: CompetitionSettings, report: Problems) -> NewRows | None:
-    table = read_table(path, data_form(competition), report)
+def _read_table(path: Path, competition: CompetitionSettings) -> tuple[NewRows | None, Problems]:
+    files, id_column, columns = competition.files, competition.id_column, competition.text.columns
+    table, report = read_part(competition, path, path.name if path.name in files.stated else files.test)
     if table is None:
-        return None
-    id_column, columns = competition.id_column, competition.text.columns
-    check_columns(table, (id_column, *columns), report)
-    if not {id_column, *columns} <= set(table.header):
-        return None
-    check_ids(table.column(id_column), id_column, report)
-    return NewRows(tuple(table.column(id_column)), tuple(build_texts(table, competition.text)))
+        return None, report
+    ids_elsewhere = files.ids.get(files.test) == "sample_order" and id_column not in table.header
+    check_columns(table, columns if ids_elsewhere else (id_column, *columns), report)
+    if not set(columns) <= set(table.header) or not (ids_elsewhere or id_column in table.header):
+        return None, report
+    ids = [] if ids_elsewhere else table.column(id_column)
+    check_ids(ids, id_column, report)
+    return NewRows(tuple(ids), tuple(build_texts(table, competition.text))), report
 
 
 def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) -> NewRows | None:
@@ -88,7 +96,7 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
     if not lines[-1].strip():
         lines.pop()
     report.row_numbers = report.line_numbers = range(1, len(lines) + 1)
-    found = [_parse_line(line) for line in lines]
+    found = [_parse_line(line, competition.text.columns) for line in lines]
     report.add_rows("broken", [(row, one) for row, one in enumerate(found) if isinstance(one, str)])
     if not lines:
         report.add("the file has no line; expected one per text")
@@ -100,18 +108,28 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
         report.add(f"{len(ids)} of {len(found)} rows have an id; expected all or none")
     elif ids:
         check_ids(ids, competition.id_column, report)
-    return NewRows(ids, tuple(one["text"] for one in found))
+    return NewRows(ids, tuple(_text_of(one, competition) for one in found))
 
 
-def _parse_line(line: bytes) -> dict | str:
+def _parse_line(line: bytes, columns: Sequence[str]) -> dict | str:
     """The object of a line, or a sentence on what it is instead."""
     try:
         value = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         return f"no JSON ({error})"
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
+    has_columns = isinstance(value, dict) and all(name in value for name in columns)
+    if not isinstance(value, dict) or not (has_columns or isinstance(value.get("text"), str)):
         return 'expected an object with a `text`, as {"text": "..."}'
-    return value if _is_unicode(value["text"]) else "`text` holds half a surrogate pair, which is no Unicode"
+    texts = [as_cell(value[name]) for name in columns] if has_columns else [value["text"]]
+    return value if all(map(_is_unicode, texts)) else "`text` holds half a surrogate pair, which is no Unicode"
+
+
+def _text_of(value: dict, competition: CompetitionSettings) -> str:
+    """The text columns by the template, or `text` if the object has not all of them."""
+    columns = competition.text.columns
+    if not all(name in value for name in columns):
+        return value["text"]
+    return build_texts(TextTable(columns, [[as_cell(value[name]) for name in columns]]), competition.text)[0]
 
 
 def _is_unicode(text: str) -> bool:
@@ -128,35 +146,56 @@ def answer_tables(
     """Tables for `build_submission`, with no training rows; and what is odd, as sentences.
 
     Columns and number format are the sample submission's. So is the order of the rows if it has just these rows; if it
-    has others, the rows keep their own order.
+    has others, the rows keep their own order. Without a sample submission the settings say what the columns are.
     Raises: UserError: rows without ids; no sample submission, or one with other columns, ids or cells than expected.
     """
-    if not rows.ids:
-        raise UserError("a submission needs the rows' ids, and these texts have none")
-    report = Problems(sample)
+    files, id_column = competition.files, competition.id_column
+    if not files.has_sample:
+        header, pairs = written_form(competition, (), (), _named(rows).ids, label_names)
+        tables = _answer_tables(competition, label_names, rows, None)
+        return replace(tables, sample_header=header, sample_pairs=pairs), []
     if not sample.is_file():
         raise UserError(f"{shown_path(sample)} does not exist; a submission copies its columns")
-    table = read_table(sample, submission_form(competition, competition.files.encoding), report)
+    table, report = read_part(competition, sample, files.sample_submission)
+    header, pairs = original_header(competition, table), []
+    if table is not None:
+        table, pairs = settle_sample(competition, table, rows.ids, label_names, report)
     check_sample(competition, table, label_names, report)  # as before a training: no column is missing or unknown
     raise_if_any([report])
-    sample_ids, warnings = table.column(competition.id_column), []
-    if sorted(sample_ids) != sorted(rows.ids):
+    sample_ids, warnings = table.column(id_column), []
+    if not rows.ids and files.ids.get(files.test) == "sample_order" and len(sample_ids) == len(rows.texts):
+        rows = NewRows(tuple(sample_ids), rows.texts)
+    if sorted(sample_ids) != sorted(_named(rows).ids):
         warnings = [f"{shown_path(sample)} has other rows; the answer is in the order of the texts"]
         sample_ids = list(rows.ids)
+    tables = _answer_tables(competition, label_names, rows, table)
+    header, pairs = written_form(competition, header, pairs, sample_ids, label_names)
+    return replace(tables, sample_ids=np.array(sample_ids), sample_header=header, sample_pairs=pairs), warnings
+
+
+def _named(rows: NewRows) -> NewRows:
+    """The rows. Raises: UserError: they have no ids."""
+    if not rows.ids:
+        raise UserError("a submission needs the rows' ids, and these texts have none")
+    return rows
+
+
+def _answer_tables(
+    competition: CompetitionSettings, label_names: tuple[str, ...], rows: NewRows, sample: TextTable | None
+) -> Tables:
     names = np.array(rows.ids)
     nothing = np.zeros((0, len(label_names)), dtype=bool)
-    tables = Tables(
+    return Tables(
         train_ids=np.array([], dtype=str),
         train_texts=[],
         labels=nothing,
         label_names=label_names,
         test_ids=names,
         test_texts=[],
-        sample_columns=table.header,
-        sample_ids=np.array(sample_ids),
-        sample_rows=tuple(map(tuple, table.rows)),
+        sample_columns=sample.header if sample else built_header(competition, label_names),
+        sample_ids=names,
+        sample_rows=tuple(map(tuple, sample.rows)) if sample else (),
     )
-    return tables, warnings
 
 
 def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tables: Tables) -> None:
@@ -166,7 +205,8 @@ def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tabl
     """
     report = Problems(path)
     table = parse_table(data, submission_form(competition, "utf-8"), report)
-    if table is not None and check_header(table.header, tables.sample_columns, report):
+    table = read_back(table, competition, tables, report) if table is not None else None
+    if table is not None:
         check_submission_ids(table.column(competition.id_column), tables.sample_ids.tolist(), report)
         read_answers(table, competition, tables.answer_names, report)
         if competition.submission.form == "columns" and not report:
