@@ -226,7 +226,7 @@ def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
         numbers |= set(range(first, min(last + 1, n_folds)))
     if wrong or not words:
         raise UserError(
-            f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, such as 3 or 0,1 or 0-2, or `all`"
+            f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`; 0,1 and 0-1 are two folds"
         )
     return sorted(numbers)
 
