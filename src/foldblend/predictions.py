@@ -25,5 +25,7 @@ class FoldPredictions:
     """The hardware that trained the fold."""
     selected_on_heldout: bool = False
     """Whether its weights were chosen by the held-out rows, which makes their score too good."""
+    truncation: dict[str, float] = field(default_factory=dict)
+    """What `max_length_tokens` cut off the texts (learners/tokens/coverage.py); empty for learners that read all."""
     earlier_seconds: float = 0.0
     """What earlier starts of the same fold took, before it was killed or stopped; 0 if it was trained at once."""

@@ -1,7 +1,8 @@
 import pytest
 
 from foldblend.bundling.dataset import BundledModel, building, copy_model, copy_plugins
-from foldblend.learners.trained import MODEL, NEEDED
+from foldblend.learners.nets.folders import NEEDED
+from foldblend.learners.trained import MODEL
 
 
 def test_chat_templates_are_copied_to_where_they_lay(tmp_path):

@@ -30,8 +30,9 @@ from foldblend.bundling.dataset import (
 from foldblend.console import warn
 from foldblend.errors import UserError
 from foldblend.kaggle.transfers import default_owner, push
+from foldblend.learners.nets.folders import NEEDED, describe_model
 from foldblend.learners.table import needs_gpu
-from foldblend.learners.trained import MODEL, NEEDED, check_folds, describe_model, find_model, model_name, needs_weights
+from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
@@ -93,7 +94,7 @@ def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledM
     """What the run needs of its pretrained model; None if it has none."""
     if not model_name(settings):
         return None
-    folder, whole = find_model(settings), needs_weights(settings)
+    folder, whole = find_model(settings, run.checkpoints[0]), needs_weights(settings)
     patterns = (*NEEDED, "*.safetensors") if whole else NEEDED
     proof = describe_model(folder, whole)
     return BundledModel(run.name, model_name(settings), folder, patterns, proof, attached and whole)

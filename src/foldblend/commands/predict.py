@@ -73,7 +73,11 @@ def gather_rows(job: Job) -> NewRows:
     """The texts of --text or --input. Raises: UserError: there are none, or both."""
     if bool(job.own.texts) == bool(job.own.input):
         raise UserError('src/predict.py: expected either --input FILE or --text "..."')
-    return read_rows(Path(job.own.input), job.competition) if job.own.input else typed_rows(job.own.texts)
+    return (
+        read_rows(Path(job.own.input), job.competition)
+        if job.own.input
+        else typed_rows(job.own.texts, job.competition.text.pair)
+    )
 
 
 def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
@@ -89,7 +93,7 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
 def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores:
     """One run's scores of the texts, a table per fold."""
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
-    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0].parent, job.own.models)
+    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], job.own.models)
     if job.own.precision:
         settings = replace(settings, training=replace(settings.training, precision=job.own.precision))
     nothing = np.zeros((0, len(run.label_names)), dtype=bool)

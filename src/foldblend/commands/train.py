@@ -138,6 +138,7 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
             "settings": settings_of(job.run),
             "score": predictions.score,
             "selected_on_heldout": predictions.selected_on_heldout,
+            "truncation": predictions.truncation,
             "device": predictions.device,
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),

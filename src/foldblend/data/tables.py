@@ -31,7 +31,7 @@ from foldblend.data.targets import (
     split_values,
     unite_annotators,
 )
-from foldblend.settings.competition import CompetitionSettings, TextSettings
+from foldblend.settings.competition import PAIR, CompetitionSettings, TextSettings
 
 # ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
@@ -289,11 +289,14 @@ def train_label_form(competition: CompetitionSettings, label_names: Sequence[str
 
 
 def build_texts(table: TextTable, text: TextSettings) -> list[str]:
-    """One text per row. Only the template is a pattern: braces in a text stay as they are.
+    """One text per row; a pair is two texts with PAIR between. Only the template is a pattern, not braces in a text.
 
     Example: columns title, body; template "{title} | {body}" -> "Hi {you} | ..." for the title "Hi {you}".
     """
     columns = {name: table.column(name) for name in text.columns}
+    if text.pair:
+        parts = ([cell.replace(PAIR, " ") for cell in columns[name]] for name in text.pair)
+        return [PAIR.join(two) for two in zip(*parts, strict=True)]
     if not text.template:
         return [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
     pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text.template)]

@@ -8,13 +8,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.adapters import SharedBase, merged
 from foldblend.learners.nets.classifier import TextClassifier
-from foldblend.learners.nets.pretrained import refusing_code
+from foldblend.learners.nets.pretrained import load_tokenizer
 from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.prompts import build_prompts
@@ -37,8 +37,7 @@ class DecoderLearner(NeuralLearner):
 
     @cached_property
     def tokenizer(self):
-        with refusing_code(self.folder):
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(self.folder)
         set_pad_token(tokenizer, self.run.model.pad_token)
         return tokenizer
 

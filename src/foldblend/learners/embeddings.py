@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass, split_label
-from foldblend.learners.nets.pretrained import find_weights, load_pretrained, read_model_type, refusing_code
+from foldblend.learners.nets.folders import note_model
+from foldblend.learners.nets.pretrained import find_weights, load_pretrained, load_tokenizer, read_model_type
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
+from foldblend.learners.tokens.coverage import check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import tokenize
 from foldblend.learners.training.heldout import count_positives, label_log_odds
+from foldblend.predictions import FoldPredictions
+from foldblend.settings.run import EmbeddingsSettings
 
 TOKENS_PER_BATCH = 8192
 
@@ -43,7 +47,12 @@ class EmbeddingsLearner(LinearLearner):
     @cached_property
     def embeddings(self) -> np.ndarray:
         """float32 (n_texts, H), shared by all folds: a text's embedding depends on no other text."""
-        return embed_texts(self.folder, self.corpus.texts, self.run.embeddings.max_length_tokens)
+        return embed_texts(self.folder, self.corpus.texts, self.run.embeddings)
+
+    def train_fold(self, rows: FoldRows) -> FoldPredictions:
+        predictions = super().train_fold(rows)
+        note_model(self.folder, self.run.embeddings.name, rows.checkpoint_dir)
+        return predictions
 
     def fold_features(self, rows: FoldRows):
         fitted = self.fitted_arrays(rows)
@@ -82,7 +91,7 @@ def find_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) -> np.ndarray:
+def embed_texts(folder: Path, texts: tuple[str, ...], settings: EmbeddingsSettings) -> np.ndarray:
     """Embed each text as the mean of its last hidden states, special tokens included.
 
     Returns: float32 (n_texts, H).
@@ -95,9 +104,12 @@ def embed_texts(folder: Path, texts: tuple[str, ...], max_length_tokens: int) ->
     precision = choose_precision("auto", device, read_model_type(folder))
     encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
     encoder = encoder.to(device).eval()
-    with refusing_code(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    tokens = tokenize(tokenizer, texts, max_length_tokens)
+    tokenizer = load_tokenizer(folder)
+    tokens = tokenize(tokenizer, texts, settings.max_length_tokens)
+    check_known(tokens, tokenizer, texts, settings.max_unknown_share, "embeddings")
+    cut = measure_truncation(tokens, settings.max_length_tokens, most_positions(encoder.config))
+    if cut is not None and (line := cut.line("embeddings.max_length_tokens")):
+        print(line, flush=True)
     embeddings = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):

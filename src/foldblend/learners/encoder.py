@@ -18,6 +18,7 @@ from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
 from foldblend.learners.training.neural import NeuralLearner
 from foldblend.learners.training.progress import announce
+from foldblend.settings.competition import PAIR
 
 UNCUT = 1 << 20
 """Most tokens of a label's text: it is not cut as the run's texts are."""
@@ -60,4 +61,6 @@ class EncoderLearner(NeuralLearner):
         if self.accelerator.device.type == "cpu" and not accelerate_on_cpu(model, not spreads(self.accelerator)):
             self.accelerator.print("layers are not fused, which needs Linux and a C compiler: steps take longer")
         fit_embeddings(model.encoder, self.tokenizer)
+        if any(PAIR in text for text in self.corpus.texts):
+            model.number_texts(self.tokenizer.sep_token_id)
         check_positions(model.encoder, int(self.tokens.lengths.max()))

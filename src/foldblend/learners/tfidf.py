@@ -6,30 +6,92 @@ accelerate launch src/train.py --run tfidf --fold all
 """
 
 import json
-from functools import cached_property
+import re
+import sys
+import unicodedata
+from functools import cache, cached_property
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from foldblend.errors import UserError
+from foldblend.learners.linear.counts import Counts, load_or_count
 from foldblend.learners.linear.learner import LinearLearner, fit_labels, fit_multiclass
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import RunSettings, TfidfSettings
 
+# Words: accents are letters unless the settings say otherwise, and a script without spaces has words of one letter.
+
+UNSPACED = "\u0e01-\u0edf\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf"
+UNSPACED += "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese characters. Each is a
+word with its marks, so that word n-grams are n-grams of letters; splitting these scripts into words needs a dictionary.
+"""
+
+JOINERS = "\u200c\u200d"
+"""Invisible, inside words of Persian and Indic scripts."""
+
+OPTIONAL_MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u0640\u064b-\u0652\u0670\u06d6-\u06ed]")
+"""Vowel points of Hebrew and Arabic, and Arabic's stretched line: a writer may leave them out, so they tell no words
+apart that readers do."""
+
+EMOJI_MARKS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""Marks by Unicode's categories that choose a sign's picture; they are signs of their own."""
+
+
+@cache
+def word_pattern() -> str:
+    """A word, or any other sign that is no space, so that emoji and "i" count.
+
+    Python's \\w has no combining marks: \\w+ would break Hindi and Tamil words at every vowel sign.
+    """
+    marks = _ranges(lambda sign: unicodedata.category(sign) in ("Mn", "Mc") and not re.match(f"[{EMOJI_MARKS}]", sign))
+    letter = rf"[^\W{UNSPACED}]"
+    return rf"[{UNSPACED}][{marks}]*|{letter}+(?:[{marks}{JOINERS}]+{letter}*)*|[^\w\s]"
+
+
+def _ranges(belongs) -> str:
+    """The signs that `belongs` says yes to, as the inside of a character class."""
+    signs = np.array([code for code in range(sys.maxunicode + 1) if belongs(chr(code))])
+    parts = np.split(signs, np.flatnonzero(np.diff(signs) > 1) + 1)
+    return "".join(f"{chr(part[0])}-{chr(part[-1])}" for part in parts)
+
+
+def fold_case(text: str) -> str:
+    """Lower case, and one spelling of what looks the same: composed accents, full-width letters, half-width kana.
+
+    Example: "Cafe\u0301 ＡＢＣ" -> "café abc"
+    """
+    text = text.lower()
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", OPTIONAL_MARKS.sub("", text))
+    return text.replace("i\u0307", "i")  # what Turkish İ becomes in lower case
+
+
 # N-grams: counted once for all folds, chosen and weighted on each fold's training rows.
+
+
+COUNTED_BY = ("word_ngrams", "char_ngrams", "strip_accents")
+"""Settings that the counts follow from; the others choose among them."""
 
 
 class Ngrams:
     """Counts of every n-gram of every text; a fold keeps those that are frequent enough in its training rows."""
 
-    def __init__(self, texts: tuple[str, ...], settings: TfidfSettings):
-        self.texts, self.settings = texts, settings
+    def __init__(self, texts: tuple[str, ...], settings: TfidfSettings, cache_dir: Path | None = None):
+        self.texts, self.settings, self.cache_dir = texts, settings, cache_dir
 
     @cached_property
-    def counted(self) -> list[tuple[np.ndarray, sp.csr_matrix]]:
+    def counted(self) -> Counts:
         """N-grams as text, (D,), and their counts, float32 (n_texts, D), for each counter of `build_counters`."""
+        read = {name: getattr(self.settings, name) for name in COUNTED_BY}
+        return load_or_count(self.cache_dir, self.texts, read, self._count)
+
+    def _count(self) -> Counts:
         counters = build_counters(self.settings)
         counts = [counter.fit_transform(self.texts) for counter in counters]
         return [(counter.get_feature_names_out(), part) for counter, part in zip(counters, counts, strict=True)]
@@ -119,10 +181,14 @@ def _take(counts: sp.csr_matrix, rows: np.ndarray, columns: np.ndarray) -> sp.cs
 
 def build_counters(settings: TfidfSettings) -> list[CountVectorizer]:
     """One for words and one for character pieces inside words, less the one that is off."""
-    shared = {"strip_accents": "unicode", "dtype": np.float32}
+    if settings.strip_accents:  # as before version 0.3, whose folds still predict
+        words, how = r"\w+|[^\w\s]", {"strip_accents": "unicode"}
+    else:
+        words, how = word_pattern(), {"preprocessor": fold_case}
+    shared = {"dtype": np.float32, **how}
     counters = []
-    if settings.word_ngrams != (0, 0):  # any sign that is no space is a token too, so that emoji and "i" count
-        counters.append(CountVectorizer(ngram_range=settings.word_ngrams, token_pattern=r"\w+|[^\w\s]", **shared))
+    if settings.word_ngrams != (0, 0):
+        counters.append(CountVectorizer(ngram_range=settings.word_ngrams, token_pattern=words, **shared))
     if settings.char_ngrams != (0, 0):
         counters.append(CountVectorizer(ngram_range=settings.char_ngrams, analyzer="char_wb", **shared))
     return counters
@@ -149,7 +215,7 @@ class TfidfLearner(LinearLearner):
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         super().__init__(run, corpus)
-        self.ngrams = Ngrams(corpus.texts, run.tfidf)
+        self.ngrams = Ngrams(corpus.texts, run.tfidf, corpus.cache_dir)
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         """As the base. Raises: UserError: a seed was set, but nothing would be drawn with it."""

@@ -1,6 +1,5 @@
 """New texts predicted by a run's trained folds, and the pretrained model that they need."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.errors import UserError
+from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, hash_fold_rows
@@ -19,8 +19,6 @@ from foldblend.settings.tables import LEARNERS
 
 MODEL = "model.json"
 """In the folder of a bundled run: which files its pretrained model needs, and where they are."""
-NEEDED = ("*.json", "*.txt", "*.model", "*.jinja", "additional_chat_templates/*.jinja")
-"""Files that say how a model is built and reads texts; its weights are *.safetensors."""
 
 
 def needs_weights(run: RunSettings) -> bool:
@@ -34,40 +32,67 @@ def model_name(run: RunSettings) -> str:
     return getattr(run, group).name if group else ""
 
 
-def find_model(run: RunSettings) -> Path:
-    """The folder of the run's pretrained model. Raises UserError: it is not found."""
+def find_model(run: RunSettings, checkpoint: Path) -> Path:
+    """The folder of the run's pretrained model: what a fold holds of it if that is enough, else where it was found.
+
+    Raises: UserError: it is not found.
+    """
+    own = checkpoint / OWN_MODEL
+    if not needs_weights(run) and (own / "config.json").is_file():
+        return own
     group = getattr(run, model_group(run))
     return find_weights(group.name, group.revision)[0]
 
 
-def describe_model(folder: Path, with_weights: bool) -> dict[str, str | int]:
-    """What tells a copy of a model's folder from another model: its config's sha256, the size of each weights file."""
-    proof = {"config_sha256": hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()}
-    weights = sorted(folder.glob("*.safetensors")) if with_weights else []
-    return {**proof, **{path.name: path.stat().st_size for path in weights}}
+def resolve_model(run: RunSettings, checkpoint: Path, searched: str) -> RunSettings:
+    """The run with its pretrained model from where a bundle put it, or from what the fold itself holds of it.
 
-
-def resolve_model(run: RunSettings, run_folder: Path, searched: str) -> RunSettings:
-    """The run with its pretrained model from where a bundle put it; unchanged outside of bundles.
-
-    Args:   run_folder: checkpoints/<competition>/<run>.   searched: a folder that may hold copies of models somewhere.
-    Raises: UserError: a bundle's model is not found.
+    Args:   checkpoint: checkpoints/<competition>/<run>/fold<k>.
+            searched: a folder that may hold copies of models somewhere; empty searches nothing.
+    Raises: UserError: the model is not found.
     """
-    path = run_folder / MODEL
-    if not path.is_file():
+    if not model_group(run):
         return run
-    wanted = json.loads(path.read_text(encoding="utf-8"))
+    bundled = checkpoint.parent / MODEL
+    if bundled.is_file():
+        return _resolve_bundled(run, bundled, searched)
+    if not needs_weights(run):
+        own = checkpoint / OWN_MODEL
+        return with_model_folder(run, own) if (own / "config.json").is_file() else run
+    return _resolve_moved(run, checkpoint, searched)
+
+
+def _resolve_bundled(run: RunSettings, note: Path, searched: str) -> RunSettings:
+    wanted = json.loads(note.read_text(encoding="utf-8"))
     if wanted["folder"]:
-        return with_model_folder(run, (run_folder / wanted["folder"]).resolve())
-    configs = sorted(Path(searched).rglob("config.json")) if searched else []
-    for config in configs:
-        if describe_model(config.parent, True) == wanted["proof"]:
-            return with_model_folder(run, config.parent)
+        return with_model_folder(run, (note.parent / wanted["folder"]).resolve())
+    found, n_configs = find_described(wanted["proof"], searched)
+    if found is not None:
+        return with_model_folder(run, found)
     where = f"in {searched}" if searched else "anywhere: --models names no folder"
     raise UserError(
-        f"{run_folder.name}: {wanted['name']} is not {where} ({len(configs)} config.json looked at). Attach the model "
+        f"{note.parent.name}: {wanted['name']} is not {where} ({n_configs} config.json looked at). Attach the model "
         "to the notebook in the very files that the run was trained on, or bundle it without --model_sources"
     )
+
+
+def _resolve_moved(run: RunSettings, checkpoint: Path, searched: str) -> RunSettings:
+    """The run with its base model where it was, else where `searched` has the same files."""
+    try:
+        find_model(run, checkpoint)
+        return run
+    except UserError as error:
+        note = checkpoint / NOTE
+        if not note.is_file():
+            raise
+        found, n_configs = find_described(json.loads(note.read_text(encoding="utf-8"))["proof"], searched)
+        if found is not None:
+            return with_model_folder(run, found)
+        tried = f"{searched} has {n_configs} models, none of the same files" if searched else str(error)
+        raise UserError(
+            f"The base model of run {checkpoint.parent.name} is not where it was: {model_name(run)}. Its folds hold "
+            f"only what was trained on top ({tried}). Put it back, or name a folder that holds it: --models FOLDER"
+        ) from error
 
 
 # 2. New texts

@@ -32,6 +32,10 @@ NO_FILE = "none"
 """Name of a sample submission that does not exist."""
 ROW_IDS = ("row_number", "row_number_from_1", "sample_order")
 """Where ids come from if a file has no column of ids."""
+
+PAIR = "\x1e"
+"""Stands between the two texts of a row in memory: ASCII's record separator, which counts as a space."""
+
 LONGEST_NAME = 255
 """Characters that filesystems allow in the name of a file."""
 
@@ -122,6 +126,13 @@ class TextSettings:
     empty: Literal["refuse", "allow", "drop"] = "refuse"
     """Training rows without any text. `refuse`: name them and stop. `allow`: learn from them as they are. `drop`: leave
     them out, and name them. Test rows without text are always answered."""
+    pair: tuple[str, ...] = ()
+    """Two columns whose texts are compared, such as `[premise, hypothesis]`: an encoder reads both with its own
+    separator between them and truncates the longer one first; other learners read them joined. Replaces `columns`."""
+
+    def __post_init__(self) -> None:
+        if self.pair and self.columns == ("text",):
+            object.__setattr__(self, "columns", tuple(self.pair))
 
 
 @dataclass(frozen=True)
@@ -451,6 +462,12 @@ def _check_text(settings: CompetitionSettings) -> Iterator[str]:
     text = settings.text
     if not text.columns:
         yield "text.columns is empty; expected the name of a column"
+    if text.pair and len(set(text.pair)) != 2:
+        yield f"text.pair is {list(text.pair)}; expected two columns. For more texts per row use text.template"
+    elif text.pair and tuple(text.columns) != tuple(text.pair):
+        yield f"text.pair is {list(text.pair)}, text.columns {list(text.columns)}; set one of them"
+    if text.pair and text.template:
+        yield "text.pair and text.template both say how texts are joined; set one of them"
     try:
         pieces = list(string.Formatter().parse(text.template))
     except ValueError as error:

@@ -481,15 +481,22 @@ def settings_of(run: RunSettings) -> dict:
     return {name: value for name, value in asdict(run).items() if name in entry.reads} | own
 
 
+BEFORE_IT_EXISTED = {"tfidf": {"strip_accents": True}}
+"""Settings whose default is not what runs did before there was such a setting."""
+
+
 def default_settings_of(run: RunSettings) -> dict:
-    """`settings_of` a run that sets only its learner: what an older record means by a setting that it lacks."""
-    return settings_of(RunSettings(run.learner))
+    """What an older record means by a setting that it lacks: the default, or what runs did before it existed."""
+    default = settings_of(RunSettings(run.learner))
+    return merge(default, {group: values for group, values in BEFORE_IT_EXISTED.items() if group in default})
 
 
 def run_from_settings(settings: dict, where: str) -> RunSettings:
     """The reverse of `settings_of`, for values that come from a file. Raises UserError; `where` begins its message."""
     settings = with_new_names(settings)[0]
     _check_learner(settings, where)
+    older = {group: values for group, values in BEFORE_IT_EXISTED.items() if group in settings}
+    settings = merge(older, settings)
     refuse_unknown_keys(Path(where), settings, names_of(RunSettings))
     parser = _empty_parser()
     _add_settings(parser, RunSettings)
@@ -519,7 +526,7 @@ def flags_to(stored: dict, now: dict) -> str:
 
 def changed_settings(run: RunSettings) -> list[str]:
     """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
-    now, default = _leaves(settings_of(run)), _leaves(default_settings_of(run))
+    now, default = _leaves(settings_of(run)), _leaves(settings_of(RunSettings(run.learner)))
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in now.items()}
     return [f"{key} {shown[key]}" for key in now if now[key] != default[key]]
 

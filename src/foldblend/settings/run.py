@@ -30,6 +30,9 @@ class ModelSettings:
     tail_fraction: float = setting(0.0, at_least=0, less_than=1)
     """Head-and-tail truncation: the share of the kept tokens that comes from the end of a long text. 0 keeps only the
     beginning."""
+    max_unknown_share: float = setting(0.2, at_least=0, at_most=1)
+    """The largest share of the texts' tokens that the tokenizer may not know. Above it the training is refused: the
+    tokenizer is of another model, or the model does not know the language."""
     pooling: Literal["mean", "cls", "last", "max", "attention", "label_attention", "pooler", "concat_last"] = "mean"
     """How the token states become one vector. `last`: the last token (decoders). `attention`: a learned weight per
     token. `label_attention`: a learned weight per token and label. `pooler`: the pretrained dense layer on the first
@@ -324,6 +327,10 @@ class TfidfSettings:
     """An n-gram must occur in this many training rows (min_df)."""
     max_features: int = setting(200_000, at_least=1)
     """The most frequent n-grams that are kept, for words and for characters each."""
+    strip_accents: bool = False
+    """Read é as e, and drop all such marks. Set it for texts whose writers often leave accents out; in Vietnamese,
+    Thai, Hindi, Japanese, French and many other languages the marks tell words apart. Runs of versions before 0.3 have
+    it on."""
 
 
 @dataclass(frozen=True)
@@ -344,6 +351,8 @@ class EmbeddingsSettings:
     """Branch, tag or commit on the hub. Give a commit to be sure that the weights never change."""
     max_length_tokens: int = setting(128, at_least=4)
     """Longer texts are truncated to this many tokens."""
+    max_unknown_share: float = setting(0.2, at_least=0, at_most=1)
+    """The largest share of the texts' tokens that the tokenizer may not know."""
 
 
 @dataclass(frozen=True)

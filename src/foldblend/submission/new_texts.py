@@ -30,7 +30,7 @@ from foldblend.data.tables import (
 )
 from foldblend.errors import UserError
 from foldblend.files import read_bytes
-from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.competition import PAIR, CompetitionSettings
 from foldblend.submission.answers import check_number_format, check_submission_ids, read_answers, read_back
 
 # ---------- the texts.
@@ -69,11 +69,19 @@ def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
     return rows
 
 
-def typed_rows(texts: Sequence[str]) -> NewRows:
-    """Texts from the command line. Raises: UserError: one is no Unicode."""
+def typed_rows(texts: Sequence[str], pair: Sequence[str] = ()) -> NewRows:
+    """Texts from the command line; two of them are a row if the competition has pairs.
+
+    Args:   pair: the competition's text.pair.
+    Raises: UserError: one is no Unicode, or a pair has no second text.
+    """
     wrong = [number for number, text in enumerate(texts, start=1) if not _is_unicode(text)]
     if wrong:
         raise UserError(f"--text {wrong[0]} holds bytes that are no UTF-8")
+    if pair and len(texts) % 2:
+        raise UserError(f"--text has {len(texts)} texts; expected two per row, {' and '.join(pair)}")
+    if pair:
+        texts = [PAIR.join(two) for two in zip(texts[::2], texts[1::2], strict=True)]
     return NewRows((), tuple(texts))
 
 
@@ -96,7 +104,7 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
     if not lines[-1].strip():
         lines.pop()
     report.row_numbers = report.line_numbers = range(1, len(lines) + 1)
-    found = [_parse_line(line, competition.text.columns) for line in lines]
+    found = [_parse_line(line, competition.text.columns, bool(competition.text.pair)) for line in lines]
     report.add_rows("broken", [(row, one) for row, one in enumerate(found) if isinstance(one, str)])
     if not lines:
         report.add("the file has no line; expected one per text")
@@ -111,13 +119,15 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
     return NewRows(ids, tuple(_text_of(one, competition) for one in found))
 
 
-def _parse_line(line: bytes, columns: Sequence[str]) -> dict | str:
-    """The object of a line, or a sentence on what it is instead."""
+def _parse_line(line: bytes, columns: Sequence[str], is_pair: bool = False) -> dict | str:
+    """The object of a line, or a sentence on what it is instead; a pair has both its columns."""
     try:
         value = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         return f"no JSON ({error})"
     has_columns = isinstance(value, dict) and all(name in value for name in columns)
+    if is_pair and not has_columns:
+        return f"expected an object with the texts {' and '.join(columns)}"
     if not isinstance(value, dict) or not (has_columns or isinstance(value.get("text"), str)):
         return 'expected an object with a `text`, as {"text": "..."}'
     texts = [as_cell(value[name]) for name in columns] if has_columns else [value["text"]]

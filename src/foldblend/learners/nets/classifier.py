@@ -28,6 +28,9 @@ SAME = 1e-3
 
 TOKENS_PER_BATCH = 2048
 
+NUMBERS_TEXTS = ("bert", "electra", "albert", "convbert", "mobilebert", "squeezebert", "ernie", "rembert", "layoutlm")
+"""Architectures that learned an embedding for each of two texts, and were pretrained with it."""
+
 
 class TextClassifier(nn.Module):
     """Pool the encoder's states into one vector per text, and compute the labels' logits from it."""
@@ -46,6 +49,8 @@ class TextClassifier(nn.Module):
         self.head = last_layer(width, n_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.segment_token: int | None = None
+        """The separator of two texts, for an encoder that numbers them; None if rows have one text."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """input_ids, attention_mask: int64 (B, T). Returns float32 logits (B, L)."""
@@ -54,7 +59,16 @@ class TextClassifier(nn.Module):
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):
         """Run the encoder; the output holds the states that the pooling reads."""
         wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
+        if self.segment_token is not None:
+            separators = (input_ids == self.segment_token).long()  # no text can write one: tokens/encoding.py
+            wanted["token_type_ids"] = ((separators.cumsum(1) - separators) > 0).long()  # 1 from the second text on
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
+
+    def number_texts(self, separator: int | None) -> None:
+        """Rows are pairs: tell the encoder which text a token is of, if it has embeddings for two (BERT's segments)."""
+        config = self.encoder.config
+        if config.model_type in NUMBERS_TEXTS and getattr(config, "type_vocab_size", 0) > 1:
+            self.segment_token = separator
 
     def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
         """Compute float32 logits (B, L) from what the encoder returned, in float32 even under autocast.

@@ -14,6 +14,13 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from foldblend.errors import UserError
+from foldblend.learners.nets.folders import (
+    check_folder_name,
+    check_weights,
+    has_tokenizer,
+    missing_parts,
+    nearest_model,
+)
 
 if TYPE_CHECKING:  # predict and bundle look for weights before they know whether they need torch, which takes seconds
     import torch
@@ -28,7 +35,7 @@ default encoder, so that a first training works on a machine that reaches no hub
 PACKAGED_REVISION = "main"
 """The packages carry the hub's main branch and no record of its commit, so they stand for no other revision."""
 
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken", "bpe.codes"]
 """What a fine-tuning needs of a repository, subfolders included; pickled weights and code are never fetched."""
 
 HUB_TIMEOUT_SECONDS = 10
@@ -39,19 +46,26 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
 
     Args:    name: a folder, or a hub name such as `roberta-base`.   revision: branch, tag or commit on the hub.
     Returns: the folder, and one line that says where it was found.
-    Raises:  UserError: neither the hub nor a package has it, with what to do.
+    Raises:  UserError: there is no such folder, or neither the hub nor a package has it, with what to do.
     """
-    if Path(name).is_dir():
-        return Path(name), f"weights of {name} from that folder"
+    folder = Path(name).expanduser()
+    if name.strip() and folder.is_dir():
+        return folder, f"weights of {name} from that folder"
+    check_folder_name(name)
     os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(HUB_TIMEOUT_SECONDS))
     cached = _find_cached(name, revision)
-    if cached is not None:
+    if cached is not None and not missing_parts(cached):
         return cached, f"weights of {name} from the hub's cache"
     try:
         downloaded = Path(_download(name, revision, local_only=False))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        return _fall_back(name, revision, error)
-    if not _is_whole(downloaded):
+        return _fall_back(name, revision, cached, error)
+    if not has_tokenizer(downloaded):
+        raise UserError(
+            f"model.name {name!r}, revision {revision!r}: the hub has no tokenizer of it. Save the tokenizer that it "
+            "was trained with and the model into one folder by save_pretrained, and set --model.name FOLDER"
+        )
+    if missing_parts(downloaded):
         raise UserError(
             f"model.name {name!r}, revision {revision!r}: the hub has no safetensors weights of it, and pickled ones "
             "are not loaded. Set --model.revision to one with model.safetensors (often refs/pr/N), or convert the "
@@ -60,7 +74,7 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
     return downloaded, f"weights of {name} from the hub"
 
 
-def _fall_back(name: str, revision: str, error: Exception) -> tuple[Path, str]:
+def _fall_back(name: str, revision: str, cached: Path | None, error: Exception) -> tuple[Path, str]:
     """Return the packaged copy of a model that the hub did not give; as `find_weights`."""
     packaged = _find_packaged(name)
     if packaged is not None and revision == PACKAGED_REVISION:
@@ -72,39 +86,24 @@ def _fall_back(name: str, revision: str, error: Exception) -> tuple[Path, str]:
             f"and package {PACKAGES[name][0]} holds revision {PACKAGED_REVISION} only. Connect to the hub, or set "
             f"--model.revision {PACKAGED_REVISION}"
         ) from error
+    if cached is not None:
+        raise UserError(
+            f"model.name {name!r}: the copy in the hub's cache is incomplete, as after an interrupted download "
+            f"({cached} lacks {', '.join(missing_parts(cached))}), and the hub did not give the rest "
+            f"({type(error).__name__}). Run again with a connection, or set --model.name FOLDER"
+        ) from error
     raise UserError(
-        f"model.name {name!r}: no such folder, and the hub did not give it ({type(error).__name__}). "
-        "Check the name, or download it on another machine and set --model.name FOLDER"
+        f"model.name {name!r}: no such folder, and the hub did not give it ({type(error).__name__})."
+        f"{nearest_model(name)} Check the name, or download it on another machine and set --model.name FOLDER"
     ) from error
 
 
-def read_model_type(folder: Path) -> str:
-    """Read the architecture that config.json names, such as `deberta-v2`. Raises UserError if it names none."""
-    path = folder / "config.json"
-    if not path.exists():
-        raise UserError(f"{path} is missing; set model.name to a hub name or a folder that save_pretrained wrote")
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    if model_type is None:
-        raise UserError(f"{path} names no model_type; save the model with transformers' save_pretrained")
-    return model_type
-
-
 def _find_cached(name: str, revision: str) -> Path | None:
-    """Return the hub's cached folder, unless a download into it was interrupted."""
+    """Return the hub's cached folder, whole or not; None if there is none."""
     try:
-        folder = Path(_download(name, revision, local_only=True))
+        return Path(_download(name, revision, local_only=True))
     except LocalEntryNotFoundError:
         return None
-    return folder if _is_whole(folder) else None
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the config and every file of the weights are there."""
-    index = folder / "model.safetensors.index.json"  # there if the weights are split over several files
-    names = {"model.safetensors"}
-    if index.exists():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    return all((folder / name).exists() for name in ("config.json", *names))
 
 
 def _download(name: str, revision: str, local_only: bool) -> str:
@@ -138,6 +137,56 @@ def refusing_code(folder: str | Path) -> Iterator[None]:
         ) from error
 
 
+def load_tokenizer(folder: str | Path):
+    """Load the tokenizer of a pretrained model, and prove that it is one and fits the model.
+
+    transformers makes an empty tokenizer if its files are missing: each word would be unknown, and training would go
+    on.
+
+    Raises: UserError: there is none, it cannot be read, or its vocabulary is not the model's.
+    """
+    from transformers import AutoTokenizer
+
+    path = Path(folder)
+    if not has_tokenizer(path):
+        there = " It has vocab.json, but no merges.txt." if (path / "vocab.json").exists() else ""
+        raise UserError(
+            f"No tokenizer in {folder}: expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or a *.model "
+            f"file.{there} The model's texts would be unknown words. Copy the tokenizer files of the model that it was "
+            "made from into the folder, or run: AutoTokenizer.from_pretrained(ORIGINAL).save_pretrained(FOLDER)"
+        )
+    try:
+        with refusing_code(folder):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except UserError:
+        raise
+    except Exception as error:  # the tokenizers library raises bare Exceptions for damaged files
+        raise UserError(
+            f"The tokenizer in {folder} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
+            "Copy or download its files again"
+        ) from error
+    _check_vocabulary(path, tokenizer)
+    return tokenizer
+
+
+def _check_vocabulary(folder: Path, tokenizer) -> None:
+    """Raise UserError if the tokenizer has more tokens than the model has embeddings, or less than half as many.
+
+    Tokens added on top of a vocabulary are left aside, as models share them; embeddings are often padded to a round
+    number.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    known = {**config, **(config.get("text_config") or {})}.get("vocab_size")
+    if not isinstance(known, int):
+        return
+    if tokenizer.vocab_size > known or 2 * len(tokenizer) < known:
+        raise UserError(
+            f"The tokenizer in {folder} is not this model's: it has {max(tokenizer.vocab_size, len(tokenizer))} "
+            f"tokens, config.json says vocab_size {known}. Copy the tokenizer files of the model that it was made from "
+            "into the folder"
+        )
+
+
 def load_pretrained(
     folder: str | Path, model_class: type, dtype: torch.dtype | None = None, **options
 ) -> tuple[nn.Module, list[str]]:
@@ -151,11 +200,7 @@ def load_pretrained(
     Returns: the model in evaluation mode, and the names of pooler weights that the files do not hold.
     Raises:  UserError: a file is missing, or other weights are, so they would be random.
     """
-    if not _is_whole(Path(folder)):
-        raise UserError(
-            f"{folder} lacks safetensors weights or a part of them; pickled ones (*.bin) are not loaded. Save the "
-            "model again with transformers' save_pretrained"
-        )
+    check_weights(Path(folder))
     with refusing_code(folder):
         model, info = model_class.from_pretrained(
             folder,

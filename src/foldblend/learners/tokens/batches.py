@@ -159,7 +159,10 @@ class Augmentation:
             )
         self.is_on = bool(settings.mix_probability or settings.token_dropout)
         if self.is_on and not tokens.room:
-            raise UserError("these tokens do not say which of them are text, so texts cannot be mixed or masked")
+            raise UserError(
+                "augmentation.mix_probability and token_dropout need one text per row; these rows have two. "
+                "Set them to 0"
+            )
         self.settings, self.tokens, self.targets, self.train_rows = settings, tokens, targets, train_rows
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

@@ -4,22 +4,16 @@ The words around the text are the user's own and are encoded once: special token
 is truncated if it is too long, and a placeholder or a special token's name in it has no meaning.
 """
 
-import re
-from itertools import chain, pairwise
-
-import numpy as np
 from jinja2 import TemplateError
 
 from foldblend.errors import UserError
-from foldblend.learners.tokens.tokens import CHUNK_TEXTS, Tokens, cut_text
+from foldblend.learners.tokens.encoding import encode_data, encode_inside
+from foldblend.learners.tokens.tokens import Tokens, frame_rows
+from foldblend.settings.competition import PAIR
 from foldblend.settings.run import PromptSettings
 
 MARK = "\ue000text\ue001"
 """Marks the text's place while a chat template is filled; private-use characters, which no template writes."""
-
-ANCHOR = "\n"
-"""A SentencePiece tokenizer puts a space before whatever it encodes; pieces are encoded after this, and its ids are
-removed again."""
 
 SAME_DAY = "{%- macro strftime_now(form) -%}26 Jul 2024{%- endmacro -%}"
 """Some chat templates write today's date (Llama 3.2); a run killed tonight must resume tomorrow with this prompt."""
@@ -49,14 +43,12 @@ def build_prompts(
             f"the prompt without its text has {len(head) + len(tail)} tokens; model.max_length_tokens "
             f"{max_length_tokens} leaves no room for a text"
         )
-    flat, lengths = [], []
-    for start in range(0, len(texts), CHUNK_TEXTS):
-        pieces = encode_data(tokenizer, [spaces + text for text in texts[start : start + CHUNK_TEXTS]])
-        rows = [[*head, *cut_text(ids, room, tail_fraction), *tail] for ids in pieces]
-        flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
-        lengths += map(len, rows)
-    starts, frame = np.cumsum([0, *lengths]), (len(head), len(tail))
-    return Tokens(np.concatenate(flat), starts, pad_id(tokenizer), frame, room, tokenizer.mask_token_id)
+
+    def encode(part: list[str]) -> list[list[int]]:
+        return encode_data(tokenizer, [spaces + text.replace(PAIR, "\n") for text in part])
+
+    ids, starts, whole = frame_rows(encode, texts, (head, tail), room, tail_fraction)
+    return Tokens(ids, starts, pad_id(tokenizer), (len(head), len(tail)), room, tokenizer.mask_token_id, whole)
 
 
 def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]) -> tuple[str, str]:
@@ -72,23 +64,6 @@ def split_prompt(tokenizer, prompt: PromptSettings, label_names: tuple[str, ...]
     if len(filled) != 2:
         raise UserError(f"{tokenizer.name_or_path}: the chat template shows the user's message {len(filled) - 1} times")
     return filled[0], filled[1]
-
-
-def encode_data(tokenizer, pieces: list[str]) -> list[list[int]]:
-    """Make the token ids of texts inside a prompt; special tokens' names in them are plain letters.
-
-    Raises: UserError: a special token came out all the same.
-    """
-    names = [re.escape(name) for name in _control_tokens(tokenizer)]
-    control = re.compile("|".join(names)) if names else None
-    split = [_break_up(control, piece) for piece in pieces]
-    ids = iter(_encode_inside(tokenizer, list(chain(*split)), split_special_tokens=True))
-    rows = [list(chain.from_iterable(next(ids) for _ in parts)) for parts in split]
-    forbidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - {tokenizer.unk_token_id}
-    for piece, row in zip(pieces, rows):
-        if not forbidden.isdisjoint(row):
-            raise UserError(f"{tokenizer.name_or_path}: {piece[:80]!r} became a special token; use its fast tokenizer")
-    return rows
 
 
 def pad_id(tokenizer) -> int:
@@ -122,36 +97,4 @@ def _leading_ids(tokenizer, prompt) -> list[int]:
 
 def _encode_words(tokenizer, words: str) -> list[int]:
     """Make ids of the user's own words, in which special tokens count."""
-    return _encode_inside(tokenizer, [words], split_special_tokens=False)[0]
-
-
-def _encode_inside(tokenizer, pieces: list[str], split_special_tokens: bool) -> list[list[int]]:
-    """Make ids of each piece as it follows other text: without a begin token, without an added space."""
-    how = {"add_special_tokens": False, "split_special_tokens": split_special_tokens}
-    if not pieces:
-        return []
-    anchor = tokenizer(ANCHOR, **how)["input_ids"] if _adds_a_space(tokenizer) else []
-    ids = tokenizer([(ANCHOR if anchor else "") + piece for piece in pieces], **how)["input_ids"]
-    return [row[len(anchor) :] for row in ids]
-
-
-def _adds_a_space(tokenizer) -> bool:
-    return tokenizer.tokenize("a")[:1] in (["▁a"], ["▁"])
-
-
-def _control_tokens(tokenizer) -> list[str]:
-    """Tokens that a text must not write: special ones, and bracketed ones of the chat template; longest first."""
-    template = str(tokenizer.chat_template or "")
-    added = tokenizer.added_tokens_decoder.values()
-    bracketed = re.compile(r"[<\[].*[>\]]")
-    return sorted(
-        (t.content for t in added if t.special or (bracketed.fullmatch(t.content) and t.content in template)),
-        key=len,
-        reverse=True,
-    )
-
-
-def _break_up(control, piece: str) -> list[str]:
-    """Split a piece after the first letter of every control token's name in it, so that no part holds a name."""
-    cuts = [0, *(found.start() + 1 for found in control.finditer(piece)), len(piece)] if control else [0, len(piece)]
-    return [piece[start:end] for start, end in pairwise(cuts) if start < end]
+    return encode_inside(tokenizer, [words], split_special_tokens=False)[0]

@@ -16,7 +16,9 @@ from transformers import AddedToken
 
 from foldblend.errors import UserError
 from foldblend.files import FileError, replacing, write_atomically
+from foldblend.learners.tokens.encoding import encode_plain
 from foldblend.learners.training.weights import checksum
+from foldblend.settings.competition import PAIR
 
 # Tokens.
 
@@ -39,6 +41,8 @@ class Tokens:
     """Most tokens of a text in a row; 0 is unknown, then rows cannot be augmented."""
     mask_id: int | None = None
     """The mask token, if the tokenizer has one."""
+    whole: np.ndarray | None = None
+    """int32 (n_texts,): tokens that each row would have if no text were truncated; None if that is not known."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -71,6 +75,9 @@ def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]
 def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_fraction: float = 0.0) -> Tokens:
     """Make token ids of every text, in the tokenizer's special tokens, at most `max_length_tokens` per row.
 
+    A text with PAIR in it is two texts, which the tokenizer's own separator joins; of two that are too long together
+    the longer one is truncated first.
+
     Args:   tail_fraction: of a text that is too long, the share of the kept tokens that comes from its end.
     Raises: UserError: the tokenizer has no pad token, or its special tokens leave no room.
     """
@@ -83,14 +90,74 @@ def tokenize(tokenizer, texts: Sequence[str], max_length_tokens: int, tail_fract
             f"model.max_length_tokens is {max_length_tokens}; {tokenizer.name_or_path} puts {len(before)} special "
             f"tokens before and {len(after)} after a text, which leaves no room for it"
         )
-    flat, lengths = [], []
+    if any(PAIR in text for text in texts):
+        return _tokenize_pairs(tokenizer, texts, (before, after), max_length_tokens, tail_fraction)
+    empty = [] if before or after else [tokenizer.pad_token_id]  # a model must be given something
+
+    def encode(part: list[str]) -> list[list[int]]:
+        return [ids or empty for ids in encode_plain(tokenizer, part)]
+
+    ids, starts, whole = frame_rows(encode, texts, (before, after), room, tail_fraction)
+    frame = (len(before), len(after))
+    return Tokens(ids, starts, tokenizer.pad_token_id, frame, room, tokenizer.mask_token_id, whole)
+
+
+def frame_rows(
+    encode: Callable[[list[str]], list[list[int]]],
+    texts: Sequence[str],
+    frame: tuple[list[int], list[int]],
+    room: int,
+    tail_fraction: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encode texts chunk by chunk and put each, truncated to `room` tokens, between the tokens of `frame`.
+
+    Returns: `ids`, `starts` and `whole`, as `Tokens` has them.
+    """
+    before, after = frame
+    flat, lengths, whole = [], [], []
     for start in range(0, len(texts), CHUNK_TEXTS):
-        pieces = encode_plain(tokenizer, list(texts[start : start + CHUNK_TEXTS]))
-        rows = [[*before, *cut_text(ids, room, tail_fraction), *after] or [tokenizer.pad_token_id] for ids in pieces]
+        pieces = encode(list(texts[start : start + CHUNK_TEXTS]))
+        rows = [[*before, *cut_text(ids, room, tail_fraction), *after] for ids in pieces]
         flat.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))
         lengths += map(len, rows)
-    starts, frame = np.cumsum([0, *lengths]), (len(before), len(after))
-    return Tokens(np.concatenate(flat), starts, tokenizer.pad_token_id, frame, room, tokenizer.mask_token_id)
+        whole += [len(before) + len(ids) + len(after) for ids in pieces]
+    return np.concatenate(flat), np.cumsum([0, *lengths]), np.array(whole, np.int32)
+
+
+def _tokenize_pairs(
+    tokenizer, texts: Sequence[str], frame: tuple[list[int], list[int]], max_length_tokens: int, tail_fraction: float
+) -> Tokens:
+    """Make the rows of pairs; `room` is 0, as which tokens are text differs from row to row."""
+    before, after = frame
+    between = find_separator(tokenizer, before, after)
+    room = max_length_tokens - len(before) - len(between) - len(after)
+    if room < 2:
+        raise UserError(f"model.max_length_tokens is {max_length_tokens}, which leaves no room for two texts; raise it")
+    rows, whole = [], []
+    for start in range(0, len(texts), CHUNK_TEXTS):
+        halves = [text.partition(PAIR)[::2] for text in texts[start : start + CHUNK_TEXTS]]
+        both = (encode_plain(tokenizer, [half[i] for half in halves]) for i in (0, 1))
+        for first, second in zip(*both, strict=True):
+            n_first = min(len(first), max(room - len(second), room - room // 2))
+            kept = cut_text(first, n_first, tail_fraction), cut_text(second, room - n_first, tail_fraction)
+            rows.append(np.array([*before, *kept[0], *between, *kept[1], *after], np.int32))
+            whole.append(len(before) + len(first) + len(between) + len(second) + len(after))
+    starts = np.cumsum([0, *map(len, rows)])
+    ends, ids = (len(before), len(after)), np.concatenate(rows)
+    return Tokens(ids, starts, tokenizer.pad_token_id, ends, 0, tokenizer.mask_token_id, np.array(whole, np.int32))
+
+
+def find_separator(tokenizer, before: list[int], after: list[int]) -> list[int]:
+    """Find the special tokens that the tokenizer puts between two texts: BERT `[SEP]`, RoBERTa `</s></s>`.
+
+    Raises: UserError: it changes the texts' own tokens as well.
+    """
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a", "a")["input_ids"]
+    start, end = [*before, *plain], [*plain, *after]
+    if whole[: len(start)] == start and whole[len(whole) - len(end) :] == end and len(whole) >= len(start) + len(end):
+        return whole[len(start) : len(whole) - len(end)]
+    raise UserError(f"{tokenizer.name_or_path}: two texts 'a' are {whole}, which does not begin and end as one does")
 
 
 def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
@@ -105,18 +172,13 @@ def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
     return ids[: room - n_tail] + ids[len(ids) - n_tail :]
 
 
-def encode_plain(tokenizer, texts: list[str]) -> list[list[int]]:
-    """Make the ids of every text, whole and without special tokens around it."""
-    extras = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
-    return tokenizer(texts, add_special_tokens=False, truncation=False, padding=False, **extras)["input_ids"]
-
-
 def find_frame(tokenizer) -> tuple[list[int], list[int]]:
     """Find the special tokens that the tokenizer puts before and after a text; none for most decoders.
 
     Raises: UserError: it changes the text's own tokens as well.
     """
-    plain, whole = encode_plain(tokenizer, ["a"])[0], tokenizer("a", padding=False)["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False, padding=False)["input_ids"]
+    whole = tokenizer("a", padding=False)["input_ids"]
     for n_before in range(len(whole) - len(plain) + 1):
         if whole[n_before : n_before + len(plain)] == plain:
             return whole[:n_before], whole[n_before + len(plain) :]
@@ -125,7 +187,7 @@ def find_frame(tokenizer) -> tuple[list[int], list[int]]:
 
 # The cache on disk: files named by the hash of what the tokens follow from, shared by runs, folds and processes.
 
-FORMAT = 1
+FORMAT = 2
 """Increase it when the code makes other tokens from the same inputs."""
 
 TOKENIZER_FILES = (
@@ -176,7 +238,7 @@ def _read(stem: Path) -> Tokens | None:
     try:
         record = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
         arrays = {
-            name: np.load(_array_path(stem, name), mmap_mode="r", allow_pickle=False) for name in ("ids", "starts")
+            name: np.load(_array_path(stem, name), mmap_mode="r", allow_pickle=False) for name in record["arrays"]
         }
         whole = record["crc32"] == checksum(arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
@@ -184,17 +246,20 @@ def _read(stem: Path) -> Tokens | None:
     if not whole:
         return None
     frame = tuple(record["frame"])
-    return Tokens(arrays["ids"], arrays["starts"], record["pad_id"], frame, record["room"], record["mask_id"])
+    return Tokens(
+        arrays["ids"], arrays["starts"], record["pad_id"], frame, record["room"], record["mask_id"], arrays.get("whole")
+    )
 
 
 def _write(stem: Path, tokens: Tokens) -> None:
     """Write the arrays first and the record with their checksum last; each file atomically."""
     arrays = {"ids": tokens.ids, "starts": tokens.starts}
+    arrays |= {} if tokens.whole is None else {"whole": tokens.whole}
     record = {"pad_id": tokens.pad_id, "frame": tokens.frame, "room": tokens.room, "mask_id": tokens.mask_id}
     for name, array in arrays.items():
         with replacing(_array_path(stem, name)) as file:
             np.save(file, array, allow_pickle=False)
-    text = json.dumps({**record, "crc32": checksum(arrays)})
+    text = json.dumps({**record, "arrays": list(arrays), "crc32": checksum(arrays)})
     write_atomically(stem.with_suffix(".json"), text.encode())
 
 

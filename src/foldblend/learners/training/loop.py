@@ -22,6 +22,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from foldblend.console import clock_time
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
 from foldblend.learners.processes.devices import Agreement, prepare, seed_generators
 from foldblend.learners.processes.interruption import Interruption
@@ -198,7 +199,8 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
     total = training.epochs * fold.rows_per_epoch
     progress = Progress(f"fold {fold.rows.fold}", total, done, accelerator.is_main_process)
     if done:
-        progress.say(f"goes on from epoch {state.epoch + 1}, step {state.step}")
+        before = clock_time(state.seconds)
+        progress.say(f"goes on from epoch {state.epoch + 1}, step {state.step}; {before} were spent on it before")
     agreement, saved_at = Agreement(accelerator), time.monotonic()
     try:
         with Interruption() as interruption:
@@ -388,9 +390,17 @@ def evaluate(
             metric, last = learner.corpus.metric, state.history[-1]
             when = f"epoch {state.epoch}" if at_epoch_end else f"epoch {state.epoch + 1} step {state.step}"
             scores = f"held-out {last['loss']:.4f}, {metric} {last[metric]:.4f}"  # fits 80 columns behind a run's name
-            progress.say(f"{when}: loss {state.mean_loss:.4f}, {scores}")
+            progress.say(f"{when}: {describe_loss(fold, state)}, {scores}")
         if fold.store.selection.wants(state, at_epoch_end):
             fold.store.save_candidate(state)
+
+
+def describe_loss(fold: BuiltFold, state: TrainState) -> str:
+    """The mean training loss in words; before its first reading, that of the steps since this start of the fold."""
+    if state.epoch * fold.steps_per_epoch + state.step >= LOSS_EVERY_STEPS:
+        return f"loss {state.mean_loss:.4f}"
+    loss = fold.losses.peek()[0] if fold.losses.losses else None
+    return "loss not known yet" if loss is None else f"loss {loss:.4f}"
 
 
 def measure(learner, fold: BuiltFold) -> dict:

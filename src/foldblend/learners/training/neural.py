@@ -24,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
@@ -32,7 +32,8 @@ from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
-from foldblend.learners.nets.pretrained import find_weights, read_model_type, refusing_code
+from foldblend.learners.nets.folders import keep_own_model, note_model
+from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, read_model_type
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
@@ -44,6 +45,7 @@ from foldblend.learners.processes.devices import (
     use_cores,
 )
 from foldblend.learners.table import Corpus, FoldRows
+from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
 from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.checks import check_end, check_logits
@@ -69,7 +71,7 @@ class NeuralLearner:
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()  # missing weights are refused by name
         use_cores()
-        self.run, self.corpus = run, corpus
+        self.run, self.corpus, self.told_truncation = run, corpus, False
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
             raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus has labels only")
         self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L), nan if unknown
@@ -93,8 +95,7 @@ class NeuralLearner:
 
     @cached_property
     def tokenizer(self):
-        with refusing_code(self.folder):
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = load_tokenizer(self.folder)
         if self.run.cleaning.placeholder_tokens:
             add_placeholders(tokenizer, self.run.cleaning.placeholders)
         return tokenizer
@@ -102,6 +103,17 @@ class NeuralLearner:
     @cached_property
     def tokens(self) -> Tokens:
         """Tokens of every text, made at the first fold or read from where another process made them."""
+        tokens = self._load_tokens()
+        check_known(tokens, self.tokenizer, self.corpus.texts, self.run.model.max_unknown_share, "model")
+        return tokens
+
+    @cached_property
+    def truncation(self) -> Truncation | None:
+        """What model.max_length_tokens cuts off the texts; None if that is not known."""
+        config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        return measure_truncation(self.tokens, self.run.model.max_length_tokens, most_positions(config))
+
+    def _load_tokens(self) -> Tokens:
         run, corpus = self.run, self.corpus
         follow_from = {
             "learner": run.learner,
@@ -199,11 +211,14 @@ class NeuralLearner:
                 clear_device_cache(garbage_collection=True)  # Accelerate has released its part only now
 
     def _train_fold(self, rows: FoldRows) -> FoldPredictions:
+        self.tell_truncation()
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.fresh_scaler)
         fold, state = build_fold(self, rows)
         train(self, fold, state)
         check_end(self, fold)
+        if self.accelerator.is_main_process:
+            self.keep_model(rows.checkpoint_dir)
         heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
         self.check_learned(fold, state.mean_loss, heldout)
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
@@ -217,7 +232,22 @@ class NeuralLearner:
             device + ", fused layers" * has_fused_layers(fold.model),
             selected_on_heldout=fold.store.selection.by_heldout,
             earlier_seconds=fold.earlier_seconds,
+            truncation=self.truncation.record() if self.truncation is not None else {},
         )
+
+    def keep_model(self, checkpoint_dir: Path) -> None:
+        """Leave in the fold's folder what predicting new texts needs beside the weights, or the name of it."""
+        if self.builds_whole_model:
+            keep_own_model(self.folder, checkpoint_dir)
+        else:
+            note_model(self.folder, self.run.model.name, checkpoint_dir)
+
+    def tell_truncation(self) -> None:
+        """Print once what is cut off the texts, before any step."""
+        if self.truncation is not None and not self.told_truncation:
+            if line := self.truncation.line("model.max_length_tokens"):
+                self.accelerator.print(line)
+            self.told_truncation = True
 
     def check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
         """Raise UserError if neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""

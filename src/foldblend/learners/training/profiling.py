@@ -117,6 +117,7 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
     Args:   learner: a NeuralLearner.   rows: the fold; its checkpoint_dir is left alone.
     Raises: UserError: the fold has too few rows for the steps that are timed.
     """
+    learner.tell_truncation()
     started_up = time.time() - psutil.Process().create_time()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -65,12 +65,12 @@ class Progress:
             return
         self.last_line, self.last_percent = now, reached
         rate = (self.done - self.started_at) / (now - self.started)
-        self.say(f"{reached:3d}%  {self.state}  {rate:.0f} rows/s  {clock_time(self._left(now))} left")
+        self.say(f"{reached:3d}%  {self.state}  {rate:.0f} rows/s  {_time_left(self._left(now))}")
 
-    def _left(self, now: float) -> float:
-        """Seconds, at the rate since this process began."""
+    def _left(self, now: float) -> float | None:
+        """Seconds, at the rate since this process began; None before it has done anything."""
         done = self.done - self.started_at
-        return (self.total - self.done) * (now - self.started) / done if done else 0.0
+        return (self.total - self.done) * (now - self.started) / done if done else None
 
 
 def announce(title: str, text: str) -> None:
@@ -86,18 +86,22 @@ def _wipe() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def bar_line(title: str, done: int, total: int, state: str, seconds_left: float, width: int) -> str:
+def bar_line(title: str, done: int, total: int, state: str, seconds_left: float | None, width: int) -> str:
     """`fold 3  45% [####----] epoch 2/4  loss 0.1234  macro_f1 0.5998  1:23 left`, at most `width` characters.
 
     The bar takes what the words leave. In a terminal too narrow for both, the words stay and the bar goes.
     """
     head = f"{title} {percent(done, total):3d}%"
-    words = f"{state.replace('held-out ', '')}  {clock_time(seconds_left)} left".strip()
+    words = f"{state.replace('held-out ', '')}  {_time_left(seconds_left)}".strip()
     space = min(width - len(head) - len(words) - len(" [] "), LONGEST_BAR)
     if space < 3:
         return f"{head} {words}"[:width]
     full = space * done // max(total, 1)
     return f"{head} [{'#' * full}{'-' * (space - full)}] {words}"
+
+
+def _time_left(seconds: float | None) -> str:
+    return "time left not known yet" if seconds is None else f"{clock_time(seconds)} left"
 
 
 def percent(done: int, total: int) -> int:
