@@ -45,6 +45,11 @@ class NewRows:
     texts: tuple[str, ...]
     """At least one; an empty one is predicted as it is."""
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The texts as a person reads them, a bar between those of a pair."""
+        return tuple(text.replace(PAIR, " | ") for text in self.texts)
+
     def warnings(self) -> list[str]:
         """What is unusual about them, as sentences."""
         empty = [str(row + 1) for row, text in enumerate(self.texts) if not text.strip()]
@@ -256,7 +261,7 @@ def prediction_bytes(
     named = decided_names(label_names, decisions) if decisions is not None else [None] * len(probs)
     cells = (
         [name, *map(str, row), *([] if labels is None else [JOINT.join(labels)])]
-        for name, row, labels in zip(rows.ids or rows.texts, probs, named, strict=True)
+        for name, row, labels in zip(rows.ids or rows.shown, probs, named, strict=True)
     )
     return table_bytes(header, cells)
 
@@ -271,7 +276,7 @@ def prediction_lines(
 ) -> list[str]:
     """Two lines per text: the text, and its most probable labels, with `*` after those that are decided."""
     lines = []
-    for number, text in enumerate(rows.texts):
+    for number, text in enumerate(rows.shown):
         decided = decisions[number] if decisions is not None else np.zeros(len(label_names), bool)
         order = np.lexsort((-probs[number], ~decided))
         shown = order[: max(SHOWN, int(decided.sum()))]
@@ -283,7 +288,7 @@ def prediction_lines(
 def _json_lines(rows, label_names, probs, decisions) -> bytes:
     named = decided_names(label_names, decisions) if decisions is not None else None
     lines = []
-    for number, text in enumerate(rows.texts):
+    for number, text in enumerate(rows.shown):
         row = {"id": rows.ids[number]} if rows.ids else {}
         row |= {"text": text, "probs": {name: float(str(p)) for name, p in zip(label_names, probs[number])}}
         row |= {LABELS: named[number]} if named is not None else {}

@@ -57,7 +57,7 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("shards", [(), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")])
 def test_the_hubs_cache_comes_first_when_it_is_whole(hub, tmp_path, shards):
-    fill(tmp_path, "config.json", *([] if shards else ["model.safetensors"]), shards=shards)
+    fill(tmp_path, "config.json", "tokenizer.json", *([] if shards else ["model.safetensors"]), shards=shards)
     assert find_weights(MINILM, "main") == (Path(tmp_path), f"weights of {MINILM} from the hub's cache")
     assert [options["local_files_only"] for options in hub] == [True]
     if shards:
@@ -68,20 +68,20 @@ def test_the_hubs_cache_comes_first_when_it_is_whole(hub, tmp_path, shards):
 
 
 def test_a_repository_of_pickled_weights_is_refused(hub, tmp_path):
-    fill(tmp_path, "config.json")
+    fill(tmp_path, "config.json", "tokenizer.json")
     with pytest.raises(ValueError, match=r"no safetensors weights of it, and pickled ones are not loaded.*revision"):
         find_weights("Musixmatch/umberto-commoncrawl-cased-v1", "main")
 
 
 def test_pickled_weights_and_code_are_never_fetched(hub, tmp_path):
-    fill(tmp_path, "config.json", "model.safetensors")
+    fill(tmp_path, "config.json", "tokenizer.json", "model.safetensors")
     find_weights("roberta-base", "main")
     assert not any(name.endswith((".bin", ".py", ".pt", ".h5")) for name in hub[0]["allow_patterns"])
 
 
 def test_chat_templates_are_fetched(hub, tmp_path):
     """Where save_pretrained keeps them: beside the tokenizer, and further ones in a folder."""
-    fill(tmp_path, "config.json", "model.safetensors")
+    fill(tmp_path, "config.json", "tokenizer.json", "model.safetensors")
     find_weights("roberta-base", "main")
     names = ["chat_template.jinja", "additional_chat_templates/rag.jinja"]
     assert list(filter_repo_objects([*names, "model.py"], allow_patterns=hub[0]["allow_patterns"])) == names
@@ -89,5 +89,25 @@ def test_chat_templates_are_fetched(hub, tmp_path):
 
 def test_a_name_nobody_has_says_what_to_do(monkeypatch):
     monkeypatch.setattr(pretrained, "snapshot_download", no_hub)
-    with pytest.raises(ValueError, match=r"'roberta-bse': no such folder, and the hub did not give it.*--model.name"):
+    with pytest.raises(
+        ValueError, match=r"no such folder, and the hub did not give it.*mean 'roberta-base'.*--model.name"
+    ):
         find_weights("roberta-bse", "main")
+
+
+def test_an_incomplete_copy_in_the_cache_is_named(monkeypatch, tmp_path):
+    """As an interrupted download leaves it: weights, but no tokenizer."""
+    fill(tmp_path, "config.json", "model.safetensors")
+
+    def interrupted(name, local_files_only, **_):
+        return str(tmp_path) if local_files_only else no_hub()
+
+    monkeypatch.setattr(pretrained, "snapshot_download", interrupted)
+    with pytest.raises(UserError, match=r"cache is incomplete.*lacks a tokenizer .*Run again with a connection"):
+        find_weights("roberta-base", "main")
+
+
+def test_a_repository_without_a_tokenizer_is_refused(hub, tmp_path):
+    fill(tmp_path, "config.json", "model.safetensors")
+    with pytest.raises(UserError, match="the hub has no tokenizer of it"):
+        find_weights("someone/checkpoint", "main")

@@ -1,12 +1,13 @@
 """Probabilities of labels from the likelihoods of answers; nothing is generated, so every answer is a valid one."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from foldblend.errors import UserError
 from foldblend.learners.answering.answers import ListAnswers, Menu, YesNoAnswers
@@ -41,15 +42,23 @@ def align_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> 
 
 def read_prompts(lm: nn.Module, prompts: Prompts) -> Prompts:
     """Read the prompts and keep their keys and values, for branches that are read later."""
+    cache = DynamicCache()  # without the config, so that no layer drops what left its window: masks do
     output = lm(
         input_ids=prompts.ids,
         attention_mask=_attention_mask(lm, _causal(prompts.mask), _positions(prompts.mask)),
         position_ids=_positions(prompts.mask),
-        past_key_values=DynamicCache(),  # without the config, so that no layer drops what left its window: masks do
         use_cache=True,
         logits_to_keep=1,
+        **{_cache_argument(lm): cache},  # filled in place
     )
-    return replace(prompts, cache=output.past_key_values, last_logits=output.logits)
+    return replace(prompts, cache=cache, last_logits=output.logits)
+
+
+def _cache_argument(lm: nn.Module) -> str:
+    """What the model calls its keys and values: newer versions of transformers renamed `past_key_values`."""
+    pretrained = next((module for module in lm.modules() if isinstance(module, PreTrainedModel)), lm)
+    known = inspect.signature(inspect.unwrap(pretrained.forward)).parameters
+    return "cache" if "cache" in known else "past_key_values"
 
 
 def branch_logits(
@@ -80,8 +89,8 @@ def branch_logits(
         input_ids=ids,
         attention_mask=_attention_mask(lm, seen, all_positions),
         position_ids=positions,
-        past_key_values=prompts.cache,
         use_cache=True,
+        **{_cache_argument(lm): prompts.cache},
     )
     prompts.cache.crop(-n_branch)  # the next branches start from the prompt again
     return torch.cat([prompts.last_logits, output.logits], 1)

@@ -141,7 +141,7 @@ class FusedLayer:
 
     def _is_plain(self, states, mask, others, named) -> bool:
         """Whether the C files can do what is asked of the layer."""
-        asked = [*others, named.get("past_key_values"), named.get("encoder_hidden_states")]
+        asked = [*others, named.get("past_key_values"), named.get("cache"), named.get("encoder_hidden_states")]
         return (
             _dtype_of_products() in STATES
             and self.output.LayerNorm.weight.dtype == self.output.dense.bias.dtype == torch.float32

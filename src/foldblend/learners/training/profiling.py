@@ -18,7 +18,6 @@ import numpy as np
 import psutil
 import torch
 
-from foldblend.errors import UserError
 from foldblend.learners.table import FoldRows
 from foldblend.learners.training.checkpoints import TrainState
 from foldblend.learners.training.loop import BuiltFold, build_fold, plan_steps, take_step
@@ -115,7 +114,6 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
     """Time the parts of one fold and write a torch profiler trace into `folder`, if given; nothing else is kept.
 
     Args:   learner: a NeuralLearner.   rows: the fold; its checkpoint_dir is left alone.
-    Raises: UserError: the fold has too few rows for the steps that are timed.
     """
     learner.tell_truncation()
     started_up = time.time() - psutil.Process().create_time()
@@ -141,19 +139,20 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
 
 
 def _choose_steps(learner, rows: FoldRows) -> list[np.ndarray]:
-    """Rows of as many steps as are taken, drawn as an epoch's are; the first step has the longest texts."""
+    """Rows of as many steps as are taken, drawn as epochs' are; the first step has the longest texts."""
     batch, lengths = learner.run.training.global_batch_size, learner.tokens.lengths
-    steps = plan_steps(learner, rows, epoch=0)
+    wanted, steps = WARM_STEPS + TIMED_STEPS + TRACED_STEPS, []
+    for epoch in range(wanted):  # of a small competition, several epochs
+        steps += plan_steps(learner, rows, epoch)
+        if len(steps) >= wanted:
+            break
     steps[0] = rows.train[np.argsort(-lengths[rows.train], kind="stable")[:batch]]
-    wanted = WARM_STEPS + TIMED_STEPS + TRACED_STEPS
-    if len(steps) < wanted:
-        raise UserError(f"--profile and --plan take {wanted} steps, an epoch of fold {rows.fold} has {len(steps)}")
     return steps[:wanted]
 
 
 def _take(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> None:
     take_step(learner, fold, state, rows)
-    state.step += 1
+    state.step = (state.step + 1) % fold.steps_per_epoch  # the learning rate of a step inside the training
 
 
 def _time_steps(learner, fold: BuiltFold, state: TrainState, spans: Spans, steps: list[np.ndarray]) -> None:
