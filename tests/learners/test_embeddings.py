@@ -9,7 +9,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from foldblend.learners import embeddings
 from foldblend.learners.embeddings import EmbeddingsLearner, embed_texts
+from foldblend.learners.nets.pretrained import load_tokenizer
 from foldblend.learners.table import Corpus
+from foldblend.learners.tokens.tokens import tokenize
 from foldblend.settings.run import EmbeddingsSettings, LogisticSettings, RunSettings
 
 
@@ -41,7 +43,7 @@ def test_an_embedding_is_the_mean_of_the_last_states(tiny_bert, fp32):
     """Text by text without padding, as the model's authors describe it; batches and order change nothing."""
     texts = ("happy", "today it was plain dull calm and the day", "sad the", "angry " * 100)
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_bert), AutoModel.from_pretrained(tiny_bert).eval()
-    ours = embed_texts(tiny_bert, texts, 32)
+    ours = embed_texts(tiny_bert, tokenize(load_tokenizer(tiny_bert), texts, 32))
     assert ours.dtype == np.float32 and ours.shape == (4, 32)
     for text, mine in zip(texts, ours, strict=True):
         with torch.inference_mode():

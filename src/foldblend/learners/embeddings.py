@@ -3,25 +3,31 @@
 accelerate launch src/train.py --run minilm_lr --fold all
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass, split_label
-from foldblend.learners.nets.folders import note_model
-from foldblend.learners.nets.pretrained import find_weights, load_pretrained, load_tokenizer, read_model_type
+from foldblend.learners.nets.folders import check_weights, note_model
+from foldblend.learners.nets.pretrained import (
+    find_weights,
+    load_pretrained,
+    load_tokenizer,
+    read_model_type,
+    refusing_code,
+)
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
-from foldblend.learners.tokens.coverage import check_known, measure_truncation, most_positions
-from foldblend.learners.tokens.tokens import tokenize
+from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
+from foldblend.learners.tokens.tokens import Tokens, tokenize
 from foldblend.learners.training.heldout import count_positives, label_log_odds
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.run import EmbeddingsSettings
 
 TOKENS_PER_BATCH = 8192
 
@@ -40,19 +46,40 @@ class EmbeddingsLearner(LinearLearner):
         try:
             folder, where = find_weights(settings.name, settings.revision)
         except UserError as error:  # its message names the setting of the neural learners
-            raise UserError(str(error).replace("model.", "embeddings.")) from error
+            said = str(error).replace("model.name", "embeddings.name").replace("model.revision", "embeddings.revision")
+            raise UserError(said) from error
         print(where, flush=True)
         return folder
 
     @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens of every text. Raises UserError: of texts to learn from, the tokenizer knows too few."""
+        settings, tokenizer = self.run.embeddings, load_tokenizer(self.folder)
+        tokens = tokenize(tokenizer, self.corpus.texts, settings.max_length_tokens)
+        if len(self.corpus.labels):
+            check_known(tokens, tokenizer, self.corpus.texts, settings.max_unknown_share, "embeddings")
+        return tokens
+
+    @cached_property
     def embeddings(self) -> np.ndarray:
         """float32 (n_texts, H), shared by all folds: a text's embedding depends on no other text."""
-        return embed_texts(self.folder, self.corpus.texts, self.run.embeddings)
+        check_weights(self.folder)
+        if len(self.corpus.labels) and self.truncation is not None and self.truncation.texts_cut:
+            print(self.truncation.line("embeddings.max_length_tokens"), flush=True)
+        return embed_texts(self.folder, self.tokens)
+
+    @cached_property
+    def truncation(self) -> Truncation | None:
+        """What embeddings.max_length_tokens cuts off the texts."""
+        with refusing_code(self.folder):
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        return measure_truncation(self.tokens, self.run.embeddings.max_length_tokens, most_positions(config))
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         predictions = super().train_fold(rows)
         note_model(self.folder, self.run.embeddings.name, rows.checkpoint_dir)
-        return predictions
+        cut = self.truncation.record() if self.truncation is not None else {}
+        return replace(predictions, truncation=cut)
 
     def fold_features(self, rows: FoldRows):
         fitted = self.fitted_arrays(rows)
@@ -91,7 +118,7 @@ def find_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_texts(folder: Path, texts: tuple[str, ...], settings: EmbeddingsSettings) -> np.ndarray:
+def embed_texts(folder: Path, tokens: Tokens) -> np.ndarray:
     """Embed each text as the mean of its last hidden states, special tokens included.
 
     Returns: float32 (n_texts, H).
@@ -104,16 +131,11 @@ def embed_texts(folder: Path, texts: tuple[str, ...], settings: EmbeddingsSettin
     precision = choose_precision("auto", device, read_model_type(folder))
     encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
     encoder = encoder.to(device).eval()
-    tokenizer = load_tokenizer(folder)
-    tokens = tokenize(tokenizer, texts, settings.max_length_tokens)
-    check_known(tokens, tokenizer, texts, settings.max_unknown_share, "embeddings")
-    cut = measure_truncation(tokens, settings.max_length_tokens, most_positions(encoder.config))
-    if cut is not None and (line := cut.line("embeddings.max_length_tokens")):
-        print(line, flush=True)
-    embeddings = np.zeros((len(texts), encoder.config.hidden_size), dtype=np.float32)
+    n_texts = len(tokens.lengths)
+    embeddings = np.zeros((n_texts, encoder.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):
-        for batch in plan_prediction(np.arange(len(texts)), tokens.lengths, TOKENS_PER_BATCH, 1):
+        for batch in plan_prediction(np.arange(n_texts), tokens.lengths, TOKENS_PER_BATCH, 1):
             inputs = {name: tensor.to(device) for name, tensor in tokens.batch(batch[0]).items()}
             states = encoder(**inputs).last_hidden_state.float()  # (B, T, H)
             mask = inputs["attention_mask"].unsqueeze(-1).float()

@@ -5,8 +5,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -188,17 +186,16 @@ def describe_model(folder: Path, with_weights: bool) -> dict[str, str | int]:
 
 
 def keep_own_model(folder: Path, checkpoint_dir: Path) -> None:
-    """Copy what a whole model needs beside its weights into a fold's folder; whole or not at all."""
+    """Copy what a whole model needs beside its weights into a fold's folder; config.json last, as a sign of the rest.
+
+    Raises: FileError: the disk refused.
+    """
     target = checkpoint_dir / OWN_MODEL
-    if target.is_dir() or folder == target:
+    if (target / "config.json").exists():
         return
-    with tempfile.TemporaryDirectory(dir=checkpoint_dir, prefix=f".{OWN_MODEL}-") as scratch:
-        for path in sorted({path for pattern in NEEDED for path in folder.glob(pattern)}):
-            if not path.name.endswith(".safetensors.index.json"):
-                copy = Path(scratch) / OWN_MODEL / path.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        (Path(scratch) / OWN_MODEL).rename(target)
+    names = {path for pattern in NEEDED for path in folder.glob(pattern) if not path.name.endswith(INDEX)}
+    for path in sorted(names, key=lambda path: (path.name == "config.json", path)):
+        write_atomically(target / path.relative_to(folder), path.read_bytes())
 
 
 def note_model(folder: Path, name: str, checkpoint_dir: Path) -> None:
@@ -264,10 +261,11 @@ def _read_as(name: str, path: Path) -> str:
 
 def nearest_folder(path: Path) -> str:
     """A sentence that names the existing folder of a model that a missing path probably means."""
-    here = path if path.is_absolute() else Path.cwd() / path
+    here = Path(os.path.abspath(path))
     parent = next(each for each in here.parents if each.is_dir())
     wanted = here.relative_to(parent).parts[0]
-    models = list(dict.fromkeys(config.parent for config in _configs_below(parent)))
+    whole_disk = parent == Path(parent.anchor)
+    models = [] if whole_disk else list(dict.fromkeys(config.parent for config in _configs_below(parent)))
     by_name = {str(each.relative_to(parent)): each for each in models}
     firsts = {name.split(os.sep)[0]: name for name in reversed(by_name)}
     close = difflib.get_close_matches(wanted, firsts, 1, 0.5) or difflib.get_close_matches(here.name, firsts, 1, 0.5)

@@ -32,8 +32,8 @@ from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
-from foldblend.learners.nets.folders import keep_own_model, note_model
-from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, read_model_type
+from foldblend.learners.nets.folders import check_weights, keep_own_model, note_model
+from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, read_model_type, refusing_code
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
@@ -104,13 +104,15 @@ class NeuralLearner:
     def tokens(self) -> Tokens:
         """Tokens of every text, made at the first fold or read from where another process made them."""
         tokens = self._load_tokens()
-        check_known(tokens, self.tokenizer, self.corpus.texts, self.run.model.max_unknown_share, "model")
+        if len(self.corpus.labels):  # new texts are predicted whatever they are
+            check_known(tokens, self.tokenizer, self.corpus.texts, self.run.model.max_unknown_share, "model")
         return tokens
 
     @cached_property
     def truncation(self) -> Truncation | None:
         """What model.max_length_tokens cuts off the texts; None if that is not known."""
-        config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        with refusing_code(self.folder):
+            config = AutoConfig.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
         return measure_truncation(self.tokens, self.run.model.max_length_tokens, most_positions(config))
 
     def _load_tokens(self) -> Tokens:
@@ -211,6 +213,7 @@ class NeuralLearner:
                 clear_device_cache(garbage_collection=True)  # Accelerate has released its part only now
 
     def _train_fold(self, rows: FoldRows) -> FoldPredictions:
+        check_weights(self.folder)  # before texts are tokenized, which may take minutes
         self.tell_truncation()
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.fresh_scaler)
