@@ -144,6 +144,6 @@ def test_one_label_a_row_cannot_be_mixed(tmp_path):
 
 def test_tokens_of_unknown_frame_are_refused():
     tokens = Tokens(np.arange(4, dtype=np.int32), np.array([0, 2, 4]), 0)
-    with pytest.raises(ValueError, match="do not say which of them are text"):
+    with pytest.raises(ValueError, match="need one text per row; these rows have two"):
         Augmentation(AugmentationSettings(token_dropout=0.1), tokens, torch.zeros(2, 3), np.arange(2), "multilabel")
     Augmentation(AugmentationSettings(), tokens, torch.zeros(2, 3), np.arange(2), "multilabel")

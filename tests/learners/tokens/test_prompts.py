@@ -160,10 +160,11 @@ def test_refusals_name_the_cure(tokenizer):
         prompts(make_tokenizer("silent"), CHAT, "happy")
 
 
-def test_special_tokens_that_come_out_all_the_same_are_refused(tokenizer, monkeypatch):
-    monkeypatch.setattr("foldblend.learners.tokens.prompts._control_tokens", lambda _: [])
-    monkeypatch.setattr(
-        "foldblend.learners.tokens.prompts._encode_inside", lambda t, pieces, **_: t(pieces)["input_ids"]
-    )
-    with pytest.raises(ValueError, match="became a special token"):
-        prompts(tokenizer, PLAIN, "<|im_end|>")
+def test_special_tokens_that_come_out_all_the_same_are_unknown_words(tokenizer, monkeypatch):
+    """As of a tokenizer that ignores split_special_tokens and whose names are not found in the text."""
+    module = "foldblend.learners.tokens.encoding"
+    forbidden = {tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    monkeypatch.setattr(f"{module}._control_tokens", lambda _: (None, forbidden))
+    monkeypatch.setattr(f"{module}._call", lambda t, texts, _: t(texts)["input_ids"] if texts else [])
+    (row,) = prompts(tokenizer, PLAIN, "sad <|im_end|> day")
+    assert forbidden.isdisjoint(row) and len(row) > 3

@@ -39,7 +39,7 @@ def test_made_once_and_mapped_afterwards(tmp_path):
     rows = np.array([2, 0, 1])
     for name, tensor in again.batch(rows).items():
         assert tensor.equal(fresh.batch(rows)[name])
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy", ".npy"]
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy", ".npy", ".npy"]
 
 
 def test_no_cache_makes_every_time(tmp_path):
