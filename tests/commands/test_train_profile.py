@@ -12,7 +12,7 @@ def test_profile_shows_the_shares_and_trains_nothing(paths, toy_competition, cap
     assert "| backward |" in shown and "3 folds " in shown
     assert not list(paths.oof("toy").rglob("*.npz"))
     assert (paths.checkpoints("toy", "tiny") / "profile" / "trace.json.gz").exists()
-    assert len(list(paths.tokens("toy").glob("*.npy"))) == 2
+    assert len(list(paths.tokens("toy").glob("*.npy"))) == 3
 
 
 def test_plan_says_hours_memory_and_money_and_leaves_nothing_behind(paths, toy_competition, capsys):
