@@ -105,6 +105,11 @@ def one_shard_missing(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def another_width(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
+
+
 def of_keras(folder):
     (folder / "model.safetensors").rename(folder / "tf_model.h5")
 
@@ -116,6 +121,7 @@ def of_keras(folder):
         (cut_off, "model.safetensors is cut off or damaged"),
         (pointer, "was not downloaded: it is a pointer of git-lfs. Run `git lfs pull`"),
         (one_shard_missing, r"Weights are missing in .*: 1 of 2 files, first model-00002-of-00002"),
+        (another_width, "The weights in .* do not fit its config.json"),
         (of_keras, "tf_model.h5 is TensorFlow's format"),
         (lambda folder: (folder / "model.safetensors").unlink(), "No safetensors weights in .*copy model.safetensors"),
     ],

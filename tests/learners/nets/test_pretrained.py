@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from httpx import Request, Response
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 from foldblend.errors import UserError
@@ -111,3 +112,14 @@ def test_a_repository_without_a_tokenizer_is_refused(hub, tmp_path):
     fill(tmp_path, "config.json", "model.safetensors")
     with pytest.raises(UserError, match="the hub has no tokenizer of it"):
         find_weights("someone/checkpoint", "main")
+
+
+def test_a_gated_model_says_where_to_ask(monkeypatch):
+    def gated(*_, local_files_only, **__):
+        if local_files_only:
+            no_hub()
+        raise GatedRepoError("gated", response=Response(403, request=Request("GET", "https://huggingface.co")))
+
+    monkeypatch.setattr(pretrained, "snapshot_download", gated)
+    with pytest.raises(UserError, match=r"only to those who ask.*huggingface.co/google/gemma-3-1b-it.*hf auth login"):
+        find_weights("google/gemma-3-1b-it", "main")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.folders import (
@@ -92,6 +92,11 @@ def _fall_back(name: str, revision: str, cached: Path | None, error: Exception) 
             f"({cached} lacks {', '.join(missing_parts(cached))}), and the hub did not give the rest "
             f"({type(error).__name__}). Run again with a connection, or set --model.name FOLDER"
         ) from error
+    if isinstance(error, GatedRepoError):
+        raise UserError(
+            f"model.name {name!r}: its owner gives it only to those who ask. Accept the terms on "
+            f"https://huggingface.co/{name}, then run: hf auth login"
+        ) from error
     raise UserError(
         f"model.name {name!r}: no such folder, and the hub did not give it ({type(error).__name__})."
         f"{nearest_model(name)} Check the name, or download it on another machine and set --model.name FOLDER"
@@ -134,6 +139,20 @@ def refusing_code(folder: str | Path) -> Iterator[None]:
         raise UserError(
             f"{folder} needs code of its own, which is not run: choose a model whose architecture is part of "
             f"transformers ({str(error).splitlines()[0]})"
+        ) from error
+
+
+@contextmanager
+def _refusing_misfits(folder: str | Path) -> Iterator[None]:
+    """Around a `from_pretrained(folder)`. Raises UserError: the weights have other shapes than config.json says."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"The weights in {folder} do not fit its config.json, which is of another model or was changed. Copy "
+            "config.json of the model that the weights are of into the folder"
         ) from error
 
 
@@ -201,7 +220,7 @@ def load_pretrained(
     Raises:  UserError: a file is missing, or other weights are, so they would be random.
     """
     check_weights(Path(folder))
-    with refusing_code(folder):
+    with refusing_code(folder), _refusing_misfits(folder):
         model, info = model_class.from_pretrained(
             folder,
             dtype=dtype or "float32",
