@@ -13,12 +13,11 @@ from transformers import AutoConfig, AutoModel
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass, split_label
-from foldblend.learners.nets.folders import check_weights, note_model
+from foldblend.learners.nets.folders import check_weights, note_model, read_model_type
 from foldblend.learners.nets.pretrained import (
     find_weights,
     load_pretrained,
     load_tokenizer,
-    read_model_type,
     refusing_code,
 )
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores

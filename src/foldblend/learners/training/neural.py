@@ -32,8 +32,8 @@ from foldblend.learners.cpu import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
 from foldblend.learners.losses.table import build_loss
-from foldblend.learners.nets.folders import check_weights, keep_own_model, note_model
-from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, read_model_type, refusing_code
+from foldblend.learners.nets.folders import check_weights, keep_own_model, note_model, read_model_type
+from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, refusing_code
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
