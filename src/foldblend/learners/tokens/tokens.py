@@ -150,14 +150,22 @@ def _tokenize_pairs(
 def find_separator(tokenizer, before: list[int], after: list[int]) -> list[int]:
     """Find the special tokens that the tokenizer puts between two texts: BERT `[SEP]`, RoBERTa `</s></s>`.
 
-    Raises: UserError: it changes the texts' own tokens as well.
+    A tokenizer that has no form for two texts has its separator, or its end token, between them.
+    Raises: UserError: it has none of these.
     """
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a", "a")["input_ids"]
     start, end = [*before, *plain], [*plain, *after]
     if whole[: len(start)] == start and whole[len(whole) - len(end) :] == end and len(whole) >= len(start) + len(end):
         return whole[len(start) : len(whole) - len(end)]
-    raise UserError(f"{tokenizer.name_or_path}: two texts 'a' are {whole}, which does not begin and end as one does")
+    known = (i for i in (tokenizer.sep_token_id, tokenizer.eos_token_id) if i is not None)
+    separator = next(known, None)
+    if separator is None:
+        raise UserError(
+            f"{tokenizer.name_or_path}: the tokenizer has no separator for the two texts of text.pair. Join them by "
+            "text.template instead"
+        )
+    return [separator]
 
 
 def cut_text(ids: list[int], room: int, tail_fraction: float) -> list[int]:
