@@ -12,6 +12,7 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.decoder import DecoderLearner, set_pad_token
 from foldblend.learners.nets.adapters import SharedBase
+from foldblend.learners.nets.folders import NOTE
 from foldblend.learners.table import FoldRows
 from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
@@ -147,7 +148,7 @@ def test_saved_weights_give_the_same_predictions(run, tmp_path, monkeypatch, ada
     run = replace(with_training(run, epochs=1, global_batch_size=32), adapter=ADAPTERS[adapter])
     rows = fold_rows(corpus, tmp_path)
     first = DecoderLearner(run, corpus).train_fold(rows)
-    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    assert sorted(os.listdir(rows.checkpoint_dir)) == [NOTE, WEIGHTS]
     monkeypatch.setattr(loop, "take_step", lambda *_: die())
     again = DecoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)

@@ -16,6 +16,7 @@ from foldblend.learners.cpu import native as native_code
 from foldblend.learners.cpu.layers import FusedLayer
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.classifier import TextClassifier
+from foldblend.learners.nets.folders import OWN_MODEL
 from foldblend.learners.table import Corpus
 from foldblend.learners.training import loop, neural
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS
@@ -194,7 +195,7 @@ def test_finished_weights_are_predicted_from_not_trained_again(run, tmp_path, mo
     corpus = make_corpus()
     rows = fold_rows(corpus, tmp_path)
     first = EncoderLearner(run, corpus).train_fold(rows)
-    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    assert sorted(os.listdir(rows.checkpoint_dir)) == [OWN_MODEL, WEIGHTS]
     monkeypatch.setattr(loop, "take_step", lambda *_: die())
     again = EncoderLearner(run, corpus).train_fold(rows)
     assert np.array_equal(first.oof, again.oof) and np.array_equal(first.test, again.test)

@@ -9,9 +9,10 @@ from tiny_chat import save_tiny_chat
 from toy_corpus import MOODS, fold_rows, make_corpus
 
 from foldblend.learners.generator import GeneratorLearner, label_entropy, list_entropy
+from foldblend.learners.nets.folders import NOTE
 from foldblend.learners.table import Corpus
 from foldblend.learners.training import loop
-from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
+from foldblend.learners.training.checkpoints import WEIGHTS, load_checkpoint
 from foldblend.learners.training.checks import CollapseGuard
 from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.settings.run import (
@@ -106,7 +107,7 @@ def test_finished_weights_say_the_same_and_hold_no_base(run, tmp_path, monkeypat
     rows = fold_rows(corpus, tmp_path)
     learner = GeneratorLearner(run, corpus)
     first = learner.train_fold(rows)
-    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS] and not (rows.checkpoint_dir / CHECKPOINT).exists()
+    assert sorted(os.listdir(rows.checkpoint_dir)) == [NOTE, WEIGHTS]
     tensors, _ = load_checkpoint(rows.checkpoint_dir / WEIGHTS, learner.identity(rows))
     assert all("lora_" in name for name in tensors)
     monkeypatch.setattr(loop, "take_step", lambda *_: die())

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
+from foldblend.learners.nets.folders import OWN_MODEL
 from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import BY_HELDOUT, CHECKPOINT, WEIGHTS, add_to_mean, choose, may_be_chosen
 from foldblend.learners.training.heldout import score_heldout
@@ -118,7 +119,7 @@ def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys,
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
     assert all(torch.equal(stored[f"model.{name}"], value) for name, value in seen[best][0].items())
     assert np.array_equal(got.oof, seen[best][1]) and got.selected_on_heldout
-    assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    assert sorted(os.listdir(rows.checkpoint_dir)) == [OWN_MODEL, WEIGHTS]
     most = 1 if how != "loss_and_score" else 3
     assert all(1 <= len(there) - there.count(CHECKPOINT) <= most for there in files)
 
@@ -136,7 +137,7 @@ def test_the_last_epochs_are_averaged(run, tmp_path, monkeypatch):
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
     for name in ("head.weight", "encoder.embeddings.word_embeddings.weight"):
         assert torch.allclose(stored[f"model.{name}"], torch.stack([e[name] for e in ends[1:]]).mean(0), atol=1e-6)
-    assert not got.selected_on_heldout and os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+    assert not got.selected_on_heldout and sorted(os.listdir(rows.checkpoint_dir)) == [OWN_MODEL, WEIGHTS]
 
 
 def test_last_is_what_it_was_and_looks_at_nothing(run, tmp_path):
@@ -166,7 +167,7 @@ def test_killed_anywhere_it_ends_bit_for_bit_the_same(run, tmp_path, monkeypatch
                 EncoderLearner(run, corpus).train_fold(rows)
         again = EncoderLearner(run, corpus).train_fold(rows)
         assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
-        assert os.listdir(rows.checkpoint_dir) == [WEIGHTS]
+        assert sorted(os.listdir(rows.checkpoint_dir)) == [OWN_MODEL, WEIGHTS]
         assert len((rows.checkpoint_dir / WEIGHTS).read_bytes()) == pytest.approx(len(left), abs=100)  # seconds differ
 
 
