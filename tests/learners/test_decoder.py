@@ -266,7 +266,7 @@ def test_rows_are_mixed_and_masked_inside_their_prompt(run, tmp_path):
 def test_tokens_beyond_the_models_embeddings_are_refused(run, tmp_path):
     save_tiny_decoder(tmp_path, "qwen2", vocab_size=200)
     corpus = make_corpus(n=80)
-    with pytest.raises(ValueError, match=r"its tokenizer makes token \d+, the model knows 200"):
+    with pytest.raises(ValueError, match=r"is not this model.s: it has \d+ tokens, config.json says vocab_size 200"):
         DecoderLearner(with_model(run, name=str(tmp_path)), corpus).train_fold(fold_rows(corpus, tmp_path, 20))
 
 

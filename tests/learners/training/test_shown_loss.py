@@ -25,7 +25,7 @@ def run(tiny_bert):
 def test_an_epoch_shorter_than_a_reading_shows_its_own_loss(run, tmp_path, capsys):
     corpus = make_corpus(n=80)  # four steps per epoch; the loss is read every ten
     EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path, 20))
-    (shown,) = re.findall(r"epoch 1 ended, loss (\S+),", capsys.readouterr().err)
+    (shown,) = re.findall(r"epoch 1: loss (\S+),", capsys.readouterr().err)
     assert 0.05 < float(shown) < 5
 
 
@@ -49,7 +49,7 @@ def test_an_evaluation_before_any_step_of_this_start_says_so(run, tmp_path, caps
     capsys.readouterr()
     got = EncoderLearner(run, corpus).train_fold(rows)
     said = capsys.readouterr().err
-    assert "epoch 1 ended, loss not known yet, held-out loss" in said
+    assert "epoch 1: loss not known yet, held-out" in said
     assert re.search(r"goes on from epoch 1, step 4; \d+:\d\d were spent on it before", said)
     assert got.earlier_seconds > 0
 
