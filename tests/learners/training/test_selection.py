@@ -113,7 +113,7 @@ def test_the_chosen_weights_predict_and_stay(run, tmp_path, monkeypatch, capsys,
     losses = [float(np.mean(np.logaddexp(0, logits) - labels * logits)) for logits in z]
     scores = [score_heldout(logits, labels, rates, "multilabel", metric)[metric] for _, logits in seen]
     scores = [-score for score in scores] if metric == "log_loss" else scores
-    assert len(seen) == 8 and f"held-out {metric} " in capsys.readouterr().err and set(got.score) == {F1, metric}
+    assert len(seen) == 8 and f", {metric} " in capsys.readouterr().err and set(got.score) == {F1, metric}
     near = [i for i in range(8) if how == "best_score" or losses[i] <= min(losses) * 1.02]
     best = int(np.argmin(losses)) if how == "lowest_loss" else min(near, key=lambda i: (-scores[i], losses[i]))
     stored = load_file(rows.checkpoint_dir / WEIGHTS)
