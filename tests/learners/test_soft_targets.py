@@ -100,6 +100,10 @@ def test_unknown_labels_teach_nothing_and_are_not_scored(run, tmp_path):
     got = learner.train_fold(rows)
     assert ((got.oof > 0) == corpus.labels[rows.heldout]).mean() > 0.9
     assert got.score["macro_f1"] > 0.8
+    other = EncoderLearner(run, replace(lied, labels=corpus.labels | ~known)).train_fold(
+        fold_rows(corpus, tmp_path / "o")
+    )
+    assert np.array_equal(got.oof, other.oof) and got.score == other.score  # whatever the mask hides
     with pytest.raises(ValueError, match="loss.name is zlpr, which needs every label of a row"):
         EncoderLearner(replace(run, loss=LossSettings(name="zlpr")), lied).train_fold(fold_rows(corpus, tmp_path / "b"))
 
@@ -117,6 +121,9 @@ def test_linear_learners_learn_shares_and_skip_unknown_labels(learner, tmp_path)
     lied = replace(corpus, labels=corpus.labels & known, known=known)
     got = learner(settings, lied).train_fold(fold_rows(corpus, tmp_path / "b"))
     assert ((got.oof > 0) == labels).mean() > 0.95 and got.score["macro_f1"] > 0.9
+    hidden = replace(lied, labels=corpus.labels | ~known)
+    other = learner(settings, hidden).train_fold(fold_rows(corpus, tmp_path / "o"))
+    assert np.array_equal(got.oof, other.oof)  # whatever the mask hides; in a score it must be False
     absent = corpus.labels.copy()
     absent[60:, 0] = False  # a fold whose training rows have no positive of a label
     got = learner(settings, replace(corpus, labels=absent)).train_fold(fold_rows(corpus, tmp_path / "c"))
