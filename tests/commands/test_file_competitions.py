@@ -152,4 +152,5 @@ def test_test_rows_in_the_training_file_and_texts_that_are_missing(paths, capsys
     said = " ".join(printed.split())
     assert "rows without text (1 of 110) are left out: row 7" in said
     assert "rows without text (1 of 40) are answered as they are: row 121" in said
+    assert said.count("rows without text (1 of 40)") == 3  # make_folds.py, train.py, blend.py
     assert yaml.safe_load((paths.configs / "competitions" / "made.yaml").read_text()) == settings

@@ -105,6 +105,8 @@ class Inputs:
 def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = False) -> Inputs:
     """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
+    for note in tables.notes:
+        warn(wrapped(note))
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
     skipped: list[str] = []
     predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables, skipped)
