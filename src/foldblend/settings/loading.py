@@ -180,7 +180,7 @@ def find_config(paths: Paths, folder: str, name: str) -> Path:
     if not found:
         known = sorted({path.stem for path in list_configs(paths, folder)})
         hint = nearest(name, known)
-        raise UserError(f"configs/{folder}/{name}.yaml is missing{hint} There are: {', '.join(known)}")
+        raise UserError(f"configs/{folder}/{name}.yaml is missing{hint or '.'} There are: {', '.join(known)}")
     if len(found) > 1:
         raise UserError(f"run {name} is in two files, {found[0]} and {found[1]}; rename one of them")
     return found[0]
