@@ -126,3 +126,8 @@ def toy_competition(paths, tiny_bert):
         "training: {epochs: 4, global_batch_size: 6, precision: fp32, checkpoint_every_minutes: 1e-6}\n"
     )
     return "toy"
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument: a packed file holds its time, and every worker must name a test the same."""
+    return argname if isinstance(val, bytes) else None
