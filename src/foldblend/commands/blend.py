@@ -285,7 +285,7 @@ def print_end(job: Job, path: Path) -> None:
     if not job.competition.files.kaggle and job.competition.files.source in ("sample", "goemotions"):
         print(f"{job.competition_name} is not on Kaggle: score the file here, if its test labels are known:")
         print(f"python bench/score_submission.py --competition {job.competition_name} {shown}")
-        print("A competition on Kaggle would be sent its file so:")
+        print("If it were on Kaggle, this would submit the file:")
     else:
         print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
     print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
