@@ -23,6 +23,7 @@ from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, fo
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
+from foldblend.ledger.history import FoldHistory, history_path
 from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, write_fold
 from foldblend.ledger.records import describe_environment
 from foldblend.settings.loading import Job, changed_settings, default_settings_of, open_job, settings_of
@@ -131,7 +132,8 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
     busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
     with hold_lock(folder.with_name(f".fold{fold}.lock"), busy) if is_first else nullcontext():
         started = time.monotonic()
-        predictions = learner.train_fold(split_rows(job, fold, folds))
+        history = FoldHistory(history_path(job.paths, job.competition_name, job.run_name, fold))
+        predictions = learner.train_fold(replace(split_rows(job, fold, folds), history=history))
         if not is_first:
             return
         record = {

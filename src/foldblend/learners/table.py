@@ -1,5 +1,6 @@
 """What every learner is given and returns, and how a run gets its learner."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -54,6 +55,16 @@ class Corpus:
         return self.labels[rows].sum(0) / np.maximum(self.known[rows].sum(0), 1)
 
 
+class History(Protocol):
+    """Where a learner that takes steps notes how its training goes: `ledger.history.FoldHistory`."""
+
+    def start(self, step: int) -> None:
+        """Begin, or go on after `step` optimizer steps."""
+
+    def add(self, entry: Mapping[str, float | int | None]) -> None:
+        """Note what was measured at a step: at least `step`, `rows` and `seconds`."""
+
+
 @dataclass(frozen=True)
 class FoldRows:
     """One fold: which rows are trained on and which are held out. The held-out rows' labels are read only for the shown
@@ -66,6 +77,8 @@ class FoldRows:
     """int64 (n_heldout,), rising."""
     checkpoint_dir: Path
     """The folder of this fold's checkpoint and weights."""
+    history: History | None = None
+    """None notes nothing."""
 
 
 class Learner(Protocol):

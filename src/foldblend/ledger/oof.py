@@ -263,6 +263,8 @@ def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
 # ---------- writing, finding and removing the folds of a run.
 
 
+HISTORY_SUFFIX = ".history.jsonl"
+"""What ledger/history.py writes beside a fold."""
 DROPPED_IN = ("oof.csv", "test.csv")
 """Predictions made by another program, see ledger/dropped.py."""
 
@@ -410,3 +412,4 @@ def remove_folds(paths: Paths, competition_name: str, run_name: str, numbers: It
     for k in numbers:
         remove_file(folder / f"fold{k}.json")
         remove_file(folder / f"fold{k}.npz")
+        remove_file(folder / f"fold{k}{HISTORY_SUFFIX}")

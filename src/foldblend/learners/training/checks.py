@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,18 @@ MEAN_OVER_READS = 10
 of an answer; a mean that remembered that for long would stop it."""
 
 
+@dataclass(frozen=True)
+class LossReading:
+    """The steps since the last reading."""
+
+    loss: float
+    """Mean per row; 0 if there was no step."""
+    norm: float
+    """Mean gradient norm before clipping; 0 if it is not known, see `clip_gradients`."""
+    bad_rows: np.ndarray | None
+    """int64 (B,): rows of the first step with a loss or gradient that is not finite; None if all are."""
+
+
 class LossWindow:
     """Losses and gradient norms of the last few steps, kept on the device until they are read.
 
@@ -55,22 +67,22 @@ class LossWindow:
         self.norms.append(norm)
         self.rows.append(rows)
 
-    def read(self) -> tuple[float, np.ndarray | None]:
+    def read(self) -> LossReading:
         """What `peek` returns; then the window is empty."""
         seen = self.peek()
         self.losses, self.norms, self.rows = [], [], []
         return seen
 
-    def peek(self) -> tuple[float, np.ndarray | None]:
-        """Mean loss per row since the last reading, and the rows of the first step with a loss or gradient that is not
-        finite, if there is one."""
+    def peek(self) -> LossReading:
+        """The steps since the last reading."""
         if not self.losses:
-            return 0.0, None
+            return LossReading(0.0, 0.0, None)
         seen = torch.stack([torch.stack(self.losses), torch.stack(self.norms)])  # (2, steps)
         losses, norms = self.accelerator.reduce(seen, "sum")
         finite = (torch.isfinite(losses) & torch.isfinite(norms)).tolist()
         bad = None if all(finite) else self.rows[finite.index(False)]
-        return float(losses.sum()) / sum(map(len, self.rows)), bad
+        norm = float(norms.mean()) / self.accelerator.num_processes  # each process has clipped the same gradients
+        return LossReading(float(losses.sum()) / sum(map(len, self.rows)), norm, bad)
 
 
 class CollapseGuard:

@@ -6,7 +6,8 @@
     4. step       take_step: learning rate, gradients, clipping, optimizer
     5. gradients  of one step's rows, over processes and micro-batches that fit into memory
     6. evaluation of the held-out rows, and the weights to end with
-    7. saving and stopping
+    7. history    of what was measured, for people and plots
+    8. saving and stopping
 
 What differs between kinds of models is asked of the learner (training/neural.py). All that changes is the TrainState,
 which is saved, and what is in the model, the optimizer and the running mean of the weights. Everything drawn is seeded
@@ -15,7 +16,7 @@ by run, fold, epoch and step, so a fold that was killed and resumed ends with th
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -193,10 +194,10 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
 def train(learner, fold: BuiltFold, state: TrainState) -> None:
     """Train to the end from wherever the fold is; save its weights. Raises SystemExit: a signal came, all is saved."""
     training, accelerator = learner.run.training, learner.accelerator
+    start_history(learner, fold, state)
     if state.epoch == training.epochs:
         return
-    done = state.epoch * fold.rows_per_epoch + state.step * training.global_batch_size
-    total = training.epochs * fold.rows_per_epoch
+    done, total = rows_taught(learner, fold, state), training.epochs * fold.rows_per_epoch
     progress = Progress(f"fold {fold.rows.fold}", total, done, accelerator.is_main_process)
     if done:
         before = clock_time(state.seconds)
@@ -254,7 +255,7 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
     """One optimizer step on `rows`, int64 (B,), shared by the processes. Nothing here waits for the device, except
     that the loss is read every LOSS_EVERY_STEPS steps."""
     run, accelerator = learner.run, learner.accelerator
-    step = state.epoch * fold.steps_per_epoch + state.step
+    step = steps_done(fold, state)
     factor = lr_factor(step, run.training.epochs * fold.steps_per_epoch, run.optimizer)
     set_lr(fold.optimizer, factor)
     seeds = [run.seed, fold.rows.fold, step, accelerator.process_index]
@@ -268,10 +269,12 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
     if fold.movement is not None and fold.movement.steps_left:
         fold.movement.after_step(accelerator.unwrap_model(fold.model), fold.optimizer, factor == 1)
     if (step + 1) % LOSS_EVERY_STEPS == 0:
-        loss, bad_rows = fold.losses.read()
-        fold.guard.check_finite(step, loss, bad_rows)
-        state.mean_loss = update_mean(state.mean_loss, loss, step // LOSS_EVERY_STEPS)
-        fold.guard.check_loss(step, loss, state.mean_loss)
+        seen = fold.losses.read()
+        fold.guard.check_finite(step, seen.loss, seen.bad_rows)
+        state.mean_loss = update_mean(state.mean_loss, seen.loss, step // LOSS_EVERY_STEPS)
+        fold.guard.check_loss(step, seen.loss, state.mean_loss)
+        learned = {"loss": seen.loss, "lr": run.optimizer.lr * factor, "grad_norm": seen.norm or None}
+        note(learner, fold, replace(state, step=state.step + 1), learned)
 
 
 # 5. The gradients of one step's rows
@@ -391,15 +394,16 @@ def evaluate(
             when = f"epoch {state.epoch}" if at_epoch_end else f"epoch {state.epoch + 1} step {state.step}"
             scores = f"held-out {last['loss']:.4f}, {metric} {last[metric]:.4f}"  # fits 80 columns behind a run's name
             progress.say(f"{when}: {describe_loss(fold, state)}, {scores}")
+            note(learner, fold, state, {f"heldout_{name}": value for name, value in last.items()})
         if fold.store.selection.wants(state, at_epoch_end):
             fold.store.save_candidate(state)
 
 
 def describe_loss(fold: BuiltFold, state: TrainState) -> str:
     """The mean training loss in words; before its first reading, that of the steps since this start of the fold."""
-    if state.epoch * fold.steps_per_epoch + state.step >= LOSS_EVERY_STEPS:
+    if steps_done(fold, state) >= LOSS_EVERY_STEPS:
         return f"loss {state.mean_loss:.4f}"
-    loss = fold.losses.peek()[0] if fold.losses.losses else None
+    loss = fold.losses.peek().loss if fold.losses.losses else None
     return "loss not known yet" if loss is None else f"loss {loss:.4f}"
 
 
@@ -425,7 +429,37 @@ def take_final_weights(learner, fold: BuiltFold, state: TrainState, progress: Pr
         progress.say(f"takes evaluation {number + 1} of {len(state.history)}, held-out loss {loss:.4f}")
 
 
-# 7. Saving and stopping
+# 7. The history of the fold, one line per reading of the loss and per evaluation
+
+
+def start_history(learner, fold: BuiltFold, state: TrainState) -> None:
+    """Begin the history, or go on with it from where the checkpoint is: later steps are taken, and noted, again."""
+    if fold.rows.history is not None and learner.accelerator.is_main_process:
+        fold.rows.history.start(steps_done(fold, state))
+
+
+def note(learner, fold: BuiltFold, state: TrainState, measured: dict[str, float | None]) -> None:
+    """Add a line to the history, if the fold keeps one."""
+    if fold.rows.history is None or not learner.accelerator.is_main_process:
+        return
+    done, epochs = steps_done(fold, state), learner.run.training.epochs
+    where = {"step": done, "steps": epochs * fold.steps_per_epoch, "epoch": round(done / fold.steps_per_epoch, 4)}
+    seconds = round(fold.earlier_seconds + time.monotonic() - fold.started, 3)
+    fold.rows.history.add({**where, "rows": rows_taught(learner, fold, state), "seconds": seconds, **measured})
+
+
+def steps_done(fold: BuiltFold, state: TrainState) -> int:
+    """Optimizer steps of all epochs up to now."""
+    return state.epoch * fold.steps_per_epoch + state.step
+
+
+def rows_taught(learner, fold: BuiltFold, state: TrainState) -> int:
+    """Rows of all epochs up to now; an epoch's last step may have fewer than a whole batch."""
+    in_epoch = min(state.step * learner.run.training.global_batch_size, fold.rows_per_epoch)
+    return state.epoch * fold.rows_per_epoch + in_epoch
+
+
+# 8. Saving and stopping
 
 
 def save(fold: BuiltFold, state: TrainState) -> None:
@@ -444,8 +478,9 @@ def stop(fold: BuiltFold, state: TrainState, progress: Progress, signal_number: 
 
 def check_finite(fold: BuiltFold, state: TrainState) -> None:
     """Before weights are evaluated or saved: a loss that was not finite since the last reading has spoilt them."""
-    step = state.epoch * fold.steps_per_epoch + state.step
-    fold.guard.check_finite(step, *fold.losses.peek())
+    step = steps_done(fold, state)
+    seen = fold.losses.peek()
+    fold.guard.check_finite(step, seen.loss, seen.bad_rows)
 
 
 def count_seconds(fold: BuiltFold, state: TrainState) -> None:

@@ -50,7 +50,7 @@ from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_m
 from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.checks import check_end, check_logits
 from foldblend.learners.training.heldout import prior_logits, score_heldout
-from foldblend.learners.training.loop import BuiltFold, build_fold, train
+from foldblend.learners.training.loop import BuiltFold, build_fold, note, train
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.learners.training.weights import describe_training
 from foldblend.predictions import FoldPredictions
@@ -224,6 +224,8 @@ class NeuralLearner:
             self.keep_model(rows.checkpoint_dir)
         heldout, test = (self.predict(fold.model, part) for part in (rows.heldout, self.corpus.test_rows))
         self.check_learned(fold, state.mean_loss, heldout)
+        score = self.score(heldout, rows)
+        note(self, fold, state, {f"final_{name}": value for name, value in score.items()})
         device = describe_device(self.accelerator.device, self.accelerator.num_processes, self.precision)
         return FoldPredictions(
             rows.fold,
@@ -231,7 +233,7 @@ class NeuralLearner:
             heldout,
             test,
             "logits",
-            self.score(heldout, rows),
+            score,
             device + ", fused layers" * has_fused_layers(fold.model),
             selected_on_heldout=fold.store.selection.by_heldout,
             earlier_seconds=fold.earlier_seconds,
