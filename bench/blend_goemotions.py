@@ -16,9 +16,8 @@ from blend_ways import TASK, usual_ways
 from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, predict_folds
-from foldblend.scoring.inputs import Runs, Scores
-from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Runs, Scores, sigmoid
+from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.report import describe_blend, report_lines, table_lines
 from foldblend.scoring.thresholds.robust import tune_robust_thresholds
 from foldblend.scoring.thresholds.rules import decide

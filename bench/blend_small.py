@@ -18,9 +18,8 @@ from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import Blend, make_blend
 from foldblend.scoring.ensembling.predictors import mix
 from foldblend.scoring.ensembling.strategies import Given, climb_once
-from foldblend.scoring.inputs import Partition, Runs, Scores, Task
-from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Partition, Runs, Scores, Task, sigmoid
+from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.report import soften_answers
 from foldblend.scoring.thresholds.exact import tune_thresholds
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule

@@ -19,10 +19,9 @@ from blend_data import PROJECT, load_bench, write_project
 from sklearn import metrics as reference
 
 from foldblend.scoring.blending import make_blend
-from foldblend.scoring.inputs import Runs, Scores, Task
-from foldblend.scoring.metrics.decisions import macro_f1
+from foldblend.scoring.inputs import Runs, Scores, Task, sigmoid
+from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.thresholds.exact import tune_thresholds
 
 REFERENCES = {

@@ -10,9 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from foldblend.scoring.ensembling.predictors import mix
 from foldblend.scoring.ensembling.strategies import climb_once
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.metrics.decisions import label_f1, macro_f1
-from foldblend.scoring.probs import logit, sigmoid
+from foldblend.scoring.inputs import Task, logit, sigmoid
+from foldblend.scoring.metrics.formulas import label_f1, macro_f1
 from foldblend.scoring.thresholds.exact import tune_thresholds
 
 TASK = Task("macro_f1")

@@ -20,15 +20,14 @@ import numpy as np
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
-from foldblend.data.cleaning import clean_texts  # noqa: E402
 from foldblend.data.tables import load_tables  # noqa: E402
+from foldblend.data.texts import clean_texts  # noqa: E402
 from foldblend.files import write_atomically  # noqa: E402
 from foldblend.learners.encoder import EncoderLearner  # noqa: E402
 from foldblend.learners.table import Corpus, FoldRows  # noqa: E402
 from foldblend.ledger.folds import load_folds  # noqa: E402
-from foldblend.scoring.metrics.decisions import macro_f1  # noqa: E402
-from foldblend.scoring.metrics.ranks import macro_ap  # noqa: E402
-from foldblend.scoring.probs import sigmoid  # noqa: E402
+from foldblend.scoring.inputs import sigmoid  # noqa: E402
+from foldblend.scoring.metrics.formulas import macro_ap, macro_f1  # noqa: E402
 from foldblend.scoring.thresholds.robust import tune_robust_thresholds  # noqa: E402
 from foldblend.settings.loading import load_competition, load_run  # noqa: E402
 from foldblend.settings.paths import find_paths  # noqa: E402

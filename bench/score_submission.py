@@ -28,7 +28,7 @@ from foldblend.data.tables import (  # noqa: E402
     train_label_form,
 )
 from foldblend.errors import UserError  # noqa: E402
-from foldblend.scoring.metrics.ranks import class_log_loss  # noqa: E402
+from foldblend.scoring.metrics.formulas import class_log_loss  # noqa: E402
 from foldblend.scoring.metrics.table import METRICS  # noqa: E402
 from foldblend.settings.competition import CompetitionSettings  # noqa: E402
 from foldblend.settings.loading import load_competition  # noqa: E402

@@ -15,10 +15,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from foldblend.learners.table import Corpus, FoldRows, build_learner
-from foldblend.learners.training.heldout import score_heldout
-from foldblend.scoring.metrics.ranks import macro_ap
-from foldblend.scoring.probs import sigmoid
+from foldblend.learners.table import Corpus, FoldRows, build_learner, score_heldout
+from foldblend.scoring.inputs import sigmoid
+from foldblend.scoring.metrics.formulas import macro_ap
 from foldblend.settings.loading import run_from_settings
 
 SIDE, FOLDER, OUT, SEED = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from foldblend.learners.nets.pretrained import find_weights
-from foldblend.settings.loading import settings_of
+from foldblend.settings.records import settings_of
 from foldblend.settings.run import AdapterSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

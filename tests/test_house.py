@@ -19,7 +19,7 @@ MAY = {
     "settings": {"scoring", "learners"},
     "data": {"settings", "kaggle"},
     "submission": {"settings", "data", "scoring"},
-    "kaggle": {"settings", "data"},
+    "kaggle": {"settings"},
     "folding": {"settings"},
     "ledger": {"settings"},
     "learners": {"settings", "scoring"},
@@ -33,9 +33,8 @@ MAY_ONLY = {
     ("settings", "scoring"): {"foldblend.scoring.metrics.table"},
     ("settings", "learners"): {"foldblend.learners.table"},
     ("submission", "scoring"): {"foldblend.scoring.metrics.table"},
-    ("learners", "scoring"): {"foldblend.scoring.metrics.table", "foldblend.scoring.metrics.ranks"},
-    ("data", "kaggle"): {"foldblend.kaggle.client", "foldblend.kaggle.transfers"},
-    ("kaggle", "data"): {"foldblend.data.reading"},
+    ("learners", "scoring"): {"foldblend.scoring.metrics.table"},
+    ("data", "kaggle"): {"foldblend.kaggle.client"},
     ("queueing", "learners"): {"foldblend.learners.processes.interruption"},
 }
 """(package, other package) -> the only modules of the other that it may import."""

@@ -1,7 +1,11 @@
-"""How text reaches a person: colour in a terminal only, 80 columns in a pipe, few lines in a notebook."""
+"""How text reaches a person: colour and live lines in a terminal, 80 columns in a pipe, few lines in a notebook."""
 
 import os
+import re
+import shutil
 import sys
+import time
+from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import TextIO
 
@@ -65,3 +69,197 @@ def warn(text: str) -> None:
 def print_error(text: str) -> None:
     """Print `error: <text>` on stderr, without keys and tokens."""
     print(f"{coloured('error:', 'red', sys.stderr)} {redact(text)}", file=sys.stderr, flush=True)
+
+
+# ---------- a fold that trains or predicts: a bar in a terminal, a plain line now and then elsewhere.
+
+LINE_EVERY_SECONDS = 20
+"""Between plain lines; a line is printed only if the percentage has changed, too, so at most 101 per bar."""
+DRAW_EVERY_SECONDS = 0.1
+LONGEST_BAR = 30
+
+_live: list["Progress"] = []
+"""The bars of this process, the one that is drawn last: a prediction inside a training takes its line for a while."""
+
+
+class Progress:
+    """Counts rows that are done. Only the first process shows anything; `close` takes the bar away."""
+
+    def __init__(
+        self,
+        title: str,
+        total_rows: int,
+        done_rows: int = 0,
+        shown: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.title, self.total, self.done, self.shown, self.clock = title, total_rows, done_rows, shown, clock
+        self.started, self.started_at = clock(), done_rows
+        self.last_line, self.last_percent = self.started, percent(done_rows, total_rows)
+        self.drawn_at, self.state = -DRAW_EVERY_SECONDS, ""
+        self.is_bar = shown and is_terminal(sys.stderr)
+        if self.is_bar:
+            _live.append(self)
+
+    def advance(self, n_rows: int, state: str) -> None:
+        """Count rows and show `state` (epoch, loss, last held-out score) with the time left."""
+        self.done, self.state = self.done + n_rows, state
+        now = self.clock()
+        if self.is_bar and now - self.drawn_at >= DRAW_EVERY_SECONDS:
+            self.drawn_at = now
+            self._draw(now)
+        elif self.shown and not self.is_bar and now - self.last_line >= LINE_EVERY_SECONDS:
+            self._print_line(now)
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self.shown:
+            announce(self.title, text)
+
+    def close(self) -> None:
+        """Take the bar away; one that was hidden by it is drawn again at its next step."""
+        if self.is_bar and self in _live:
+            _wipe()
+            _live.remove(self)
+
+    def _draw(self, now: float) -> None:
+        line = bar_line(self.title, self.done, self.total, self.state, self._left(now), columns(sys.stderr) - 1)
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _print_line(self, now: float) -> None:
+        reached = percent(self.done, self.total)
+        if reached == self.last_percent:
+            return
+        self.last_line, self.last_percent = now, reached
+        rate = (self.done - self.started_at) / (now - self.started)
+        self.say(f"{reached:3d}%  {self.state}  {rate:.0f} rows/s  {_time_left(self._left(now))}")
+
+    def _left(self, now: float) -> float | None:
+        """Seconds, at the rate since this process began; None before it has done anything."""
+        done = self.done - self.started_at
+        return (self.total - self.done) * (now - self.started) / done if done else None
+
+
+def announce(title: str, text: str) -> None:
+    """One line on stderr that stays, above the bar if there is one."""
+    _wipe()
+    print(f"{title}: {text}", file=sys.stderr, flush=True)
+    if _live:
+        _live[-1]._draw(_live[-1].clock())
+
+
+def _wipe() -> None:
+    if _live:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def bar_line(title: str, done: int, total: int, state: str, seconds_left: float | None, width: int) -> str:
+    """`fold 3  45% [####----] epoch 2/4  loss 0.1234  macro_f1 0.5998  1:23 left`, at most `width` characters.
+
+    The bar takes what the words leave. In a terminal too narrow for both, the words stay and the bar goes.
+    """
+    head = f"{title} {percent(done, total):3d}%"
+    words = f"{state.replace('held-out ', '')}  {_time_left(seconds_left)}".strip()
+    space = min(width - len(head) - len(words) - len(" [] "), LONGEST_BAR)
+    if space < 3:
+        return f"{head} {words}"[:width]
+    full = space * done // max(total, 1)
+    return f"{head} [{'#' * full}{'-' * (space - full)}] {words}"
+
+
+def _time_left(seconds: float | None) -> str:
+    return "time left not known yet" if seconds is None else f"{clock_time(seconds)} left"
+
+
+def percent(done: int, total: int) -> int:
+    """Whole percent, rounded down, so that 100 means the end."""
+    return 100 * done // max(total, 1)
+
+
+# ---------- the queue: lines that stay, live lines below them in a terminal, a status line elsewhere.
+
+FIRST_STATUS_SECONDS, LAST_STATUS_SECONDS = 30.0, 600.0
+"""Without a terminal the status is printed after the first, then each time after twice as long, up to the last: at
+most 11 times in the first hour, 6 in every later one."""
+MOST_JOBS = 8
+"""Running jobs that one status lists."""
+SHORT_NAME, MIN_NAME = 16, 8
+"""Characters of a name: fewer are not left by the time since the start, and fewer are never left."""
+RATE = re.compile(r" +\d+ rows/s")
+
+
+class Screen:
+    """Prints lines that stay on stdout. In a terminal live lines follow them; in a notebook or pipe they are rare."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.is_terminal, self.clock = is_terminal(sys.stdout), clock
+        self.live: list[str] = []
+        self.pause, self.next_status = FIRST_STATUS_SECONDS, clock() + FIRST_STATUS_SECONDS
+
+    def say(self, text: str) -> None:
+        """Print one message that stays; keys and tokens are redacted."""
+        self._wipe()
+        print(redact(text), flush=True)
+        self._draw()
+
+    def show(self, lines: list[str]) -> None:
+        """Show the queue's status: at once in a terminal, now and then elsewhere. No lines take the live ones away."""
+        if self.is_terminal:
+            self._replace(fit(lines, *shutil.get_terminal_size()))
+        elif lines and self.clock() >= self.next_status:
+            self.pause = min(2 * self.pause, LAST_STATUS_SECONDS)
+            self.next_status = self.clock() + self.pause
+            print("\n".join(redact(line) for line in fit(lines, 80, 24)), flush=True)
+
+    def _replace(self, lines: list[str]) -> None:
+        lines = [redact(line) for line in lines]
+        if lines != self.live:
+            self._wipe()
+            self.live = lines
+            self._draw()
+
+    def _wipe(self) -> None:
+        if self.live:
+            print(f"\x1b[{len(self.live)}F\x1b[J", end="")  # up to the first live line, then clear to the end
+
+    def _draw(self) -> None:
+        for line in self.live:
+            print(line)
+        sys.stdout.flush()
+
+
+def fit(lines: Sequence[str], width: int, height: int) -> list[str]:
+    """The first line and as many of the others as the screen and MOST_JOBS allow, none longer than `width` - 1."""
+    most = min(MOST_JOBS, max(height - 3, 1))
+    first, others = list(lines[:1]), list(lines[1:])
+    more = [f"  and {len(others) - most} more"] if len(others) > most else []
+    return [line[: width - 1] for line in [*first, *others[:most], *more]]
+
+
+def job_line(name: str, seconds: float, state: str, width: int) -> str:
+    """`  minilm fold 3  12:34   45%  epoch 2/4  loss 0.1234  macro_f1 0.5998  1:23 left` in `width` - 1 characters.
+
+    What the training says of itself is kept. If not all fits, a long name loses its middle, and the time since the
+    start is left out.
+
+    Args: state: percent, epoch, loss, score and time left as train.py prints them; empty before it does.
+    """
+    state = RATE.sub("", state).replace("held-out ", "")
+    clock = f"  {clock_time(seconds)}"
+    space = width - 1 - len(f"    {state}")
+    if space - len(clock) < min(len(name), SHORT_NAME):
+        clock = ""
+    space = max(space - len(clock), MIN_NAME)
+    if len(name) > space:
+        end = space // 2
+        name = f"{name[: space - end - 1]}…{name[-end:]}"
+    return f"  {name}{clock}  {state}".rstrip()[: width - 1]
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns; the first row is the head, the first column is left-aligned and all others right-aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
+        for row in rows
+    ]

@@ -14,7 +14,7 @@ from foldblend.ledger.folds import write_folds
 from foldblend.ledger.oof import write_fold
 from foldblend.ledger.submissions import write_submission
 from foldblend.predictions import FoldPredictions
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import sigmoid
 from foldblend.settings.loading import load_competition
 
 PROJECT = Path(__file__).resolve().parents[2]

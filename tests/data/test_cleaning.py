@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from foldblend.data.cleaning import clean_text, clean_texts
+from foldblend.data.texts import clean_text, clean_texts
 from foldblend.settings.run import CleaningSettings, RunSettings
 
 ALL = CleaningSettings(urls=True, users=True, hashtags=True, emoji_language="it")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from foldblend.data.names import as_seen, describe_difference, nearest
+from foldblend.errors import as_seen, describe_difference, nearest
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from foldblend.data.labels import LabelForm, read_labels
 from foldblend.data.reading import FileForm, Problems, parse_table
 from foldblend.data.tables import load_tables, submission_form
 from foldblend.errors import UserError
-from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.metrics.ranks import macro_auc
+from foldblend.scoring.metrics.formulas import macro_auc, macro_f1
 from foldblend.settings.loading import load_competition, load_run
 from foldblend.settings.paths import Paths
 from foldblend.submission.answers import lint_submission_file, read_answers

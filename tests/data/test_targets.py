@@ -3,16 +3,8 @@
 import numpy as np
 import pytest
 
-from foldblend.data.targets import (
-    Targets,
-    constant_lines,
-    constants_record,
-    find_constants,
-    group_rows,
-    recorded_constants,
-    split_values,
-    unite_annotators,
-)
+from foldblend.data.answer_form import constant_lines, constants_record, find_constants, recorded_constants
+from foldblend.data.labels import Targets, group_rows, split_values, unite_annotators
 
 NAN = float("nan")
 

@@ -3,8 +3,8 @@
 import pytest
 from small_job import snapshot
 
+from foldblend.console import Progress
 from foldblend.learners.training.checkpoints import CHECKPOINT, read_checkpoint
-from foldblend.learners.training.progress import Progress
 
 FULL = "no space is left there. Free some and run the same command again"
 

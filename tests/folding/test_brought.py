@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from foldblend.folding.brought import join_groups, split_by_fold
 from foldblend.folding.draw import describe_large_groups, draw_folds
+from foldblend.folding.duplicates import join_groups, split_by_fold
 
 
 def test_rows_stay_together_if_text_or_author_says_so():

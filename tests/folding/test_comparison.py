@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foldblend.folding.comparison import compare_texts
+from foldblend.folding.duplicates import compare_texts
 
 
 def texts(n, words, seed):

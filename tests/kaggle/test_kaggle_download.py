@@ -10,10 +10,9 @@ import pytest
 from kaggle_server import SLUG, serving
 from tiny_competition import Files, as_csv, settings
 
-from foldblend.data.fetch import ensure_data
+from foldblend.data import fetch as kaggle_download
+from foldblend.data.fetch import ensure_data, unpack
 from foldblend.data.tables import load_tables
-from foldblend.kaggle import transfers as kaggle_download
-from foldblend.kaggle.transfers import unpack
 from foldblend.settings.paths import Paths
 
 NAMES = ["train.csv", "test.csv", "sample_submission.csv"]

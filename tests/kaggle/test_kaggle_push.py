@@ -5,7 +5,7 @@ import json
 import pytest
 from kaggle_server import KEY, Kaggle, Refusal, serving
 
-from foldblend.kaggle.transfers import default_owner, push
+from foldblend.kaggle.client import default_owner, push
 
 
 class Datasets(Kaggle):

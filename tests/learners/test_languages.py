@@ -9,7 +9,8 @@ from toy_corpus import fold_rows
 from foldblend.learners.nbsvm import NbsvmLearner
 from foldblend.learners.table import Corpus
 from foldblend.learners.tfidf import TfidfLearner, build_counters, fold_case
-from foldblend.settings.loading import changed_settings, default_settings_of, run_from_settings, with_defaults
+from foldblend.settings.loading import run_from_settings
+from foldblend.settings.records import changed_settings, default_settings_of, with_defaults
 from foldblend.settings.run import RunSettings, TfidfSettings
 
 # language -> two words per label that marks alone tell apart, other words, and what stands between words

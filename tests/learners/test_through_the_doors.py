@@ -10,7 +10,7 @@ from tiny_encoders import ARCHITECTURES
 from toy_competition import TASKS, write_competition
 
 from foldblend.commands import blend, train
-from foldblend.scoring.metrics.decisions import macro_f1
+from foldblend.scoring.metrics.formulas import macro_f1
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ENOUGH = 0.9

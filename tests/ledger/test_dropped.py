@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldblend.ledger.dropped import load_dropped
-from foldblend.ledger.runs import load_run
+from foldblend.ledger.runs import load_dropped, load_run
 
 NAMES = ("joy", "anger", "fear")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foldblend.queueing.clusters import skypilot_text, slurm_text
+from foldblend.queueing.machines import skypilot_text, slurm_text
 
 TRAINING = """trap 'echo saved >>out; exit 143' TERM
 echo "$@ root=${FOLDBLEND_ROOT:-}" >>out

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from foldblend.console import Screen
+from foldblend.queueing.machines import Slot
 from foldblend.queueing.queue import FoldJob, Queue
-from foldblend.queueing.screen import Screen
-from foldblend.queueing.slots import Slot
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -165,8 +165,8 @@ def test_kill_9_of_the_queue_ends_its_children(tmp_path):
     child += "print('up', flush=True); time.sleep(99)"
     code = f"""
 import sys; from pathlib import Path
-from foldblend.queueing.queue import Queue; from foldblend.queueing.screen import Screen
-from foldblend.queueing.slots import Slot; from foldblend.queueing.queue import FoldJob
+from foldblend.queueing.queue import Queue; from foldblend.console import Screen
+from foldblend.queueing.machines import Slot; from foldblend.queueing.queue import FoldJob
 job = FoldJob("a", 0, (sys.executable, "-c", {child!r}), "", Path({str(tmp_path)!r}) / "log", False)
 Queue([job], [Slot(None)], 1, 3, Screen()).run()"""
     queue = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(SRC)})

@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from foldblend.console import NOTEBOOK_VARIABLES
-from foldblend.queueing.screen import FIRST_STATUS_SECONDS, Screen, fit, job_line, table_lines, time_left
+from foldblend.console import FIRST_STATUS_SECONDS, NOTEBOOK_VARIABLES, Screen, fit, job_line, table_lines
+from foldblend.queueing.queue import time_left
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import os
 import psutil
 import pytest
 
-from foldblend.queueing.slots import BYTES_PER_PROCESS, Slot, find_gpus, plan_slots
+from foldblend.queueing.machines import BYTES_PER_PROCESS, Slot, find_gpus, plan_slots
 
 TWO = "GPU 0: NVIDIA H200 (UUID: GPU-aa)\nGPU 1: NVIDIA H200 (UUID: GPU-bb)\n"
 DIVIDED = TWO.splitlines()[0] + "\n  MIG 1g.18gb Device 0: (UUID: MIG-cc)\n  MIG 1g.18gb Device 1: (UUID: MIG-dd)\n"

@@ -3,8 +3,7 @@
 import numpy as np
 
 from foldblend.scoring.ensembling.strategies import Given
-from foldblend.scoring.inputs import Partition, Runs, Scores, Task
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Partition, Runs, Scores, Task, sigmoid
 
 
 def make_runs(n_rows=300, n_labels=4, noise=(0.5, 1.0, 2.0), seed=0, kind="multilabel") -> Runs:

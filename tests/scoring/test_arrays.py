@@ -6,8 +6,7 @@ from made_up import make_runs
 
 from foldblend.errors import UserError
 from foldblend.scoring.arrays import blend_arrays
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Task, sigmoid
 
 
 def tables(n_rows=200, noise=(0.5, 1.0), seed=0, **more):

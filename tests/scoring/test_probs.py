@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldblend.scoring.probs import logit, sigmoid, to_probs, to_scores
+from foldblend.scoring.inputs import logit, sigmoid, to_probs, to_scores
 
 
 @given(st.lists(st.floats(-15, 15, width=32), min_size=1, max_size=20))

@@ -5,8 +5,7 @@ import pytest
 from made_up import make_runs
 
 from foldblend.scoring.arrays import blend_arrays
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Task, sigmoid
 from foldblend.scoring.report import candidate_words, row_rule_words
 from foldblend.scoring.thresholds.rules import Rule
 

@@ -13,17 +13,8 @@ from foldblend.settings.competition import (
     SubmissionSettings,
     TextSettings,
 )
-from foldblend.settings.loading import (
-    check_name,
-    competition_with_defaults,
-    describe_differences,
-    list_configs,
-    load_competition,
-    load_defaults,
-    load_run,
-    open_job,
-    settings_of,
-)
+from foldblend.settings.loading import check_name, list_configs, load_competition, load_defaults, load_run, open_job
+from foldblend.settings.records import competition_with_defaults, describe_differences, settings_of
 from foldblend.settings.run import LossSettings, RunSettings
 from foldblend.settings.tables import LEARNERS
 

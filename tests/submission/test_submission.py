@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tiny_answers import FORMS, NAMES, answers_for, good_bytes, read_back, tables_for
 from tiny_competition import settings
 
+from foldblend.data.answer_form import Constant
 from foldblend.data.tables import Tables
-from foldblend.data.targets import Constant
 from foldblend.submission.answers import (
     build_submission,
     lint_submission,

@@ -15,11 +15,11 @@ import pandas as pd
 
 from foldblend.console import coloured, warn, wrapped
 from foldblend.cores import give_back_freed_memory
+from foldblend.data.answer_form import constants_record
 from foldblend.data.tables import Tables, load_tables
-from foldblend.data.targets import constants_record
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
-from foldblend.folding.comparison import compare_texts
+from foldblend.folding.duplicates import compare_texts
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, load_runs
@@ -40,14 +40,8 @@ from foldblend.scoring.report import (
     table_lines,
 )
 from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
-from foldblend.settings.loading import (
-    Job,
-    competition_with_defaults,
-    open_job,
-    split_names,
-    with_defaults,
-    without_new_defaults,
-)
+from foldblend.settings.loading import Job, open_job, split_names
+from foldblend.settings.records import competition_with_defaults, with_defaults, without_new_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 

@@ -29,7 +29,7 @@ from foldblend.bundling.dataset import (
 )
 from foldblend.console import warn
 from foldblend.errors import UserError
-from foldblend.kaggle.transfers import default_owner, push
+from foldblend.kaggle.client import default_owner, push
 from foldblend.learners.nets.folders import NEEDED, describe_model
 from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights

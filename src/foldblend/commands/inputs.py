@@ -13,9 +13,8 @@ from foldblend.data.reading import FileForm
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import hold_lock
-from foldblend.folding.brought import join_groups, split_by_fold
 from foldblend.folding.draw import describe_large_groups, draw_folds
-from foldblend.folding.duplicates import group_texts, number_groups
+from foldblend.folding.duplicates import group_texts, join_groups, number_groups, split_by_fold
 from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, write_folds
 from foldblend.settings.loading import Job
 

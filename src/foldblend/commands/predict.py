@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.data.cleaning import clean_texts
-from foldblend.data.targets import recorded_constants
+from foldblend.data.answer_form import recorded_constants
+from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.files import write_atomically
 from foldblend.learners.table import Corpus

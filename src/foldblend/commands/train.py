@@ -15,18 +15,19 @@ import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
 from foldblend.console import wrapped
-from foldblend.data.cleaning import clean_texts
 from foldblend.data.tables import Tables
+from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.files import hold_lock
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
-from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.history import FoldHistory, history_path
 from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, write_fold
 from foldblend.ledger.records import describe_environment
-from foldblend.settings.loading import Job, changed_settings, default_settings_of, open_job, settings_of
+from foldblend.ledger.runs import load_soft_targets, with_file_hash
+from foldblend.settings.loading import Job, open_job
+from foldblend.settings.records import changed_settings, default_settings_of, settings_of
 
 
 def add_flags(parser) -> None:

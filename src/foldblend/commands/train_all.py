@@ -14,33 +14,37 @@ from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.console import coloured
+from foldblend.console import Screen, coloured, table_lines
 from foldblend.cores import count_cores
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import write_atomically
 from foldblend.learners.table import needs_gpu
-from foldblend.ledger.dropped import with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, run_folder
 from foldblend.ledger.records import read_record
-from foldblend.queueing.clusters import skypilot_text, slurm_text
+from foldblend.ledger.runs import with_file_hash
+from foldblend.queueing.machines import (
+    describe_slots,
+    find_gpus,
+    plan_slots,
+    skypilot_text,
+    slurm_text,
+    threads_per_slot,
+)
 from foldblend.queueing.queue import FoldJob, Queue, Ticket, take_part, without_flags
-from foldblend.queueing.screen import Screen, table_lines
-from foldblend.queueing.slots import describe_slots, find_gpus, plan_slots, threads_per_slot
 from foldblend.settings.loading import (
     Job,
     check_name,
-    default_settings_of,
     list_configs,
     load_defaults,
     load_run,
     name_sibling,
     open_job,
     run_from_settings,
-    settings_of,
     split_names,
 )
+from foldblend.settings.records import default_settings_of, settings_of
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 

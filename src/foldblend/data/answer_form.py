@@ -1,14 +1,129 @@
-"""The form of a submission: its rows, its columns and its labels, from the sample submission or without one."""
+"""The form of a submission: its rows and columns, one row per id or per pair, and labels that are the same in all."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from foldblend.data.labels import read_share
-from foldblend.data.layout import Parts, yaml_word
-from foldblend.data.long_form import Pair, guess_row_id, long_form, pairs_of
+import numpy as np
+
+from foldblend.data.labels import Targets
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
 from foldblend.settings.competition import CompetitionSettings
 
-# ---------- rows.
+# ---------- one row per pair of row and label, as `t0_joy,0.5`, and the same as one row per id.
+#
+# Everything else works on one row per id and one column per label; only reading and writing a file knows both.
+
+Pair = tuple[str, str]
+"""The id and the label of a row."""
+
+
+@dataclass(frozen=True)
+class LongForm:
+    """How a file has one row per pair of row and label."""
+
+    row_id: str
+    """`{id}_{label}`; empty if the label has a column of its own."""
+    label_column: str
+    """The column of labels; empty if `row_id` has them."""
+    column: str
+    """The column of answers."""
+    id_column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of a file that is built without a sample submission."""
+        return tuple(filter(None, (self.id_column, self.label_column, self.column)))
+
+    def write_id(self, pair: Pair) -> str:
+        """What stands in the column of ids.
+
+        Example: `{id}_{label}`, ("t0", "joy") -> "t0_joy"
+        """
+        return self.row_id.replace("{id}", pair[0], 1).replace("{label}", pair[1], 1) if self.row_id else pair[0]
+
+
+def long_form(competition: CompetitionSettings) -> LongForm | None:
+    """The long form that `submission` states; None if it has one row per id."""
+    answer = competition.submission
+    if not (answer.row_id or answer.label_column):
+        return None
+    return LongForm(answer.row_id, answer.label_column, answer.column, competition.id_column)
+
+
+def read_pairs(table: TextTable, form: LongForm, label_names: Sequence[str], report: Problems) -> list[Pair] | None:
+    """The pair of each row; None if a row has none, which is a problem."""
+    needed = (form.id_column, *filter(None, (form.label_column,)), form.column)
+    missing = [name for name in needed if name not in table.header]
+    for name in missing:
+        report.add(f"column {name!r} is missing; the file's columns are {quoted(table.header)}")
+    if missing:
+        return None
+    ids = table.column(form.id_column)
+    if form.label_column:
+        pairs = list(zip(ids, table.column(form.label_column), strict=True))
+        bad = [row for row, (_, label) in enumerate(pairs) if label not in label_names]
+    else:
+        names = "|".join(map(re.escape, sorted(label_names, key=len, reverse=True)))
+        pattern = re.escape(form.row_id).replace(r"\{id\}", "(?P<id>.+)").replace(r"\{label\}", f"(?P<label>{names})")
+        found = [re.fullmatch(pattern, cell, re.DOTALL) for cell in ids]
+        bad = [row for row, one in enumerate(found) if one is None]
+        pairs = [(one["id"], one["label"]) if one else ("", "") for one in found]
+    expected = f"{form.row_id} with a label of {quoted(label_names)}" if form.row_id else quoted(label_names)
+    cells = ids if form.row_id else table.column(form.label_column)
+    report.add_rows("no pair", [(row, f"{excerpt(cells[row])} is no pair; expected {expected}") for row in bad])
+    return None if bad else pairs
+
+
+def widen(table: TextTable, form: LongForm, label_names: Sequence[str], report: Problems) -> TextTable | None:
+    """One row per id and one column per label, in the order of the ids; None if a pair is missing or there twice."""
+    pairs = read_pairs(table, form, label_names, report)
+    if pairs is None:
+        return None
+    answers: dict[Pair, str] = {}
+    twice = []
+    for row, (pair, cell) in enumerate(zip(pairs, table.column(form.column), strict=True)):
+        if pair in answers:
+            twice.append((row, f"{pair[0]!r} with {pair[1]!r} is there twice; expected one row per pair"))
+        answers[pair] = cell
+    ids = list(dict.fromkeys(name for name, _ in pairs))
+    missing = [form.write_id((name, label)) for name in ids for label in label_names if (name, label) not in answers]
+    report.add_rows("doubled pair", twice)
+    if missing:
+        report.add(f"{len(missing)} pairs of a row and a label are missing: {quoted(missing)}")
+    if missing or twice:
+        return None
+    report.row_numbers = report.line_numbers = range(1, len(ids) + 1)
+    return TextTable(
+        (form.id_column, *label_names), [[name, *(answers[name, label] for label in label_names)] for name in ids]
+    )
+
+
+def pairs_of(ids: Sequence[str], label_names: Sequence[str]) -> list[Pair]:
+    """Every pair, by id and then by label."""
+    return [(name, label) for name in ids for label in label_names]
+
+
+def guess_row_id(cells: Sequence[str], test_ids: Sequence[str], label_names: Sequence[str]) -> str:
+    """The `row_id` by which a sample submission's ids are test ids and labels; empty if there is none.
+
+    Example: ["t0_joy", "t0_fear"], ["t0"], ["joy", "fear"] -> "{id}_{label}"
+    """
+    if not cells or len(set(cells)) != len(test_ids) * len(label_names):
+        return ""
+    for glue in GLUES:
+        for row_id in (f"{{id}}{glue}{{label}}", f"{{label}}{glue}{{id}}"):
+            form = LongForm(row_id, "", "", "")
+            if {form.write_id(pair) for pair in pairs_of(test_ids, label_names)} == set(cells):
+                return row_id
+    return ""
+
+
+GLUES = ("_", "-", ":", "|", "/", ".", "__", " ", "")
+"""What is written between an id and a label."""
+
+
+# ---------- rows and columns.
 
 
 def match_sample_ids(
@@ -55,9 +170,6 @@ def written_form(
     return sample_header or form.columns, tuple(sample_pairs if is_same else pairs_of(ids, label_names))
 
 
-# ---------- columns and labels.
-
-
 def built_header(competition: CompetitionSettings, label_names: Sequence[str]) -> tuple[str, ...]:
     """Columns of a submission without a sample: the id and what `submission` states."""
     answer = competition.submission
@@ -65,38 +177,81 @@ def built_header(competition: CompetitionSettings, label_names: Sequence[str]) -
     return (competition.id_column, *(label_names if in_columns else (answer.column,)))
 
 
-def advise_long(competition: CompetitionSettings, parts: Parts) -> str:
-    """What to set if the sample submission has one row per pair of row and label and the settings do not say so."""
-    sample, test, id_column = parts.sample, parts.test, competition.id_column
-    if sample is None or test is None or id_column not in test.header or long_form(competition):
-        return ""
-    names = competition.labels.submitted or (label_candidates(competition, parts.train) if parts.train else [])
-    if len(sample.header) not in (2, 3) or len(sample.rows) != len(test.rows) * len(names):
-        return ""
-    named = "" if competition.labels.submitted else " and labels.names"
-    what, value = "it has one row per pair of row and label", f"column: {yaml_word(sample.header[-1])}"
-    for name in sample.header:
-        if set(sample.column(name)) == set(names) and len(sample.header) == 3:
-            return f"{what}. Set submission: {{label_column: {yaml_word(name)}, {value}}}{named}"
-        if row_id := guess_row_id(sample.column(name), test.column(id_column), names):
-            return f'{what}. Set submission: {{row_id: "{row_id}", {value}}}{named}'
-    return ""
+# ---------- labels that are not learned, but answered by a constant.
 
 
-def label_candidates(competition: CompetitionSettings, train: TextTable) -> list[str]:
-    """Names that the labels may have by the training file."""
-    labels = competition.labels
-    if labels.form == "columns":
-        taken = {competition.id_column, *competition.text.columns, competition.files.split_column}
-        columns = [name for name in train.header if name not in taken]
-        return [name for name in columns if {read_share(cell) for cell in set(train.column(name))} <= {0, 1}]
-    if labels.column not in train.header:
+@dataclass(frozen=True)
+class Constant:
+    """A label of the answer that is the same in every row."""
+
+    name: str
+    probability: float
+    """What a submission of probabilities says; decisions are yes from 0.5 on."""
+    reason: str
+    """`none of 2,000 rows has it`."""
+
+    @property
+    def is_positive(self) -> bool:
+        return self.probability >= 0.5
+
+
+def find_constants(
+    targets: Targets, names: Sequence[str], stated: Mapping[str, float], absent: Iterable[str], one_a_row: bool
+) -> list[Constant]:
+    """The labels that nothing can be learned about, or that the user answers by a constant; in the order of `names`.
+
+    A label needs two rows with it, so that one can be learned from while the other is held out, and one without it. A
+    class needs one. Its probability is the smoothed rate of the training rows, so that a log loss stays finite.
+
+    Args: targets: of all `names`.   stated: `labels.constants`.   absent: labels that train.csv has no column of.
+    """
+    absent, found = set(absent), []
+    for k, name in enumerate(names):
+        if name in stated:
+            found.append(Constant(name, float(stated[name]), "labels.constants says so"))
+            continue
+        known = targets.known[:, k] if targets.known is not None else np.ones(len(targets.labels), bool)
+        rows, positives = int(known.sum()), int(targets.labels[:, k].sum())
+        reason = f"{positives:,} of {rows:,} rows {'has' if positives == 1 else 'have'} it"
+        if name in absent:
+            found.append(Constant(name, 0.0, "the training file has no column of it"))
+        elif not rows:
+            found.append(Constant(name, 0.0, "it is unknown in every row"))
+        elif positives == 0 or (not one_a_row and positives in (1, rows)):
+            probability = (positives + 0.5) / (rows + 1)
+            found.append(Constant(name, probability if positives == rows else min(probability, 0.49), reason))
+    return found
+
+
+def constants_record(constants: Sequence[Constant], all_names: Sequence[str]) -> dict:
+    """As a blend's record keeps them: what predicting new rows needs, as plain values; empty if there are none."""
+    if not constants:
+        return {}
+    answers = {each.name: each.probability for each in constants}
+    return {"constants": {"label_names": list(all_names), "answers": answers}}
+
+
+def recorded_constants(record: Mapping, label_names: Sequence[str]) -> tuple[tuple[str, ...], list[Constant]]:
+    """(names of all labels of a submission, the constant ones) of a blend's record; `label_names` are those learned."""
+    stored = record.get("constants")
+    if not stored:
+        return tuple(label_names), []
+    return tuple(stored["label_names"]), [Constant(name, value, "") for name, value in stored["answers"].items()]
+
+
+def constant_lines(constants: Sequence[Constant], n_labels: int) -> list[str]:
+    """What a user must know about labels that are answered by a constant; empty if there are none.
+
+    Args: n_labels: of the answer, the constant ones included.
+    """
+    if not constants:
         return []
-    split = [labels.delimiter] if labels.form == "delimited" else []
-    cells = set(train.column(labels.column))
-    said = {part.strip() for cell in cells for part in (cell.split(split[0]) if split else [cell])} - {"", labels.empty}
-    return sorted(said) if len(said) <= MOST_CANDIDATES else []
-
-
-MOST_CANDIDATES = 100
-"""More different cells are no names of labels."""
+    lines = [f"{len(constants)} of {n_labels} labels are not learned, but answered by a constant in every row:"]
+    by_reason: dict[tuple[str, bool], list[str]] = {}
+    for each in constants:
+        by_reason.setdefault((each.reason, each.is_positive), []).append(each.name)
+    lines += [
+        f"  {quoted(names)}: {'yes' if is_positive else 'no'}, as {reason}"
+        for (reason, is_positive), names in by_reason.items()
+    ]
+    return [*lines, "  scores below are of the other labels; labels.constants: {NAME: 0} chooses another constant"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foldblend.data.names import nearest
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
+from foldblend.errors import nearest
 
 # ---------- cells: what one says, whatever program wrote it.
 
@@ -376,3 +376,73 @@ def _check_one_a_row(labels: np.ndarray, form: LabelForm, problems: Problems) ->
     counts = labels.sum(axis=1)
     wrong = ((int(row), f"{counts[row]} labels; task multiclass expects one") for row in np.flatnonzero(counts != 1))
     problems.add_rows("not exactly one label", wrong)
+
+
+# ---------- from what train.csv says to what is learned: annotators' rows united, shares, unknown cells.
+
+ROUNDING = 1e-6
+"""A share of float32 this much below `labels.positive_from` counts as equal to it."""
+
+
+def group_rows(ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(first, member): the first row of each id, int64 (M,), rising, and which of them each row is of, int64 (n,)."""
+    of_id: dict[str, int] = {}
+    member = np.array([of_id.setdefault(name, len(of_id)) for name in ids], dtype=np.int64)
+    return np.unique(member, return_index=True)[1], member
+
+
+def unite_annotators(values: np.ndarray, member: np.ndarray, how: str, one_a_row: bool) -> np.ndarray:
+    """What the annotators of each text say together.
+
+    Args:    values: (n, L), bool or shares, nan is unknown and does not count.   member: int64 (n,), 0..M-1.
+             how: `majority` (more than half of them), `mean` (their share), `any` (at least one).
+             one_a_row: one class a row; then the majority is the class with most votes, the first of equal ones.
+    Returns: float32 (M, L), nan if no annotator of a text knows.
+    Example: 3 annotators say 1, 1, 0: majority 1, mean 0.67, any 1.
+    """
+    values = values.astype(np.float64)
+    known, shape = ~np.isnan(values), (int(member.max()) + 1, values.shape[1])
+    said, asked = np.zeros(shape), np.zeros(shape)
+    np.add.at(said, member, np.where(known, values, 0))
+    np.add.at(asked, member, known)
+    share = np.divide(said, asked, out=np.full(shape, np.nan), where=asked > 0)
+    if how == "majority" and one_a_row:
+        share = np.eye(shape[1])[share.argmax(axis=1)]
+    elif how in ("majority", "any"):
+        share = np.where(asked > 0, share > (0.5 if how == "majority" else 0), np.nan)
+    return share.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What N rows teach about L labels."""
+
+    labels: np.ndarray
+    """bool (N, L): what is scored; False if unknown."""
+    soft: np.ndarray | None = None
+    """float32 (N, L) in [0, 1]: what is learned instead of `labels`; None if that is 0 and 1 anyway."""
+    known: np.ndarray | None = None
+    """bool (N, L), False for a cell that nobody knows; None if all are known."""
+
+    def of_labels(self, columns: Sequence[int]) -> "Targets":
+        """The same of some labels."""
+        parts = (part if part is None else np.ascontiguousarray(part[:, columns]) for part in (self.soft, self.known))
+        return Targets(np.ascontiguousarray(self.labels[:, columns]), *parts)
+
+
+def split_values(values: np.ndarray, positive_from: float, one_a_row: bool) -> Targets:
+    """Labels, soft targets and mask of values.
+
+    Args: values: (N, L), bool, or shares with nan for unknown.   positive_from: the share from which a row has a label
+          (0: shares are 0 or 1).   one_a_row: the label is the class with the largest share, the first of equal ones.
+    """
+    if values.dtype == bool:
+        return Targets(values)
+    known = ~np.isnan(values)
+    soft = np.where(known, values, 0).astype(np.float32)
+    if one_a_row:
+        labels = soft.argmax(axis=1)[:, None] == np.arange(soft.shape[1])
+    else:
+        labels = soft >= (positive_from or 1.0) - ROUNDING
+    is_hard = bool(((soft == 0) | (soft == 1)).all())
+    return Targets(labels & known, None if is_hard else soft, None if known.all() else known)

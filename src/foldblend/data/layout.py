@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foldblend.data.answer_form import Pair, guess_row_id, long_form, read_pairs, widen
 from foldblend.data.fetch import how_to_get
 from foldblend.data.formats import read_file
-from foldblend.data.long_form import Pair, long_form, read_pairs, widen
-from foldblend.data.names import as_seen, find_nearest, nearest
+from foldblend.data.labels import read_share
 from foldblend.data.reading import FileForm, Problems, TextTable, quoted
+from foldblend.errors import as_seen, find_nearest, nearest
 from foldblend.settings.competition import CompetitionSettings
 
 INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
@@ -425,3 +426,40 @@ def advise_columns(header: Sequence[str], needed: Sequence[str], path: Path) -> 
         f"line 1 looks like a row, not like names of columns: {quoted(header)}. If the file has no header, "
         f"set files.columns: {{{path.name}: [{', '.join(names)}]}}"
     )
+
+
+def advise_long(competition: CompetitionSettings, parts: Parts) -> str:
+    """What to set if the sample submission has one row per pair of row and label and the settings do not say so."""
+    sample, test, id_column = parts.sample, parts.test, competition.id_column
+    if sample is None or test is None or id_column not in test.header or long_form(competition):
+        return ""
+    names = competition.labels.submitted or (label_candidates(competition, parts.train) if parts.train else [])
+    if len(sample.header) not in (2, 3) or len(sample.rows) != len(test.rows) * len(names):
+        return ""
+    named = "" if competition.labels.submitted else " and labels.names"
+    what, value = "it has one row per pair of row and label", f"column: {yaml_word(sample.header[-1])}"
+    for name in sample.header:
+        if set(sample.column(name)) == set(names) and len(sample.header) == 3:
+            return f"{what}. Set submission: {{label_column: {yaml_word(name)}, {value}}}{named}"
+        if row_id := guess_row_id(sample.column(name), test.column(id_column), names):
+            return f'{what}. Set submission: {{row_id: "{row_id}", {value}}}{named}'
+    return ""
+
+
+def label_candidates(competition: CompetitionSettings, train: TextTable) -> list[str]:
+    """Names that the labels may have by the training file."""
+    labels = competition.labels
+    if labels.form == "columns":
+        taken = {competition.id_column, *competition.text.columns, competition.files.split_column}
+        columns = [name for name in train.header if name not in taken]
+        return [name for name in columns if {read_share(cell) for cell in set(train.column(name))} <= {0, 1}]
+    if labels.column not in train.header:
+        return []
+    split = [labels.delimiter] if labels.form == "delimited" else []
+    cells = set(train.column(labels.column))
+    said = {part.strip() for cell in cells for part in (cell.split(split[0]) if split else [cell])} - {"", labels.empty}
+    return sorted(said) if len(said) <= MOST_CANDIDATES else []
+
+
+MOST_CANDIDATES = 100
+"""More different cells are no names of labels."""

@@ -1,6 +1,5 @@
 """Train, test and sample submission: rows checked, texts built, before anything is trained on them."""
 
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,30 +7,40 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.data.answer_form import advise_long, built_header, label_candidates, match_sample_ids, written_form
-from foldblend.data.empty_texts import check_texts
-from foldblend.data.labels import LabelForm, as_yaml, is_number, read_labels, read_share
+from foldblend.data.answer_form import (
+    Constant,
+    built_header,
+    constant_lines,
+    find_constants,
+    match_sample_ids,
+    written_form,
+)
+from foldblend.data.labels import (
+    LabelForm,
+    Targets,
+    as_yaml,
+    group_rows,
+    is_number,
+    read_labels,
+    read_share,
+    split_values,
+    unite_annotators,
+)
 from foldblend.data.layout import (
     Parts,
     advise_columns,
     advise_ids,
+    advise_long,
     advise_rename,
     has_no_header,
+    label_candidates,
     read_parts,
     yaml_word,
 )
-from foldblend.data.names import find_nearest, nearest
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
-from foldblend.data.targets import (
-    Constant,
-    Targets,
-    constant_lines,
-    find_constants,
-    group_rows,
-    split_values,
-    unite_annotators,
-)
-from foldblend.settings.competition import PAIR, CompetitionSettings, TextSettings
+from foldblend.data.texts import build_contents, build_texts, check_texts
+from foldblend.errors import find_nearest, nearest
+from foldblend.settings.competition import CompetitionSettings
 
 # ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
@@ -286,33 +295,6 @@ def train_label_form(competition: CompetitionSettings, label_names: Sequence[str
         unknown=labels.unknown,
         shares=labels.positive_from > 0 and labels.aggregate == "off",
     )
-
-
-def build_texts(table: TextTable, text: TextSettings) -> list[str]:
-    """One text per row; a pair is two texts with PAIR between. Only the template is a pattern, not braces in a text.
-
-    Example: columns title, body; template "{title} | {body}" -> "Hi {you} | ..." for the title "Hi {you}".
-    """
-    columns = {name: table.column(name) for name in text.columns}
-    if text.pair:
-        parts = ([cell.replace(PAIR, " ") for cell in columns[name]] for name in text.pair)
-        return [PAIR.join(two) for two in zip(*parts, strict=True)]
-    if not text.template:
-        return [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
-    pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text.template)]
-    return [
-        "".join(literal + (columns[name][row] if name is not None else "") for literal, name in pieces)
-        for row in range(len(table.rows))
-    ]
-
-
-def build_contents(table: TextTable, text: TextSettings) -> list[str] | None:
-    """The cells of one row as one text, without the literal words of the template; None if it has none."""
-    literals = "".join(literal for literal, _, _, _ in string.Formatter().parse(text.template))
-    if not any(character.isalnum() for character in literals):
-        return None
-    columns = [table.column(name) for name in text.columns]
-    return [" ".join(parts) for parts in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

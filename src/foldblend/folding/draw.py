@@ -10,8 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array, hstack
 
 from foldblend.errors import UserError
-from foldblend.folding.brought import join_groups
-from foldblend.folding.duplicates import LARGEST_GROUP, LARGEST_SHARE, group_texts
+from foldblend.folding.duplicates import LARGEST_GROUP, LARGEST_SHARE, group_texts, join_groups
 
 # ---------- texts and labels in, folds and groups out.
 

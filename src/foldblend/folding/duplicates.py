@@ -1,4 +1,4 @@
-"""Which rows say the same or nearly the same, so that no text is both trained on and held out.
+"""Which texts say the same: groups that no fold tears apart, and how far test texts are like training texts.
 
 Near duplicates are found by MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive
 Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups. Texts are compared by what
@@ -7,6 +7,8 @@ they do not share with many others: a form letter or a question that stands in e
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -356,3 +358,119 @@ def _components(edges: np.ndarray, n: int) -> np.ndarray:
     """Connected component int64 (n,) of each text; edges (2, n_edges)."""
     graph = coo_array((np.ones(edges.shape[1], dtype=bool), (edges[0], edges[1])), shape=(n, n))
     return connected_components(graph, directed=False)[1]
+
+
+# ---------- groups and folds that the user brings, joined with the groups of texts that say the same.
+
+
+def join_groups(of_texts: np.ndarray, of_user: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Groups that keep rows together if either says so: int64 (N,), numbered by their first row.
+
+    Args:    of_texts: int64 (N,) of `group_texts`.   of_user: N names; an empty one is a row by itself.
+    Example: join_groups([0, 1, 0, 2], ["ann", "ann", "bob", ""]) -> [0, 0, 0, 1]
+    """
+    names = [name or f"\0{row}" for row, name in enumerate(map(str, of_user))]  # \0 stands in no cell
+    user = np.unique(names, return_inverse=True)[1]
+    n, n_texts = len(user), int(np.max(of_texts, initial=-1)) + 1
+    rows = np.arange(n)
+    edges = np.concatenate([rows, rows]), np.concatenate([n + of_texts, n + n_texts + user])
+    size = n + n_texts + int(np.max(user, initial=-1)) + 1
+    graph = coo_array((np.ones(2 * n, bool), edges), shape=(size, size))
+    return number_groups(connected_components(graph, directed=False)[1][:n])
+
+
+def split_by_fold(group: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Groups within folds that were given, and the rows whose group these folds tear apart.
+
+    Args:    group, fold: int64 (N,).
+    Returns: group int64 (N,), none in two folds, numbered by their first row; torn int64, rising.
+    """
+    first = np.unique(group, return_index=True)[1]  # groups are numbered 0..G-1
+    torn_groups = np.unique(group[fold != fold[first][group]])
+    inside = np.unique(np.stack([group, fold]), axis=1, return_inverse=True)[1].reshape(-1)
+    return number_groups(inside), np.flatnonzero(np.isin(group, torn_groups))
+
+
+# ---------- test texts against training texts: which are repeated, and how well a classifier tells the others apart.
+#
+# A cross-fitted score holds for new texts of the same kind. Both findings say how far the test rows are that.
+
+
+MOST_SAMPLED = 4_000
+"""Texts of each file that the classifier learns; the standard error of its AUC is then below 0.007."""
+N_PARTS = 3
+"""Parts that it is cross-fitted on."""
+
+
+class Compared(NamedTuple):
+    """The fields of `scoring.validation.shift.TextComparison`."""
+
+    auc: float
+    error: float
+    rows: np.ndarray
+    train_scores: np.ndarray
+    test_scores: np.ndarray
+    n_repeats: int
+    n_test: int
+
+
+def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> Compared:
+    """Count the test texts that are training texts, and tell the other ones apart from training texts.
+
+    Repeated texts are counted but not classified: they are surely of the same kind, and would be in both classes.
+
+    Args:    train, test: N and n texts; texts that differ in case, spaces or punctuation only are the same.
+    Returns: `auc` 0.5 if there are too few texts to learn from.
+    Source:  Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests".
+    """
+    same, _ = group_same([*train, *test])
+    in_train, in_test = same[: len(train)], same[len(train) :]
+    n_repeats = int(np.isin(in_test, in_train).sum())
+    rng = np.random.default_rng(seed)
+    rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
+    if min(len(rows), len(new)) < 2 * N_PARTS:
+        return Compared(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
+    texts = [*(train[row] for row in rows), *(test[row] for row in new)]
+    is_test = np.repeat([0, 1], [len(rows), len(new)])
+    scores = _cross_fit(texts, is_test, rng)
+    auc, error = _auc_and_error(scores[is_test == 0], scores[is_test == 1])
+    return Compared(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
+
+
+def _sample(ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows int64, rising: one of each text that the other file does not have, at most MOST_SAMPLED."""
+    first = np.unique(ours, return_index=True)[1]
+    own = first[~np.isin(ours[first], theirs)]
+    return np.sort(rng.permutation(own)[:MOST_SAMPLED])
+
+
+def _cross_fit(texts: list[str], is_test: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How much each text is taken for a test text by a model that did not see it, float64 (n,)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to load
+    from sklearn.linear_model import LogisticRegression
+
+    part = np.empty(len(texts), np.int64)
+    for which in (0, 1):
+        rows = rng.permutation(np.flatnonzero(is_test == which))
+        part[rows] = np.arange(len(rows)) % N_PARTS
+    try:
+        features = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=2).fit_transform(texts)
+    except ValueError:  # no word stands in two texts
+        return np.zeros(len(texts))
+    scores = np.empty(len(texts))
+    for k in range(N_PARTS):
+        held = part == k
+        model = LogisticRegression(C=1.0, class_weight="balanced", solver="liblinear", random_state=0)
+        scores[held] = model.fit(features[~held], is_test[~held]).decision_function(features[held])
+    return scores
+
+
+def _auc_and_error(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
+    """AUC and its standard error. Source: DeLong et al. 1988, placement values."""
+
+    def share_below(values, ordered):
+        return (ordered.searchsorted(values, "left") + ordered.searchsorted(values, "right")) / (2 * len(ordered))
+
+    placed_high, placed_low = share_below(high, np.sort(low)), share_below(low, np.sort(high))
+    error = np.sqrt(placed_high.var(ddof=1) / len(high) + placed_low.var(ddof=1) / len(low))
+    return float(placed_high.mean()), float(error)

@@ -5,7 +5,8 @@ accelerate launch src/train.py --run minilm --fold 3
 
 from torch import nn
 
-from foldblend.learners.cpu import accelerate_on_cpu
+from foldblend.console import announce
+from foldblend.learners.cpu.layers import accelerate_on_cpu
 from foldblend.learners.nets.classifier import (
     build_bare_model,
     build_model,
@@ -17,7 +18,6 @@ from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
 from foldblend.learners.training.neural import NeuralLearner
-from foldblend.learners.training.progress import announce
 from foldblend.settings.competition import PAIR
 
 UNCUT = 1 << 20

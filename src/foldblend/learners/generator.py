@@ -11,15 +11,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from foldblend.errors import UserError
-from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answer_lead
-from foldblend.learners.answering.scoring import AnswerModel
-from foldblend.learners.losses.table import build_loss
+from foldblend.learners.answering.answers import AnswerModel, ListAnswers, YesNoAnswers, answer_lead
+from foldblend.learners.losses.named import build_loss
 from foldblend.learners.nets.adapters import SharedBase, merged
 from foldblend.learners.processes.devices import place, spreads
-from foldblend.learners.table import FoldRows
+from foldblend.learners.table import FoldRows, prior_logits
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens
-from foldblend.learners.training.heldout import prior_logits
 from foldblend.learners.training.neural import Batch, NeuralLearner
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.settings.run import LossSettings

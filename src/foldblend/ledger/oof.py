@@ -19,8 +19,9 @@ from foldblend.files import remove_file, replacing, sha256_file
 from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import read_record, write_record
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.loading import check_name, describe_differences, flags_to, merge, with_new_names
+from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
+from foldblend.settings.records import describe_differences, flags_to, merge, with_new_names
 
 # Numpy arrays in an .npz and back; a file is refused before memory is spent on what it says about itself.
 #
@@ -266,7 +267,7 @@ def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
 HISTORY_SUFFIX = ".history.jsonl"
 """What ledger/history.py writes beside a fold."""
 DROPPED_IN = ("oof.csv", "test.csv")
-"""Predictions made by another program, see ledger/dropped.py."""
+"""Predictions made by another program, see ledger/runs.py."""
 
 
 def run_folder(paths: Paths, competition_name: str, run_name: str) -> Path:

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from foldblend.console import clock_time, coloured
+from foldblend.console import Screen, clock_time, coloured, job_line
 from foldblend.errors import UserError
 from foldblend.learners.processes.interruption import QUEUE, Interruption
-from foldblend.queueing.screen import Screen, job_line, time_left
-from foldblend.queueing.slots import Slot
+from foldblend.queueing.machines import Slot
 
 # ---------- The list of jobs, and the part of it that one machine takes.
 
@@ -326,3 +325,22 @@ class Queue:
         width = shutil.get_terminal_size().columns if self.screen.is_terminal else 80
         jobs = [job_line(ticket.job.name, one.seconds, one.progress, width) for ticket, one in self.running]
         return [", ".join(words), *jobs]
+
+
+def time_left(
+    seconds: Mapping[str, Sequence[float]], waiting: Sequence[str], running: Sequence[tuple[str, float]], n_slots: int
+) -> float | None:
+    """Seconds until all jobs are done, if each takes as long as its run's finished ones, or as all of them.
+
+    Args:    seconds: run -> of its finished jobs.   waiting: a run's name for each waiting job.
+             running: run, and for how long, of each running job.
+    Returns: None before the first job is done.
+    """
+    every = [value for values in seconds.values() for value in values]
+    if not every:
+        return None
+    means = {run: sum(values) / len(values) for run, values in seconds.items() if values}
+    others = sum(every) / len(every)
+    rests = [max(means.get(run, others) - passed, 0.0) for run, passed in running]
+    work = sum(rests) + sum(means.get(run, others) for run in waiting)
+    return max([work / n_slots, *rests])

@@ -1,11 +1,14 @@
-"""What a setting may be, declared beside it and checked in one place for every group of settings."""
+"""What a setting may be: its kind and range, declared beside it and checked in one place for every group."""
 
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 _RULE = "rule"
 """Key of a rule in the metadata of its dataclass field."""
@@ -128,3 +131,162 @@ def nearest(name: str, known: Iterable[str]) -> str:
     leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
     best = close[0] if close else by_leaf[leaf[0]] if leaf else ""
     return f"; did you mean {best!r}?" if best else ""
+
+
+# ---------- text as it is written: YAML reads yes as True, 1 as a number, null as nothing, 2024-01-01 as a date.
+
+
+def keep_texts(values: Any, raw: Any, kinds: Mapping[str, Any], prefix: str = "") -> Any:
+    """`values` of a YAML with every setting of text as it is written in the file.
+
+    Args: values: nested, as YAML reads them.   raw: the same document with every scalar as text.
+          kinds: dotted name of each setting -> its type.
+    Example: `names: [yes, no, 1]` is read as [True, False, 1], and becomes ["yes", "no", "1"].
+    """
+    kept = {}
+    for (key, value), of_raw in zip(values.items(), raw.values(), strict=True):
+        name = f"{prefix}{key}"
+        if name in kinds and value is not None:
+            kept[key] = as_written(value, of_raw, kinds[name])
+        else:
+            kept[key] = keep_texts(value, of_raw, kinds, f"{name}.") if isinstance(value, dict) else value
+    return kept
+
+
+def as_written(value: Any, raw: Any, kind: Any) -> Any:
+    """One value with its parts of text as they are written; parts of another kind stay as YAML reads them."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is str or (origin is Literal and all(isinstance(choice, str) for choice in inner)):
+        return raw if isinstance(raw, str) else value
+    if origin is tuple and isinstance(value, list):
+        return [as_written(item, of_raw, inner[0]) for item, of_raw in zip(value, raw, strict=True)]
+    if origin is dict and isinstance(value, dict):
+        return {str(key): as_written(value[own], raw[key], inner[1]) for own, key in zip(value, raw, strict=True)}
+    return value
+
+
+def parse_flag(word: str, kind: Any) -> Any:
+    """The word behind a flag as the YAML of that setting would be read; the word itself if it is no YAML."""
+    if kind is str:
+        return word
+    try:
+        return as_written(yaml.safe_load(word), yaml.load(word, Loader=yaml.BaseLoader), kind)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
+        return word
+
+
+def is_structured(kind: Any) -> bool:
+    """Whether the setting is a list or a mapping."""
+    return get_origin(kind) in (tuple, dict)
+
+
+# ---------- a value of another kind, in plain words.
+
+
+def find_misfits(values: Mapping[str, Any], kinds: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A sentence for every value that is not of its setting's kind; None is judged elsewhere."""
+    found = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if name in kinds:
+            found += [] if value is None or fits(value, kinds[name]) else [describe_misfit(name, value, kinds[name])]
+        elif isinstance(value, dict):
+            found += find_misfits(value, kinds, f"{name}.")
+    return found
+
+
+def describe_misfit(name: str, value: Any, kind: Any) -> str:
+    """`text.columns is 'title'; expected a list, as [title]`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    shown = f"{name} is {_shown(value)}"
+    if origin is Literal and all(isinstance(choice, str) for choice in inner):
+        return f"{shown}{nearest(str(value), inner) or ';'} expected {_choices(inner)}"
+    if origin is tuple and isinstance(value, str | int | float) and inner[-1] is Ellipsis:
+        parts = [part.strip() for part in str(value).strip("[]").split(",") if part.strip()] or ["NAME"]
+        return f"{shown}; expected a list, as [{', '.join(map(_shown_in_yaml, parts))}]"
+    if origin in (tuple, dict):
+        part = _misfit_inside(value, kind)
+        return f"{shown}; expected {describe_kind(kind)}" if part is None else f"{name} has {part}"
+    return f"{shown}; expected {describe_kind(kind)}"
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value as YAML reads it is of the kind; numbers may be written as text (PyYAML reads 2e-5 so)."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in inner)
+    if origin is Literal:
+        return value in inner and not (isinstance(value, bool) and True not in inner and False not in inner)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        each = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        return len(each) == len(value) and all(map(fits, value, each))
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
+    if kind is bool:
+        return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
+    if kind in (int, float):
+        return not isinstance(value, bool) and _is_number(value, kind)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def describe_kind(kind: Any) -> str:
+    """The kind in plain words, with an example of how it is written."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(describe_kind(each) for each in inner)
+    if origin is Literal:
+        return _choices(inner)
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return f"a list of {len(inner)} {'whole numbers' if inner[0] is int else 'numbers'}, as [1, {len(inner)}]"
+    if origin is tuple:
+        return "a list, as [a, b]"
+    if origin is dict:
+        return f"names with {'lists' if get_origin(inner[1]) is tuple else 'values'}, as {{{_example(inner[1])}}}"
+    return {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "another value")
+
+
+def _example(kind: Any) -> str:
+    return "name: [a, b]" if get_origin(kind) is tuple else "name: 0" if kind is float else "name: other"
+
+
+def _misfit_inside(value: Any, kind: Any) -> str | None:
+    """The first part of a list or mapping that is of the wrong kind; None if it is none, or of the wrong length."""
+    inner = get_args(kind)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            return None
+        wrong = [(key, each) for key, each in value.items() if not fits(each, inner[1])]
+        return f"{wrong[0][0]!r}: {_shown(wrong[0][1])}; expected {describe_kind(inner[1])} there" if wrong else None
+    if not isinstance(value, list | tuple) or (inner[-1] is not Ellipsis and len(inner) != len(value)):
+        return None
+    wrong = [each for each in value if not fits(each, inner[0])]
+    return f"{_shown(wrong[0])} in it; expected {describe_kind(inner[0])} there" if wrong else None
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    if isinstance(value, int) or (kind is float and isinstance(value, float)):
+        return True
+    if isinstance(value, float):
+        return False
+    try:
+        kind(value)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
+def _choices(choices: Sequence[Any]) -> str:
+    shown = [str(choice) if choice != "" else "nothing" for choice in choices]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} or {shown[-1]}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"a {'list' if isinstance(value, list) else 'group of names and values'}, {repr(value)[:60]}"
+    return repr(value)[:80]
+
+
+def _shown_in_yaml(part: str) -> str:
+    return part if re.fullmatch(r"[\w .-]+", part) else f'"{part}"'

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foldblend.data.answer_form import Constant, long_form, read_pairs, widen
 from foldblend.data.labels import LabelForm, as_yaml, is_number, parse_list, read_cell, read_labels, read_share
-from foldblend.data.long_form import long_form, read_pairs, widen
-from foldblend.data.names import nearest
 from foldblend.data.reading import (
     Problems,
     TextTable,
@@ -26,7 +25,7 @@ from foldblend.data.reading import (
     table_bytes,
 )
 from foldblend.data.tables import Tables, check_ids, submission_form
-from foldblend.data.targets import Constant
+from foldblend.errors import nearest
 from foldblend.files import read_bytes
 from foldblend.settings.competition import CompetitionSettings
 

@@ -10,13 +10,16 @@ from tiny_decoders import save_tiny_decoder
 from transformers import AutoModelForCausalLM, GPTNeoConfig, Qwen3NextConfig
 
 from foldblend.errors import UserError
-from foldblend.learners.answering import scoring
-from foldblend.learners.answering.answers import ListAnswers, YesNoAnswers, answer_lead, build_menu
-from foldblend.learners.answering.scoring import (
+from foldblend.learners.answering import answers as answers_module
+from foldblend.learners.answering.answers import (
     AnswerModel,
+    ListAnswers,
     Prompts,
+    YesNoAnswers,
     align_left_padded,
+    answer_lead,
     branch_logits,
+    build_menu,
     find_windows,
     list_log_odds,
     log_odds,
@@ -176,7 +179,7 @@ def test_prompts_longer_than_a_sliding_window_are_read_as_the_model_reads_them(
             ]
             expected = 1 / (1 + np.exp(-np.array(odds)))
         assert got[row] == pytest.approx(expected, abs=1e-5)
-    monkeypatch.setattr(scoring, "find_windows", lambda config: {scoring.ALL_LAYERS: None})
+    monkeypatch.setattr(answers_module, "find_windows", lambda config: {answers_module.ALL_LAYERS: None})
     with torch.inference_mode():
         assert np.abs(model(**batch).sigmoid().numpy() - got).max() > 1e-4, "the window left nothing out"
 

@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from transformers import AutoModel, BertConfig, BertModel
 
 from foldblend.learners.cpu import layers as fused_layers
-from foldblend.learners.cpu import native as native_code
-from foldblend.learners.cpu.layers import NO_DROPOUT, FusedLayer, draw_dropout, fuse_layers, use_cpu_dropout
-from foldblend.learners.cpu.native import run
+from foldblend.learners.cpu.layers import NO_DROPOUT, FusedLayer, draw_dropout, fuse_layers, run, use_cpu_dropout
 from foldblend.learners.nets.classifier import recompute_layers
 
-pytestmark = pytest.mark.skipif(not native_code.is_available(), reason="no C compiler here")
+pytestmark = pytest.mark.skipif(not fused_layers.is_available(), reason="no C compiler here")
 
 HALF = torch.bfloat16
 ROUNDING = {HALF: 2.0**-8, torch.float32: 1e-5}
@@ -441,9 +439,9 @@ def test_layers_in_bfloat16_under_norms_in_float32_are_left_to_themselves(tiny_e
 @pytest.fixture
 def afresh():
     """The library is looked for anew, inside and after."""
-    native_code.load_library.cache_clear()
+    fused_layers.load_library.cache_clear()
     yield
-    native_code.load_library.cache_clear()
+    fused_layers.load_library.cache_clear()
 
 
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false", "cc --nonsense", "./no_program"])
@@ -452,7 +450,7 @@ def test_without_a_compiler_layers_stay_as_they_are(tiny_encoder, monkeypatch, t
     Path("no_program").write_bytes(b"\x7fELF")
     Path("no_program").chmod(0o755)
     monkeypatch.setenv("CC", compiler)
-    monkeypatch.setattr(native_code, "SOURCES", copy_sources(tmp_path))
+    monkeypatch.setattr(fused_layers, "SOURCES", copy_sources(tmp_path))
     model = load(tiny_encoder("bert"))
     assert not fuse_layers(model)
     assert not any(isinstance(module, FusedLayer) for module in model.modules())
@@ -461,34 +459,34 @@ def test_without_a_compiler_layers_stay_as_they_are(tiny_encoder, monkeypatch, t
 
 def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_path, afresh):
     folder = copy_sources(tmp_path)
-    monkeypatch.setattr(native_code, "SOURCES", folder)
-    assert native_code.is_available()
+    monkeypatch.setattr(fused_layers, "SOURCES", folder)
+    assert fused_layers.is_available()
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*.so")}
-    native_code.load_library.cache_clear()
-    assert native_code.is_available() and len(made) == 2
+    fused_layers.load_library.cache_clear()
+    assert fused_layers.is_available() and len(made) == 2
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.so")} == made
     with open(folder / "layers.c", "a") as file:
         file.write("/* changed */\n")
-    native_code.load_library.cache_clear()
-    assert native_code.is_available() and len(list(folder.rglob("*.so"))) == 4
+    fused_layers.load_library.cache_clear()
+    assert fused_layers.is_available() and len(list(folder.rglob("*.so"))) == 4
 
 
 def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, afresh):
     folder = copy_sources(tmp_path)
     (folder / "__pycache__").write_text("a file where the folder would be")
-    monkeypatch.setattr(native_code, "SOURCES", folder)
-    assert native_code.is_available()
+    monkeypatch.setattr(fused_layers, "SOURCES", folder)
+    assert fused_layers.is_available()
 
 
 def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path, afresh):
     folder = copy_sources(tmp_path)
-    monkeypatch.setattr(native_code, "SOURCES", folder)
-    assert native_code.is_available()
+    monkeypatch.setattr(fused_layers, "SOURCES", folder)
+    assert fused_layers.is_available()
     for path in folder.rglob("*.so"):
         path.unlink()  # its pages are still mapped
         path.write_bytes(b"")
-    native_code.load_library.cache_clear()
-    assert native_code.is_available()
+    fused_layers.load_library.cache_clear()
+    assert fused_layers.is_available()
 
 
 def test_a_library_that_cannot_be_loaded_is_none(monkeypatch, tmp_path, afresh):
@@ -496,13 +494,13 @@ def test_a_library_that_cannot_be_loaded_is_none(monkeypatch, tmp_path, afresh):
     compiler.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho nonsense > "$2"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    monkeypatch.setattr(native_code, "SOURCES", copy_sources(tmp_path))
-    assert not native_code.is_available()
+    monkeypatch.setattr(fused_layers, "SOURCES", copy_sources(tmp_path))
+    assert not fused_layers.is_available()
 
 
 def copy_sources(tmp_path):
     folder = tmp_path / "native"
     folder.mkdir()
-    for path in native_code.SOURCES.glob("*.[ch]"):
+    for path in fused_layers.SOURCES.glob("*.[ch]"):
         (folder / path.name).write_text(path.read_text())
     return folder

@@ -11,7 +11,7 @@ from torch import nn
 
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import RowLoss, best_constant
-from foldblend.learners.losses.table import build_loss
+from foldblend.learners.losses.named import build_loss
 from foldblend.settings.run import LossSettings
 from foldblend.settings.tables import LOSSES, LossEntry
 

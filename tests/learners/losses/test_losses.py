@@ -6,7 +6,7 @@ import torch
 from scipy.special import expit, log_softmax
 
 from foldblend.learners.losses.base import best_constant, masked
-from foldblend.learners.losses.table import build_loss, build_pos_weight
+from foldblend.learners.losses.named import build_loss, build_pos_weight
 from foldblend.settings.run import LossSettings
 
 MULTILABEL = ["bce", "focal", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"]

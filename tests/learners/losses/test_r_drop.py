@@ -7,8 +7,7 @@ from scipy.special import expit, rel_entr, softmax
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
-from foldblend.learners.losses.named import repeat_inputs, sum_disagreement, sum_r_drop
-from foldblend.learners.losses.table import build_loss
+from foldblend.learners.losses.named import build_loss, repeat_inputs, sum_disagreement, sum_r_drop
 from foldblend.learners.training.loop import build_fold, gather_gradients
 from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 

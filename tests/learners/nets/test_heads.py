@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from foldblend.learners.nets.heads import AttentionPooling, LabelWiseLinear, Pooling, pool_states, sample_dropout
+from foldblend.learners.nets.classifier import AttentionPooling, LabelWiseLinear, Pooling, pool_states, sample_dropout
 from foldblend.settings.run import ModelSettings, RunSettings
 
 WIDTH = 6

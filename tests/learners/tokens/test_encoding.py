@@ -3,8 +3,7 @@
 import pytest
 from tiny_tokenizers import FRAMES, bert, decoder, roberta, sentencepiece
 
-from foldblend.learners.tokens.encoding import encode_data, encode_plain
-from foldblend.learners.tokens.tokens import tokenize
+from foldblend.learners.tokens.tokens import encode_data, encode_plain, tokenize
 
 NAMES = [
     "[SEP]",

@@ -162,7 +162,7 @@ def test_refusals_name_the_cure(tokenizer):
 
 def test_special_tokens_that_come_out_all_the_same_are_unknown_words(tokenizer, monkeypatch):
     """As of a tokenizer that ignores split_special_tokens and whose names are not found in the text."""
-    module = "foldblend.learners.tokens.encoding"
+    module = "foldblend.learners.tokens.tokens"
     forbidden = {tokenizer.convert_tokens_to_ids("<|im_end|>")}
     monkeypatch.setattr(f"{module}._control_tokens", lambda _: (None, forbidden))
     monkeypatch.setattr(f"{module}._call", lambda t, texts, _: t(texts)["input_ids"] if texts else [])

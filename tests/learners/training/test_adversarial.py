@@ -10,8 +10,8 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop
-from foldblend.learners.training.adversarial import build_adversary
 from foldblend.learners.training.loop import add_gradients, build_fold, take_step
+from foldblend.learners.training.optimizer import build_adversary
 from foldblend.settings.run import AdversarialSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")

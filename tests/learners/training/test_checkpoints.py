@@ -13,7 +13,7 @@ from foldblend.learners.training.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from foldblend.settings.loading import settings_of
+from foldblend.settings.records import settings_of
 from foldblend.settings.run import RunSettings
 
 IDENTITY = {"optimizer": {"lr": 1e-5}, "grams": (1, 2), "data_sha256": "ab"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_corpus import fold_rows, make_corpus
 
-from foldblend.learners.answering.scoring import AnswerModel
+from foldblend.learners.answering.answers import AnswerModel
 from foldblend.learners.decoder import DecoderClassifier, DecoderLearner
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.generator import GeneratorLearner

@@ -11,8 +11,7 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.decoder import DecoderLearner
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.generator import GeneratorLearner
-from foldblend.learners.losses.named import BinaryCrossEntropy
-from foldblend.learners.losses.table import build_loss
+from foldblend.learners.losses.named import BinaryCrossEntropy, build_loss
 from foldblend.learners.tokens.batches import Augmentation
 from foldblend.learners.training import loop
 from foldblend.learners.training.checks import (

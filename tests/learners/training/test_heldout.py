@@ -3,7 +3,7 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
-from foldblend.learners.training.heldout import label_log_odds, prior_logits, score_heldout
+from foldblend.learners.table import label_log_odds, prior_logits, score_heldout
 
 
 def test_cut_offs_give_the_training_rates():

@@ -9,7 +9,8 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, describe_training
-from foldblend.settings.loading import run_from_settings, settings_of
+from foldblend.settings.loading import run_from_settings
+from foldblend.settings.records import settings_of
 from foldblend.settings.run import (
     AdapterSettings,
     AnswerSettings,

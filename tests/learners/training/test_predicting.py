@@ -3,8 +3,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from foldblend import console
 from foldblend.learners.tokens.tokens import Tokens
-from foldblend.learners.training import predicting, progress
+from foldblend.learners.training import predicting
 from foldblend.learners.training.predicting import predict_logits
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -36,12 +37,12 @@ def test_every_row_in_the_order_asked(monkeypatch):
 
 def test_its_progress_counts_every_row_once(monkeypatch, capsys):
     monkeypatch.setitem(predicting.TOKENS_PER_BATCH, "cpu", 50)
-    monkeypatch.setattr(progress, "is_terminal", lambda stream: True)
-    monkeypatch.setattr(progress, "DRAW_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(console, "DRAW_EVERY_SECONDS", 0.0)
     predict_logits(Accelerator(cpu=True), Echo(), echo_tokens(np.full(60, 9)), np.arange(60), 2)
     drawn = [line for line in capsys.readouterr().err.split("\r") if line.startswith("prediction ")]
     assert len(drawn) > 5 and drawn[-1].startswith("prediction 100% [") and "60 rows" in drawn[-1]
-    assert progress._live == []
+    assert console._live == []
 
 
 def test_no_rows_give_an_empty_table():

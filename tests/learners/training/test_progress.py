@@ -2,9 +2,8 @@ import sys
 
 import pytest
 
-from foldblend.console import NOTEBOOK_VARIABLES
-from foldblend.learners.training import progress
-from foldblend.learners.training.progress import Progress, bar_line
+from foldblend import console
+from foldblend.console import NOTEBOOK_VARIABLES, Progress, bar_line
 
 
 class Clock:
@@ -25,9 +24,9 @@ def no_notebook(monkeypatch):
 @pytest.fixture
 def terminal(capsys, monkeypatch):
     """What was written to a terminal of unknown size, 80 columns then."""
-    monkeypatch.setattr(progress, "is_terminal", lambda stream: stream is sys.stderr)
+    monkeypatch.setattr(console, "is_terminal", lambda stream: stream is sys.stderr)
     yield lambda: capsys.readouterr().err
-    assert progress._live == []
+    assert console._live == []
 
 
 STATE = "epoch 10/10  loss 0.0123  held-out macro_f1 0.5998"

@@ -11,9 +11,9 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.folders import OWN_MODEL
+from foldblend.learners.table import score_heldout
 from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import BY_HELDOUT, CHECKPOINT, WEIGHTS, add_to_mean, choose, may_be_chosen
-from foldblend.learners.training.heldout import score_heldout
 from foldblend.learners.training.loop import evaluation_steps
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from toy_corpus import fold_rows, make_corpus
 
+from foldblend.console import Progress, bar_line
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop
-from foldblend.learners.training.progress import Progress, bar_line
 from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
 
 

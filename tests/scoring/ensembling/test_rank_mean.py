@@ -7,8 +7,7 @@ import pytest
 from made_up import give, make_runs
 
 from foldblend.scoring.blending import make_blend
-from foldblend.scoring.ensembling.predictors import predictor_from_record, used_runs
-from foldblend.scoring.ensembling.rank_mean import fit_rank_mean
+from foldblend.scoring.ensembling.predictors import fit_rank_mean, predictor_from_record, used_runs
 from foldblend.scoring.ensembling.strategies import offered
 from foldblend.scoring.inputs import Scores, Task
 

@@ -4,9 +4,8 @@ from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.stacking import fit_shared_weights, fit_stack
 from foldblend.scoring.ensembling.strategies import STRATEGIES, fit_single, fit_strategies
-from foldblend.scoring.inputs import Partition
-from foldblend.scoring.metrics.ranks import log_loss
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Partition, sigmoid
+from foldblend.scoring.metrics.formulas import log_loss
 
 
 def test_shared_weights_prefer_the_better_run():

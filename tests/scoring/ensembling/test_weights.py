@@ -4,8 +4,7 @@ from made_up import make_runs
 
 from foldblend.scoring.ensembling.predictors import mix
 from foldblend.scoring.ensembling.strategies import climb_hill, quick_score, search_coordinates
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Task, sigmoid
 
 
 @pytest.mark.parametrize("search", [climb_hill, search_coordinates])

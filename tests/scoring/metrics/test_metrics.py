@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
-from foldblend.scoring.metrics.ranks import class_log_loss, label_auc
+from foldblend.scoring.metrics.formulas import class_log_loss, label_auc
 from foldblend.scoring.metrics.table import METRICS, find_metric
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 5))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.metrics.decisions import macro_f1, micro_f1, samples_f1
+from foldblend.scoring.inputs import sigmoid
+from foldblend.scoring.metrics.formulas import macro_f1, micro_f1, samples_f1
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.thresholds.exact import climb_offsets, climb_thresholds, shift_thresholds, tune_thresholds
 from foldblend.scoring.thresholds.rules import EXACT_SEARCHES
 

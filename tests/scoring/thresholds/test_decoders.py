@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.inputs import Task
+from foldblend.scoring.inputs import Task, sigmoid
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record, tune_rule
 
 PROBS = np.float32([[0.9, 0.6, 0.1], [0.2, 0.3, 0.1], [0.6, 0.1, 0.8]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldblend.scoring.metrics.decisions import micro_f1
+from foldblend.scoring.metrics.formulas import micro_f1
 from foldblend.scoring.metrics.table import METRICS
 from foldblend.scoring.thresholds.exact import ROW_VALUES, common_threshold, tune_micro_thresholds, tune_row_thresholds
 

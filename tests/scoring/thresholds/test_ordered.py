@@ -5,9 +5,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 
-from foldblend.scoring.metrics.agreement import quadratic_weighted_kappa
-from foldblend.scoring.thresholds.ordered import decide_by_steps, expected_class, tune_steps
-from foldblend.scoring.thresholds.rules import Task, decide, tune_rule
+from foldblend.scoring.metrics.formulas import quadratic_weighted_kappa
+from foldblend.scoring.thresholds.rules import Task, decide, decide_by_steps, expected_class, tune_rule, tune_steps
 
 
 def graded(n, n_labels, seed=0, noise=1.2):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.metrics.decisions import macro_f1, micro_f1
-from foldblend.scoring.probs import logit, sigmoid
+from foldblend.scoring.inputs import logit, sigmoid
+from foldblend.scoring.metrics.formulas import macro_f1, micro_f1
 from foldblend.scoring.thresholds.exact import tune_micro_thresholds, tune_thresholds
 from foldblend.scoring.thresholds.robust import (
     count_scores,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldblend.scoring.metrics.decisions import label_f1
+from foldblend.scoring.metrics.formulas import label_f1
 from foldblend.scoring.thresholds.exact import midpoints, tune_thresholds
 
 

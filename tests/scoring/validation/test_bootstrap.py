@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from made_up import make_runs
 
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.metrics.decisions import row_f1
+from foldblend.scoring.inputs import Task, sigmoid
+from foldblend.scoring.metrics.formulas import row_f1
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.scoring.probs import sigmoid
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, jackknife, make_additive, resample
 
 

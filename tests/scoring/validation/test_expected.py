@@ -5,10 +5,8 @@ import pytest
 from made_up import make_runs
 
 from foldblend.cores import single_threaded_products
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.metrics.ranks import log_loss
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Task, sigmoid
+from foldblend.scoring.metrics.formulas import log_loss, macro_f1
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
 from foldblend.scoring.validation.expected import estimate_score, gain_of_averaging, sharpened, soften

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from foldblend.scoring.inputs import Task
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Task, sigmoid
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.shift import (
     TextComparison,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from foldblend.errors import UserError
-from foldblend.learners.cpu.native import is_available, run
+from foldblend.learners.cpu.layers import is_available, run
 from foldblend.settings.run import RunSettings
 
 LEAST_SHARE, LEAST_WEIGHTS = 0.2, 1_000_000

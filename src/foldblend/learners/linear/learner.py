@@ -10,8 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
-from foldblend.learners.table import Corpus, FoldRows
-from foldblend.learners.training.heldout import count_positives, label_log_odds, score_heldout
+from foldblend.learners.table import Corpus, FoldRows, count_positives, label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, save_linear
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings

@@ -7,8 +7,7 @@ is truncated if it is too long, and a placeholder or a special token's name in i
 from jinja2 import TemplateError
 
 from foldblend.errors import UserError
-from foldblend.learners.tokens.encoding import encode_data, encode_inside
-from foldblend.learners.tokens.tokens import Tokens, frame_rows
+from foldblend.learners.tokens.tokens import Tokens, encode_data, encode_inside, frame_rows
 from foldblend.settings.competition import PAIR
 from foldblend.settings.run import PromptSettings
 

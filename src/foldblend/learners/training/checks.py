@@ -19,7 +19,7 @@ from torch import nn
 
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import RowLoss
-from foldblend.learners.losses.table import build_loss, build_pos_weight
+from foldblend.learners.losses.named import build_loss, build_pos_weight
 from foldblend.learners.processes.devices import is_sharded, own_part
 from foldblend.learners.training.checkpoints import restore_model
 from foldblend.learners.training.predicting import TOKENS_PER_BATCH

@@ -23,13 +23,12 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from foldblend.console import clock_time
+from foldblend.console import Progress, announce, clock_time
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
 from foldblend.learners.processes.devices import Agreement, prepare, seed_generators
 from foldblend.learners.processes.interruption import Interruption
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import Augmentation, oversample, padded_tokens, plan_epoch, split_step
-from foldblend.learners.training.adversarial import Adversary, build_adversary
 from foldblend.learners.training.checkpoints import FoldStore, Selection, TrainState, restore_model
 from foldblend.learners.training.checks import (
     CollapseGuard,
@@ -40,7 +39,9 @@ from foldblend.learners.training.checks import (
     update_mean,
 )
 from foldblend.learners.training.optimizer import (
+    Adversary,
     WeightAverage,
+    build_adversary,
     build_fold_optimizer,
     check_warmup,
     clip_gradients,
@@ -48,7 +49,6 @@ from foldblend.learners.training.optimizer import (
     lr_factor,
     set_lr,
 )
-from foldblend.learners.training.progress import Progress, announce
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""

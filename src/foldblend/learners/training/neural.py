@@ -28,10 +28,9 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
-from foldblend.learners.cpu import has_fused_layers
+from foldblend.learners.cpu.layers import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
-from foldblend.learners.losses.named import repeat_inputs, sum_r_drop
-from foldblend.learners.losses.table import build_loss
+from foldblend.learners.losses.named import build_loss, repeat_inputs, sum_r_drop
 from foldblend.learners.nets.folders import check_weights, keep_own_model, note_model, read_model_type
 from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, refusing_code
 from foldblend.learners.processes.devices import (
@@ -44,12 +43,11 @@ from foldblend.learners.processes.devices import (
     spreads,
     use_cores,
 )
-from foldblend.learners.table import Corpus, FoldRows
+from foldblend.learners.table import Corpus, FoldRows, prior_logits, score_heldout
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
 from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.checks import check_end, check_logits
-from foldblend.learners.training.heldout import prior_logits, score_heldout
 from foldblend.learners.training.loop import BuiltFold, build_fold, note, train
 from foldblend.learners.training.predicting import predict_logits
 from foldblend.learners.training.weights import describe_training

@@ -6,10 +6,10 @@ from contextlib import closing
 import numpy as np
 import torch
 
+from foldblend.console import Progress, announce
 from foldblend.learners.processes.devices import agree, is_sharded, place
 from foldblend.learners.tokens.batches import NO_ROW, plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
-from foldblend.learners.training.progress import Progress, announce
 
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536}
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from foldblend.errors import UserError
 from foldblend.files import write_whole
 from foldblend.learners.table import Corpus, FoldRows
-from foldblend.settings.loading import describe_differences, settings_of, with_defaults
+from foldblend.settings.records import describe_differences, settings_of, with_defaults
 from foldblend.settings.run import RunSettings
 
 WEIGHTS = "weights.safetensors"

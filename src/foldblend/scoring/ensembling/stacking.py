@@ -13,8 +13,7 @@ import numpy as np
 
 from foldblend.cores import over_labels
 from foldblend.scoring.ensembling.predictors import Predictor, label_features
-from foldblend.scoring.inputs import Partition, Scores
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Partition, Scores, sigmoid
 
 # ---------- Solver: ridge logistic regressions on many subsets of the same rows at once
 

@@ -21,8 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.scoring.ensembling.predictors import Average, Formula, Predictor, mix
-from foldblend.scoring.ensembling.rank_mean import fit_rank_mean
+from foldblend.scoring.ensembling.predictors import Average, Formula, Predictor, fit_rank_mean, mix
 from foldblend.scoring.ensembling.stacking import (
     CROSS_STRENGTHS,
     OWN_STRENGTH,
@@ -32,8 +31,7 @@ from foldblend.scoring.ensembling.stacking import (
     fit_shared_weights,
     fit_stack,
 )
-from foldblend.scoring.inputs import Partition, Scores, Task
-from foldblend.scoring.probs import to_probs
+from foldblend.scoring.inputs import Partition, Scores, Task, to_probs
 from foldblend.scoring.thresholds.rules import decide, tune_quickly
 
 # Direct searches for ensemble weights that climb the metric itself, one set of weights for all labels.

@@ -20,34 +20,30 @@ from typing import Literal
 
 import numpy as np
 
-from foldblend.scoring.metrics.agreement import (
-    class_matthews,
-    macro_f_beta,
-    matthews,
-    micro_f_beta,
-    quadratic_weighted_kappa,
-    row_f_beta,
-    samples_f_beta,
-)
-from foldblend.scoring.metrics.decisions import (
+from foldblend.scoring.metrics.formulas import (
     accuracy,
-    jaccard,
-    macro_f1,
-    micro_f1,
-    row_correct,
-    row_f1,
-    row_jaccard,
-    samples_f1,
-    subset_accuracy,
-    weighted_f1,
-)
-from foldblend.scoring.metrics.ranks import (
     class_log_loss,
+    class_matthews,
+    jaccard,
     log_loss,
     macro_ap,
     macro_auc,
+    macro_f1,
+    macro_f_beta,
+    matthews,
+    micro_f1,
+    micro_f_beta,
+    quadratic_weighted_kappa,
     row_class_log_loss,
+    row_correct,
+    row_f1,
+    row_f_beta,
+    row_jaccard,
     row_log_loss,
+    samples_f1,
+    samples_f_beta,
+    subset_accuracy,
+    weighted_f1,
 )
 
 Score = Callable[[np.ndarray, np.ndarray], float]

@@ -9,8 +9,8 @@ import numpy as np
 
 from foldblend.cores import over_labels
 from foldblend.errors import UserError
+from foldblend.scoring.inputs import logit, sigmoid
 from foldblend.scoring.metrics.table import Score
-from foldblend.scoring.probs import logit, sigmoid
 
 
 def tune_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foldblend.cores import over_labels
-from foldblend.scoring.probs import logit, sigmoid
+from foldblend.scoring.inputs import logit, sigmoid
 from foldblend.scoring.thresholds.exact import check_probs, staircase
 
 # ---------- Calibration: one logistic curve per label from any score to a probability (Platt 1999)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from foldblend.scoring.inputs import Scores, Task, TestScores
-from foldblend.scoring.probs import to_probs
+from foldblend.scoring.inputs import Scores, Task, TestScores, to_probs
 from foldblend.scoring.thresholds.rules import Rule, decide
 
 # ---------- The alarm: the same rows give the same one, whatever strategy was chosen

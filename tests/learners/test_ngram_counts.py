@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toy_corpus import make_corpus
 
-from foldblend.learners.linear import counts as module
+from foldblend.learners import tfidf as module
 from foldblend.learners.tfidf import Ngrams
 from foldblend.settings.run import TfidfSettings
 

@@ -1,0 +1,154 @@
+"""Settings as records store them: compared, completed with what older releases meant, and hashed as they were then."""
+
+import json
+import shlex
+from dataclasses import asdict
+from typing import Any
+
+from foldblend.errors import UserError
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.run import RunSettings
+from foldblend.settings.tables import LEARNERS
+
+
+def settings_of(run: RunSettings) -> dict:
+    """The settings that the run's learner reads, as plain nested dicts: what a fold's record stores."""
+    entry = LEARNERS[run.learner]
+    own = {run.learner: asdict(run.plugin)} if entry.settings is not None else {}
+    return {name: value for name, value in asdict(run).items() if name in entry.reads} | own
+
+
+BEFORE_IT_EXISTED = {"tfidf": {"strip_accents": True}}
+"""Settings whose default is not what runs did before there was such a setting."""
+
+
+def default_settings_of(run: RunSettings) -> dict:
+    """What an older record means by a setting that it lacks: the default, or what runs did before it existed."""
+    default = settings_of(RunSettings(run.learner))
+    return merge(default, {group: values for group, values in BEFORE_IT_EXISTED.items() if group in default})
+
+
+def describe_differences(stored: dict, now: dict) -> list[str]:
+    """`optimizer.lr was 5e-05, is now 3e-05` for each setting in which two nested dicts of plain values differ."""
+    missing = "missing"
+    was, is_now = _leaves(stored), _leaves(now)
+    return [
+        f"{key} was {was.get(key, missing)}, is now {is_now.get(key, missing)}"
+        for key in sorted(was.keys() | is_now.keys())
+        if was.get(key, missing) != is_now.get(key, missing)
+    ]
+
+
+def flags_to(stored: dict, now: dict) -> str:
+    """Flags that set every setting in which `now` differs to what it is in `stored`: `--optimizer.lr 5e-05`."""
+    was, is_now = _leaves(stored), _leaves(now)
+    return " ".join(
+        f"--{key} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}"
+        for key, value in was.items()
+        if value != is_now.get(key)
+    )
+
+
+def changed_settings(run: RunSettings) -> list[str]:
+    """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
+    now, default = _leaves(settings_of(run)), _leaves(settings_of(RunSettings(run.learner)))
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in now.items()}
+    return [f"{key} {shown[key]}" for key in now if now[key] != default[key]]
+
+
+def _leaves(values: dict, prefix: str = "") -> dict:
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            leaves |= _leaves(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return leaves
+
+
+# ---------- Names that settings had in older releases: still read in YAML, records and checkpoints.
+
+
+RENAMED = {
+    "model.tail_share": "model.tail_fraction",
+    "model.head_start": "model.head_init",
+    "optimizer.moments": "optimizer.state_precision",
+    "optimizer.embedding_rows": "optimizer.embedding_updates",
+    "training.near_lowest_loss": "training.loss_tolerance",
+    "answer.histories": "answer.beam_size",
+    "adapter.start": "adapter.init",
+}
+"""Setting of a run in version 0.1 -> its name now."""
+RENAMED_VALUES = {"optimizer.embedding_rows": {"all": "every_step", "touched": "lazy"}}
+"""Old setting -> its old values -> what they are called now."""
+
+
+def with_new_names(values: dict) -> tuple[dict, dict[str, str]]:
+    """Settings of a run under the names of now, and which old names were replaced (old -> new).
+
+    Raises UserError if a setting is there under both names.
+    """
+    values, replaced = dict(values), {}
+    for old, new in RENAMED.items():
+        group, name, new_name = *old.split("."), new.split(".")[1]
+        if isinstance(values.get(group), dict) and name in values[group]:
+            if new_name in values[group]:
+                raise UserError(f"{old} and {new} are the same setting; remove {old}, its old name")
+            value = values[group][name]
+            value = RENAMED_VALUES.get(old, {}).get(value, value) if isinstance(value, str) else value
+            others = {key: kept for key, kept in values[group].items() if key != name}
+            values[group] = {**others, new_name: value}
+            replaced[old] = new
+    return values, replaced
+
+
+def with_defaults(stored: dict) -> dict:
+    """Stored settings of a run as this version would store them: new names, and the defaults of newer settings."""
+    if stored.get("learner") not in LEARNERS:
+        return stored
+    defaults = default_settings_of(RunSettings(stored["learner"]))
+    return merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0])
+
+
+def competition_with_defaults(stored: dict) -> dict:
+    """Stored settings of a competition as this version would store them: with the defaults of newer settings."""
+    defaults = asdict(CompetitionSettings(id_column=stored.get("id_column", "id")))
+    return merge(json.loads(json.dumps(defaults)), stored)
+
+
+FIRST_SETTINGS = {
+    "id_column", "task", "metric", "n_folds", "fold_seed", "near_duplicates",
+    "files.train", "files.test", "files.sample_submission", "files.encoding", "files.separator", "files.quoting",
+    "files.source", "files.instructions", "files.kaggle", "text.columns", "text.template",
+    "labels.form", "labels.column", "labels.delimiter", "labels.values", "labels.names", "labels.groups",
+    "submission.form", "submission.column", "submission.delimiter", "submission.separator", "submission.values",
+}  # fmt: skip
+"""Settings of a competition up to version 0.2."""
+
+
+def without_new_defaults(competition: dict) -> dict:
+    """A competition's settings without those newer than 0.2 that have their default: hashes stay what they were."""
+    defaults = asdict(CompetitionSettings(id_column=competition["id_column"]))
+
+    def prune(values: dict, default: dict, prefix: str) -> dict:
+        kept = {}
+        for key, value in values.items():
+            name = f"{prefix}{key}"
+            if name in FIRST_SETTINGS:
+                kept[key] = value
+            elif isinstance(value, dict) and any(first.startswith(f"{name}.") for first in FIRST_SETTINGS):
+                kept[key] = prune(value, default[key], f"{name}.")
+            elif key not in default or json.dumps(value) != json.dumps(default[key]):
+                kept[key] = value
+        return kept
+
+    return prune(competition, defaults, "")
+
+
+def merge(defaults: dict, values: dict) -> dict:
+    """`values`, completed from `defaults` in nested dicts too."""
+    merged = defaults | values
+    for key in defaults.keys() & values.keys():
+        if isinstance(defaults[key], dict) and isinstance(values[key], dict):
+            merged[key] = merge(defaults[key], values[key])
+    return merged
