@@ -64,22 +64,22 @@ def _loss(build: str, *reads: str, tasks: tuple[str, ...] = ("multilabel",), sof
 
 
 LOSSES: dict[str, LossEntry] = {
-    "auto": _loss("table:build_auto", *_WEIGHTED, tasks=_BOTH_TASKS, soft_targets=True),
-    "bce": _loss("table:build_bce", *_WEIGHTED, soft_targets=True),
-    "cross_entropy": _loss("table:build_cross_entropy", *_WEIGHTED, tasks=("multiclass",), soft_targets=True),
-    "focal": _loss("table:build_focal", *_WEIGHTED, "focal_gamma", tasks=_BOTH_TASKS, soft_targets=True),
+    "auto": _loss("named:build_auto", *_WEIGHTED, tasks=_BOTH_TASKS, soft_targets=True),
+    "bce": _loss("named:build_bce", *_WEIGHTED, soft_targets=True),
+    "cross_entropy": _loss("named:build_cross_entropy", *_WEIGHTED, tasks=("multiclass",), soft_targets=True),
+    "focal": _loss("named:build_focal", *_WEIGHTED, "focal_gamma", tasks=_BOTH_TASKS, soft_targets=True),
     "asymmetric": _loss(
-        "table:build_asymmetric",
+        "named:build_asymmetric",
         "asymmetric_gamma_positive",
         "asymmetric_gamma_negative",
         "asymmetric_shift",
         soft_targets=True,
     ),
     "distribution_balanced": _loss(
-        "table:build_distribution_balanced",
+        "named:build_distribution_balanced",
         *(f"balanced_{part}" for part in ("alpha", "beta", "mu", "lambda", "kappa")),
     ),
-    "soft_macro_f1": _loss("table:build_soft_macro_f1", "f1_smoothing"),
-    "zlpr": _loss("table:build_zlpr"),
+    "soft_macro_f1": _loss("named:build_soft_macro_f1", "f1_smoothing"),
+    "zlpr": _loss("named:build_zlpr"),
 }
 """Name in `loss.name` -> its entry. A new loss of the package is one new file and one line here."""

@@ -120,7 +120,7 @@ def test_the_constant_has_the_loss_that_is_said(task, name, changed):
 
 
 class HingeByRow(RowLoss):
-    """A user's loss, written as losses/table.py shows it."""
+    """A user's loss, written as losses/named.py shows it."""
 
     def of_rows(self, logits, targets):
         return F.softplus(1 - (2 * targets - 1) * logits).mean(1)

@@ -158,7 +158,7 @@ class TextClassifier(nn.Module):
         """Run the encoder; the output holds the states that the pooling reads."""
         wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
         if self.segment_token is not None:
-            separators = (input_ids == self.segment_token).long()  # no text can write one: tokens/encoding.py
+            separators = (input_ids == self.segment_token).long()  # no text can write one: tokens/tokens.py
             wanted["token_type_ids"] = ((separators.cumsum(1) - separators) > 0).long()  # 1 from the second text on
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
 

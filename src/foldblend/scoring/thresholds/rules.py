@@ -1,7 +1,7 @@
 """From probabilities to the answer that a metric wants: thresholds or offsets, row rules, and how they are tuned.
 
 `tune_rule` fits a `Rule` on some rows, and `decide` applies it to any others. A metric with a search of its own is
-named in `EXACT_SEARCHES` or `CLASS_SCORES`; every other metric is searched by calling it (`thresholds/any_metric.py`).
+named in `EXACT_SEARCHES` or `CLASS_SCORES`; every other metric is searched by calling it (`climb_thresholds`).
 """
 
 from collections.abc import Callable
