@@ -22,12 +22,12 @@ from foldblend.data.reading import (
 )
 from foldblend.data.tables import (
     Tables,
-    build_texts,
     check_columns,
     check_ids,
     check_sample,
     submission_form,
 )
+from foldblend.data.texts import build_texts
 from foldblend.errors import UserError
 from foldblend.files import read_bytes
 from foldblend.settings.competition import PAIR, CompetitionSettings

@@ -15,7 +15,8 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from foldblend.errors import UserError
-from foldblend.learners.tokens.prompts import encode_data, split_prompt
+from foldblend.learners.tokens.prompts import split_prompt
+from foldblend.learners.tokens.tokens import encode_data
 from foldblend.settings.run import AnswerSettings, PromptSettings
 
 

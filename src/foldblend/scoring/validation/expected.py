@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.scoring.inputs import logit, sigmoid
+from foldblend.scoring.inputs import Task, logit, sigmoid
 from foldblend.scoring.metrics.table import Metric
 from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
-from foldblend.scoring.thresholds.rules import Rule, Task, decide
+from foldblend.scoring.thresholds.rules import Rule, decide
 from foldblend.scoring.validation.bootstrap import Additive, resample
 
 # ---------- Score of one fold's models
