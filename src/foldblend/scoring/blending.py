@@ -90,7 +90,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     """
     refuse_strategy_names(runs.names)
     compared = runs.sample(MAX_FIT_ROWS, seed)
-    buckets = Buckets(compared.fold, seed)
+    buckets = Buckets(compared.fold, seed, compared.group)
     candidates, strategies = cross_fit_candidates(task, compared, buckets, seed)
 
     chosen = find_candidate(candidates, forced) if forced else choose(candidates, buckets.everything, seed)

@@ -103,7 +103,7 @@ def describe_blend(
     Args: fold_probs: float32 (K, n, L), the test rows by each fold's models; None if there are no test rows: then the
           expected score is for as many new rows as the blend was made from.   facts: of the test rows.
     """
-    labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed)
+    labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed, blend.compared.group)
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     best = max((each for each in blend.candidates if each.is_single), key=lambda candidate: candidate.score)
     n_visible = None if fold_probs is None else fold_probs.shape[1]
@@ -133,7 +133,7 @@ def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]
     candidate's own score a little too high, for it was chosen by them. Half of each.
     """
     labels = blend.compared.labels
-    truth = soften(labels, blend.compared_probs) if task.metric == "macro_f1" else labels
+    truth = soften(labels, blend.compared_probs, blend.compared.group) if task.metric == "macro_f1" else labels
     return [make_additive(task, truth, answer, buckets) for answer in [*blend.honest, *blend.own]]
 
 
@@ -150,7 +150,7 @@ def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Diff
         fitted = fit_strategies(without, [choice.strategy])[choice.strategy]
         return cross_fit(choice.strategy, fitted, without, (choice.tuning,))[0].answer
 
-    whole, buckets = answer(few.scores), Buckets(few.fold, seed)
+    whole, buckets = answer(few.scores), Buckets(few.fold, seed, few.group)
     return {
         name: compare(task, few.labels, whole, answer(few.scores.without(run)), buckets)
         for run, name in enumerate(few.names)

@@ -14,7 +14,7 @@ from foldblend.scoring.inputs import Task, logit, sigmoid
 from foldblend.scoring.metrics.table import Metric
 from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
 from foldblend.scoring.thresholds.rules import Rule, decide
-from foldblend.scoring.validation.bootstrap import Additive, resample
+from foldblend.scoring.validation.bootstrap import Additive, measure_widths, resample
 
 # ---------- Score of one fold's models
 
@@ -51,14 +51,16 @@ def estimate_score(
 
     Two things are uncertain: the cross-fitted score, known from `n_rows` rows, and the test rows, of which there are
     n_test. Each is one bootstrap; their errors add up. A small set of rows also moves the mean of a ratio such as F1,
-    by as much as the means of the bootstraps of both sizes differ.
+    by as much as the means of the bootstraps of both sizes differ. The test rows are taken to come in groups as ours do.
 
     Args: counted: the metric of each repeat's answer: how sure the score is.
           softened: the same against `soften`ed labels: what the score is.
     """
     everything = np.ones(len(counted[0].sums), bool)
     ours, theirs = _resample_both(counted, everything, n_rows, n_test, seed)
-    error = (theirs - theirs.mean()) - (ours - ours.mean())
+    moves = np.mean([each.moves(everything) for each in counted], axis=0)
+    scale, tails = measure_widths(moves, float(ours.std()))
+    error = tails * ((theirs - theirs.mean()) - scale * (ours - ours.mean()))
     ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
     expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
@@ -74,20 +76,28 @@ def _resample_both(
     return ours.mean(axis=1), theirs.mean(axis=1)
 
 
-def soften(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+def soften(labels: np.ndarray, probs: np.ndarray, group: np.ndarray | None = None) -> np.ndarray:
     """The labels mixed with their calibrated probabilities, more so the fewer positives a label has: float32 (N, L).
 
     Whether a blend finds two of three rows or none says little about a label's F1 on the test rows; what its calibrated
     probabilities say of all rows is an estimate that varies less. A label without positives has nothing else.
 
-    Args: labels: bool (N, L).   probs: float32 (N, L), cross-fitted.
+    Args: labels: bool (N, L).   probs: float32 (N, L), cross-fitted.   group: int64 (N,), rows with the same number say
+          the same once; None if every row is a group of its own.
     """
     counted = count_scores(probs, labels)
     slope, shift = fit_calibration(counted)
-    positives = labels.sum(axis=0)
+    positives = labels.sum(axis=0) if group is None else _any_in_group(labels, group).sum(axis=0)
     trust = (positives / (positives + PRIOR_POSITIVES)).astype(np.float32)
     soft = sigmoid(logit(probs) * slope.astype(np.float32) + shift.astype(np.float32))
     return trust * labels + (1 - trust) * soft
+
+
+def _any_in_group(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Whether any row of each group has each label, bool (G, L)."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=group[order[0]] - 1))
+    return np.logical_or.reduceat(labels[order], starts, axis=0)
 
 
 # ---------- What averaging the fold models adds
