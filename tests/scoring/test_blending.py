@@ -12,12 +12,7 @@ from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
 from foldblend.scoring.validation.bootstrap import Buckets
-from foldblend.scoring.validation.choice import Candidate, CrossFit, choose, pack_answer
-
-
-def candidate(task, name, labels, answer, buckets, is_single=False):
-    fit = CrossFit(name, "robust", pack_answer(answer), answer.shape, task.score(labels, answer), 0.0)
-    return Candidate(is_single, [], []).with_fit(task, labels, fit, buckets)
+from foldblend.scoring.validation.choice import compare_lines, find_trusted, measure, pick_line
 
 
 def noisy(labels, share, seed):
@@ -49,16 +44,18 @@ def test_runs_of_two_folds_blend():
         ({"run": 0.3, "shrunk_stack": 0.2, "label_weights": 0.199}, "shrunk_stack"),
         ({"run": 0.3, "shrunk_stack": 0.2, "label_weights": 0.02}, "label_weights"),
         ({"run": 0.05, "shrunk_stack": 0.2, "label_weights": 0.2}, "run"),
+        (
+            {"run": 0.195, "shrunk_stack": 0.2, "label_weights": 0.2},
+            "shrunk_stack",
+        ),  # a run's lead needs to be sure, too
     ],
 )
 def test_the_trusted_strategy_gives_way_only_to_a_clear_lead(rates, expected):
     task, labels = Task("macro_f1"), make_runs().labels
     buckets = Buckets(np.arange(len(labels)) % 5, 0)
-    table = [
-        candidate(task, name, labels, noisy(labels, rate, seed), buckets, is_single=name == "run")
-        for seed, (name, rate) in enumerate(rates.items())
-    ]
-    assert table[choose(table, np.ones(len(buckets.starts), bool), 0)].strategy == expected
+    lines = [measure(task, labels, noisy(labels, rate, seed), buckets) for seed, rate in enumerate(rates.values())]
+    trusted = find_trusted(list(rates))
+    assert list(rates)[pick_line(compare_lines(lines, trusted, [], 0), trusted)] == expected
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -67,8 +64,7 @@ def test_every_metric_walks_through(metric, monkeypatch):
     kind = "multiclass" if metric == "accuracy" or METRICS[metric].is_ordered else "multilabel"
     runs, task = make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0, 1.5), kind=kind), Task(metric, kind)
     blend = make_blend(task, runs)
-    singles = [each.score for each in blend.candidates if each.is_single]
-    assert blend.choice.score >= max(singles)
+    assert (blend.why.leads.sure <= 0).all() or blend.chosen == int(np.argmax(blend.why.leads.sure))
     new = make_runs(n_rows=90, n_labels=3, noise=(1.0, 1.0, 1.5), seed=1, kind=kind)
     fold_probs = np.stack([blend.predictor.predict(new.scores)] * 2)
     outcome = describe_blend(task, blend, fold_probs, 0)

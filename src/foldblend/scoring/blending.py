@@ -17,7 +17,6 @@ from foldblend.scoring.ensembling.strategies import (
     FOR_ORDER,
     OLD_NAMES,
     STRATEGIES,
-    TRUSTED,
     Given,
     Strategy,
     fit_single,
@@ -27,24 +26,45 @@ from foldblend.scoring.ensembling.strategies import (
 )
 from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
 from foldblend.scoring.thresholds.rules import Rule, tune_rule
-from foldblend.scoring.validation.bootstrap import Buckets, make_additive
+from foldblend.scoring.validation.bootstrap import Buckets
 from foldblend.scoring.validation.choice import (
     Candidate,
     CrossFit,
-    choose,
+    Leads,
+    Measured,
+    answer_parts,
+    buckets_without_parts,
     choose_without_parts,
+    compare_lines,
     cross_fit,
     cross_fit_row_rules,
-    draw_scores,
+    find_trusted,
+    mean_measured,
+    measure,
     offer_row_rules,
-    pack_answer,
+    pick_line,
     pick_row_rule,
     predict_outer,
-    stitch,
-    unpack_answer,
+    row_rule_moves,
 )
 
 # ---------- The whole
+
+
+@dataclass(frozen=True)
+class Why:
+    """The numbers that decided, and no others are printed for it."""
+
+    trusted: int
+    """Position of the line that another one must beat."""
+    is_forced: bool
+    """Whether the user named the line that was taken."""
+    leads: Leads
+    """Of every line over the trusted one."""
+    row_rule_lead: float
+    """Of the row rule over none; 0 without one."""
+    row_rule_needed: float
+    """The lead from which on it is taken."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +73,10 @@ class Blend:
 
     candidates: list[Candidate]
     chosen: int
-    spread: np.ndarray
-    """float64 (C,): standard deviation of each candidate's score over resamples of the rows."""
+    why: Why
+    """The numbers that decided."""
     honest: list[np.ndarray]
     """Answers (n, L) of the compared rows, each by what was fitted and chosen on other parts; one per repeat."""
-    own: list[np.ndarray]
-    """The same of the chosen candidate itself, chosen on all rows: a little too good."""
     compared: Runs
     """The rows that everything was compared on."""
     all_labels: np.ndarray
@@ -91,39 +109,62 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     refuse_strategy_names(runs.names)
     compared = runs.sample(MAX_FIT_ROWS, seed)
     buckets = Buckets(compared.fold, seed, compared.group)
-    candidates, strategies = cross_fit_candidates(task, compared, buckets, seed)
+    candidates, strategies, honest = cross_fit_candidates(task, compared, buckets, forced, seed)
 
-    chosen = find_candidate(candidates, forced) if forced else choose(candidates, buckets.everything, seed)
     given = Given(task, compared.scores, compared.labels, Partition(compared.fold), seed)
-    of_parts = [chosen] * given.partition.n_parts if forced else choose_without_parts(candidates, buckets, seed)
-    has_row_rules = not task.takes_probs and task.kind == "multilabel"
-    outer = {  # by candidate: probabilities (n, L), each row by the fit without its part
-        position: predict_outer(strategies[candidates[position].strategy], given)
-        for position in ({chosen, *of_parts} if has_row_rules else {chosen})
-    }
-    answers = choose_answers(given, outer if has_row_rules else {}, candidates, chosen, of_parts, buckets)
-
+    trusted = find_candidate(candidates, forced) if forced else find_trusted([each.strategy for each in candidates])
+    chosen, why, row_rule, fields, outer = choose(given, candidates, strategies, buckets, trusted, bool(forced))
     choice = candidates[chosen]
     strategy = strategies[choice.strategy]
-    oof_probs = compared_probs = outer[chosen]
+    oof_probs = outer
     if compared is not runs:
         oof_probs = predict_outer(strategy, Given(task, runs.scores, runs.labels, Partition(runs.fold), seed))
-    rule = replace(tune_rule(task, choice.tuning, oof_probs, runs.labels), **answers.fields)
     return Blend(
         candidates=candidates,
         chosen=chosen,
-        spread=draw_scores(candidates, buckets.everything, seed).std(axis=0),
-        honest=answers.honest,
-        own=answers.own,
+        why=why,
+        honest=honest,
         compared=compared,
         all_labels=runs.labels,
-        compared_probs=compared_probs,
+        compared_probs=outer,
         oof_probs=oof_probs,
-        rule=rule,
-        row_rule=answers.row_rule,
+        rule=replace(tune_rule(task, choice.tuning, oof_probs, runs.labels), **fields),
+        row_rule=row_rule,
         predictor=strategy.predictor(given.partition.n_parts, given.partition.fit_without()),
         strategies=strategies,
     )
+
+
+def has_row_rules(task: Task) -> bool:
+    """Whether a rule of how many labels a row has can change the answer."""
+    return not task.takes_probs and task.kind == "multilabel"
+
+
+def choose(
+    given: Given, candidates: list[Candidate], strategies: dict[str, Strategy], buckets: Buckets, trusted: int,
+    is_forced: bool,
+) -> tuple[int, Why, str, dict, np.ndarray]:  # fmt: skip
+    """Choose a line and a row rule on all rows.
+
+    Returns: its position; why; the row rule's name and its fields of `Rule`; and the line's cross-fitted probabilities,
+             float32 (N, L).
+    """
+    offered = offer_row_rules(given.labels) if has_row_rules(given.task) else {"": {}}
+
+    def measure_ruled(position: int, outer: np.ndarray) -> dict[str, Measured]:
+        answers = cross_fit_row_rules(candidates[position].fits[0], outer, given.partition.part, offered)
+        return {name: measure(given.task, given.labels, answer, buckets) for name, answer in answers.items()}
+
+    outer = predict_outer(strategies[candidates[trusted].strategy], given)
+    ruled = measure_ruled(trusted, outer)
+    lines = [mean_measured(candidate.measured) for candidate in candidates]
+    leads = compare_lines(lines, trusted, row_rule_moves(ruled), given.seed)
+    chosen = trusted if is_forced else pick_line(leads, trusted)
+    if chosen != trusted:
+        outer = predict_outer(strategies[candidates[chosen].strategy], given)
+        ruled = measure_ruled(chosen, outer)
+    row_rule, lead, needed = pick_row_rule(ruled, leads.critical)
+    return chosen, Why(trusted, is_forced, leads, lead, needed), row_rule, offered[row_rule], outer
 
 
 # ---------- Candidates
@@ -132,56 +173,44 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
 N_REPEATS = 3
 """Partitions that the choice is cross-fitted on: the folds themselves, and draws that keep a group's rows together."""
 LARGE_FROM = 2_000_000
-"""From this many scores (rows x labels x runs) on, only strategies that can still win are repeated, and once."""
-CONTENDER_ERRORS = 2.0
-"""Standard errors below the best at which a strategy can no longer win."""
+"""From this many scores (rows x labels x runs) on, the folds alone: another partition would hardly change a score."""
 
 
 def cross_fit_candidates(
-    task: Task, runs: Runs, buckets: Buckets, seed: int
-) -> tuple[list[Candidate], dict[str, Strategy]]:
-    """Every line of the table, and the strategies as fitted on the folds themselves."""
+    task: Task, runs: Runs, buckets: Buckets, forced: str, seed: int
+) -> tuple[list[Candidate], dict[str, Strategy], list[np.ndarray]]:
+    """Every line of the table, the strategies as fitted on the folds themselves, and the honest answers.
+
+    An honest answer (N, L), one per repeat, is by what was fitted and chosen without the row's part, row rule included.
+    """
     names = [*runs.names, *(offered(task) if len(runs.names) > 1 else ())]
-    pairs = [(name, tuning) for name in names for tuning in task.tunings]
     is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
-    candidates: dict[tuple[str, str], Candidate] = {}
+    candidates: list[Candidate] = []
     first: dict[str, Strategy] = {}
-    for partition in runs.partitions(min(N_REPEATS, 2) if is_large else N_REPEATS, seed):
+    honest = []
+    for partition in runs.partitions(1 if is_large else N_REPEATS, seed):
         given = Given(task, runs.scores, runs.labels, partition, seed)
-        strategies, fits = _cross_fit_pairs(given, runs.names, pairs)
-        for fit in fits:
-            pair = (fit.strategy, fit.tuning)
-            known = candidates.get(pair) or Candidate(fit.strategy in runs.names, [], [])
-            candidates[pair] = known.with_fit(task, runs.labels, fit, buckets)
-        if not first:
-            first = strategies
-            pairs = _contenders(pairs, list(candidates.values()), buckets) if is_large else pairs
-    return list(candidates.values()), first
+        rest = buckets_without_parts(partition, seed, runs.group)
+        strategies, fits = _cross_fit_lines(given, runs.names, names, rest)
+        known = candidates or [Candidate(fit.strategy in runs.names, [], []) for fit in fits]
+        candidates = [line.with_fit(task, runs.labels, fit, buckets) for line, fit in zip(known, fits, strict=True)]
+        first = first or strategies
+        trusted = find_candidate(candidates, forced) if forced else find_trusted([fit.strategy for fit in fits])
+        picked = choose_without_parts(given, strategies, fits, rest, trusted, bool(forced), has_row_rules(task))
+        honest.append(answer_parts(picked, given, strategies, fits))
+    return candidates, first, honest
 
 
-def _cross_fit_pairs(
-    given: Given, run_names: tuple[str, ...], pairs: list[tuple[str, str]]
+def _cross_fit_lines(
+    given: Given, run_names: tuple[str, ...], names: list[str], rest: list[Buckets]
 ) -> tuple[dict[str, Strategy], list[CrossFit]]:
-    """Fit the strategies of some (strategy, tuning) pairs and cross-fit them."""
-    wanted = dict.fromkeys(name for name, _ in pairs)
-    strategies: dict[str, Strategy] = {
-        name: fit_single(given, run) for run, name in enumerate(run_names) if name in wanted
-    }
-    strategies |= fit_strategies(given, [name for name in wanted if name not in strategies])
+    """Fit runs and strategies and cross-fit them with every way of tuning thresholds."""
+    strategies: dict[str, Strategy] = {name: fit_single(given, run) for run, name in enumerate(run_names)}
+    strategies |= fit_strategies(given, [name for name in names if name not in strategies])
     fits = []
     for name, strategy in strategies.items():
-        fits += cross_fit(name, strategy, given, tuple(tuning for other, tuning in pairs if other == name))
+        fits += cross_fit(name, strategy, given, given.task.tunings, rest)
     return strategies, fits
-
-
-def _contenders(pairs: list[tuple[str, str]], candidates: list[Candidate], buckets: Buckets) -> list[tuple[str, str]]:
-    """The pairs that can still win, and the trusted one's."""
-    drawn = draw_scores(candidates, buckets.everything, buckets.seed)
-    scores = np.array([candidate.score for candidate in candidates])
-    best = int(np.argmax(scores))
-    error = (drawn - drawn[:, [best]]).std(axis=0)
-    near = scores >= scores[best] - CONTENDER_ERRORS * error
-    return [pair for pair, keeps in zip(pairs, near, strict=True) if keeps or pair[0] == TRUSTED]
 
 
 def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
@@ -217,68 +246,3 @@ def find_candidate(candidates: list[Candidate], wanted: str) -> int:
         if wanted in (candidate.name, candidate.strategy):
             return position
     raise UserError(f"unknown --strategy {wanted}. There are: {', '.join(each.name for each in candidates)}")
-
-
-# ---------- Answers and row rules
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """Cross-fitted answers with the row rule that was chosen; see `Blend`."""
-
-    row_rule: str
-    fields: dict
-    """The row rule as fields of `Rule`."""
-    honest: list[np.ndarray]
-    own: list[np.ndarray]
-
-
-def choose_answers(
-    given: Given,
-    outer: dict[int, np.ndarray],
-    candidates: list[Candidate],
-    chosen: int,
-    of_parts: list[int],
-    buckets: Buckets,
-) -> _Answers:
-    """Choose a row rule, on all rows for new rows and without each part for the honest score; put the answers together.
-
-    Args: outer: by position of a candidate, `predict_outer` of its strategy; empty if the task has no row rules.
-          of_parts: for each part, the position of the candidate that was chosen without it.
-    """
-    if not outer:
-        return _Answers("", {}, *_plain_answers(candidates, chosen, of_parts, buckets))
-    part, seed = buckets.part, buckets.seed
-    offered = offer_row_rules(given.labels)
-    offered_to = [offer_row_rules(given.labels[part != k]) for k in range(len(of_parts))]
-    everything = {name: fields for each in [offered, *offered_to] for name, fields in each.items()}
-    stored, additive = {}, {}  # by candidate and name of the rule
-    for position, probs in outer.items():
-        answers = cross_fit_row_rules(candidates[position].fits[0], probs, part, everything)
-        for name, answer in answers.items():
-            stored[position, name] = pack_answer(answer)
-            additive[position, name] = make_additive(given.task, given.labels, answer, buckets)
-
-    def pick(position, names, among):
-        return pick_row_rule({name: additive[position, name] for name in names}, among, seed)
-
-    picked = pick(chosen, offered, buckets.everything)
-    picked_of = [pick(position, offered_to[k], buckets.parts != k) for k, position in enumerate(of_parts)]
-    honest, own = _plain_answers(candidates, chosen, of_parts, buckets)
-    if picked or any(picked_of):  # row rules are cross-fitted on the folds alone, not on the repeats
-        kept = [stored[position, name] for position, name in zip(of_parts, picked_of, strict=True)]
-        honest = [stitch([unpack_answer(each, given.labels.shape) for each in kept], part)]
-        own = [unpack_answer(stored[chosen, picked], given.labels.shape)]
-    return _Answers(picked, offered[picked], honest, own)
-
-
-def _plain_answers(
-    candidates: list[Candidate], chosen: int, of_parts: list[int], buckets: Buckets
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Without row rules: the answers chosen per part, one per repeat that all have, and the chosen one's own."""
-    n_repeats = min(len(candidates[position].fits) for position in of_parts)
-    honest = [
-        stitch([candidates[position].fits[repeat].answer for position in of_parts], buckets.part)
-        for repeat in range(n_repeats)
-    ]
-    return honest, [fit.answer for fit in candidates[chosen].fits[:n_repeats]]

@@ -12,7 +12,7 @@ from foldblend.scoring.ensembling.strategies import Given, fit_strategies
 from foldblend.scoring.inputs import Partition, Scores, Task
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive
-from foldblend.scoring.validation.choice import cross_fit
+from foldblend.scoring.validation.choice import Candidate, cross_fit, mean_measured
 from foldblend.scoring.validation.expected import ExpectedScore, estimate_score, gain_of_averaging, soften
 from foldblend.scoring.validation.shift import (
     Correction,
@@ -72,7 +72,7 @@ class BlendReport:
     """Fold models that are averaged."""
     best_single: str
     lead: Difference
-    """Of the honest answers over the best single run's."""
+    """Of the chosen line of the table over the best single run's, within what luck makes of the largest lead."""
     contributions: dict[str, Difference]
     """What is lost without each run; empty if a single run is chosen."""
     shift: Shift | None
@@ -106,6 +106,7 @@ def describe_blend(
     labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed, blend.compared.group)
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     best = max((each for each in blend.candidates if each.is_single), key=lambda candidate: candidate.score)
+    gain, needed = measure_lead(blend.choice, best, blend.why.leads.critical)
     n_visible = None if fold_probs is None else fold_probs.shape[1]
     measured = fold_probs is not None and fold_probs.shape[1] >= FEWEST_TEST_ROWS
     n_expected = facts.hidden_rows or (n_visible if n_visible and measured else len(blend.oof_probs))
@@ -116,7 +117,7 @@ def describe_blend(
         gain=gain_of_averaging(task, blend.rule, fold_probs, seed) if fold_probs is not None and measured else 0.0,
         n_folds=1 if fold_probs is None else len(fold_probs),
         best_single=best.name,
-        lead=compare(task, labels, blend.honest[0], best.fits[0].answer, buckets),
+        lead=Difference(gain, gain - needed, gain + needed),
         contributions=measure_contributions(task, blend, seed),
         shift=find_shift(task, blend, fold_probs, facts, seed) if fold_probs is not None and measured else None,
         n_visible=n_visible,
@@ -127,14 +128,23 @@ def describe_blend(
 
 
 def soften_answers(task: Task, blend: Blend, buckets: Buckets) -> list[Additive]:
-    """The metric of the answers that say what the score is, against softened labels for macro-F1.
+    """The metric of the honest answers, against softened labels for macro-F1: what the score is.
 
-    The honest answers score a little too low: what is lucky on the other parts is unlucky on this one. The chosen
-    candidate's own score a little too high, for it was chosen by them. Half of each.
+    Of the honest answers alone: the chosen line's own score is the best of many, so any share of it is too good.
     """
     labels = blend.compared.labels
     truth = soften(labels, blend.compared_probs, blend.compared.group) if task.metric == "macro_f1" else labels
-    return [make_additive(task, truth, answer, buckets) for answer in [*blend.honest, *blend.own]]
+    return [make_additive(task, truth, answer, buckets) for answer in blend.honest]
+
+
+def measure_lead(line: Candidate, other: Candidate, critical: float) -> tuple[float, float]:
+    """What one line of the table scores above another one, and how much of it luck explains.
+
+    Args: critical: standard errors, as `Leads.critical`.
+    """
+    ours, theirs = mean_measured(line.measured), mean_measured(other.measured)
+    error = float(np.sqrt(((ours.moves - theirs.moves) ** 2).sum()))
+    return line.score - other.score, critical * error
 
 
 def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Difference]:
@@ -188,6 +198,7 @@ def report_record(task: Task, blend: Blend, report: BlendReport, label_names: Se
         "expected_fold_mean": _expected_record(report.one_fold, report.gain, task),
         "expected_for_rows": report.n_expected,
         "test_rows_here": report.n_visible,
+        "choice": choice_record(task, blend),
         "best_single": report.best_single,
         "above_best_single": vars(report.lead),
         "lost_without": {name: vars(lost) for name, lost in report.contributions.items()},
@@ -198,6 +209,32 @@ def report_record(task: Task, blend: Blend, report: BlendReport, label_names: Se
     }
 
 
+def choice_record(task: Task, blend: Blend) -> dict:
+    """The numbers that decided: the line that was trusted, the nearest other one, its lead and the one it needed."""
+    why, nearest = blend.why, nearest_rival(blend)
+    rival = {} if nearest is None else {
+        "nearest": blend.candidates[nearest].name,
+        "lead": float(why.leads.gains[nearest]),
+        "needed": float(why.leads.needed[nearest]),
+    }  # fmt: skip
+    return {
+        "trusted": blend.candidates[why.trusted].name,
+        "forced": why.is_forced,
+        "critical_value": why.leads.critical,
+        "compared": why.leads.n_compared,
+        **rival,
+        "row_rule_lead": why.row_rule_lead,
+        "row_rule_needed": why.row_rule_needed,
+    }
+
+
+def nearest_rival(blend: Blend) -> int | None:
+    """The line that replaced the trusted one, or came nearest to it; None if there is no other one."""
+    sure = blend.why.leads.sure.copy()
+    sure[blend.why.trusted] = -np.inf
+    return int(np.argmax(sure)) if len(sure) > 1 else None
+
+
 def table_record(task: Task, blend: Blend) -> list[dict]:
     """The score table as one dictionary per candidate; scores on the metric's own scale."""
     return [
@@ -205,10 +242,10 @@ def table_record(task: Task, blend: Blend) -> list[dict]:
             "name": candidate.name,
             "in_sample": task.entry.sign * candidate.in_sample,
             "cross_fitted": task.entry.sign * candidate.score,
-            "spread": float(spread),
+            "spread": candidate.spread,
             "repeats": len(candidate.fits),
         }
-        for candidate, spread in zip(blend.candidates, blend.spread, strict=True)
+        for candidate in blend.candidates
     ]
 
 
@@ -276,7 +313,7 @@ def _candidate_lines(task: Task, blend: Blend, position: int, is_first: bool) ->
     between = f"{np.std(repeats):.4f}" if len(repeats) > 1 else ""
     numbers = (
         f"{candidate.tuning:10}  {sign * candidate.in_sample:9.4f}  {sign * candidate.score:12.4f}"
-        f"  {blend.spread[position]:7.4f}  {between:>10}"
+        f"  {candidate.spread:7.4f}  {between:>10}"
     ).rstrip()
     mark = ">" if position == blend.chosen else " "
     if len(candidate.strategy) > NAME_COLUMNS:
@@ -308,6 +345,7 @@ def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Seq
     sign, n_compared, n_rows = task.entry.sign, len(blend.compared.labels), len(blend.oof_probs)
     row_rule = row_rule_words(blend.rule, label_names)
     lines = [f"Chosen: {candidate_words(blend.choice.name)}" + (f", {row_rule}" if row_rule else "")]
+    lines += choice_lines(blend)
     if n_compared < n_rows:
         lines.append(f"Strategies were compared on {n_compared:,} of {n_rows:,} rows, drawn in whole groups")
     lines += _fit(
@@ -315,13 +353,39 @@ def report_lines(task: Task, blend: Blend, report: BlendReport, label_names: Seq
         f"(tuned and scored on the same rows: {sign * blend.choice.in_sample:.4f})",
     )
     lines += expected_lines(task, report)
-    best = candidate_words(report.best_single)
-    lines += _fit(f"Above the best single run ({best}):", _span(report.lead))
+    if report.best_single != blend.choice.name:
+        best = candidate_words(report.best_single)
+        explained = (report.lead.high - report.lead.low) / 2
+        lines += _fit(
+            f"Above the best single run ({best}):",
+            f"{report.lead.gain:+.4f} in the table; luck explains {explained:.4f}",
+        )
     if report.contributions:
         lines.append("Score lost if a run is removed (refitted on up to 8,000 rows):")
         width = min(max(map(len, report.contributions)), COLUMNS - 46)
         lines += [f"  {name:{width}}  {_span(lost)}" for name, lost in report.contributions.items()]
     return wrap(lines)
+
+
+def choice_lines(blend: Blend) -> list[str]:
+    """Why this line and this row rule: the lead that decided, and how large it had to be."""
+    why, nearest = blend.why, nearest_rival(blend)
+    trusted = candidate_words(blend.candidates[why.trusted].name)
+    lines = []
+    if why.is_forced:
+        lines.append("  as --strategy asks, whatever the others score")
+    elif nearest is not None:
+        rival, gain = candidate_words(blend.candidates[nearest].name), why.leads.gains[nearest]
+        numbers = f"lead {gain:+.4f}, needed {why.leads.needed[nearest]:.4f}"
+        if blend.chosen != why.trusted:
+            lines.append(f"  It replaces {trusted}: {numbers}")
+        else:
+            lines.append(f"  No run or strategy is surely better. Nearest is {rival}: {numbers}")
+    if why.row_rule_needed:
+        lines.append(f"  Row rule: lead {why.row_rule_lead:+.4f}, needed {why.row_rule_needed:.4f}")
+    if lines and not why.is_forced:
+        lines.append(f"  Needed: what luck explains in 9 of 10 cases, of {why.leads.n_compared} lines and row rules")
+    return lines
 
 
 def expected_lines(task: Task, report: BlendReport) -> list[str]:

@@ -20,8 +20,8 @@ from foldblend.scoring.inputs import Partition, Scores, sigmoid
 
 MAX_STEPS = 30
 """Newton steps of one fit."""
-SHARED_STEPS = 8
-"""Steps in which all subsets share their Hessians; what has not converged then goes on alone."""
+SLOW = 0.1
+"""A step that promises more than this share of what the last one did asks for a new Hessian."""
 SURE_GAIN = 0.3
 """A step that promises less log loss than this is so near to the goal that it is taken without a check."""
 TOLERANCE = 1e-4
@@ -36,40 +36,44 @@ def fit_logistic(
 ) -> np.ndarray:  # fmt: skip
     """Minimise log loss + 0.5 * sum(penalty * (coefs - prior)**2) over the rows of each subset.
 
+    The fits run side by side, for one matrix product is faster than S, and share nothing: no number of a fit depends
+    on the labels of a row that it may not see, to the last bit. A Hessian costs more than all else, so a fit keeps its
+    own from step to step until the steps no longer shrink fast.
+
     Args:    features: float32 (N, F), rows ordered by part.   labels: bool (N,).   parts: P slices of the N rows.
              subsets: bool (S, P), the parts each fit may see.   prior: float64 (F,) or (F, S).   penalty: float64 (F,).
-             start: float64 (F, S), where to begin; the prior by default.
+             start: float64 (F, S), where to begin, each from its own subset; the prior by default.
     Returns: float64 (F, S).
-    Source:  Newton-Raphson (IRLS), each subset's step halved until its own loss does not rise.
+    Source:  Newton-Raphson (IRLS) with a Hessian that is used again (the chord method, Kelley 1995, chapter 5), each
+             fit's step halved until its loss does not rise.
     """
     member = np.empty((len(labels), len(subsets)), bool)  # (N, S): the rows of each subset
     for part, rows in enumerate(parts):
         member[rows] = subsets[:, part]
-    if start is None and len(subsets) > 1:  # the fit on all rows is cheap alone and near all the others
-        everything = np.ones((1, len(parts)), bool)
-        first = prior if prior.ndim == 1 else prior[:, 0]
-        start = np.repeat(fit_logistic(features, labels, parts, everything, first, penalty), len(subsets), axis=1)
     prior, penalty = (_per_subset(values, len(subsets)) for values in (prior, penalty))  # (F, S)
     target = labels.astype(np.float32)[:, None]
     coefs = prior.copy() if start is None else start.copy()
-    probs, loss = sigmoid(features @ coefs.astype(np.float32)), None  # (N, S)
-    for _ in range(SHARED_STEPS if len(subsets) > 1 else MAX_STEPS):
+    probs = sigmoid(features @ coefs.astype(np.float32))  # (N, S)
+    hessians = np.empty((len(subsets), len(coefs), len(coefs)))
+    moving, last = np.ones(len(subsets), bool), np.zeros(len(subsets))
+    for _ in range(MAX_STEPS):
         slope = _slope(features, probs - target, member) + penalty * (coefs - prior)  # (F, S)
-        step = _newton_step(features, probs, parts, subsets, slope, penalty)
-        gain = (slope * step).sum(axis=0)  # (S,): twice the log loss that the step wins if the loss is a parabola
-        if gain.max() < TOLERANCE:
-            return coefs
-        if gain.max() < SURE_GAIN:
-            coefs = coefs - step
-            probs, loss = sigmoid(features @ coefs.astype(np.float32)), None
-            continue
-        if loss is None:
-            loss = _loss(probs, target, member, coefs, prior, penalty)
-        coefs, probs, loss = _descend(features, target, member, coefs, step, loss, prior, penalty)
-    for fit in np.flatnonzero(gain >= TOLERANCE) if len(subsets) > 1 else []:  # alone, its Hessian is its own
-        coefs[:, [fit]] = fit_logistic(
-            features, labels, parts, subsets[[fit]], prior[:, fit], penalty[:, fit], coefs[:, [fit]]
-        )
+        step, gain = np.zeros_like(slope), np.zeros(len(subsets))
+        known = np.flatnonzero(moving & (last > 0))
+        step[:, known] = _solve(hessians[known], slope[:, known])
+        gain[known] = (slope * step).sum(axis=0)[known]  # twice the log loss to win, if the loss is a parabola
+        slow = np.flatnonzero(moving & ((last == 0) | (gain > SLOW * last)) & ~((last > 0) & (gain < TOLERANCE)))
+        for fit in slow:
+            hessians[fit] = _hessian(features, probs[:, fit], parts, subsets[fit], penalty[:, fit])
+        step[:, slow] = _solve(hessians[slow], slope[:, slow])
+        gain[slow] = (slope * step).sum(axis=0)[slow]
+        moving &= gain >= TOLERANCE
+        if not moving.any():
+            break
+        last = gain
+        step[:, ~moving] = 0
+        far = moving & (gain >= SURE_GAIN)
+        coefs, probs = _descend(features, target, member, probs, coefs, step, far, prior, penalty)
     return coefs
 
 
@@ -80,7 +84,7 @@ def _per_subset(values: np.ndarray, n_subsets: int) -> np.ndarray:
 def _slope(features: np.ndarray, error: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Gradient of each subset's log loss (F, S); overwrites `error`, (N, S)."""
     error *= member
-    return features.T @ error
+    return (features.T @ error).astype(np.float64)
 
 
 def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
@@ -91,33 +95,36 @@ def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
     return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
 
-def _newton_step(features, probs, parts, subsets, slope, penalty) -> np.ndarray:
-    """The step of each subset (F, S), from one Hessian per part at the mean of the subsets' probabilities.
+def _hessian(features, probs, parts, subset, penalty) -> np.ndarray:
+    """Second derivatives of one subset's penalised loss, float64 (F, F). Args: probs: float32 (N,), of its own fit."""
+    spread = np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
+    total = np.diag(penalty + 1e-6)
+    for part in np.flatnonzero(subset):
+        scaled = features[parts[part]] * spread[parts[part]]
+        total += scaled.T @ scaled
+    return total
 
-    The subsets' fits are near one another, so P Hessians, added up, stand in for S: the goal is the same, and a step
-    costs a third.
-    """
-    middle = probs.mean(axis=1, dtype=np.float32)
-    spread = np.sqrt(middle * (1 - middle) + np.float32(1e-8))[:, None]
-    of_parts = [scaled.T @ scaled for scaled in (features[rows] * spread[rows] for rows in parts)]  # P of (F, F)
-    hessians = np.tensordot(subsets.astype(np.float64), np.array(of_parts, np.float64), 1)  # (S, F, F)
-    diagonal = np.arange(slope.shape[0])
-    hessians[:, diagonal, diagonal] += penalty.T + 1e-6
+
+def _solve(hessians: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """The Newton step of some fits, float64 (F, s). Args: hessians: (s, F, F).   slope: (F, s)."""
     return np.linalg.solve(hessians, slope.T[:, :, None])[:, :, 0].T
 
 
-def _descend(features, target, member, coefs, step, loss, prior, penalty) -> tuple:
-    """Move every subset along its step, halved if its loss would rise: coefs, probs, loss."""
-    size = np.ones(coefs.shape[1])
+def _descend(features, target, member, probs, coefs, step, far, prior, penalty) -> tuple:
+    """Move every fit along its step: coefs, probs. The step of a `far` fit is halved if its loss would rise."""
+    moved = coefs - step
+    new_probs = sigmoid(features @ moved.astype(np.float32))
+    if not far.any():
+        return moved, new_probs
+    loss, size = _loss(probs, target, member, coefs, prior, penalty), np.ones(coefs.shape[1])
     for _ in range(MAX_HALVINGS):
-        moved = coefs - size * step
-        probs = sigmoid(features @ moved.astype(np.float32))
-        new_loss = _loss(probs, target, member, moved, prior, penalty)
-        worse = new_loss > loss + 1e-6 * np.abs(loss)
+        worse = far & (_loss(new_probs, target, member, moved, prior, penalty) > loss + 1e-6 * np.abs(loss))
         if not worse.any():
             break
         size[worse] /= 2
-    return moved, probs, new_loss
+        moved = coefs - size * step
+        new_probs = sigmoid(features @ moved.astype(np.float32))
+    return moved, new_probs
 
 
 # ---------- Stacks

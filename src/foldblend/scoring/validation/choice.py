@@ -1,21 +1,48 @@
 """The choice of one strategy by its cross-fitted score, and of a row rule; and what the choice itself costs.
 
-The best of many noisy scores is too good. So the choice is also made once per part, on the other parts' rows, and the
-honest score is that of the answers put together this way. One strategy is trusted beforehand, and another takes its
-place only if its lead exceeds the lead's own standard error: what few rows choose holds on few rows. A blend that
-scores below the best single run is not chosen.
+The best of many noisy scores is too good. So one strategy is trusted beforehand, and one rule decides about everything
+that would replace it, be it another strategy, a single run, or a row rule on top: its lead must be larger than luck
+makes the largest of all these leads in nine cases of ten. And the choice is also made once without each part, by
+scores in which the part's labels had no share: the honest score is that of the answers put together this way.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from foldblend.scoring.ensembling.strategies import TRUSTED, Given, Strategy
-from foldblend.scoring.inputs import Task
+from foldblend.scoring.inputs import Partition, Task
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
-from foldblend.scoring.validation.bootstrap import Additive, Buckets, make_additive, resample
+from foldblend.scoring.validation.bootstrap import Buckets, make_additive
 
-# Cross-fitting: a strategy is scored on rows on which nothing of it was fitted or chosen.
+# ---------- Scores that are compared
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score, and how far each bucket of rows moves it."""
+
+    score: float
+    """More is better."""
+    moves: np.ndarray
+    """float64 (G,), as `Additive.moves`: squares sum to the score's variance."""
+
+
+def measure(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Measured:
+    """The metric of an answer (N, L) and its moves."""
+    additive = make_additive(task, labels, answer, buckets)
+    return Measured(additive.score(buckets.everything), additive.moves(buckets.everything))
+
+
+def mean_measured(repeats: Iterable[Measured]) -> Measured:
+    """The mean of several on the same buckets."""
+    scores, moves = zip(*((each.score, each.moves) for each in repeats), strict=True)
+    return Measured(float(np.mean(scores)), np.mean(moves, axis=0))
+
+
+# ---------- Cross-fitting: a strategy is scored on rows on which nothing of it was fitted or chosen
 
 
 @dataclass(frozen=True)
@@ -34,6 +61,9 @@ class CrossFit:
     """The same with everything fitted and scored on all rows."""
     rules: tuple[Rule, ...] = ()
     """For each part, the thresholds that were tuned on the others."""
+    without: tuple[Measured, ...] = ()
+    """For each part, the score on the other parts' rows by what never saw the part; its thresholds are tuned on these
+    rows, so it is a little too good."""
 
     @property
     def answer(self) -> np.ndarray:
@@ -53,33 +83,48 @@ def unpack_answer(stored: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.unpackbits(stored, count=shape[0] * shape[1]).reshape(shape).view(bool)
 
 
-def cross_fit(name: str, strategy: Strategy, given: Given, tunings: tuple[str, ...]) -> list[CrossFit]:
+def cross_fit(
+    name: str, strategy: Strategy, given: Given, tunings: tuple[str, ...], rest: list[Buckets] | None = None
+) -> list[CrossFit]:
     """Cross-fit one fitted strategy with each way of tuning thresholds.
 
     For part k the thresholds are tuned on the other parts, whose probabilities come from fits without k and without
     the part itself; part k's probabilities come from the fit without k.
+
+    Args: rest: `buckets_without_parts`, if the choice without each part is to be made.
     """
     task, labels, partition = given.task, given.labels, given.partition
     answers = {tuning: np.empty(labels.shape, np.float32 if task.takes_probs else bool) for tuning in tunings}
     rules: dict[str, list[Rule]] = {tuning: [] for tuning in tunings}
+    without: dict[str, list[Measured]] = {tuning: [] for tuning in tunings}
     for part, probs in enumerate(strategy.predict_parts(given.scores, partition)):
         held = partition.part == part
-        seen = None if task.takes_probs else (probs[~held], labels[~held])
+        seen, seen_labels = probs[~held], labels[~held]
         for tuning, answer in answers.items():
-            rules[tuning].append(tune_rule(task, tuning, *seen) if seen else Rule())
-            answer[held] = decide(rules[tuning][-1], probs[held])
+            rule = Rule() if task.takes_probs else tune_rule(task, tuning, seen, seen_labels)
+            rules[tuning].append(rule)
+            answer[held] = decide(rule, probs[held])
+            if rest is not None:
+                without[tuning].append(measure(task, seen_labels, decide(rule, seen), rest[part]))
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
             name, tuning, pack_answer(answer), labels.shape, task.score(labels, answer),
-            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)), tuple(rules[tuning]),
+            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)),
+            tuple(rules[tuning]), tuple(without[tuning]),
         )
         for tuning, answer in answers.items()
     ]  # fmt: skip
 
 
+def buckets_without_parts(partition: Partition, seed: int, group: np.ndarray) -> list[Buckets]:
+    """For each part, buckets of the other parts' rows. Args: group: int64 (N,)."""
+    kept = (partition.part != part for part in range(partition.n_parts))
+    return [Buckets(partition.part[rows], seed, group[rows]) for rows in kept]
+
+
 def cross_fit_row_rules(
-    fit: CrossFit, outer: np.ndarray, part: np.ndarray, row_rules: dict[str, dict]
+    fit: CrossFit, outer: np.ndarray, part: np.ndarray, row_rules: Mapping[str, dict]
 ) -> dict[str, np.ndarray]:
     """The answers of a cross-fit with each of several row rules added: bool (N, L) by the name of the rule.
 
@@ -107,10 +152,6 @@ def predict_outer(strategy: Strategy, given: Given) -> np.ndarray:
 # ---------- Candidates
 
 
-N_CHOICE_RESAMPLES = 200
-"""Bootstrap resamples of the rows."""
-
-
 @dataclass(frozen=True)
 class Candidate:
     """One line of the score table: a run or a strategy, with one way of tuning thresholds."""
@@ -119,8 +160,8 @@ class Candidate:
     """Whether it is one run by itself."""
     fits: list[CrossFit]
     """One per repeat of the cross-fitting."""
-    additive: list[Additive]
-    """The metric of each repeat's answer, as sums over buckets of rows."""
+    measured: list[Measured]
+    """Of each repeat's answer."""
 
     @property
     def strategy(self) -> str:
@@ -147,70 +188,216 @@ class Candidate:
         """The score of everything fitted and scored on the same rows."""
         return self.fits[0].in_sample
 
+    @property
+    def spread(self) -> float:
+        """The score's standard deviation if other rows had been drawn."""
+        return float(np.sqrt((mean_measured(self.measured).moves ** 2).sum()))
+
     def with_fit(self, task: Task, labels: np.ndarray, fit: CrossFit, buckets: Buckets) -> "Candidate":
         """The same line with one repeat more."""
-        additive = make_additive(task, labels, fit.answer, buckets)
-        return Candidate(self.is_single, [*self.fits, fit], [*self.additive, additive])
+        measured = measure(task, labels, fit.answer, buckets)
+        return Candidate(self.is_single, [*self.fits, fit], [*self.measured, measured])
 
 
-def draw_scores(candidates: list[Candidate], among: np.ndarray, seed: int) -> np.ndarray:
-    """Paired bootstrap scores of every candidate, the mean of its repeats: float64 (B, C).
+# ---------- The one rule of the choice
 
-    Args: among: bool (G,), the buckets of rows to draw from.
+
+SURE = 0.9
+"""The chance that no lead is taken for real which is not."""
+N_DRAWS = 1_000
+"""Resamples that the critical value is read from."""
+
+
+@dataclass(frozen=True)
+class Leads:
+    """What each of several lines scores above the trusted one, and how much of it luck explains."""
+
+    gains: np.ndarray
+    """float64 (C,)."""
+    errors: np.ndarray
+    """float64 (C,): their standard errors."""
+    critical: float
+    """Standard errors that a lead must exceed: the largest of all leads does by luck once in ten times."""
+    n_compared: int
+    """Lines and row rules that were compared."""
+
+    @property
+    def needed(self) -> np.ndarray:
+        """The lead from which on a line replaces the trusted one, float64 (C,)."""
+        return self.critical * self.errors
+
+    @property
+    def sure(self) -> np.ndarray:
+        """What is left of each lead, float64 (C,); a line that always scores the same as the trusted one leads by 0."""
+        return np.where(self.errors > 0, self.gains - self.needed, np.minimum(self.gains, 0.0))
+
+
+def compare_lines(lines: list[Measured], trusted: int, more: list[np.ndarray], seed: int) -> Leads:
+    """The leads of all lines over the trusted one.
+
+    Args:   more: moves (G,) of further leads that are judged together with these: row rules on the trusted line.
+    Source: max-T: a lead in standard errors is compared with the largest such value of all leads under luck alone,
+            which the same resamples give for all of them, so that their correlation counts (Westfall and Young 1993;
+            Romano and Wolf 2005). The resamples are Poisson weights of the buckets on each bucket's move (the
+            multiplier bootstrap, Chernozhukov, Chetverikov and Kato 2013), the standard errors delete-a-group
+            jackknifes: both take a group of rows as one.
     """
-    additive = [each for candidate in candidates for each in candidate.additive]
-    drawn = resample(additive, among, 1.0, N_CHOICE_RESAMPLES, seed)
-    edges = np.cumsum([len(candidate.additive) for candidate in candidates])[:-1]
-    return np.stack([columns.mean(axis=1) for columns in np.split(drawn, edges, axis=1)], axis=1)
+    moves = np.stack([line.moves - lines[trusted].moves for line in lines], axis=1)  # (G, C)
+    gains = np.array([line.score - lines[trusted].score for line in lines])
+    critical = find_critical(np.column_stack([moves, *more]), seed)
+    return Leads(gains, np.sqrt((moves**2).sum(axis=0)), critical, len(lines) + len(more))
 
 
-# ---------- The choice
+def find_critical(moves: np.ndarray, seed: int) -> float:
+    """Standard errors that the largest of several leads exceeds by luck in one of ten cases; 0 if there is none.
 
-
-SURENESS = 1.5
-"""Standard errors of the paired difference by which another strategy must lead the trusted one."""
-
-
-def choose(candidates: list[Candidate], among: np.ndarray, seed: int) -> int:
-    """Position of the best candidate, judged on some buckets of rows.
-
-    Args: candidates: all lines of the table, the trusted strategy and single runs among them.   among: bool (G,).
+    Args: moves: float64 (G, C).
     """
-    scores = np.array([np.mean([each.score(among) for each in candidate.additive]) for candidate in candidates])
-    singles = np.array([candidate.is_single for candidate in candidates])
-    trusted = [position for position, each in enumerate(candidates) if each.strategy == TRUSTED]
-    if not trusted:  # one run alone
-        return int(np.argmax(scores))
-    drawn = draw_scores(candidates, among, seed)
-    error = (drawn - drawn[:, trusted[:1]]).std(axis=0)  # of each candidate's lead over the trusted one
-    lead = scores - scores[trusted[0]] - SURENESS * error
-    chosen = int(np.argmax(lead)) if lead.max() > 0 else trusted[0]
-    best_single = int(np.argmax(np.where(singles, scores, -np.inf)))
-    return chosen if scores[chosen] >= scores[best_single] else best_single
+    errors = np.sqrt((moves**2).sum(axis=0))
+    if not errors.any():
+        return 0.0
+    drawn = _draw_weights(len(moves), seed) @ (moves[:, errors > 0] / errors[errors > 0]).astype(np.float32)
+    return max(0.0, float(np.quantile(drawn.max(axis=1), SURE)))
 
 
-def choose_without_parts(candidates: list[Candidate], buckets: Buckets, seed: int) -> list[int]:
-    """For each part, the candidate that the other parts' rows alone would choose: P positions."""
-    n_parts = int(buckets.part.max()) + 1
-    return [choose(candidates, buckets.parts != part, seed) for part in range(n_parts)]
+@lru_cache(maxsize=2)
+def _draw_weights(n_buckets: int, seed: int) -> np.ndarray:
+    """Poisson weights of buckets less their mean, float32 (B, G); every part asks twice for nearly the same."""
+    return np.random.default_rng(seed).poisson(1.0, (N_DRAWS, n_buckets)).astype(np.float32) - np.float32(1)
 
 
-def stitch(answers: list[np.ndarray], part: np.ndarray) -> np.ndarray:
-    """The rows of part k from answer k: one answer (N, L) out of P.
+def find_trusted(names: list[str]) -> int:
+    """The line that is chosen unless another proves better: the trusted strategy's first, or the only run's first.
 
-    Example: stitch([zeros, ones], part=[0, 1, 0]) -> rows 0, 1, 0.
+    Args: names: the run or strategy of each line.
     """
-    stitched = np.empty_like(answers[0])
-    for number, answer in enumerate(answers):
-        stitched[part == number] = answer[part == number]
+    return names.index(TRUSTED) if TRUSTED in names else 0
+
+
+def pick_line(leads: Leads, trusted: int) -> int:
+    """The line whose lead is largest after what luck explains; the trusted one if nothing is left of any."""
+    best = int(np.argmax(leads.sure))
+    return best if leads.sure[best] > 0 else trusted
+
+
+def pick_row_rule(ruled: Mapping[str, Measured], critical: float) -> tuple[str, float, float]:
+    """The row rule with the largest lead over none after what luck explains: name, lead and the lead it needed.
+
+    Args: ruled: by name of the row rule, none (an empty name) among them.   critical: of all leads together.
+    """
+    found, most = ("", 0.0, 0.0), 0.0
+    for name, measured in ruled.items():
+        lead = measured.score - ruled[""].score
+        needed = critical * float(np.sqrt(((measured.moves - ruled[""].moves) ** 2).sum()))
+        if needed > 0 and lead - needed > most:
+            found, most = (name, lead, needed), lead - needed
+    return found
+
+
+def row_rule_moves(ruled: Mapping[str, Measured]) -> list[np.ndarray]:
+    """Moves of each row rule's lead over none."""
+    return [measured.moves - ruled[""].moves for name, measured in ruled.items() if name]
+
+
+# ---------- The choice without each part
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What the other parts' rows alone would choose for a part."""
+
+    position: int
+    """Of the line."""
+    fields: dict
+    """The row rule as fields of `Rule`; empty without one."""
+
+
+def choose_without_parts(
+    given: Given, strategies: Mapping[str, Strategy], fits: list[CrossFit], rest: list[Buckets], trusted: int,
+    is_forced: bool, has_row_rules: bool,
+) -> list[Picked]:  # fmt: skip
+    """For each part, what the other parts' rows alone would choose of the lines of one partition.
+
+    No number in here knows the part's labels: the probabilities come from fits without it, and the thresholds of each
+    other part are tuned without both. That takes its time, so only lines that may win get them: those that have half of
+    the lead they need if thresholds are tuned on the rows they are scored on, as they are for the trusted one.
+
+    Args: strategies: as fitted on the partition.   fits: its lines, with `without`.   rest: `buckets_without_parts`.
+          trusted: position of the line that another one must beat.   is_forced: whether it is taken whatever they do.
+    """
+    parts = range(given.partition.n_parts)
+    offered = [
+        offer_row_rules(given.labels[given.partition.part != part]) if has_row_rules else {"": {}} for part in parts
+    ]
+
+    def measure_line(position: int, row_rules: dict[int, dict[str, dict]]) -> dict[int, dict[str, Measured]]:
+        fit = fits[position]
+        return measure_without_parts(strategies[fit.strategy], fit.tuning, given, row_rules, rest)
+
+    inner = {trusted: measure_line(trusted, dict(enumerate(offered)))}  # by line and part
+    if not is_forced:
+        near: dict[int, dict[int, dict]] = {}
+        for part in parts:
+            leads = compare_lines([fit.without[part] for fit in fits], trusted, [], given.seed)
+            for position in np.flatnonzero((leads.gains > leads.needed / 2) & (leads.errors > 0)).tolist():
+                near.setdefault(position, {})[part] = {"": {}}
+        inner |= {position: measure_line(position, row_rules) for position, row_rules in near.items()}
+    picked = []
+    for part in parts:
+        lines = [
+            inner[position][part][""] if part in inner.get(position, {}) else replace(fit.without[part], score=-np.inf)
+            for position, fit in enumerate(fits)
+        ]
+        leads = compare_lines(lines, trusted, row_rule_moves(inner[trusted][part]), given.seed)
+        line = pick_line(leads, trusted)
+        ruled = inner[line][part]
+        if line != trusted and has_row_rules:
+            ruled = measure_line(line, {part: offered[part]})[part]
+        picked.append(Picked(line, offered[part][pick_row_rule(ruled, leads.critical)[0]]))
+    return picked
+
+
+def measure_without_parts(
+    strategy: Strategy, tuning: str, given: Given, row_rules: dict[int, dict[str, dict]], rest: list[Buckets]
+) -> dict[int, dict[str, Measured]]:
+    """A line's score, cross-fitted within the other parts, for some parts and with each of some row rules.
+
+    Args: row_rules: by part, fields of `Rule` by name.   rest: `buckets_without_parts`.
+    """
+    task, part = given.task, given.partition.part
+    found = {}
+    for left_out, probs in enumerate(strategy.predict_parts(given.scores, given.partition)):
+        if left_out not in row_rules:
+            continue
+        kept = np.flatnonzero(part != left_out)
+        probs, labels, within = probs[kept], given.labels[kept], part[kept]
+        kind = np.float32 if task.takes_probs else bool
+        answers = {name: np.empty(labels.shape, kind) for name in row_rules[left_out]}
+        for inner in np.unique(within):
+            held = within == inner
+            rule = Rule() if task.takes_probs else tune_rule(task, tuning, probs[~held], labels[~held])
+            for name, fields in row_rules[left_out].items():
+                answers[name][held] = decide(replace(rule, **fields), probs[held])
+        found[left_out] = {name: measure(task, labels, answer, rest[left_out]) for name, answer in answers.items()}
+    return found
+
+
+def answer_parts(
+    picked: list[Picked], given: Given, strategies: Mapping[str, Strategy], fits: list[CrossFit]
+) -> np.ndarray:
+    """The answer (N, L) in which each part's rows come from what was picked without the part."""
+    stitched = np.empty_like(fits[0].answer)
+    for part, (each, rows) in enumerate(zip(picked, given.partition.rows, strict=True)):
+        fit = fits[each.position]
+        if each.fields:
+            predictor = strategies[fit.strategy].predictor(part, given.partition.fit_without(part))
+            stitched[rows] = decide(replace(fit.rules[part], **each.fields), predictor.predict(given.scores, rows))
+        else:
+            stitched[rows] = fit.answer[rows]
     return stitched
 
 
-# ---------- Row rules: how many labels a row may have, taken only if cross-fitting says that they help
-
-
-N_ROW_RULE_RESAMPLES = 400
-"""Paired bootstrap resamples."""
+# ---------- Row rules: how many labels a row may have
 
 
 def offer_row_rules(labels: np.ndarray) -> dict[str, dict]:
@@ -226,16 +413,3 @@ def offer_row_rules(labels: np.ndarray) -> dict[str, dict]:
     offered[f"label {label} only alone"] = {"exclusive": label}
     offered[f"label {label} only alone, at least one label"] = {"exclusive": label, "at_least_one": True}
     return offered
-
-
-def pick_row_rule(additive: dict[str, Additive], among: np.ndarray, seed: int) -> str:
-    """The name of the row rule that leads most over none; empty if no lead is more than luck.
-
-    More than luck: the lower end of the paired 90 % interval is above 0.
-
-    Args: additive: the metric of the answers by the rule's name, none (an empty name) first.   among: bool (G,).
-    """
-    drawn = resample(list(additive.values()), among, 1.0, N_ROW_RULE_RESAMPLES, seed)
-    lead = drawn - drawn[:, [0]]
-    sure = np.quantile(lead, 0.05, axis=0) > 0
-    return list(additive)[int(np.argmax(np.where(sure, lead.mean(axis=0), 0.0)))]

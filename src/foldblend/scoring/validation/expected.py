@@ -50,8 +50,8 @@ def estimate_score(
     """What one fold's model should score on a test set of `n_test` rows, from the answers of each repeat.
 
     Two things are uncertain: the cross-fitted score, known from `n_rows` rows, and the test rows, of which there are
-    n_test. Each is one bootstrap; their errors add up. A small set of rows also moves the mean of a ratio such as F1,
-    by as much as the means of the bootstraps of both sizes differ. The test rows are taken to come in groups as ours do.
+    n_test. Each is one bootstrap; their errors add up. Test rows are taken to come in groups as ours do. A small set of
+    rows also moves the mean of a ratio such as F1, by as much as the means of the bootstraps of both sizes differ.
 
     Args: counted: the metric of each repeat's answer: how sure the score is.
           softened: the same against `soften`ed labels: what the score is.
