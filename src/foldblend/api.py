@@ -108,6 +108,7 @@ def blend(
     strategy: str = "",
     seed: int = 0,
     hidden_test_rows: int = 0,
+    test_is: str = "",
 ) -> "BlendResult":
     """Compare every run and every strategy by cross-fitted score, choose one, and answer the test rows with it.
 
@@ -121,6 +122,7 @@ def blend(
              groups: N numbers; rows with the same number (such as duplicates) are never separated.
              strategy: a strategy or a run to take whatever its score; empty chooses.
              hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
+             test_is: what a run's single table in `test` holds: `mean_of_folds` or `one_fold`; the report says so.
     Raises:  UserError: tables that do not fit each other, with the run's name and what was expected.
     """
     asked, truth = _task(metric, task), _read_labels(labels, task)
@@ -139,6 +141,7 @@ def blend(
         strategy=strategy,
         seed=seed,
         hidden_test_rows=hidden_test_rows,
+        test_is=test_is,
     )
     if rows is None or made.probs is None:
         return BlendResult(made, truth)

@@ -145,7 +145,8 @@ def blend_anew(job: Job) -> Path:
     recipe = Recipe(task.kind, blend.predictor, blend.rule)
     fold_probs = recipe.fold_probs(inputs.test_scores)
     means = mean_run_probs(task, runs.scores), mean_test_probs(task, inputs.test_scores)
-    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts)
+    brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
+    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought)
     report = describe_blend(task, blend, fold_probs, seed, facts)
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from foldblend.errors import UserError
 from foldblend.files import reading, sha256_file
@@ -46,6 +47,8 @@ class RunPredictions:
     """One per fold; empty for a run that another program made."""
     files: dict[str, str]
     """Path relative to the root -> sha256."""
+    test_is: str = ""
+    """Of a run that another program made: one of TEST_IS; empty if nobody said."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,8 @@ def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) ->
 def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
     oof = load_dropped(folder / "oof.csv", tables.train_ids, tables.label_names, "the training file")
     test = load_dropped(folder / "test.csv", tables.test_ids, tables.label_names, "the test file")
-    return RunPredictions(folder.name, oof, [test], "probs", [], _hash_files(paths, folder, DROPPED_IN))
+    files = _hash_files(paths, folder, DROPPED_IN)
+    return RunPredictions(folder.name, oof, [test], "probs", [], files, load_test_is(folder))
 
 
 def _load_trained(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
@@ -211,6 +215,29 @@ def _hash_files(paths: Paths, folder: Path, names: Sequence[str]) -> dict[str, s
 #
 # Each table holds an id column first, then one column per label; rows and label columns in any order.
 # No file proves that a dropped-in run was predicted out of fold, on the folds of folds/: its maker must ensure it.
+
+
+TEST_IS = ("mean_of_folds", "one_fold")
+"""What `test.csv` may be: the mean of all folds' models, or the predictions of one fold's model."""
+
+
+def load_test_is(folder: Path) -> str:
+    """What `test_is` in the folder's run.yaml says of its test.csv: one of TEST_IS; empty without that file.
+
+    Raises: UserError: it is not readable as YAML, holds another key, or another value.
+    """
+    path = folder / "run.yaml"
+    if not path.exists():
+        return ""
+    expected = f"expected the one line `test_is: {TEST_IS[0]}` or `test_is: {TEST_IS[1]}`"
+    try:
+        with reading(path):
+            values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())}); {expected}") from None
+    if not isinstance(values, dict) or set(values) != {"test_is"} or values["test_is"] not in TEST_IS:
+        raise UserError(f"{path}: holds {str(values)[:80]}; {expected}")
+    return values["test_is"]
 
 
 def load_dropped(path: Path, ids: np.ndarray, label_names: tuple[str, ...], what: str) -> np.ndarray:

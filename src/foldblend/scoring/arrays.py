@@ -113,6 +113,7 @@ def blend_arrays(
     seed: int = 0,
     reestimate_priors: bool = False,
     hidden_test_rows: int = 0,
+    test_is: str = "",
 ) -> ArrayBlend:
     """Choose, fit and describe a blend of some runs' predictions.
 
@@ -123,8 +124,11 @@ def blend_arrays(
             separated (duplicates); every row by itself by default.   strategy: a strategy or run to take whatever its
             score.   seed: of resamples, bags and repeated partitions.   reestimate_priors: correct label shift.
             hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
+            test_is: of runs with one table (n, L) in `test`: `mean_of_folds`, `one_fold`, or empty.
     Raises: UserError: shapes or names do not fit, values are not finite, or probs leave [0, 1].
     """
+    if test_is not in ("", "mean_of_folds", "one_fold"):
+        raise UserError(f"test_is is {test_is!r}; expected mean_of_folds or one_fold")
     names = tuple(oof)
     labels, folds, groups = _check_rows(oof, labels, folds, groups)
     n_labels = labels.shape[1]
@@ -145,7 +149,8 @@ def blend_arrays(
     recipe = Recipe(task.kind, blend.predictor, blend.rule)
     fold_probs = None if test_scores is None else recipe.fold_probs(test_scores)
     means = None if test_scores is None else (mean_run_probs(task, scores), mean_test_probs(task, test_scores))
-    report = describe_blend(task, blend, fold_probs, seed, TestFacts(means, hidden_test_rows))
+    brought = {name: test_is for name, each in zip(names, test_scores or [], strict=False) if len(each) == 1}
+    report = describe_blend(task, blend, fold_probs, seed, TestFacts(means, hidden_test_rows, brought=brought))
     if reestimate_priors and report.shift is not None:
         recipe = Recipe(
             task.kind, blend.predictor, blend.rule, labels.mean(axis=0), tuple(report.shift.shifted.tolist())

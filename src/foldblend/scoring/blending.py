@@ -184,6 +184,7 @@ def cross_fit_candidates(
     An honest answer (N, L), one per repeat, is by what was fitted and chosen without the row's part, row rule included.
     """
     names = [*runs.names, *(offered(task) if len(runs.names) > 1 else ())]
+    pairs = [(name, tuning) for name in names for tuning in task.tunings]
     is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
     candidates: list[Candidate] = []
     first: dict[str, Strategy] = {}
@@ -191,7 +192,7 @@ def cross_fit_candidates(
     for partition in runs.partitions(1 if is_large else N_REPEATS, seed):
         given = Given(task, runs.scores, runs.labels, partition, seed)
         rest = buckets_without_parts(partition, seed, runs.group)
-        strategies, fits = _cross_fit_lines(given, runs.names, names, rest)
+        strategies, fits = _cross_fit_lines(given, runs.names, pairs, rest)
         known = candidates or [Candidate(fit.strategy in runs.names, [], []) for fit in fits]
         candidates = [line.with_fit(task, runs.labels, fit, buckets) for line, fit in zip(known, fits, strict=True)]
         first = first or strategies
@@ -202,14 +203,14 @@ def cross_fit_candidates(
 
 
 def _cross_fit_lines(
-    given: Given, run_names: tuple[str, ...], names: list[str], rest: list[Buckets]
+    given: Given, run_names: tuple[str, ...], pairs: list[tuple[str, str]], rest: list[Buckets]
 ) -> tuple[dict[str, Strategy], list[CrossFit]]:
-    """Fit runs and strategies and cross-fit them with every way of tuning thresholds."""
+    """Fit runs and strategies and cross-fit them. Args: pairs: each line's strategy and tuning, in their order."""
     strategies: dict[str, Strategy] = {name: fit_single(given, run) for run, name in enumerate(run_names)}
-    strategies |= fit_strategies(given, [name for name in names if name not in strategies])
+    strategies |= fit_strategies(given, list(dict.fromkeys(name for name, _ in pairs if name not in strategies)))
     fits = []
     for name, strategy in strategies.items():
-        fits += cross_fit(name, strategy, given, given.task.tunings, rest)
+        fits += cross_fit(name, strategy, given, tuple(tuning for other, tuning in pairs if other == name), rest)
     return strategies, fits
 
 

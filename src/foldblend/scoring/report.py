@@ -2,12 +2,13 @@
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import Blend
+from foldblend.scoring.ensembling.predictors import used_runs
 from foldblend.scoring.ensembling.strategies import Given, fit_strategies
 from foldblend.scoring.inputs import Partition, Scores, Task
 from foldblend.scoring.thresholds.rules import Rule
@@ -42,6 +43,8 @@ class TestFacts:
     """Rows of the test set that is scored, if the test file here is only a part of it; 0 if it is the whole."""
     texts: TextComparison | None = None
     """None if test texts were not compared with training texts."""
+    brought: Mapping[str, str] = field(default_factory=dict)
+    """Runs whose test predictions were made elsewhere: `mean_of_folds`, `one_fold`, or empty if nobody said."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class BlendReport:
     hidden_rows: int
     """As in `TestFacts`."""
     texts: TextComparison | None
+    brought: dict[str, str]
+    """As in `TestFacts`, of the runs that the blend needs."""
 
     @property
     def has_few_rows(self) -> bool:
@@ -124,6 +129,11 @@ def describe_blend(
         n_expected=n_expected,
         hidden_rows=facts.hidden_rows,
         texts=facts.texts,
+        brought={
+            blend.compared.names[run]: facts.brought[blend.compared.names[run]]
+            for run in used_runs(blend.predictor, len(blend.compared.names))
+            if blend.compared.names[run] in facts.brought
+        },
     )
 
 
@@ -205,6 +215,7 @@ def report_record(task: Task, blend: Blend, report: BlendReport, label_names: Se
         "label_shift": _shift_record(report.shift, label_names) if report.shift else {},
         "correction": _correction_record(report.shift),
         "test_texts": _texts_record(report.texts),
+        "test_is": report.brought,
         "table": table_record(task, blend),
     }
 
@@ -413,7 +424,28 @@ def expected_lines(task: Task, report: BlendReport) -> list[str]:
         if not task.takes_probs:
             tuned = "Thresholds" if task.kind == "multilabel" else "Offsets"
             lines += _fit(f"{tuned} were tuned on single-fold predictions", f"and are applied to the {average}")
-    return lines + text_lines(report.texts)
+    return lines + brought_lines(report.brought) + text_lines(report.texts)
+
+
+def brought_lines(brought: Mapping[str, str]) -> list[str]:
+    """What the expected score is of, if test predictions were made elsewhere."""
+    runs = {said: ", ".join(name for name in brought if brought[name] == said) for said in brought.values()}
+    lines = []
+    if "mean_of_folds" in runs:
+        lines.append(
+            f"The test predictions of {runs['mean_of_folds']} are a mean of folds, which scores a little more than a "
+            "single fold; how much a mean alone does not show, so the expected score leaves it out"
+        )
+    if "one_fold" in runs:
+        lines.append(
+            f"The test predictions of {runs['one_fold']} are those of one fold, and the expected score is, too"
+        )
+    if "" in runs:
+        lines.append(
+            f"The test predictions of {runs['']} may be a mean of folds or those of one fold, for which the expected "
+            "score is. Say which by test_is (docs/training.md)"
+        )
+    return lines
 
 
 REPEATS_MATTER = 0.01
