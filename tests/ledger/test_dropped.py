@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foldblend.errors import UserError
 from foldblend.ledger.runs import load_dropped, load_run
 
 NAMES = ("joy", "anger", "fear")
@@ -121,3 +122,22 @@ def test_any_ids_in_any_order(tmp_path_factory, ids, random):
     path.write_text("\n".join(["id,joy,anger,fear", *lines, ""]), encoding="utf-8", newline="")
     loaded = load_dropped(path, np.array(ids), NAMES, "the training file")
     np.testing.assert_array_equal(loaded, frame[list(NAMES)].to_numpy(np.float32))
+
+
+@pytest.mark.parametrize("said", ["mean_of_folds", "one_fold"])
+def test_a_run_made_elsewhere_says_what_its_test_predictions_are(paths, folds, tables, drop_in, said):
+    folder = drop_in()
+    assert load_run(paths, "toy", "mine", folds, tables).test_is == ""
+    (folder / "run.yaml").write_text(f"test_is: {said}\n", encoding="utf-8")
+    loaded = load_run(paths, "toy", "mine", folds, tables)
+    assert loaded.test_is == said
+    assert set(loaded.files) == {"oof/toy/mine/oof.csv", "oof/toy/mine/test.csv"}  # it changes no answer
+
+
+@pytest.mark.parametrize(
+    "text", ["test_is: mean\n", "test: one_fold\n", "one_fold\n", "", "test_is: [\n", "test_is:\n"]
+)
+def test_another_word_for_what_they_are_is_refused_with_the_right_ones(paths, folds, tables, drop_in, text):
+    (drop_in() / "run.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"run.yaml: .*`test_is: mean_of_folds` or `test_is: one_fold`"):
+        load_run(paths, "toy", "mine", folds, tables)

@@ -1,13 +1,18 @@
 """The words of a blend: 80 columns whatever the runs are called, and every number where a reader looks for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_up import make_runs
 
+from foldblend.cores import single_threaded_products
+from foldblend.errors import UserError
 from foldblend.scoring.arrays import blend_arrays
-from foldblend.scoring.inputs import Task, sigmoid
-from foldblend.scoring.report import candidate_words, row_rule_words
-from foldblend.scoring.thresholds.rules import Rule
+from foldblend.scoring.blending import make_blend
+from foldblend.scoring.inputs import Scores, Task, sigmoid
+from foldblend.scoring.report import candidate_words, describe_blend, row_rule_words
+from foldblend.scoring.thresholds.rules import Rule, decide
 
 LONG = (
     "deberta-v3-large-mlm-fgm-seed-1",
@@ -95,3 +100,95 @@ def test_few_test_rows_measure_nothing_and_no_interval_leaves_the_metric(metric,
     assert (f"warning: the test file here has {n_test} rows, too few to say anything" in text) == is_few
     assert ("5-fold average adds cannot be measured on so few test rows" in text) == is_few
     assert bool(record["label_shift"]) != is_few
+
+
+# ---------- What decides is what is printed
+
+
+def run_arrays(runs, n_test=60, test_is="", metric="macro_f1", strategy=""):
+    oof = {name: sigmoid(run) for name, run in zip(runs.names, runs.scores.runs, strict=True)}
+    new = make_runs(n_rows=n_test, n_labels=runs.labels.shape[1], noise=np.ones(len(oof)), seed=9)
+    test = {name: sigmoid(run) for name, run in zip(runs.names, new.scores.runs, strict=True)}
+    return blend_arrays(
+        Task(metric), oof, runs.labels, runs.fold, test, groups=runs.group, test_is=test_is, strategy=strategy
+    )
+
+
+@pytest.mark.parametrize("noise", [(0.1, 4.0, 4.0, 4.0), (1.0, 1.0), (0.5, 1.5)])
+def test_the_printed_lead_decides(noise, monkeypatch):
+    """A blend was once chosen beside "above the best single run: -0.0038, 90 % from -0.0075 to -0.0001"."""
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    result = run_arrays(make_runs(n_rows=200, n_labels=3, noise=noise))
+    choice, text = result.record["choice"], " ".join(" ".join(result.lines).split())
+    replaced = result.chosen != choice["trusted"]
+    assert (choice["lead"] > choice["needed"]) == replaced
+    said = f"lead {choice['lead']:+.4f}, needed {choice['needed']:.4f}"
+    name = candidate_words(choice["nearest"])
+    if replaced:
+        assert result.chosen == choice["nearest"]
+        assert f"It replaces {candidate_words(choice['trusted'])}: {said}" in text
+    else:
+        assert f"No run or strategy is surely better. Nearest is {name}: {said}" in text
+    lead = result.record["above_best_single"]
+    table = {line["name"]: line["cross_fitted"] for line in result.record["table"]}
+    assert lead["gain"] == pytest.approx(table[result.chosen] - table[result.record["best_single"]])
+    assert lead["high"] >= 0  # no run that is surely better is passed over
+
+
+def test_a_forced_strategy_is_said_to_be_forced(monkeypatch):
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    result = run_arrays(make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0)), strategy="mean_logits")
+    assert "  as --strategy asks, whatever the others score" in result.lines
+
+
+@pytest.mark.parametrize(
+    "said, words",
+    [
+        ("mean_of_folds", "predictions of run0, run1 are a mean of folds"),
+        ("one_fold", "predictions of run0, run1 are those of one fold"),
+        ("", "predictions of run0, run1 may be a mean of folds or those of one fold"),
+    ],
+)
+def test_the_forecast_says_whether_it_is_of_one_fold_or_of_a_mean(said, words, monkeypatch):
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    result = run_arrays(make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0)), test_is=said, strategy="mean_probs")
+    assert words in " ".join(" ".join(result.lines).split())
+    assert result.record["test_is"] == {"run0": said, "run1": said}
+
+
+def test_an_unknown_word_for_the_test_predictions_is_refused():
+    with pytest.raises(UserError, match="test_is is 'mean'; expected mean_of_folds or one_fold"):
+        run_arrays(make_runs(n_rows=120, n_labels=3, noise=(1.0,)), test_is="mean")
+
+
+def test_groups_that_the_api_is_given_widen_the_interval(monkeypatch):
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    few = make_runs(n_rows=100, n_labels=3, noise=(1.0,))
+    rows = np.repeat(np.arange(100), 4)
+    runs = replace(few, scores=Scores([few.scores.runs[0][rows]]), labels=few.labels[rows], fold=rows % 5, group=rows)
+    grouped, alone = (run_arrays(each).expected for each in (runs, replace(runs, group=np.arange(400))))
+    assert grouped["high"] - grouped["low"] > 1.6 * (alone["high"] - alone["low"])
+
+
+# ---------- The forecast on runs that know nothing
+
+
+@single_threaded_products()
+def test_of_pure_noise_the_forecast_is_not_too_good(monkeypatch):
+    """Half of the chosen line's own score was in it, the best of many: 0.007 too high on noise."""
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    errors, naive, task = [], [], Task("macro_f1")
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        runs = make_runs(n_rows=200, n_labels=3, noise=(1.0, 1.0, 1.0), seed=seed)
+        runs.scores.runs[:] = [rng.normal(size=run.shape).astype(np.float32) for run in runs.scores.runs]
+        blend = make_blend(task, runs, seed=seed)
+        new = make_runs(n_rows=4_000, n_labels=3, noise=(1.0, 1.0, 1.0), seed=1_000 + seed)
+        scores = Scores([rng.normal(size=run.shape).astype(np.float32) for run in new.scores.runs])
+        truth = task.score(new.labels, decide(blend.rule, blend.predictor.predict(scores)))
+        said = describe_blend(task, blend, None, seed).one_fold.expected
+        errors.append(said - truth)
+        naive.append(max(each.score for each in blend.candidates) - truth)
+    error = np.std(errors, ddof=1) / 4
+    assert abs(np.mean(errors)) < 2.5 * error + 0.003
+    assert np.mean(naive) > np.mean(errors)
