@@ -76,8 +76,24 @@ def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
         return probs
     decisions = probs >= rule.thresholds
     if rule.at_least_one or rule.at_most is not None or rule.exclusive is not None:
-        _apply_row_rules(rule, logit(probs) - logit(rule.thresholds), decisions)
+        rows = _find_touched(rule, decisions)
+        touched = decisions[rows]
+        _apply_row_rules(rule, logit(probs[rows]) - logit(rule.thresholds), touched)
+        decisions[rows] = touched
     return decisions
+
+
+def _find_touched(rule: Rule, decisions: np.ndarray) -> np.ndarray:
+    """The rows that a row rule may change, int64: few, and margins take ten times as long as decisions."""
+    per_row = decisions.sum(axis=1)
+    touched = np.zeros(len(decisions), bool)
+    if rule.at_least_one:
+        touched |= per_row == 0
+    if rule.at_most is not None:
+        touched |= per_row > rule.at_most
+    if rule.exclusive is not None:
+        touched |= decisions[:, rule.exclusive] & (per_row > 1)
+    return np.flatnonzero(touched)
 
 
 def _apply_row_rules(rule: Rule, margins: np.ndarray, decisions: np.ndarray) -> None:
