@@ -149,13 +149,13 @@ def honest_answers(task, runs, labels, forced=""):
 def test_no_answer_of_a_part_changes_with_the_parts_labels_choice_and_row_rule_included(metric, monkeypatch):
     """In every repeat: the choice, the row rule, thresholds and weights for a part know nothing of its labels."""
     monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 2)
-    runs, task = make_runs(n_rows=160, n_labels=3, noise=(0.5, 1.5), kind="multiclass"), Task(metric)
+    runs, task = make_runs(n_rows=120, n_labels=3, noise=(0.5, 1.5), kind="multiclass"), Task(metric)
     before = honest_answers(task, runs, runs.labels)
     for repeat, (partition, answer) in enumerate(before):
         rows = partition.rows[3]
         after = honest_answers(task, runs, flip(runs, rows))[repeat][1]
         assert np.array_equal(answer[rows], after[rows])
-        others = np.setdiff1d(np.arange(160), rows)
+        others = np.setdiff1d(np.arange(120), rows)
         assert not np.array_equal(answer[others], after[others])
 
 
