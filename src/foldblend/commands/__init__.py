@@ -17,6 +17,7 @@ COMMANDS = {
     "make_folds": "draw a competition's folds, or show those it has",
     "train": "train folds of one run",
     "train_all": "train the folds of several runs on all GPUs or cores",
+    "runs": "compare runs, or two of them; watch what trains",
     "blend": "weight the runs, tune thresholds, write a submission",
     "submit": "submit to Kaggle and log the score",
     "predict": "predict new texts with a blend's models",

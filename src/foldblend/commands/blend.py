@@ -22,7 +22,7 @@ from foldblend.files import sha256_bytes
 from foldblend.folding.duplicates import compare_texts
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
-from foldblend.ledger.runs import RunPredictions, load_runs
+from foldblend.ledger.runs import RunPredictions, group_seeds, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
@@ -41,7 +41,7 @@ from foldblend.scoring.report import (
 )
 from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
 from foldblend.settings.loading import Job, open_job, split_names
-from foldblend.settings.records import competition_with_defaults, with_defaults, without_new_defaults
+from foldblend.settings.records import competition_with_defaults, without_new_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 
@@ -188,16 +188,6 @@ def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
     """What a reader of the table must know about a run."""
     chosen = [run.name for run in predictions if any(record.get("selected_on_heldout") for record in run.records)]
     return {name: "selected on its held-out rows, so its scores are too good" for name in chosen}
-
-
-def group_seeds(predictions: list[RunPredictions]) -> list[list[str]]:
-    """Names of runs that differ in their seed alone, the shortest name first; runs on their own are left out."""
-    groups: dict[str, list[str]] = {}
-    for run in predictions:
-        settings = with_defaults(dict(run.records[0]["settings"])) if run.records else {}
-        if settings.pop("seed", None) is not None:
-            groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run.name)
-    return [sorted(names, key=lambda name: (len(name), name)) for names in groups.values() if len(names) > 1]
 
 
 def write_blend(

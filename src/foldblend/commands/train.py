@@ -143,6 +143,7 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
             "selected_on_heldout": predictions.selected_on_heldout,
             "truncation": predictions.truncation,
             "device": predictions.device,
+            "n_parameters": predictions.n_parameters,
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
         }

@@ -14,6 +14,7 @@ step has two lines of a kind, and none between is missing.
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from foldblend.files import write_atomically
@@ -24,6 +25,29 @@ from foldblend.settings.paths import Paths
 def history_path(paths: Paths, competition_name: str, run_name: str, fold: int) -> Path:
     """The file of one fold. Raises: UserError: a name that could leave oof/."""
     return run_folder(paths, competition_name, run_name) / f"fold{fold}{HISTORY_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class OpenHistory:
+    """The history of a fold that has not written its predictions yet."""
+
+    run: str
+    fold: int
+    entries: list[dict]
+    """At least one."""
+    written_at: float
+    """When its last line was written, in seconds since 1970."""
+
+
+def find_open_histories(paths: Paths, competition_name: str) -> list[OpenHistory]:
+    """All folds of a competition that train now, or were stopped before their end; by run and fold."""
+    found = []
+    for path in sorted(paths.oof(competition_name).glob(f"*/fold*{HISTORY_SUFFIX}")):
+        stem = path.name.removesuffix(HISTORY_SUFFIX)
+        entries = read_history(path)
+        if entries and not path.with_name(f"{stem}.json").exists():
+            found.append(OpenHistory(path.parent.name, int(stem.removeprefix("fold")), entries, path.stat().st_mtime))
+    return found
 
 
 class FoldHistory:

@@ -342,6 +342,82 @@ def load_soft_targets(path: Path, tables, task: str) -> np.ndarray:
     return (targets / sums[:, None]).astype(np.float32)
 
 
+# ---------- what there is of every run, finished or not, to compare runs.
+
+
+@dataclass(frozen=True)
+class PartOfRun:
+    """The out-of-fold predictions of a run, of all folds or of those that are trained so far; n rows, L labels."""
+
+    name: str
+    rows: np.ndarray
+    """int64 (n,), rising: positions in the training file."""
+    oof: np.ndarray
+    """float32 (n, L)."""
+    kind: str
+    """`logits` or `probs`."""
+    folds: tuple[int, ...]
+    """The trained ones; all, for a run that another program made."""
+    records: list[dict]
+    """One per trained fold; empty for a run that another program made."""
+    finished_at: float
+    """When the newest file was written, in seconds since 1970."""
+
+
+def load_parts_of_runs(
+    paths: Paths, competition_name: str, run_names: Sequence[str] | None, folds: Folds, tables, left_out: list[str]
+) -> list[PartOfRun]:
+    """Whatever is trained of the named runs, or of all in oof/<competition>/ in the order of their names.
+
+    Args:   left_out: if no runs are named, gets a sentence on each run that does not fit the folds or data.
+    Raises: UserError: a named run does not fit, or has no trained fold; or no run has any.
+    """
+    names = find_runs(paths, competition_name) if run_names is None else list(run_names)
+    origin, parts, problems = describe_origin(folds, tables), [], []
+    for name in names:
+        try:
+            parts.append(_load_part(paths, run_folder(paths, competition_name, name), folds, tables, origin))
+        except UserError as error:
+            problems.append(str(error))
+    if problems and (run_names is not None or not parts):
+        raise UserError("\n".join(problems))
+    if not parts:
+        raise UserError(
+            f"oof/{competition_name}/ holds no run yet. Run: accelerate launch src/train.py "
+            f"--competition {competition_name} --fold all"
+        )
+    left_out += problems
+    return parts
+
+
+def _load_part(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> PartOfRun:
+    trained = recorded_folds(folder, folds.n_folds) if folder.is_dir() else []
+    if not trained:  # made elsewhere, or nothing there yet: load_run's checks and words
+        run = _load_run(paths, folder, folds, tables, origin)
+        written = max((folder / name).stat().st_mtime for name in DROPPED_IN)
+        everything = tuple(range(folds.n_folds))
+        return PartOfRun(run.name, np.arange(len(run.oof)), run.oof, run.kind, everything, [], written)
+    fold_paths = [folder / f"fold{k}.npz" for k in trained]
+    records = [check_record(path, origin) for path in fold_paths]
+    _check_agreement(folder, records)
+    predicted = [load_fold(path, record, folds, tables) for path, record in zip(fold_paths, records, strict=True)]
+    rows = np.concatenate([each.rows for each in predicted])
+    order = np.argsort(rows)
+    oof = np.concatenate([each.oof for each in predicted])[order]
+    written = max(path.with_suffix(".json").stat().st_mtime for path in fold_paths)
+    return PartOfRun(folder.name, rows[order], oof, records[0]["kind"], tuple(trained), records, written)
+
+
+def group_seeds(runs: Sequence[PartOfRun | RunPredictions]) -> list[list[str]]:
+    """Names of runs that differ in their seed alone, the shortest name first; runs on their own are left out."""
+    groups: dict[str, list[str]] = {}
+    for run in runs:
+        settings = with_defaults(dict(run.records[0]["settings"])) if run.records else {}
+        if settings.pop("seed", None) is not None:
+            groups.setdefault(json.dumps(settings, sort_keys=True), []).append(run.name)
+    return [sorted(names, key=lambda name: (len(name), name)) for names in groups.values() if len(names) > 1]
+
+
 # ---------- the trained folds behind a submission, checked to be those that it was made with.
 
 

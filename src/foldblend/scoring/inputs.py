@@ -256,7 +256,7 @@ def _keep_every_label(kept: np.ndarray, drawn: np.ndarray, groups: np.ndarray, l
 
 
 def split_into_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """The parts that cross-fitting leaves out, int64 (N,): the folds, or halves of them if there are only two.
+    """The parts that cross-fitting leaves out, int64 (N,): the folds, halves of two, or thirds of one that is there.
 
     What is tuned for part k is tuned on parts predicted without k and without themselves, so there must be a third.
 
@@ -267,12 +267,13 @@ def split_into_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
     names, member = np.unique(group, return_inverse=True)
     if len(names) < 3:
         raise UserError(f"too few distinct texts to blend: the training file has {len(names)}; a blend needs 3 or more")
+    pieces = 2 if fold.max() else 3
     in_fold = np.zeros(len(names), np.int64)
     in_fold[member] = fold
-    rank = np.empty(len(names), np.int64)  # a group's number within its fold; even and odd ones are the halves
+    rank = np.empty(len(names), np.int64)  # a group's number within its fold, dealt to the fold's pieces in turn
     for k in (0, 1):
         rank[in_fold == k] = np.arange((in_fold == k).sum())
-    return np.unique(2 * fold + rank[member] % 2, return_inverse=True)[1]
+    return np.unique(pieces * fold + rank[member] % pieces, return_inverse=True)[1]
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,17 @@ def default_settings_of(run: RunSettings) -> dict:
 
 def describe_differences(stored: dict, now: dict) -> list[str]:
     """`optimizer.lr was 5e-05, is now 3e-05` for each setting in which two nested dicts of plain values differ."""
-    missing = "missing"
-    was, is_now = _leaves(stored), _leaves(now)
-    return [
-        f"{key} was {was.get(key, missing)}, is now {is_now.get(key, missing)}"
-        for key in sorted(was.keys() | is_now.keys())
-        if was.get(key, missing) != is_now.get(key, missing)
-    ]
+    return [f"{key} was {was}, is now {is_now}" for key, was, is_now in differing_settings(stored, now)]
+
+
+def differing_settings(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
+    """Name and both values of each setting in which two nested dicts of plain values differ; `missing` if one has none.
+
+    Example: {"optimizer": {"lr": 5e-05}}, {"optimizer": {"lr": 3e-05}} -> [("optimizer.lr", 5e-05, 3e-05)]
+    """
+    one, other, missing = _leaves(first), _leaves(second), "missing"
+    named = ((key, one.get(key, missing), other.get(key, missing)) for key in sorted(one.keys() | other.keys()))
+    return [(key, value, changed) for key, value, changed in named if value != changed]
 
 
 def flags_to(stored: dict, now: dict) -> str:

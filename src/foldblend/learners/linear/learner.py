@@ -246,7 +246,10 @@ class LinearLearner:
         corpus, known = self.corpus, self.corpus.known if self.corpus.known is None else self.corpus.known[rows.heldout]
         rates = corpus.rates(rows.train)
         score = score_heldout(heldout, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric, known)
-        return FoldPredictions(rows.fold, rows.heldout, heldout, test, "logits", score, self.device())
+        n_parameters = weights.size + bias.size
+        return FoldPredictions(
+            rows.fold, rows.heldout, heldout, test, "logits", score, self.device(), n_parameters=n_parameters
+        )
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         arrays = load_linear(checkpoint_dir)

@@ -328,3 +328,9 @@ def _pool(model: TextClassifier, tokens: Tokens, rows: np.ndarray) -> Iterator[t
     for batch in plan_prediction(rows, tokens.lengths, TOKENS_PER_BATCH, 1):
         inputs = place(tokens.batch(batch[0]), model.head.weight.device)
         yield batch[0], model.head_pooling(model.encode(**inputs), inputs["attention_mask"])
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that a model consists of, trained or frozen, shared ones once; of nf4, those that are stored as codes."""
+    stored = ((weight, getattr(weight, "quant_state", None)) for weight in model.parameters())
+    return sum(weight.numel() if state is None else state.shape.numel() for weight, state in stored)

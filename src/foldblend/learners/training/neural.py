@@ -31,6 +31,7 @@ from foldblend.errors import UserError
 from foldblend.learners.cpu.layers import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import build_loss, repeat_inputs, sum_r_drop
+from foldblend.learners.nets.classifier import count_parameters
 from foldblend.learners.nets.folders import check_weights, keep_own_model, note_model, read_model_type
 from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, refusing_code
 from foldblend.learners.processes.devices import (
@@ -235,6 +236,7 @@ class NeuralLearner:
             device + ", fused layers" * has_fused_layers(fold.model),
             selected_on_heldout=fold.store.selection.by_heldout,
             earlier_seconds=fold.earlier_seconds,
+            n_parameters=count_parameters(self.accelerator.unwrap_model(fold.model)),
             truncation=self.truncation.record() if self.truncation is not None else {},
         )
 
