@@ -5,9 +5,10 @@ import pytest
 from made_up import make_runs
 
 from foldblend.errors import UserError
+from foldblend.scoring.arrays import blend_arrays
 from foldblend.scoring.blending import make_blend
 from foldblend.scoring.ensembling.strategies import STRATEGIES, quick_score, search_weights
-from foldblend.scoring.inputs import Task, split_into_parts
+from foldblend.scoring.inputs import Scores, Task, find_noise, split_into_parts, without_runs
 from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
@@ -197,3 +198,54 @@ def test_a_strategy_of_one_function_walks_through(monkeypatch):
     blend = make_blend(Task("macro_f1"), runs, "best_run")
     assert blend.predictor.coefs.tolist() == [1.0, 0.0]
     assert "best_run + exact" in {each.name for each in blend.candidates}
+
+
+# ---------- Runs that say nothing
+
+
+def with_noise(runs, n_noise, seed=77):
+    rng = np.random.default_rng(seed)
+    noise = [rng.normal(size=runs.labels.shape).astype(np.float32) for _ in range(n_noise)]
+    names = (*runs.names, *(f"noise{number}" for number in range(n_noise)))
+    return replace(runs, names=names, scores=Scores([*runs.scores.runs, *noise]))
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
+def test_a_hundred_runs_of_noise_are_told_from_runs_that_know_something(kind):
+    runs = make_runs(n_rows=300, noise=(0.5, 2.0, 8.0), kind=kind)
+    found = find_noise(with_noise(runs, 100))
+    assert not set(found) & set(runs.names)
+    assert len(found) >= 98  # one of a thousand looks as if it agreed
+    few = without_runs(with_noise(runs, 100), found)
+    assert few.names[:3] == runs.names and len(few.scores.runs) == len(few.names) == 103 - len(found)
+
+
+def test_a_run_that_knows_one_label_alone_is_kept():
+    runs = with_noise(make_runs(n_rows=400, n_labels=12, noise=(1.0, 1.0)), 1)
+    runs.scores.runs[2][:, 0] += 2 * runs.labels[:, 0]
+    assert find_noise(runs) == []
+
+
+def test_one_run_that_knows_something_is_kept_among_noise_and_nothing_is_left_out_if_all_is_noise():
+    runs = with_noise(make_runs(n_rows=300, noise=(1.0,)), 4)
+    assert "run0" not in find_noise(runs) and len(find_noise(runs)) >= 3
+    assert find_noise(without_runs(runs, ["run0"])) == []
+    assert find_noise(with_noise(make_runs(noise=(1.0,)), 1)) == []  # of two nobody can tell
+
+
+def test_runs_of_noise_cost_nothing(monkeypatch):
+    """The same blend, to the last bit, as without them."""
+    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+    runs = make_runs(n_rows=150, n_labels=3, noise=(1.0, 1.5))
+    noisy_runs = with_noise(runs, 20, seed=3)
+    plain, noisy_blend = (
+        blend_arrays(
+            Task("macro_f1"), dict(zip(each.names, each.scores.runs, strict=True)), runs.labels, runs.fold,
+            kind="logits",
+        )
+        for each in (runs, noisy_runs)
+    )  # fmt: skip
+    assert len(noisy_blend.noise) == 20
+    assert noisy_blend.chosen == plain.chosen and np.array_equal(noisy_blend.thresholds, plain.thresholds)
+    assert "Left out, as their predictions agree with nothing: noise0" in "\n".join(noisy_blend.lines)
+    assert set(noisy_blend.weights) == set(runs.names)

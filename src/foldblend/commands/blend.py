@@ -27,7 +27,16 @@ from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
-from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, score_known, split_into_parts
+from foldblend.scoring.inputs import (
+    Runs,
+    Scores,
+    Task,
+    TestScores,
+    find_noise,
+    score_known,
+    split_into_parts,
+    without_runs,
+)
 from foldblend.scoring.report import (
     FEWEST_TEST_ROWS,
     BlendReport,
@@ -90,6 +99,12 @@ class Inputs:
     texts: TextComparison | None
     """None if nobody asked for it, or if the test file is too small."""
 
+    def without(self, names: list[str]) -> "Inputs":
+        """The same without some runs."""
+        kept = [number for number, run in enumerate(self.predictions) if run.name not in names]
+        predictions, scores = ([each[number] for number in kept] for each in (self.predictions, self.test_scores))
+        return replace(self, predictions=predictions, test_scores=scores)
+
     def digests(self) -> dict[str, str]:
         """Every file that went in -> its sha256."""
         files = {path: digest for run in self.predictions for path, digest in run.files.items()}
@@ -138,6 +153,10 @@ def blend_anew(job: Job) -> Path:
 
     runs = gather_runs(inputs)
     check_strategy(strategy, runs.names, task)
+    noise = [] if job.own.runs else [name for name in find_noise(runs) if not strategy.startswith(name)]
+    if noise:
+        print(wrapped(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}"), flush=True)
+        runs, inputs = without_runs(runs, noise), inputs.without(noise)
     blend = make_blend(task, runs, strategy, seed)
     print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
     print_lines(seed_lines(task, blend, group_seeds(inputs.predictions)))

@@ -13,7 +13,15 @@ import numpy as np
 from foldblend.errors import UserError
 from foldblend.scoring.blending import Blend, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe
-from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, split_into_parts
+from foldblend.scoring.inputs import (
+    Runs,
+    Scores,
+    Task,
+    TestScores,
+    find_noise,
+    split_into_parts,
+    without_runs,
+)
 from foldblend.scoring.report import (
     BlendReport,
     TestFacts,
@@ -22,6 +30,7 @@ from foldblend.scoring.report import (
     report_record,
     shift_lines,
     table_lines,
+    wrap,
 )
 from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
 
@@ -44,6 +53,8 @@ class ArrayBlend:
     """float32 (n, L), the blend's probabilities of the test rows, averaged over folds; None without test rows."""
     decisions: np.ndarray | None
     """bool (n, L); None without test rows, or if the metric takes probabilities."""
+    noise: list[str]
+    """Runs that were left out, as their predictions agree with nothing."""
 
     @property
     def chosen(self) -> str:
@@ -81,7 +92,8 @@ class ArrayBlend:
         """The score table and the report as `blend.py` prints them, in 80 columns."""
         report = report_lines(self.task, self.blend, self.report, self.label_names)
         table = table_lines(self.task, self.blend, {})
-        return [*table, "", *report, *shift_lines(self.task, self.report, self.label_names)]
+        left_out = [f"Left out, as their predictions agree with nothing: {', '.join(self.noise)}"] if self.noise else []
+        return [*table, *wrap(left_out), "", *report, *shift_lines(self.task, self.report, self.label_names)]
 
     def apply(self, new: Arrays) -> tuple[np.ndarray, np.ndarray | None]:
         """Probabilities float32 (n, L) and decisions bool (n, L) of new rows; decisions are None for probabilities.
@@ -137,6 +149,9 @@ def blend_arrays(
     label_names = tuple(label_names or (f"label {label}" for label in range(n_labels)))
     scores = Scores([task.to_scores(np.asarray(oof[name], np.float32), kind) for name in names])
     runs = Runs(names, scores, labels, split_into_parts(folds, groups), groups)
+    noise = [name for name in find_noise(runs) if not strategy.startswith(name)]
+    runs = without_runs(runs, noise)
+    names, scores = runs.names, runs.scores
     test_scores = None
     if test is not None:
         missing = [name for name in names if name not in test]
@@ -157,7 +172,7 @@ def blend_arrays(
         )
     probs, answer = (None, None) if fold_probs is None else recipe.answer(fold_probs)
     decisions = answer if answer is not None and answer.dtype == bool else None
-    return ArrayBlend(task, names, label_names, kind, blend, report, recipe, probs, decisions)
+    return ArrayBlend(task, names, label_names, kind, blend, report, recipe, probs, decisions, noise)
 
 
 # ---------- Checks

@@ -5,7 +5,7 @@ of one if there are only two.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, pairwise
 
@@ -211,6 +211,51 @@ class Runs:
             order = np.random.default_rng([seed, repeat]).permutation(groups.max() + 1)
             drawn.append(Partition((order % n_parts)[groups]))
         return drawn
+
+
+NOISE, NOISE_OF_A_LABEL = 3.0, 4.5
+"""Standard errors within which a run agrees with others no better than noise would: over all labels, and in the label
+in which it agrees most."""
+MAX_NOISE_ROWS = 20_000
+"""Rows that this is judged on."""
+
+
+def find_noise(runs: Runs) -> list[str]:
+    """Names of runs that say nothing: they agree neither with the other runs nor with the labels. None of two.
+
+    An equal mean takes as much of such a run as of any other, and every search and every fit takes longer for it. To
+    agree with the other runs takes no label. The labels only keep a run in that is alone with what it knows, so they
+    tell nothing of a fold to the others. If all runs seem to be noise, none is named.
+    """
+    if len(runs.names) < 3:
+        return []
+    rows = slice(None, None, -(-len(runs.labels) // MAX_NOISE_ROWS))
+    columns = [_standardised(run[rows]) for run in runs.scores.runs]
+    total, truth = sum(columns[1:], columns[0]), _standardised(runs.labels[rows])
+    root = np.sqrt(len(np.unique(runs.group[rows])))
+    names = []
+    for name, own in zip(runs.names, columns, strict=True):
+        agreed = np.array(
+            [(own * table).mean(axis=0) * root for table in (_standardised(total - own), truth)]
+        )  # (2, L)
+        over_all = agreed.mean(axis=1) * np.sqrt(own.shape[1])
+        if over_all.max() < NOISE and agreed.max() < NOISE_OF_A_LABEL:
+            names.append(name)
+    return names if len(names) < len(runs.names) else []
+
+
+def _standardised(table: np.ndarray) -> np.ndarray:
+    """Every column with mean 0 and standard deviation 1, float32 (n, L); 0 if all rows are alike."""
+    centred = (table - table.mean(axis=0, dtype=np.float64)).astype(np.float32)
+    spread = centred.std(axis=0)
+    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-6)
+
+
+def without_runs(runs: Runs, names: list[str]) -> Runs:
+    """The same rows without some runs."""
+    kept = [number for number, name in enumerate(runs.names) if name not in names]
+    scores = Scores([runs.scores.runs[number] for number in kept])
+    return replace(runs, names=tuple(runs.names[number] for number in kept), scores=scores)
 
 
 def score_known(runs: Runs, known: np.ndarray, task: Task) -> Runs:
