@@ -203,7 +203,7 @@ def test_the_same_rows_give_the_same_alarm_whatever_strategy_is_chosen(paths, ca
     assert len(set(map(tuple, said.values()))) == 1 and len(said["run1"]) == 1
 
 
-def test_a_correction_is_advised_only_if_the_texts_are_the_same(paths, capsys):
+def test_a_correction_is_offered_only_if_the_texts_are_the_same(paths, capsys):
     """Texts that all differ between the files: the rates may have followed them."""
     hidden = write_competition(paths)
     hidden[N_ROWS:, 2] += 2.5
@@ -214,7 +214,7 @@ def test_a_correction_is_advised_only_if_the_texts_are_the_same(paths, capsys):
     write_runs(paths, hidden)
     assert run_blend("--reestimate_priors") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "The texts changed" in shown and "So it is not advised" in shown
+    assert "The texts changed" in shown and "So it is not offered" in shown
     assert "warning: --reestimate_priors is applied as asked, against the evidence above" in shown
     assert "warning: the test texts are of another kind" in shown
 

@@ -58,7 +58,9 @@ def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="runs in oof/<competition>/; all finished by default")
     parser.add_argument("--strategy", default="", help="take this strategy or run, whatever its score")
     parser.add_argument(
-        "--reestimate_priors", action="store_true", help="correct label shift, if the report advises it"
+        "--reestimate_priors",
+        action="store_true",
+        help="correct label shift; only if you know that the rates alone changed",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of resamples, bags and repeated partitions")
     parser.add_argument("--from", default="", help="a submission's .json: write the identical .csv again")
@@ -190,7 +192,7 @@ def correct_priors(recipe: Recipe, inputs: Inputs, report: BlendReport) -> Recip
         why = "too few test rows to see a shift" if report.shift is None else "no label shifted"
         warn(f"--reestimate_priors changes nothing: {why}")
         return recipe
-    if not report.shift.correction.is_advised:
+    if not report.shift.correction.is_offered:
         warn("--reestimate_priors is applied as asked, against the evidence above")
     return replace(recipe, priors=inputs.tables.labels.mean(axis=0), shifted=tuple(report.shift.shifted.tolist()))
 

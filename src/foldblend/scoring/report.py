@@ -240,10 +240,10 @@ def choice_record(task: Task, blend: Blend) -> dict:
 
 
 def nearest_rival(blend: Blend) -> int | None:
-    """The line that replaced the trusted one, or came nearest to it; None if there is no other one."""
+    """The line that replaced the trusted one, or came nearest to it; None if there is no other one that has a score."""
     sure = blend.why.leads.sure.copy()
     sure[blend.why.trusted] = -np.inf
-    return int(np.argmax(sure)) if len(sure) > 1 else None
+    return int(np.argmax(sure)) if np.isfinite(sure).any() else None
 
 
 def table_record(task: Task, blend: Blend) -> list[dict]:
@@ -272,7 +272,7 @@ def _shift_record(shift: Shift, label_names: Sequence[str]) -> dict[str, dict[st
 
 def _correction_record(shift: Shift | None) -> dict:
     found = shift.correction if shift else None
-    return {**vars(found), "is_advised": found.is_advised} if found else {}
+    return {**vars(found), "is_offered": found.is_offered} if found else {}
 
 
 def _texts_record(texts: TextComparison | None) -> dict:
@@ -498,7 +498,7 @@ def shift_lines(task: Task, report: BlendReport, label_names: Sequence[str]) -> 
 
 
 def correction_lines(task: Task, found: Correction) -> list[str]:
-    """What `--reestimate_priors` would change, why, and whether the evidence is for it."""
+    """What `--reestimate_priors` would change, and whether anything speaks against it."""
     sign = task.entry.sign
     said = (
         f"Simulated on OOF rows, --reestimate_priors changes the score by {sign * found.gain_if_rates:+.4f} "
@@ -506,16 +506,19 @@ def correction_lines(task: Task, found: Correction) -> list[str]:
         "whose probabilities follow them anyway."
     )
     if found.auc is None:
-        why = "The texts were not compared, so it is not advised"
+        why = "The texts were not compared, so it is not offered"
     elif not found.texts_are_the_same:
         why = (
             "The texts changed: with training rows weighted to the new rates, a classifier still tells them apart "
-            f"with AUC {found.auc:.2f}. So it is not advised"
+            f"with AUC {found.auc:.2f}. So it is not offered"
         )
-    elif found.is_advised:
-        why = "With training rows weighted to the new rates the texts are alike, so it should help"
+    elif found.is_offered:
+        why = (
+            "Test texts cannot tell the two apart. Use it only if you know that the rates alone changed, as when "
+            "training rows were picked by their labels"
+        )
     else:
-        why = "It gains too little to be advised"
+        why = "It gains too little to be offered"
     return [f"{said} {why}"]
 
 

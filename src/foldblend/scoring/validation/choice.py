@@ -242,8 +242,9 @@ def compare_lines(lines: list[Measured], trusted: int, more: list[np.ndarray], s
             multiplier bootstrap, Chernozhukov, Chetverikov and Kato 2013), the standard errors delete-a-group
             jackknifes: both take a group of rows as one.
     """
-    moves = np.stack([line.moves - lines[trusted].moves for line in lines], axis=1)  # (G, C)
+    moves = np.nan_to_num(np.stack([line.moves - lines[trusted].moves for line in lines], axis=1))  # (G, C)
     gains = np.array([line.score - lines[trusted].score for line in lines])
+    gains[np.isnan(gains)] = -np.inf  # too few rows for the metric to be defined: nothing leads
     critical = find_critical(np.column_stack([moves, *more]), seed)
     return Leads(gains, np.sqrt((moves**2).sum(axis=0)), critical, len(lines) + len(more))
 
@@ -253,10 +254,11 @@ def find_critical(moves: np.ndarray, seed: int) -> float:
 
     Args: moves: float64 (G, C).
     """
-    errors = np.sqrt((moves**2).sum(axis=0))
-    if not errors.any():
+    errors = np.sqrt((np.nan_to_num(moves) ** 2).sum(axis=0))
+    moves, errors = moves[:, errors > 0], errors[errors > 0]
+    if not len(errors):
         return 0.0
-    drawn = _draw_weights(len(moves), seed) @ (moves[:, errors > 0] / errors[errors > 0]).astype(np.float32)
+    drawn = _draw_weights(len(moves), seed) @ (moves / errors).astype(np.float32)
     return max(0.0, float(np.quantile(drawn.max(axis=1), SURE)))
 
 

@@ -2,9 +2,11 @@
 
 A label's mean probability can move for two reasons. If the texts changed, calibrated probabilities moved with them, and
 their mean is right as it is. If only the label's rate changed, they moved part of the way, and an EM on the rates finds
-the rest (Saerens et al. 2002). The EM applied in the first case makes probabilities worse, and unlabelled rows alone
-cannot always tell the cases apart. So both are simulated on the OOF rows, whose labels are known, and the correction is
-advised only if it gains in the second case and a classifier of texts says that the texts are the same.
+the rest (Saerens et al. 2002). The EM applied in the first case makes probabilities worse, and unlabelled rows cannot
+tell the cases apart: with exact probabilities p, rows under other rates have the same density as rows whose texts
+moved by a weight that is linear in p. So the correction is never advised by itself. Both cases are simulated on the OOF
+rows, whose labels are known; it is offered, to those who know that the rates alone changed, only if it gains in that
+case and a classifier of texts does not contradict it.
 """
 
 from dataclasses import dataclass
@@ -129,7 +131,8 @@ SIMULATED_ROWS = 2_000
 MOST_WEIGHT = 20.0
 """No OOF row is drawn more than this many times as often as another one."""
 SAME_TEXTS = 0.02
-"""An AUC at most this far above 0.5, beyond its error, is still that of the same kind of texts."""
+"""An AUC at most this far from 0.5, beyond its error, is still that of the same kind of texts. Below it is as bad as
+above: then the EM says that more changed than did, and weights of its rates overshoot."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,12 @@ class Correction:
     @property
     def texts_are_the_same(self) -> bool:
         """Whether nothing but the label rates seems to have changed; False if texts were not compared."""
-        return self.auc is not None and self.auc <= 0.5 + SAME_TEXTS + 2 * self.auc_error
+        return self.auc is not None and abs(self.auc - 0.5) <= SAME_TEXTS + 2 * self.auc_error
 
     @property
-    def is_advised(self) -> bool:
-        """Whether the evidence is for the correction: it gains, more than by luck, in the case that the texts are."""
+    def is_offered(self) -> bool:
+        """Whether nothing speaks against it, for those who know that only the rates changed: it gains then, more than
+        by luck, and the texts are the same."""
         return self.texts_are_the_same and self.gain_if_rates > 2 * self.error
 
 
