@@ -8,11 +8,13 @@ message that names the file and says what was expected, with exit status 2. `--o
 """
 
 import argparse
+import ast
 import bz2
 import contextlib
 import csv
 import gzip
 import io
+import json
 import os
 import random
 import re
@@ -33,6 +35,7 @@ os.environ["FOLDBLEND_THREADS"] = "1"
 from broken_files import break_files  # noqa: E402
 from broken_settings import break_settings  # noqa: E402
 from made_up_files import make_competition  # noqa: E402
+from odd_labels import choose_label_layout  # noqa: E402
 from odd_layouts import choose_layout  # noqa: E402
 from yaml import safe_dump  # noqa: E402
 
@@ -55,10 +58,10 @@ SAYS_A_CURE = re.compile(
     r"expected|Expected|[Ss]et |[Rr]un:? |did you mean|merge|must |neede?[ds]?\b|expects|take it out|not there|stands |"
     r"get it again|is (empty|missing)|blend other runs|are missing|never closes|not in |ower n_folds|the header has|"
     r"Fix it|Put it into|is for |is read only|no id has|are of files had|could be read two ways|no text encoding|"
-    r"use accuracy"
+    r"use accuracy|[,;] (so )?remove it|remove one of them|get the file again|give each text"
 )
 LIMIT_SECONDS = 60
-"""No input may take longer."""
+"""Of the processor; no input may take more, and on the clock no more than ten times that."""
 TFIDF = "learner: tfidf\ntfidf: {word_ngrams: [1, 1], char_ngrams: [0, 0], min_rows: 1}\n"
 
 
@@ -100,6 +103,7 @@ def fuzz(seed: int, numbers):
     """Yield the outcome of each input."""
     save_time()
     signal.signal(signal.SIGALRM, _too_slow)
+    signal.signal(signal.SIGPROF, _too_slow)
     for number in numbers:
         with tempfile.TemporaryDirectory() as folder:
             yield try_one(Path(folder), number, random.Random(f"{seed} {number}"))
@@ -146,24 +150,28 @@ def try_one(root: Path, number: int, rng: random.Random) -> Outcome:
     os.environ["FOLDBLEND_ROOT"] = str(root)
     drop_in = rng.random() < 0.8
     out, err = io.StringIO(), io.StringIO()
-    signal.alarm(LIMIT_SECONDS)
+    signal.alarm(10 * LIMIT_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = run_doors(root, drop_in)
         problem = judge(root, status, out.getvalue(), err.getvalue())
-        verdict = problem or ("submission" if status == 0 else "error")
+        is_right = all(done.startswith("layout ") for done in broken.split(", ") if done)
+        refused = "right files refused" if is_right else "error"
+        verdict = problem or ("submission" if status == 0 else refused)
     except (Exception, TooSlow, SystemExit) as error:
         verdict = f"traceback: {type(error).__name__}"
         err.write(traceback.format_exc())
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return Outcome(number, verdict, broken, err.getvalue()[-3000:])
 
 
 def write_input(root: Path, rng: random.Random) -> str:
     """Write one broken competition; what was done to it."""
     made = make_competition(rng)
-    layout = choose_layout(rng, made)
+    layouts = [choose_label_layout(rng, made), choose_layout(rng, made)]
     settings, in_settings = safe_dump(made.settings, allow_unicode=True).encode(), ""
     if rng.random() < 0.35:
         settings, in_settings = break_settings(rng, made)
@@ -177,7 +185,8 @@ def write_input(root: Path, rng: random.Random) -> str:
     (configs / "competitions" / "fuzz.yaml").write_bytes(settings)
     (configs / "runs" / "words.yaml").write_text(TFIDF)
     (configs / "default.yaml").write_text("competition: fuzz\nrun: words\nruns: [words]\n")
-    return ", ".join([*([f"layout {layout}"] if layout else []), *in_files, *([in_settings] if in_settings else [])])
+    named = [f"layout {layout}" for layout in layouts if layout]
+    return ", ".join([*named, *in_files, *([in_settings] if in_settings else [])])
 
 
 def run_doors(root: Path, drop_in: bool) -> int:
@@ -292,8 +301,15 @@ def is_legal(cell: str, settings) -> bool:
     if form == "probabilities":
         return re.fullmatch(r"[01]?(\.\d+)?(\d\.\d+e-\d+)?", cell) is not None and 0 <= float(cell) <= 1
     names = settings.labels.submitted
-    known = set(names if settings.submission.values == "names" else map(str, range(len(names))))
-    said = [cell] if form == "class" else cell.split(settings.submission.delimiter) if cell else []
+    answer = settings.submission
+    numbers = range(answer.first_number, answer.first_number + len(names))
+    known = set(names if answer.values == "names" else map(str, numbers))
+    if form == "class":
+        said = [cell]
+    elif answer.list != "off":
+        said = [str(one) for one in (json.loads if answer.list == "json" else ast.literal_eval)(cell)]
+    else:
+        said = cell.split(answer.delimiter) if cell != answer.empty else []
     return set(said) <= known and len(set(said)) == len(said)
 
 

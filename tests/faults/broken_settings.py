@@ -1,18 +1,58 @@
 """What may be wrong with a competition's YAML: keys, types, conflicts, and the text itself."""
 
 import random
+from dataclasses import fields
 
 import yaml
 from made_up_files import Made
 
+from foldblend.settings.competition import (
+    CompetitionSettings,
+    FilesSettings,
+    FoldsSettings,
+    LabelsSettings,
+    SubmissionSettings,
+    TextSettings,
+)
+
+GROUPS = {"files": FilesSettings, "text": TextSettings, "labels": LabelsSettings, "submission": SubmissionSettings,
+          "folds": FoldsSettings}  # fmt: skip
 KEYS = [
-    "id_column", "task", "metric", "n_folds", "fold_seed", "near_duplicates", "files", "text", "labels", "submission",
-    "files.train", "files.test", "files.sample_submission", "files.encoding", "files.separator", "files.quoting",
-    "files.source", "files.kaggle", "files.instructions", "text.columns", "text.template", "labels.form",
-    "labels.column", "labels.delimiter", "labels.values", "labels.names", "labels.groups", "submission.form",
-    "submission.column", "submission.delimiter", "submission.separator", "submission.values", "nfolds", "label.names",
-    "id", "text.colums", "self", "__class__", "competition", "run", "config", "help", "",
+    *(field.name for field in fields(CompetitionSettings)),
+    *(f"{group}.{field.name}" for group, settings in GROUPS.items() for field in fields(settings)),
+    "nfolds", "label.names", "id", "text.colums", "self", "__class__", "competition", "run", "config", "help", "",
 ]  # fmt: skip
+"""Every setting of a competition, so a new one is broken too, and keys that are none."""
+NAMED = {
+    "files.train": [["train.csv", "dev.csv"], ["train.csv", "train.csv"], "test.csv", [], ["train.csv"], "train.tsv"],
+    "files.test": ["train.csv", "test.csv", "none", "test.xlsx"],
+    "files.sample_submission": ["none", "train.csv", "sample_submission.csv", "sample.csv"],
+    "files.encodings": [{"test.csv": "cp1252"}, {"train.csv": "utf-16"}, {"tset.csv": "utf-8"}, {"test.csv": "no"}],
+    "files.separators": [{"test.csv": ";"}, {"train.csv": "\t"}, {"test.csv": ""}, {"sample_submission.csv": ";"}],
+    "files.columns": [{"train.csv": ["id", "text"]}, {"test.csv": ["id", "text", "x"]}, {"test.csv": ["id", "id"]}],
+    "files.rename": [{"test.csv": {"text": "txt"}}, {"train.csv": {"joy": "id"}}, {"train.csv": {"id": "id"}},
+                     {"sample_submission.csv": {"id": "Id"}}, {"test.csv": {"text": "id"}}],
+    "files.ids": [{"train.csv": "row_number"}, {"test.csv": "sample_order"}, {"test.csv": "rows"},
+                  {"train.csv": "row_number_from_1", "test.csv": "row_number_from_1"}],
+    "files.split_column": ["split", "id", "text", "joy"], "files.test_values": [["test"], ["1"], ["", "0"]],
+    "files.train_values": [["train"], ["test"], ["0", "1"]], "files.answer_rows": ["test", "sample"],
+    "files.hidden_test_rows": [5, 10**9], "files.invalid_bytes": ["cp1252", "replace"], "files.sheet": ["Sheet1"],
+    "text.pair": [["text", "title"], ["title", "body"], ["text"], ["id", "text"], ["text", "text"]],
+    "text.empty": ["allow", "drop", "keep"],
+    "labels.columns": [["joy", "fear"], ["label"], ["text"], ["labels"]], "labels.first_number": [1, 7],
+    "labels.map": [{"1": 0}, {"0": "1", "1": "0"}, {"joy": "fear"}, {"": "0"}, {"1": "x"}, {"0": ""}, {"1": 0.5}],
+    "labels.unknown": [[-1, ""], ["0"], ["1"], [""], "nan", ["joy"]], "labels.positive_from": [0.5, 1, 0.01, 2],
+    "labels.aggregate": ["majority", "mean", "any", "median"], "labels.empty": ["none", "joy", "0"],
+    "labels.rename": [{"joy": "fear"}, {"anger": "joy"}, {"joy": "joy"}, {"joy": "awe", "fear": "awe"}],
+    "labels.constants": [{"joy": 0}, {"joy": 1, "fear": 1}, {"awe": 0}, {"joy": 0.3}, {"joy": -1}, {"joy": "no"}],
+    "submission.row_id": ["{id}_{label}", "{id}", "{label}{id}", "x"], "submission.label_column": ["label", "id", "p"],
+    "submission.empty": ["none", "joy", " "], "submission.list": ["python", "json", "off", True],
+    "submission.first_number": [1, -1], "folds.file": ["folds.csv", "train.csv", "test.csv"],
+    "folds.column": ["kfold", "id", "joy", "fold"], "groups": ["author", "id", "text", "joy", "title"],
+    "task": ["ordinal", "multilabel", "multiclass"],
+    "metric": ["quadratic_weighted_kappa", "qwk", "matthews", "macro_ap", "f1", "micro_f1", "jaccard"],
+}  # fmt: skip
+"""Setting -> values of the right kind, which may or may not fit the files."""
 VALUES = [
     None, True, False, 0, 1, 2, 3, -1, 1000, 10**30, 1.5, 0.8, float("nan"), float("inf"), "", " ", "id",
     "text", "five",
@@ -46,7 +86,8 @@ def break_settings(rng: random.Random, made: Made) -> tuple[bytes, str]:
     if kind < 0.1:
         return rng.choice(TEXTS), "odd YAML"
     settings = yaml.safe_load(yaml.safe_dump(made.settings))
-    key, value = rng.choice(KEYS), rng.choice(VALUES)
+    key = rng.choice(KEYS)
+    value = rng.choice(NAMED.get(key, VALUES) if rng.random() < 0.5 else VALUES)
     if kind < 0.2:
         settings.pop(rng.choice(list(settings)))
     else:

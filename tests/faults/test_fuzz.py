@@ -38,7 +38,8 @@ def test_a_hundred_inputs(fuzz):
 def test_whatever_hypothesis_breaks(fuzz):
     """The same breakages, drawn by hypothesis, which makes a failing input small."""
     fuzz.save_time()
-    signal.signal(signal.SIGALRM, fuzz._too_slow)
+    for name in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(name, fuzz._too_slow)
 
     @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
     @given(number=st.integers(0, 10**6), rng=st.randoms(use_true_random=False))

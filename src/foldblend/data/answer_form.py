@@ -52,12 +52,18 @@ def long_form(competition: CompetitionSettings) -> LongForm | None:
 
 
 def read_pairs(table: TextTable, form: LongForm, label_names: Sequence[str], report: Problems) -> list[Pair] | None:
-    """The pair of each row; None if a row has none, which is a problem."""
+    """The pair of each row; None if a row has none, or a column is missing or unknown, which is a problem."""
     needed = (form.id_column, *filter(None, (form.label_column,)), form.column)
     missing = [name for name in needed if name not in table.header]
     for name in missing:
         report.add(f"column {name!r} is missing; the file's columns are {quoted(table.header)}")
-    if missing:
+    strange = [name for name in dict.fromkeys(table.header) if name not in needed]
+    if strange:
+        report.add(f"column {quoted(strange)}: expected only {quoted(needed)}, one row per pair of row and label")
+    doubled = [name for name in needed if table.header.count(name) > 1]
+    for name in doubled:
+        report.add(f"column {name!r} appears {table.header.count(name)} times in the header; expected once")
+    if missing or strange or doubled:
         return None
     ids = table.column(form.id_column)
     if form.label_column:

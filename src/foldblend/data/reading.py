@@ -176,6 +176,8 @@ def _parse_text(text: str, form: FileForm, problems: Problems) -> TextTable | No
     records = _quoted_records(text, form.separator) if form.quoting == "minimal" else _plain_records(text, form)
     if form.columns:
         rows = _full_rows(records, form.columns, problems, "files.columns lists")
+        if not rows and problems:
+            problems.advise("files.columns must list a name for each field of a row, or be removed if line 1 has them")
         return TextTable(form.columns, rows) if rows else None
     _, fields, defect = next(records, (1, [], ""))
     if defect or not any(fields):

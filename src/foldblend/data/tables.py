@@ -394,6 +394,8 @@ def _unite_rows(
             (row, f"{name!r} differs from row {numbers[first[member[row]]]}, which has the same id") for row in other
         ]
         report.add_rows(f"{name!r} differs within an id", found)
+        if found:
+            report.advise("rows of one id are what annotators say of one text: give each text an id of its own")
     one_a_row = competition.task == "multiclass"
     united = unite_annotators(values, member, competition.labels.aggregate, one_a_row)
     return TextTable(table.header, [table.rows[row] for row in first]), united
