@@ -86,10 +86,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=int, default=0, help="the first input, to share them among processes")
     parser.add_argument("--only", type=int, default=None, help="this input alone, shown in full")
     flags = parser.parse_args()
     started, verdicts = time.monotonic(), Counter()
-    numbers = range(flags.inputs) if flags.only is None else [flags.only]
+    numbers = range(flags.start, flags.start + flags.inputs) if flags.only is None else [flags.only]
     for outcome in fuzz(flags.seed, numbers):
         verdicts[outcome.verdict] += 1
         if outcome.verdict not in ("submission", "error") or flags.only is not None:

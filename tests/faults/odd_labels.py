@@ -24,13 +24,13 @@ class Written:
     def said(self) -> list[list[str]]:
         """Names of each row's labels."""
         if self.form == "columns":
-            return [[name for name, cell in zip(self.names, row[self.start :]) if cell == "1"] for row in self.train[1:]]
+            return [
+                [name for name, cell in zip(self.names, row[self.start :]) if cell == "1"] for row in self.train[1:]
+            ]
         return [list(filter(None, row[self.start].split(","))) for row in self.train[1:]]
 
     def write(self, header: list[str], cells) -> None:
-        self.train[:] = [
-            [*row[: self.start], *new] for row, new in zip(self.train, [header, *cells], strict=True)
-        ]
+        self.train[:] = [[*row[: self.start], *new] for row, new in zip(self.train, [header, *cells], strict=True)]
 
     def to_cells(self, cells, **labels) -> None:
         """One column of cells instead of what there is."""

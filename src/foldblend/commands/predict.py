@@ -55,11 +55,13 @@ def main(argv: list[str] | None = None) -> None:
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
     print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
-    scores = [predict_run(job, run, rows.texts) for run in runs]
+    scores = [predict_run(job, run, rows) for run in runs]
     probs, answer = recipe.answer(recipe.fold_probs(scores))
     label_names, constants = recorded_constants(record, runs[0].label_names)
     probs, answer = (with_constants(each, label_names, constants, job.competition.task) for each in (probs, answer))
-    for warning in [*rows.warnings(), *recipe_warnings(recipe, len(rows.texts))]:
+    lacking = rows.lacking if any(run.settings.get("use_features") for run in runs) else ()
+    found = [f"no {', '.join(lacking)} is given, so the features count as missing"] if lacking else []
+    for warning in [*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts))]:
         print(f"warning: {warning}")
     write(job, rows, label_names, probs, answer if answer.dtype == bool else None)
 
@@ -76,7 +78,7 @@ def gather_rows(job: Job) -> NewRows:
     return (
         read_rows(Path(job.own.input), job.competition)
         if job.own.input
-        else typed_rows(job.own.texts, job.competition.text.pair)
+        else typed_rows(job.own.texts, job.competition.text.pair, job.competition.features)
     )
 
 
@@ -90,14 +92,16 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
     return recipe.of_used_runs(len(record["runs"])), runs
 
 
-def predict_run(job: Job, run: TrainedRun, texts: tuple[str, ...]) -> TestScores:
+def predict_run(job: Job, run: TrainedRun, rows: NewRows) -> TestScores:
     """One run's scores of the texts, a table per fold."""
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
     settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], job.own.models)
     if job.own.precision:
         settings = replace(settings, training=replace(settings.training, precision=job.own.precision))
     nothing = np.zeros((0, len(run.label_names)), dtype=bool)
-    corpus = Corpus(tuple(clean_texts(texts, settings.cleaning)), nothing, run.label_names, job.competition.task)
+    texts = tuple(clean_texts(rows.texts, settings.cleaning))
+    features = rows.features if settings.use_features else None
+    corpus = Corpus(texts, nothing, run.label_names, job.competition.task, features=features)
     tables = predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
     return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task))
 

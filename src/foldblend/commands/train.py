@@ -18,6 +18,7 @@ from foldblend.console import wrapped
 from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
+from foldblend.features import Features
 from foldblend.files import hold_lock
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
@@ -28,6 +29,7 @@ from foldblend.ledger.records import describe_environment
 from foldblend.ledger.runs import load_soft_targets, with_file_hash
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.records import changed_settings, default_settings_of, settings_of
+from foldblend.settings.tables import LEARNERS
 
 
 def add_flags(parser) -> None:
@@ -105,6 +107,11 @@ def describe_labels(job: Job, tables: Tables) -> list[str]:
         lines.append(
             f"{job.run_name} cannot learn shares of annotators; it learns 1 from labels.positive_from on, else 0"
         )
+    columns = ", ".join(job.competition.features.columns)
+    if columns and not job.run.use_features:
+        can_read = "use_features" in LEARNERS[job.run.learner].reads
+        how = "use_features: true" if can_read else f"as a {job.run.learner} reads only text, text.columns and template"
+        lines.append(f"{job.run_name} does not read the features {columns}. To read them: {how}")
     return lines
 
 
@@ -115,6 +122,7 @@ def load_learner(job: Job, tables: Tables) -> Learner:
         path = job.paths.data(job.competition_name) / job.run.loss.soft_targets
         soft_targets = load_soft_targets(path, tables, job.competition.task)
     corpus = Corpus(
+        features=read_features(job, tables),
         texts=tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning)),
         labels=tables.labels,
         label_names=tables.label_names,
@@ -125,6 +133,22 @@ def load_learner(job: Job, tables: Tables) -> Learner:
         known=tables.known,
     )
     return build_learner(job.run, corpus)
+
+
+def read_features(job: Job, tables: Tables) -> Features | None:
+    """The columns beside the text of all texts; None if the run does not use them.
+
+    Raises: UserError: the run wants some, and the competition has none.
+    """
+    if not job.run.use_features:
+        return None
+    if tables.train_features is None:
+        raise UserError(
+            f"use_features is on, but competition {job.competition_name} names no columns beside the text. Set "
+            f"features: {{numbers: [...], categories: [...]}} in configs/competitions/{job.competition_name}.yaml, or "
+            "--use_features false"
+        )
+    return tables.train_features.followed_by(tables.test_features)
 
 
 def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:

@@ -224,6 +224,7 @@ def _check_same_columns(
     needed = {
         competition.id_column,
         *competition.text.columns,
+        *competition.features.columns,
         *labels.names,
         labels.column,
         competition.files.split_column,
@@ -305,7 +306,12 @@ def _label_columns(competition: CompetitionSettings, table: TextTable) -> set[st
     """Every column that may hold labels: all but ids, texts and the split if the settings do not name labels."""
     labels, kept = (
         competition.labels,
-        {competition.id_column, *competition.text.columns, competition.files.split_column},
+        {
+            competition.id_column,
+            *competition.text.columns,
+            *competition.features.columns,
+            competition.files.split_column,
+        },
     )
     stated = {labels.column, *labels.columns, *labels.names, *labels.rename} - {""}
     return (stated or set(table.header)) - kept

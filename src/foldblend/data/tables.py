@@ -40,7 +40,8 @@ from foldblend.data.layout import (
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
 from foldblend.data.texts import build_contents, build_texts, check_texts
 from foldblend.errors import find_nearest, nearest
-from foldblend.settings.competition import CompetitionSettings
+from foldblend.features import Features, read_features
+from foldblend.settings.competition import CompetitionSettings, FeaturesSettings
 
 # ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
@@ -157,6 +158,10 @@ class Tables:
     """Labels of a submission that are not learned, so that they are not in `label_names`."""
     all_names: tuple[str, ...] = ()
     """Names of all labels of a submission, in its order; empty if they are `label_names`."""
+    train_features: Features | None = None
+    """The columns beside the text of N training rows; None without `features`."""
+    test_features: Features | None = None
+    """The same of the n_test test rows."""
 
     @property
     def answer_names(self) -> tuple[str, ...]:
@@ -185,7 +190,8 @@ class Tables:
 
     def without_texts(self) -> "Tables":
         """The same with less memory, for whoever does not read the texts."""
-        return replace(self, train_texts=[], test_texts=[], train_contents=None)
+        nothing = {"train_contents": None, "train_features": None, "test_features": None}
+        return replace(self, train_texts=[], test_texts=[], **nothing)
 
 
 def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
@@ -199,6 +205,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         parts.train = check_texts(parts.train, competition.text, parts.train_report, drops=True)
     taught = _check_train(competition, parts.train, label_names, parts.train_report)
     answered = _check_test(competition, parts)
+    test_features = features_of(parts.test, competition.features, parts.test_report)
     raise_if_any(parts.reports)
     test = parts.test
     header = parts.sample.header if parts.sample else built_header(competition, label_names)
@@ -225,7 +232,23 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         known=taught.targets.known,
         constants=tuple(taught.constants),
         all_names=label_names if taught.constants else (),
+        train_features=features_of(taught.rows, competition.features, parts.train_report),
+        test_features=test_features,
     )
+
+
+def features_of(table: TextTable | None, settings: FeaturesSettings, report: Problems) -> Features | None:
+    """The columns beside the text; cells that are no numbers are problems. None if there are none."""
+    if table is None or not settings.columns or not set(settings.columns) <= set(table.header):
+        return None
+    columns = {name: table.column(name) for name in settings.columns}
+    features, bad = read_features(columns, settings.numbers, settings.categories, len(table.rows), settings.min_rows)
+    for name in dict.fromkeys(name for name, _ in bad):
+        cells, rows = columns[name], [row for column, row in bad if column == name]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected a number or an empty cell") for row in rows]
+        report.add_rows(f"{name!r} no number", found)
+        report.advise(f"if {name!r} holds words, put it into features.categories")
+    return features
 
 
 def _read_groups(table: TextTable, column: str) -> np.ndarray | None:
@@ -253,11 +276,11 @@ def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]
     if test is None:
         return []
     is_whole = not report  # a row that could not be read would be named again as a missing id
-    needed = (id_column, *competition.text.columns)
+    needed = (id_column, *competition.text.columns, *competition.features.columns)
     if has_no_header(test, needed):
         report.add(advise_columns(test.header, needed, report.path))
         return []
-    check_rows(test, id_column, competition.text.columns, (), report)
+    check_rows(test, id_column, competition.text.columns, competition.features.columns, report)
     if advice := advise_ids(test, id_column, competition.files.test, sample):
         report.advise(advice)
     check_texts(test, competition.text, report, drops=False)
@@ -321,7 +344,8 @@ def _check_train(
     labels, id_column = competition.labels, competition.id_column
     in_columns = labels.form == "columns" and not labels.groups
     form = train_label_form(competition, [name for name in names if not (in_columns and name in labels.constants)])
-    others = (*(() if in_columns else form.columns), *([competition.groups] if competition.groups else []))
+    beside = (*competition.features.columns, *([competition.groups] if competition.groups else []))
+    others = (*(() if in_columns else form.columns), *beside)
     needed = (id_column, *competition.text.columns, *form.columns)
     if has_no_header(table, needed):
         report.add(advise_columns(table.header, needed, report.path))
@@ -331,6 +355,7 @@ def _check_train(
     check_rows(table, id_column, competition.text.columns, others, report, "" if is_united else doubled)
     if advice := advise_ids(table, id_column, competition.files.train_files[0], None):
         report.advise(advice)
+    features_of(table, competition.features, report)
     absent = _find_absent(competition, table, form, report) if in_columns else []
     if not names or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
         return None
@@ -355,7 +380,8 @@ def _find_absent(competition: CompetitionSettings, table: TextTable, form: Label
     no label is read from. So it is if more than half of the labels are missing, or if a name is there twice.
     """
     missing = [name for name in form.names if name not in table.header]
-    spare = set(table.header) - {competition.id_column, *competition.text.columns, *form.names}
+    read = {competition.id_column, *competition.text.columns, *competition.features.columns}
+    spare = set(table.header) - read - set(form.names)
     spare_labels = [name for name in table.header if name in spare and _is_zero_one(table.column(name))]
     is_repeated = len(set(table.header)) < len(table.header)
     is_doubtful = is_repeated or bool(spare_labels) or 2 * len(missing) > len(form.names)
@@ -386,7 +412,9 @@ def _unite_rows(
     """One row per id, and what its annotators say together, (M, L)."""
     ids = table.column(competition.id_column)
     first, member = group_rows(ids)
-    for name in competition.text.columns:
+    for name in (*competition.text.columns, *competition.features.columns):
+        if name not in table.header:  # a problem that is told already
+            continue
         cells = table.column(name)
         other = [row for row, of in enumerate(member.tolist()) if cells[row] != cells[first[of]]]
         numbers = report.row_numbers

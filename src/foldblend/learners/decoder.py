@@ -25,11 +25,13 @@ from foldblend.learners.training.neural import NeuralLearner
 class DecoderClassifier(TextClassifier):
     """The head of an encoder on a decoder's states."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """input_ids, attention_mask: int64 (B, T), padded on the right. Returns float32 logits (B, L)."""
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, beside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """input_ids, attention_mask: int64 (B, T), padded on the right; beside: float32 (B, W). Returns (B, L)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
         states = states[:, -input_ids.shape[1] :]  # (B, T, H), without the states of prompt or prefix tuning
-        return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask)
+        return self.read_labels(BaseModelOutput(last_hidden_state=states), attention_mask, beside)
 
 
 class DecoderLearner(NeuralLearner):
@@ -64,7 +66,7 @@ class DecoderLearner(NeuralLearner):
         if highest >= n_embeddings:
             raise UserError(f"{self.folder}: its tokenizer makes token {highest}, the model knows {n_embeddings}")
         torch.manual_seed(seed)
-        model = DecoderClassifier(base, len(self.corpus.label_names), self.run.model)
+        model = DecoderClassifier(base, len(self.corpus.label_names), self.run.model, self.n_beside)
         bias = self.head_bias(rows)
         if bias is not None:
             model.head.bias.data.copy_(torch.from_numpy(bias))

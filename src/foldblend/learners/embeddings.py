@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from foldblend.errors import UserError
-from foldblend.learners.linear.learner import LinearLearner, build_model, fit_multiclass, split_label
+from foldblend.learners.linear.learner import LinearLearner, fit_each_label
 from foldblend.learners.nets.folders import check_weights, note_model, read_model_type
 from foldblend.learners.nets.pretrained import (
     find_weights,
@@ -95,16 +95,8 @@ class EmbeddingsLearner(LinearLearner):
     def _standardised(self, part: np.ndarray, fitted: dict[str, np.ndarray]) -> np.ndarray:
         return ((self.embeddings[part] - fitted["mean"]) / fitted["spread"]).astype(np.float32)
 
-    def fit(self, features, labels: np.ndarray):
-        if self.corpus.task == "multiclass":
-            return fit_multiclass(features, labels, self.run.logistic)
-        weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
-        positives, n_rows = count_positives(labels)
-        for k in np.flatnonzero((positives > 0) & (positives < n_rows)):
-            rows, yes, shares = split_label(labels[:, k])
-            model = build_model(self.run.logistic).fit(features[rows], yes, sample_weight=shares)
-            weights[:, k], bias[k] = model.coef_[0], model.intercept_[0]
-        return weights, bias
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0):
+        return fit_each_label(features, labels, self.run.logistic, self.corpus.task)
 
     def device(self) -> str:
         device = find_device()

@@ -31,7 +31,7 @@ class EncoderLearner(NeuralLearner):
 
     def build_fold_model(self, rows: FoldRows, seed: int) -> nn.Module:
         n_labels = len(self.corpus.label_names)
-        model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed)
+        model = build_model(self.folder, self.run.model, self.head_bias(rows), n_labels, seed, self.n_beside)
         self._fit_texts(model)
         if self.run.training.gradient_checkpointing is True:
             recompute_layers(model)
@@ -52,7 +52,7 @@ class EncoderLearner(NeuralLearner):
 
     def build_trained_model(self) -> nn.Module:
         """All weights come from the fold, so the pretrained ones are not loaded."""
-        model = build_bare_model(self.folder, self.run.model, len(self.corpus.label_names))
+        model = build_bare_model(self.folder, self.run.model, len(self.corpus.label_names), self.n_beside)
         self._fit_texts(model)
         return model
 

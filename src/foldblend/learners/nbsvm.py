@@ -23,8 +23,10 @@ class NbsvmLearner(TfidfLearner):
     def fitted_arrays(self, rows: FoldRows) -> dict[str, np.ndarray]:
         return self.ngrams.fitted(rows.train, weighed=False)
 
-    def fit(self, features, labels: np.ndarray):
-        ratios = log_count_ratios(features, labels, self.run.nbsvm.smoothing)
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0):
+        n_grams = features.shape[1] - n_beside
+        ratios = log_count_ratios(features[:, :n_grams] if n_beside else features, labels, self.run.nbsvm.smoothing)
+        ratios = np.vstack([ratios, np.ones((n_beside, labels.shape[1]), np.float32)])  # no counts, so no ratios
         return fit_labels(features, labels, self.run.logistic, self.run.seed, ratios)
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from foldblend.features import Features, FittedFeatures, fit_features
 from foldblend.predictions import FoldPredictions
 from foldblend.scoring.metrics.table import METRICS, find_metric
 from foldblend.settings.run import RunSettings
@@ -35,6 +36,8 @@ class Corpus:
     themselves. Held-out rows are always scored by their labels."""
     known: np.ndarray | None = None
     """bool (n_train, L), False for a label that nobody knows: not learned, not scored; None if all are known."""
+    features: Features | None = None
+    """Columns beside the text, of all texts; None if there are none or the run does not use them."""
     metric: str = "macro_f1"
     """The competition's metric, a name in METRICS: shown while training, and weights may be chosen by it."""
 
@@ -48,6 +51,10 @@ class Corpus:
         """(n_train, L): what a training row teaches, bool labels, or float32 soft targets with nan for unknown ones."""
         taught = self.labels if self.soft_targets is None else self.soft_targets
         return taught if self.known is None else np.where(self.known, taught, np.float32("nan")).astype(np.float32)
+
+    def fit_features(self, rows: np.ndarray) -> FittedFeatures | None:
+        """How the columns beside the text are read, fitted on training rows; None if there are none."""
+        return None if self.features is None else fit_features(self.features.take(rows))
 
     def rates(self, rows: np.ndarray) -> np.ndarray:
         """Share of positives of each label among the rows in which it is known, float64 (L,); 0 if there are none."""

@@ -323,7 +323,7 @@ class TfidfLearner(LinearLearner):
         texts = tuple(self.corpus.texts[row] for row in self.corpus.test_rows)
         return features_of(texts, fitted, self.run.tfidf)
 
-    def fit(self, features, labels: np.ndarray):
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0):
         if self.corpus.task == "multiclass":
             return fit_multiclass(features, labels, self.run.logistic)
         return fit_labels(features, labels, self.run.logistic, self.run.seed)

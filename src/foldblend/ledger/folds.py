@@ -31,14 +31,22 @@ def hash_texts(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def describe_train(tables) -> dict[str, str]:
-    """Hashes of the training ids, texts, label names, labels, and shares and unknown labels if there are such."""
+FEATURES = "features"
+
+
+def describe_train(tables, with_features: bool = False) -> dict[str, str]:
+    """Hashes of the training ids, texts, label names, labels, and shares and unknown labels if there are such.
+
+    Args: with_features: those of the columns beside the text, too; folds do not depend on them.
+    """
     labels = np.ascontiguousarray(tables.labels, dtype=bool)
     more = {}  # only what there is: older records have neither
     if tables.soft is not None:
         more["soft"] = hashlib.sha256(np.ascontiguousarray(tables.soft, np.float32).tobytes()).hexdigest()
     if tables.known is not None:
         more["known"] = hashlib.sha256(np.packbits(tables.known).tobytes()).hexdigest()
+    if with_features and tables.train_features is not None:
+        more[FEATURES] = tables.train_features.sha256()
     return {
         "ids": hash_texts(tables.train_ids),
         "texts": hash_texts(tables.train_texts),
@@ -50,7 +58,8 @@ def describe_train(tables) -> dict[str, str]:
 
 def describe_test(tables) -> dict[str, str]:
     """Hashes of the test ids and texts: what test predictions are made on."""
-    return {"ids": hash_texts(tables.test_ids), "texts": hash_texts(tables.test_texts)}
+    more = {} if tables.test_features is None else {FEATURES: tables.test_features.sha256()}
+    return {"ids": hash_texts(tables.test_ids), "texts": hash_texts(tables.test_texts), **more}
 
 
 def name_changes(stored: object, now: dict[str, str]) -> list[str]:

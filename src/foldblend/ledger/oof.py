@@ -10,13 +10,13 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from foldblend.errors import UserError
 from foldblend.files import remove_file, replacing, sha256_file
-from foldblend.ledger.folds import Folds, compare_ids, describe_test, describe_train, name_changes
+from foldblend.ledger.folds import FEATURES, Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import read_record, write_record
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.loading import check_name
@@ -138,9 +138,17 @@ def describe_origin(folds: Folds, tables) -> dict:
         "n_folds": folds.n_folds,
         "folds_sha256": folds.sha256,
         "label_names": list(tables.label_names),
-        "train_sha256": describe_train(tables),
+        "train_sha256": describe_train(tables, with_features=True),
         "test_sha256": describe_test(tables),
     }
+
+
+def _as_read(hashes: Any, settings: object) -> Any:
+    """The hashes of `train_sha256` or `test_sha256` that matter to a run: without features if it reads none."""
+    reads_them = isinstance(settings, dict) and settings.get("use_features")
+    if reads_them or not isinstance(hashes, dict):
+        return hashes
+    return {name: value for name, value in hashes.items() if name != FEATURES}
 
 
 def check_fold(predictions: FoldPredictions, folds: Folds, n_labels: int, n_test: int) -> list[str]:
@@ -194,8 +202,10 @@ def check_record(path: Path, origin: dict) -> dict:
         raise UserError(f"{path}: trained on other folds than those in folds/ now")
     if record.get("label_names") != origin["label_names"]:
         raise UserError(f"{path}: its labels are {record.get('label_names')}; expected {origin['label_names']}")
-    changed = [f"training {part}" for part in name_changes(record.get("train_sha256"), origin["train_sha256"])]
-    changed += [f"test {part}" for part in name_changes(record.get("test_sha256"), origin["test_sha256"])]
+    changed = []
+    for part in ("train", "test"):
+        stored, now = (_as_read(each.get(f"{part}_sha256"), record.get("settings")) for each in (record, origin))
+        changed += [f"{'training' if part == 'train' else part} {name}" for name in name_changes(stored, now)]
     if changed:
         what = f"{path}: trained on other data: the {', '.join(changed)} differ"
         is_test = all(part.startswith("test ") for part in changed)
@@ -308,8 +318,11 @@ def write_fold(
         write_npz(file, arrays)
         file.flush()
         remove_file(path.with_suffix(".json"))  # from here on an older fold of this name no longer counts
+    origin = describe_origin(folds, tables)
+    read = {name: _as_read(origin[name], record["settings"]) for name in ("train_sha256", "test_sha256")}
     described = {
-        **describe_origin(folds, tables),
+        **origin,
+        **read,
         "fold": predictions.fold,
         "kind": predictions.kind,
         "rows": len(rows),

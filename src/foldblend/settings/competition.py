@@ -136,6 +136,25 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class FeaturesSettings:
+    """Columns beside the text, of the training and the test file, for runs that set `use_features`."""
+
+    numbers: tuple[str, ...] = ()
+    """Columns of numbers, such as a score or a length; an empty cell is a missing number, which counts as the mean and
+    is marked. Each fold standardises them by its own training rows."""
+    categories: tuple[str, ...] = ()
+    """Columns of words, such as a country: a 0/1 column for each word, of a fold's 100 most frequent ones, and one for
+    all others."""
+    min_rows: int = setting(5, at_least=1)
+    """A word of a category counts as one of the others if fewer training rows of a fold have it."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, numbers first."""
+        return (*self.numbers, *self.categories)
+
+
+@dataclass(frozen=True)
 class LabelsSettings:
     """How train.csv writes a row's labels."""
 
@@ -247,6 +266,7 @@ class CompetitionSettings:
     folds: FoldsSettings = field(default_factory=FoldsSettings)
     files: FilesSettings = field(default_factory=FilesSettings)
     text: TextSettings = field(default_factory=TextSettings)
+    features: FeaturesSettings = field(default_factory=FeaturesSettings)
     labels: LabelsSettings = field(default_factory=LabelsSettings)
     submission: SubmissionSettings = field(default_factory=SubmissionSettings)
 
@@ -480,6 +500,18 @@ def _check_text(settings: CompetitionSettings) -> Iterator[str]:
         yield f"text.template uses {sorted(used)}, text.columns lists {sorted(text.columns)}; expected the same"
 
 
+def _check_features(settings: CompetitionSettings) -> Iterator[str]:
+    features, labels = settings.features, settings.labels
+    for name in sorted({name for name in features.columns if features.columns.count(name) > 1}):
+        yield f"features has column {name!r} twice; expected it once, in numbers or in categories"
+    taken = {settings.id_column: "the id column", settings.files.split_column: "files.split_column"}
+    taken |= dict.fromkeys(filter(None, (*labels.names, *labels.rename, labels.column, *labels.columns)), "a label")
+    for name in features.columns:
+        if name in taken or not name:
+            what = taken.get(name, "no name of a column")
+            yield f"features has {name!r}, which is {what}; expected a column beside text and labels"
+
+
 def _check_folds(settings: CompetitionSettings) -> Iterator[str]:
     folds, default = settings.folds, FoldsSettings()
     if not folds.file and folds.column != default.column:
@@ -503,5 +535,6 @@ CHECKS = (
     _check_names,
     _check_groups,
     _check_text,
+    _check_features,
     _check_folds,
 )

@@ -377,6 +377,10 @@ class RunSettings:
     seed: int = setting(42, at_least=0)
     """Seed of everything random in training: order of the rows, dropout, head. As a flag, `--seed 1` trains the run
     `<run>-seed1`, to be blended with the others."""
+    use_features: bool = False
+    """Learn from the competition's `features`, too: numbers and categories beside the text. They are added to the last
+    layer of an encoder or decoder, and to the columns of tfidf, nbsvm and embeddings. A blend may gain from one run
+    with them and one without."""
     model: ModelSettings = field(default_factory=ModelSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)

@@ -20,6 +20,7 @@ class LearnerEntry:
     """Whether a GPU saves hours."""
 
 
+_LINEAR = ("use_features", "cleaning", "logistic")
 _NEURAL = ("seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation")
 
 
@@ -28,11 +29,11 @@ def _entry(build: str, *reads: str, needs_gpu: bool = True) -> LearnerEntry:
 
 
 LEARNERS: dict[str, LearnerEntry] = {
-    "tfidf": _entry("tfidf:TfidfLearner", "seed", "cleaning", "tfidf", "logistic", needs_gpu=False),
-    "nbsvm": _entry("nbsvm:NbsvmLearner", "seed", "cleaning", "tfidf", "nbsvm", "logistic", needs_gpu=False),
-    "embeddings": _entry("embeddings:EmbeddingsLearner", "cleaning", "embeddings", "logistic"),
-    "encoder": _entry("encoder:EncoderLearner", *_NEURAL, "adversarial"),
-    "decoder": _entry("decoder:DecoderLearner", *_NEURAL, "prompt", "adapter"),
+    "tfidf": _entry("tfidf:TfidfLearner", *_LINEAR, "seed", "tfidf", needs_gpu=False),
+    "nbsvm": _entry("nbsvm:NbsvmLearner", *_LINEAR, "seed", "tfidf", "nbsvm", needs_gpu=False),
+    "embeddings": _entry("embeddings:EmbeddingsLearner", *_LINEAR, "embeddings"),
+    "encoder": _entry("encoder:EncoderLearner", *_NEURAL, "use_features", "adversarial"),
+    "decoder": _entry("decoder:DecoderLearner", *_NEURAL, "use_features", "prompt", "adapter"),
     "generator": _entry("generator:GeneratorLearner", *_NEURAL, "prompt", "answer", "adapter"),
 }
 """Name in `learner:` -> its entry. A new learner of the package is one new file and one line here."""

@@ -1,7 +1,7 @@
 """New texts, and what is predicted for them: a table, JSON lines, lines to read, or a submission."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,12 +25,14 @@ from foldblend.data.tables import (
     check_columns,
     check_ids,
     check_sample,
+    features_of,
     submission_form,
 )
 from foldblend.data.texts import build_texts
 from foldblend.errors import UserError
+from foldblend.features import Features, read_features
 from foldblend.files import read_bytes
-from foldblend.settings.competition import PAIR, CompetitionSettings
+from foldblend.settings.competition import PAIR, CompetitionSettings, FeaturesSettings
 from foldblend.submission.answers import check_number_format, check_submission_ids, read_answers, read_back
 
 # ---------- the texts.
@@ -44,6 +46,10 @@ class NewRows:
     """As the file has them; empty if it has none."""
     texts: tuple[str, ...]
     """At least one; an empty one is predicted as it is."""
+    features: Features | None = None
+    """Columns beside the text; None if the competition has none."""
+    lacking: tuple[str, ...] = ()
+    """Names of those that no row has."""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -74,10 +80,13 @@ def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
     return rows
 
 
-def typed_rows(texts: Sequence[str], pair: Sequence[str] = ()) -> NewRows:
+NO_FEATURES = FeaturesSettings()
+
+
+def typed_rows(texts: Sequence[str], pair: Sequence[str] = (), features: FeaturesSettings = NO_FEATURES) -> NewRows:
     """Texts from the command line; two of them are a row if the competition has pairs.
 
-    Args:   pair: the competition's text.pair.
+    Args:   pair: the competition's text.pair.   features: its columns beside the text, all missing here.
     Raises: UserError: one is no Unicode, or a pair has no second text.
     """
     wrong = [number for number, text in enumerate(texts, start=1) if not _is_unicode(text)]
@@ -87,7 +96,20 @@ def typed_rows(texts: Sequence[str], pair: Sequence[str] = ()) -> NewRows:
         raise UserError(f"--text has {len(texts)} texts; expected two per row, {' and '.join(pair)}")
     if pair:
         texts = [PAIR.join(two) for two in zip(texts[::2], texts[1::2], strict=True)]
-    return NewRows((), tuple(texts))
+    return NewRows((), tuple(texts), *_features_of({}, features, len(texts), None))
+
+
+def _features_of(
+    columns: Mapping[str, Sequence[str]], settings: FeaturesSettings, n_rows: int, report: Problems | None
+) -> tuple[Features | None, tuple[str, ...]]:
+    """Features of the columns that there are, and the names of the others; cells that are no numbers are problems."""
+    if not settings.columns:
+        return None, ()
+    found, bad = read_features(columns, settings.numbers, settings.categories, n_rows, settings.min_rows)
+    if report is not None:
+        said = [(row, f"{name!r} is {excerpt(columns[name][row])}; expected a number") for name, row in bad]
+        report.add_rows("no number", said)
+    return found, tuple(name for name in settings.columns if name not in columns)
 
 
 def _read_table(path: Path, competition: CompetitionSettings) -> tuple[NewRows | None, Problems]:
@@ -96,12 +118,14 @@ def _read_table(path: Path, competition: CompetitionSettings) -> tuple[NewRows |
     if table is None:
         return None, report
     ids_elsewhere = files.ids.get(files.test) == "sample_order" and id_column not in table.header
-    check_columns(table, columns if ids_elsewhere else (id_column, *columns), report)
-    if not set(columns) <= set(table.header) or not (ids_elsewhere or id_column in table.header):
+    needed = (*columns, *competition.features.columns)
+    check_columns(table, needed if ids_elsewhere else (id_column, *needed), report)
+    if not set(needed) <= set(table.header) or not (ids_elsewhere or id_column in table.header):
         return None, report
     ids = [] if ids_elsewhere else table.column(id_column)
     check_ids(ids, id_column, report)
-    return NewRows(tuple(ids), tuple(build_texts(table, competition.text))), report
+    features = features_of(table, competition.features, report)
+    return NewRows(tuple(ids), tuple(build_texts(table, competition.text)), features), report
 
 
 def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) -> NewRows | None:
@@ -121,7 +145,10 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
         report.add(f"{len(ids)} of {len(found)} rows have an id; expected all or none")
     elif ids:
         check_ids(ids, competition.id_column, report)
-    return NewRows(ids, tuple(_text_of(one, competition) for one in found))
+    given = [name for name in competition.features.columns if any(name in one for one in found)]
+    cells = {name: [as_cell(one.get(name)) for one in found] for name in given}
+    features = _features_of(cells, competition.features, len(found), report)
+    return NewRows(ids, tuple(_text_of(one, competition) for one in found), *features)
 
 
 def _parse_line(line: bytes, columns: Sequence[str], is_pair: bool = False) -> dict | str:
@@ -179,7 +206,7 @@ def answer_tables(
     raise_if_any([report])
     sample_ids, warnings = table.column(id_column), []
     if not rows.ids and files.ids.get(files.test) == "sample_order" and len(sample_ids) == len(rows.texts):
-        rows = NewRows(tuple(sample_ids), rows.texts)
+        rows = replace(rows, ids=tuple(sample_ids))
     if sorted(sample_ids) != sorted(_named(rows).ids):
         warnings = [f"{shown_path(sample)} has other rows; the answer is in the order of the texts"]
         sample_ids = list(rows.ids)

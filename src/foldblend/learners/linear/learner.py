@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
 from foldblend.learners.table import Corpus, FoldRows, count_positives, label_log_odds, score_heldout
-from foldblend.learners.training.weights import describe_training, load_linear, save_linear
+from foldblend.learners.training.weights import describe_training, load_linear, read_features, save_linear
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
 
@@ -225,10 +225,11 @@ class LinearLearner:
         """Compute features (n_test, D) of the test rows from `fitted_arrays`; the same as `fold_features` gives."""
         raise NotImplementedError
 
-    def fit(self, features, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Fit weights (D, L) and bias (L,) to features (n, D) and what the training rows teach, (n, L).
 
-        That is bool labels, or shares in [0, 1] with nan for unknown ones.
+        That is bool labels, or shares in [0, 1] with nan for unknown ones. The last `n_beside` features do not come
+        from the text.
         """
         raise NotImplementedError
 
@@ -239,7 +240,12 @@ class LinearLearner:
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         labels = self.corpus.taught[rows.train]
         train, heldout, test = self.fold_features(rows)
-        weights, bias = self.fit(train, labels)
+        fitted = self.corpus.fit_features(rows.train)
+        if fitted is not None:
+            read = fitted.read(self.corpus.features)  # (n_texts, W)
+            pairs = ((train, rows.train), (heldout, rows.heldout), (test, self.corpus.test_rows))
+            train, heldout, test = (join_columns(part, read[positions]) for part, positions in pairs)
+        weights, bias = self.fit(train, labels, fitted.width) if fitted is not None else self.fit(train, labels)
         arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
         save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
@@ -252,12 +258,38 @@ class LinearLearner:
         )
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
-        arrays = load_linear(checkpoint_dir)
-        return self.to_logits(self.new_features(arrays) @ arrays["weights"] + arrays["bias"])
+        arrays, fitted = load_linear(checkpoint_dir), read_features(checkpoint_dir)
+        features = self.new_features(arrays)
+        if fitted is not None:
+            features = join_columns(features, fitted.read(self.corpus.features.take(self.corpus.test_rows)))
+        return self.to_logits(features @ arrays["weights"] + arrays["bias"])
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:
         """Turn margins `features @ weights + bias`, (n, L), into float32 logits."""
         return margins.astype(np.float32)
+
+
+def join_columns(features, columns: np.ndarray):
+    """Features (n, D), sparse or not, followed by dense columns, float32 (n, W)."""
+    if sp.issparse(features):
+        return sp.hstack([features, sp.csr_matrix(columns)], format="csr", dtype=np.float32)
+    return np.hstack([features, columns])
+
+
+def fit_each_label(features: np.ndarray, labels: np.ndarray, settings: LogisticSettings, task: str):
+    """Fit weights (D, L) and bias (L,) to dense features (n, D): a logistic regression per label, or one of classes.
+
+    Args: labels: (n, L), bool, or shares with nan for unknown ones.
+    """
+    if task == "multiclass":
+        return fit_multiclass(features, labels, settings)
+    weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
+    positives, n_rows = count_positives(labels)
+    for k in np.flatnonzero((positives > 0) & (positives < n_rows)):
+        rows, yes, shares = split_label(labels[:, k])
+        model = build_model(settings).fit(features[rows], yes, sample_weight=shares)
+        weights[:, k], bias[k] = model.coef_[0], model.intercept_[0]
+    return weights, bias
 
 
 def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:

@@ -133,7 +133,8 @@ def sample_dropout(head: nn.Module, dropout: nn.Dropout, pooled: torch.Tensor, n
 class TextClassifier(nn.Module):
     """Pool the encoder's states into one vector per text, and compute the labels' logits from it."""
 
-    def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings):
+    def __init__(self, encoder: nn.Module, n_labels: int, settings: ModelSettings, n_beside: int = 0):
+        """n_beside: columns beside the text; their share of the logits is added to the text's."""
         super().__init__()
         hidden_size = encoder.config.hidden_size
         self.encoder, self.head_pooling = encoder, Pooling(hidden_size, n_labels, settings)
@@ -147,12 +148,15 @@ class TextClassifier(nn.Module):
         self.head = last_layer(width, n_labels)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+        self.head_beside = nn.Linear(n_beside, n_labels, bias=False) if n_beside else None
         self.segment_token: int | None = None
         """The separator of two texts, for an encoder that numbers them; None if rows have one text."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """input_ids, attention_mask: int64 (B, T). Returns float32 logits (B, L)."""
-        return self.read_labels(self.encode(input_ids, attention_mask), attention_mask)
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, beside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """input_ids, attention_mask: int64 (B, T); beside: float32 (B, W). Returns float32 logits (B, L)."""
+        return self.read_labels(self.encode(input_ids, attention_mask), attention_mask, beside)
 
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):
         """Run the encoder; the output holds the states that the pooling reads."""
@@ -168,7 +172,7 @@ class TextClassifier(nn.Module):
         if config.model_type in NUMBERS_TEXTS and getattr(config, "type_vocab_size", 0) > 1:
             self.segment_token = separator
 
-    def read_labels(self, output, attention_mask: torch.Tensor) -> torch.Tensor:
+    def read_labels(self, output, attention_mask: torch.Tensor, beside: torch.Tensor | None = None) -> torch.Tensor:
         """Compute float32 logits (B, L) from what the encoder returned, in float32 even under autocast.
 
         bfloat16 has steps of 1/32 near a logit of 6: rows would tie where they are ranked and compared with thresholds.
@@ -177,11 +181,23 @@ class TextClassifier(nn.Module):
             pooled = self.head_pooling(output, attention_mask)  # (B, width), or a vector a label
             if self.head_dense is not None:
                 pooled = self.head_dense(pooled)
-            return sample_dropout(self.head, self.dropout, pooled, self.dropout_samples)
+            logits = sample_dropout(self.head, self.dropout, pooled, self.dropout_samples)
+            return logits if self.head_beside is None else logits + self.head_beside(beside)
+
+    def start_beside(self, weights: np.ndarray, bias: np.ndarray) -> None:
+        """Start the share of the columns beside the text, (W, L), and the last layer's bias, (L,), in place."""
+        with torch.no_grad():
+            self.head_beside.weight.copy_(torch.from_numpy(weights.T))
+            self.head.bias.copy_(torch.from_numpy(bias))
 
 
 def build_model(
-    folder: str | Path, settings: ModelSettings, head_bias: np.ndarray | None, n_labels: int, seed: int
+    folder: str | Path,
+    settings: ModelSettings,
+    head_bias: np.ndarray | None,
+    n_labels: int,
+    seed: int,
+    n_beside: int = 0,
 ) -> TextClassifier:
     """Load the pretrained encoder in float32 and put a fresh head on it, in training mode.
 
@@ -192,24 +208,24 @@ def build_model(
     torch.manual_seed(seed)
     encoder, missing_pooler = load_pretrained(folder, AutoModel)
     _check_fit(folder, encoder, settings, missing_pooler)
-    model = _add_head(encoder, n_labels, settings)
+    model = _add_head(encoder, n_labels, settings, n_beside)
     if head_bias is not None:
         model.head.bias.data.copy_(torch.from_numpy(head_bias))
     return model.train()  # from_pretrained returns it in evaluation mode, without dropout
 
 
-def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int) -> TextClassifier:
+def build_bare_model(folder: str | Path, settings: ModelSettings, n_labels: int, n_beside: int = 0) -> TextClassifier:
     """Build the architecture with random weights, for a finished fold's weights to fill; only config.json is read."""
     with refusing_code(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     encoder = AutoModel.from_config(config, dtype=torch.float32)
-    return _add_head(encoder, n_labels, settings)
+    return _add_head(encoder, n_labels, settings, n_beside)
 
 
-def _add_head(encoder: nn.Module, n_labels: int, settings: ModelSettings) -> TextClassifier:
+def _add_head(encoder: nn.Module, n_labels: int, settings: ModelSettings, n_beside: int) -> TextClassifier:
     if settings.pooling != "pooler" and getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # its output is not read; unused parameters would stall DDP
-    return TextClassifier(encoder, n_labels, settings)
+    return TextClassifier(encoder, n_labels, settings, n_beside)
 
 
 def _check_fit(folder: str | Path, encoder: nn.Module, settings: ModelSettings, missing_pooler: list[str]) -> None:

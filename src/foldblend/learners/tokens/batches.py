@@ -163,6 +163,11 @@ class Augmentation:
                 "augmentation.mix_probability and token_dropout need one text per row; these rows have two. "
                 "Set them to 0"
             )
+        if settings.mix_probability and tokens.beside is not None:
+            raise UserError(
+                "augmentation.mix_probability joins the texts of two rows, whose features cannot be joined. Set it to "
+                "0, or use_features to false"
+            )
         self.settings, self.tokens, self.targets, self.train_rows = settings, tokens, targets, train_rows
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -175,7 +180,8 @@ class Augmentation:
             texts[i] = join_texts(texts[i], self._text(partners[i]), self.tokens.room)
             targets[i] = torch.maximum(targets[i], self.targets[partners[i]])
         texts = [self._drop_tokens(text, rng) for text in texts]
-        return pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id), targets
+        inputs = pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id)
+        return {**inputs, **self.tokens.batch_beside(rows)}, targets
 
     def sample_targets(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw targets as `batch` makes them of `rows`, float32 (n, L); several times if there are few rows."""

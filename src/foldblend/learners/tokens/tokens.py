@@ -44,6 +44,8 @@ class Tokens:
     """The mask token, if the tokenizer has one."""
     whole: np.ndarray | None = None
     """int32 (n_texts,): tokens that each row would have if no text were truncated; None if that is not known."""
+    beside: np.ndarray | None = None
+    """float32 (n_texts, W): what a fold reads beside the texts; None if that is nothing."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -60,7 +62,12 @@ class Tokens:
         positions = starts[:, None] + np.arange((ends - starts).max())  # (B, T)
         mask = positions < ends[:, None]
         input_ids = np.where(mask, self.ids[np.minimum(positions, len(self.ids) - 1)], self.pad_id).astype(np.int64)
-        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        inputs = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+        return {**inputs, **self.batch_beside(rows)}
+
+    def batch_beside(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return beside, float32 (B, W), if there is anything beside the texts."""
+        return {} if self.beside is None else {"beside": torch.from_numpy(self.beside[rows])}
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> dict[str, torch.Tensor]:

@@ -143,9 +143,12 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     steps_per_epoch = -(-rows_per_epoch // training.global_batch_size)
     check_warmup(training.epochs * steps_per_epoch, run.optimizer)
 
+    learner.read_beside(corpus.fit_features(rows.train))
+
     # model and optimizer; the optimizer first sees whole weights, before processes share them out
     model = learner.build_fold_model(rows, seed)
     if not FoldStore.has_saved(rows.checkpoint_dir):
+        learner.start_beside(model, rows)
         learner.start_model(model, rows)
     model, optimizer = prepare(accelerator, model, build_fold_optimizer(model, run, accelerator))
     bare = accelerator.unwrap_model(model)

@@ -15,7 +15,7 @@ must be written; encoder.py is the shortest example. A fold calls the hooks in t
 New texts are predicted by `build_trained_model` and `predict`. The loop itself is training/loop.py.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from foldblend.errors import UserError
+from foldblend.features import FittedFeatures
 from foldblend.learners.cpu.layers import has_fused_layers
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import build_loss, repeat_inputs, sum_r_drop
@@ -51,9 +52,9 @@ from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.checks import check_end, check_logits
 from foldblend.learners.training.loop import BuiltFold, build_fold, note, train
 from foldblend.learners.training.predicting import predict_logits
-from foldblend.learners.training.weights import describe_training
+from foldblend.learners.training.weights import describe_training, read_features
 from foldblend.predictions import FoldPredictions
-from foldblend.settings.run import RunSettings
+from foldblend.settings.run import LogisticSettings, RunSettings
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 """Inputs of the model, int64 (B, T) each, and targets, float32 (B, L); on the CPU."""
@@ -71,6 +72,8 @@ class NeuralLearner:
         transformers_logging.set_verbosity_error()  # missing weights are refused by name
         use_cores()
         self.run, self.corpus, self.told_truncation = run, corpus, False
+        self.beside: np.ndarray | None = None
+        """float32 (n_texts, W): the columns beside the texts as the fold at hand reads them; None if there are none."""
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
             raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus has labels only")
         self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L), nan if unknown
@@ -99,8 +102,22 @@ class NeuralLearner:
             add_placeholders(tokenizer, self.run.cleaning.placeholders)
         return tokenizer
 
-    @cached_property
+    @property
     def tokens(self) -> Tokens:
+        """Tokens of every text, with what the fold at hand reads beside them."""
+        return self._text_tokens if self.beside is None else replace(self._text_tokens, beside=self.beside)
+
+    @property
+    def n_beside(self) -> int:
+        """W, columns beside the texts."""
+        return 0 if self.beside is None else self.beside.shape[1]
+
+    def read_beside(self, fitted: FittedFeatures | None) -> None:
+        """Read the columns beside the texts as a fold does that is trained or predicts next."""
+        self.beside = None if fitted is None else fitted.read(self.corpus.features)
+
+    @cached_property
+    def _text_tokens(self) -> Tokens:
         """Tokens of every text, made at the first fold or read from where another process made them."""
         tokens = self._load_tokens()
         if len(self.corpus.labels):  # new texts are predicted whatever they are
@@ -137,6 +154,17 @@ class NeuralLearner:
 
     def start_model(self, model: nn.Module, rows: FoldRows) -> None:
         """Change a new model in place before its first step; a resumed one has it from its checkpoint."""
+
+    def start_beside(self, model: nn.Module, rows: FoldRows) -> None:
+        """Start the share of the columns beside the texts, in place, at what they say without a text.
+
+        From zero a few hundred steps of a small learning rate would not reach it.
+        """
+        if self.beside is not None:
+            from foldblend.learners.linear.learner import fit_each_label  # imports scikit-learn
+
+            taught = self.corpus.taught[rows.train]
+            model.start_beside(*fit_each_label(self.beside[rows.train], taught, LogisticSettings(), self.corpus.task))
 
     def build_trained_model(self) -> nn.Module:
         """A model that a finished fold's weights fit, whatever its own are; on the CPU."""
@@ -262,6 +290,7 @@ class NeuralLearner:
         fold.guard.check_end(self.run.training.epochs * fold.steps_per_epoch, mean_loss, *losses)
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
+        self.read_beside(read_features(checkpoint_dir))
         model = self.build_trained_model()
         restore_model(model, load_weights(checkpoint_dir))
         try:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from foldblend.errors import UserError
+from foldblend.features import FittedFeatures
 from foldblend.files import write_whole
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.settings.records import describe_differences, settings_of, with_defaults
@@ -23,6 +24,9 @@ from foldblend.settings.run import RunSettings
 
 WEIGHTS = "weights.safetensors"
 """What a finished fold leaves in its folder, whatever learned it."""
+
+FEATURES = "features"
+"""In its identity: how the fold reads the columns beside the text, if it does."""
 
 UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RecursionError)
 """What reading a damaged safetensors file, or its metadata, may raise."""
@@ -70,6 +74,12 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         total = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), zlib.crc32(name.encode(), total))
     return f"{total:08x}"
+
+
+def read_features(folder: Path) -> FittedFeatures | None:
+    """How a finished fold reads the columns beside the text; None if it reads none."""
+    record = read_identity(find_weights_file(folder)).get(FEATURES)
+    return None if record is None else FittedFeatures.from_record(record)
 
 
 def read_identity(path: Path) -> dict:
@@ -139,8 +149,13 @@ def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
     if corpus.known is not None:
         data.update(np.packbits(corpus.known).tobytes())
     data.update("\0".join(corpus.label_names).encode())
+    fitted, features = corpus.fit_features(rows.train), {}
+    if fitted is not None:
+        data.update(corpus.features.sha256().encode())
+        features = {FEATURES: fitted.record()}
     return {
         **settings_of(run),
+        **features,
         "data_sha256": data.hexdigest(),
         "fold_rows_sha256": hash_fold_rows(rows.train, rows.heldout),
     }
@@ -158,7 +173,8 @@ def check_training(checkpoint_dir: Path, settings: dict, fold_rows_sha256: str) 
     """
     path = find_weights_file(checkpoint_dir)
     stored = read_identity(path)
-    stored.pop("data_sha256", None)
+    for name in ("data_sha256", FEATURES):  # no setting
+        stored.pop(name, None)
     recorded = with_defaults({**settings, "fold_rows_sha256": fold_rows_sha256})
     differences = describe_differences(with_defaults(stored), recorded)
     if differences:

@@ -119,6 +119,11 @@ class Strategy(Protocol):
         """P tables of probabilities, float32 (N, L): see `Stack.predict_parts`."""
 
 
+MOST_CROSS_LABELS = 150
+"""Each of L labels solves systems of L unknowns, so the time grows with L to the fourth power: 500 labels on 30 rows
+took more than ten minutes."""
+
+
 @dataclass(frozen=True)
 class Given:
     """What a strategy is fitted on. Stacks are fitted when first asked for, and strategies share them."""
@@ -137,8 +142,9 @@ class Given:
 
     @cached_property
     def cross_label_stack(self) -> Stack:
-        """The stack that sees the other labels' scores too."""
-        return self.fit_stack((OWN_STRENGTH,), CROSS_STRENGTHS)
+        """The stack that sees the other labels' scores too, unless there are more than MOST_CROSS_LABELS."""
+        is_small = self.labels.shape[1] <= MOST_CROSS_LABELS
+        return self.fit_stack((OWN_STRENGTH,), CROSS_STRENGTHS if is_small else ())
 
     def fit_stack(self, strengths: tuple[float, ...], cross_strengths: tuple[float, ...] = ()) -> Stack:
         """A stack that is shrunk towards the shared weights."""
