@@ -148,6 +148,6 @@ def test_one_class_per_row(runs, tmp_path):
         assert got.score["accuracy"] > 0.9, name
 
 
-def test_a_generator_does_not_read_features(paths):
-    with pytest.raises(UserError, match="use_features"):
-        load_run(paths, "generator")
+def test_a_generator_does_not_read_features():
+    with pytest.raises(UserError, match="a generator reads nothing but text.*text.columns and text.template"):
+        RunSettings("generator", use_features=True)

@@ -460,6 +460,11 @@ def _check_model(run: RunSettings) -> Iterator[str]:
         )
     if model.head_init != "random" and run.learner in ("decoder", "generator"):
         yield f"model.head_init is {model.head_init}, but learner is {run.learner}; {only_read_by(['encoder'])}"
+    if run.use_features and "use_features" not in LEARNERS[run.learner].reads:
+        yield (
+            f"use_features is on, but a {run.learner} reads nothing but text; remove it. To show it the columns, name "
+            "them in text.columns and text.template"
+        )
     if model.pad_token and run.learner in ("encoder", "generator"):
         yield f"model.pad_token is set, but learner is {run.learner}; {only_read_by(['decoder'])}"
 
