@@ -70,6 +70,10 @@ setup() {
         python=$(find_python)
         install_with_pip "$python"
     fi
+    # `accelerate launch` prints five lines about its own defaults at every start
+    if ! grep -q ACCELERATE_LOG_LEVEL .venv/bin/activate; then
+        printf '\nexport ACCELERATE_LOG_LEVEL="${ACCELERATE_LOG_LEVEL:-error}"\n' >>.venv/bin/activate
+    fi
     printf '%s\n' "$wanted" >.venv/installed.txt
 }
 

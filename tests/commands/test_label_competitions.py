@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from made_competition import f1, made_text, to_submission, write_made
 
+from foldblend.commands import guard, predict, train
+
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
 
@@ -152,3 +154,54 @@ def test_jigsaw_toxic_has_rows_of_minus_one(paths, capsys, metric):
     answers, _, printed = to_submission(paths, capsys)
     assert "22.2% of the labels are unknown: they teach nothing and are not scored" in printed
     assert f1(answers > 0.5 if form == "probabilities" else answers, labels[180:]) > 0.8
+
+
+def numbers_say_the_label(paths):
+    """A competition whose texts say nothing: an age and a country do."""
+    rng = np.random.default_rng(5)
+    labels = draw_labels(rng, 180, [0.5, 0.4])
+    ages = np.where(labels[:, 0], 50, 20) + rng.integers(-5, 6, 180)
+    countries = np.where(labels[:, 1], "it", "fr")
+    rows = [[f"r{k}", made_text(rng, []), ages[k] if k % 10 else "", countries[k]] for k in range(180)]
+    settings = {"id_column": "id", "n_folds": 3, "features": {"numbers": ["age"], "categories": ["country"]}}
+    train = [
+        ["id", "text", "age", "country", "old", "south"],
+        *([*rows[k], *labels[k].astype(int)] for k in range(120)),
+    ]
+    test = [["id", "text", "age", "country"], *rows[120:]]
+    sample = [["id", "old", "south"], *([row[0], 0, 0] for row in rows[120:])]
+    write_made(paths, settings, train, test, sample)
+    return labels[120:]
+
+
+def test_columns_beside_the_text_are_learned_and_predicted(paths, capsys):
+    truth = numbers_say_the_label(paths)
+    run = paths.configs / "runs" / "words.yaml"
+    run.write_text(f"{run.read_text()}use_features: true\n")
+    answers, _, printed = to_submission(paths, capsys)
+    assert f1(answers, truth) > 0.9 and "does not read the features" not in printed
+    text = ["--competition", "made", "--text", "the street"]
+    assert guard(lambda: predict.main(text)) == 0
+    assert "no age, country is given, so the features count as missing" in capsys.readouterr().out
+    lines = paths.root / "new.jsonl"
+    lines.write_text('{"text": "a", "age": 50, "country": "it"}\n{"text": "a", "age": null, "country": "fr"}\n')
+    assert guard(lambda: predict.main(["--competition", "made", "--input", str(lines)])) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "old" in shown[-3] and "*" in shown[-3].split("south")[1]
+    table = paths.data("made") / "test.csv"
+    table.write_text(table.read_text().replace(",it", ",fr"))
+    assert guard(lambda: train.main(["--competition", "made", "--run", "words"])) == 2
+    assert "the test features differ" in capsys.readouterr().err
+
+
+def test_a_run_that_reads_no_features_says_so_and_outlives_them(paths, capsys):
+    truth = numbers_say_the_label(paths)
+    answers, _, printed = to_submission(paths, capsys)
+    assert "words does not read the features age, country. To read them: use_features: true" in printed
+    assert f1(answers, truth) < 0.7
+    yaml = paths.configs / "competitions" / "made.yaml"
+    yaml.write_text(yaml.read_text().replace("- age", "- age\n  min_rows: 3"))
+    assert guard(lambda: train.main(["--competition", "made", "--run", "words"])) == 0
+    assert "already trained: fold 0, 1, 2" in capsys.readouterr().out
+    assert guard(lambda: train.main(["--competition", "made", "--run", "words", "--use_features", "true"])) == 2
+    assert "use_features was False, is now True" in capsys.readouterr().err

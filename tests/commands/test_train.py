@@ -68,7 +68,7 @@ def test_bare_launch_then_the_other_folds_then_the_blend(paths, toy_competition,
     blend.main([])
     shown = capsys.readouterr().out
     csv = next(paths.submissions("toy").glob("*.csv"))
-    assert f"kaggle competitions submit -c toy -f submissions/toy/{csv.name} -m" in shown
+    assert f"submissions/toy/{csv.name}" in shown and "files: {kaggle: SLUG}" in shown
     rows = csv.read_text().splitlines()
     assert rows[0] == "id,joy,sadness,anger" and len(rows) == 22 and rows[1].startswith("r90,")
 

@@ -428,3 +428,66 @@ def test_long_submissions_that_cannot_work(submission, message):
 def test_what_older_competition_files_state_is_what_it_was():
     files = FilesSettings()
     assert files.stated == ("train.csv", "test.csv", "sample_submission.csv") and files.train == "train.csv"
+
+
+# ---------- columns beside the text.
+
+
+BESIDE = {"features": {"numbers": ("age",), "categories": ("country",)}}
+
+
+def with_beside(rows, ages):
+    """Rows with an age and a country at their end."""
+    return [[*row, *(("age", "country") if not k else (ages[k - 1], "it "))] for k, row in enumerate(rows)]
+
+
+def test_columns_beside_the_text(load):
+    train, test = with_beside(TRAIN, ["1", "", *"345678"]), with_beside(TEST, ["0.5", "nan", "3", "4"])
+    tables = load(train, test, **BESIDE)
+    ages = tables.train_features.numbers[:, 0]
+    assert np.isnan(ages[1]) and ages[2:].tolist() == [3, 4, 5, 6, 7, 8]
+    assert tables.train_features.categories[:, 0].tolist() == ["it"] * 8
+    assert tables.test_features.numbers[0, 0] == 0.5 and np.isnan(tables.test_features.numbers[1, 0])
+    assert load(train, test).train_features is None
+    assert load(train, test).label_names == ("joy", "fear")  # they are no labels either
+
+
+def test_a_number_that_is_none_is_named_in_each_file(refused):
+    said = refused(with_beside(TRAIN, ["1", "2", "3,5", *"45678"]), with_beside(TEST, ["x", "1", "2", "3"]), **BESIDE)
+    assert "row 3 (line 4): 'age' is '3,5'; expected a number or an empty cell" in said
+    assert "row 1 (line 2): 'age' is 'x'; expected a number" in said
+    assert "if 'age' holds words, put it into features.categories" in said
+
+
+def test_a_test_file_without_the_columns_is_refused(refused):
+    said = refused(with_beside(TRAIN, [*"12345678"]), TEST, **BESIDE)
+    assert "test.csv: 2 problems column 'age' is missing" in said
+
+
+@pytest.mark.parametrize(
+    "features, message",
+    [
+        ({"numbers": ("id",)}, "features has 'id', which is the id column"),
+        ({"numbers": ("joy",)}, "features has 'joy', which is a label"),
+        ({"numbers": ("age",), "categories": ("age",)}, "features has column 'age' twice"),
+        ({"numbers": ("",)}, "features has '', which is no name;"),
+        ({"min_rows": 0}, "features.min_rows"),
+    ],
+)
+def test_features_that_are_taken_are_refused(features, message):
+    with pytest.raises(UserError) as error:
+        settings(features=features, labels=NAMES)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("more", [["note"], ["p"]])
+def test_a_long_sample_with_more_columns_is_refused(refused, more):
+    sample = [["id", "p", *more], *([f"t{k}_{name}", "0", "1"] for k in range(4) for name in ("joy", "fear"))]
+    submission = {"row_id": "{id}_{label}", "column": "p"}
+    said = refused(TRAIN, TEST, sample, submission=submission, labels=NAMES)
+    assert "expected only 'id', 'p'" in said or "column 'p' appears 2 times" in said
+
+
+def test_annotators_of_a_file_without_its_text_column(refused):
+    train = [[row[0], *row[2:]] for row in TRAIN]
+    assert "column 'text' is missing" in refused(train, labels={"aggregate": "majority"})

@@ -8,6 +8,7 @@ from pathlib import Path
 from foldblend.data.tables import load_tables
 from foldblend.settings.competition import (
     CompetitionSettings,
+    FeaturesSettings,
     FilesSettings,
     LabelsSettings,
     SubmissionSettings,
@@ -46,7 +47,8 @@ def as_csv(rows, separator=",") -> bytes:
 
 def settings(task="multilabel", n_folds=2, metric="macro_f1", **groups) -> CompetitionSettings:
     """`settings(labels=dict(form="class", ...))`, the rest as it comes."""
-    kinds = {"files": FilesSettings, "text": TextSettings, "labels": LabelsSettings, "submission": SubmissionSettings}
+    kinds = {"files": FilesSettings, "text": TextSettings, "labels": LabelsSettings, "submission": SubmissionSettings,
+             "features": FeaturesSettings}  # fmt: skip
     return CompetitionSettings(
         id_column="id", task=task, n_folds=n_folds, metric=metric,
         **{name: kinds[name](**values) for name, values in groups.items()},

@@ -10,7 +10,7 @@ from foldblend.errors import UserError
 from foldblend.features import Features
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, describe_training, read_identity
-from foldblend.settings.loading import settings_of
+from foldblend.settings.records import settings_of
 from foldblend.settings.run import (
     AdapterSettings,
     AugmentationSettings,

@@ -285,13 +285,14 @@ def _colour(line: str) -> str:
 
 def print_end(job: Job, path: Path) -> None:
     """The last lines: where the CSV is and how to submit it."""
-    shown = path.relative_to(job.paths.root)
-    slug = job.competition.files.kaggle or job.competition_name
+    shown, name, files = path.relative_to(job.paths.root), job.competition_name, job.competition.files
     print(f"\n{shown}")
-    if not job.competition.files.kaggle and job.competition.files.source in ("sample", "goemotions"):
-        print(f"{job.competition_name} is not on Kaggle: score the file here, if its test labels are known:")
-        print(f"python bench/score_submission.py --competition {job.competition_name} {shown}")
-        print("If it were on Kaggle, this would submit the file:")
-    else:
+    if files.kaggle:
         print(f"python src/submit.py {shown}  # logs its score, too; or by hand:")
-    print(f'kaggle competitions submit -c {slug} -f {shown} -m "{path.stem}"')
+        print(f'kaggle competitions submit -c {files.kaggle} -f {shown} -m "{path.stem}"')
+    elif files.source in ("sample", "goemotions"):
+        print(f"{name} is not on Kaggle. To score this CSV here:")
+        print(f"python bench/score_submission.py --competition {name} {shown}")
+    else:
+        print("This CSV is your answer. If the competition is on Kaggle, give its name in Kaggle's URL to get the")
+        print(f"submit command: files: {{kaggle: SLUG}} in configs/competitions/{name}.yaml")

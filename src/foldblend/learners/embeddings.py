@@ -21,7 +21,7 @@ from foldblend.learners.nets.pretrained import (
     refusing_code,
 )
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
-from foldblend.learners.table import FoldRows, count_positives, label_log_odds
+from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import Tokens, tokenize

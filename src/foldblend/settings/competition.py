@@ -504,12 +504,11 @@ def _check_features(settings: CompetitionSettings) -> Iterator[str]:
     features, labels = settings.features, settings.labels
     for name in sorted({name for name in features.columns if features.columns.count(name) > 1}):
         yield f"features has column {name!r} twice; expected it once, in numbers or in categories"
-    taken = {settings.id_column: "the id column", settings.files.split_column: "files.split_column"}
+    taken = {settings.files.split_column: "files.split_column", "": "no name", settings.id_column: "the id column"}
     taken |= dict.fromkeys(filter(None, (*labels.names, *labels.rename, labels.column, *labels.columns)), "a label")
     for name in features.columns:
-        if name in taken or not name:
-            what = taken.get(name, "no name of a column")
-            yield f"features has {name!r}, which is {what}; expected a column beside text and labels"
+        if name in taken:
+            yield f"features has {name!r}, which is {taken[name]}; expected a column beside text and labels"
 
 
 def _check_folds(settings: CompetitionSettings) -> Iterator[str]:
