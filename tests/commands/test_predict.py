@@ -43,7 +43,7 @@ def test_the_test_file_gives_the_stored_logits_and_the_same_submission(paths, bl
     _, runs = predict.load_recipe(job, read_record(blended))
     assert sorted(run.name for run in runs) == sorted(NAMES)
     for run in runs:
-        scores = predict.predict_run(job, run, predict.gather_rows(job).texts)
+        scores = predict.predict_run(job, run, predict.gather_rows(job))
         for fold, table in enumerate(scores.folds):
             assert table == pytest.approx(stored_test(paths, run.name, fold), abs=1e-5)
     out = tmp_path / "again.csv"
