@@ -32,6 +32,7 @@ from foldblend.scoring.ensembling.stacking import (
     fit_stack,
 )
 from foldblend.scoring.inputs import Partition, Scores, Task, to_probs
+from foldblend.scoring.thresholds.exact import best_label_f1
 from foldblend.scoring.thresholds.rules import decide, tune_quickly
 
 # Direct searches for ensemble weights that climb the metric itself, one set of weights for all labels.
@@ -50,6 +51,8 @@ STEPS = (0.2, 0.1, 0.05)
 
 def quick_score(task: Task, probs: np.ndarray, labels: np.ndarray) -> float:
     """The metric with thresholds tuned on the same rows: what a search climbs."""
+    if task.metric == "macro_f1" and task.kind == "multilabel":
+        return float(best_label_f1(probs, labels).mean())  # the same number, ten times as fast
     return task.score(labels, decide(tune_quickly(task, probs, labels), probs))
 
 
