@@ -24,9 +24,8 @@ from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, mix
 from foldblend.scoring.ensembling.strategies import climb_once
-from foldblend.scoring.inputs import Runs, Scores, Task, split_into_parts
-from foldblend.scoring.metrics.decisions import macro_f1
-from foldblend.scoring.probs import sigmoid
+from foldblend.scoring.inputs import Runs, Scores, Task, sigmoid, split_into_parts
+from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.report import describe_blend, report_record
 from foldblend.scoring.thresholds.exact import tune_thresholds
 from foldblend.scoring.thresholds.rules import decide

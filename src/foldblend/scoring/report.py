@@ -295,6 +295,7 @@ COLUMNS = 80
 NAME_COLUMNS = 20
 """Longer names get a line of their own."""
 TUNING_WORDS = {"robust": "robust thresholds", "exact": "exact thresholds", "offsets": "tuned offsets"}
+TUNING_WORDS["adaptive"] = "adaptive thresholds"
 TUNING_WORDS["steps"] = "thresholds on the expected class"
 """What follows a strategy's name; nothing if there is nothing to tune."""
 
