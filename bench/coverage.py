@@ -265,8 +265,9 @@ def table(worlds: list[dict]) -> list[str]:
         for n_test in sorted({world["n_test"] for world in worlds}):
             cell = [world for world in worlds if (world["group_size"], world["n_test"]) == (size, n_test)]
             lines.append(_line(f"group {size} test {n_test}", cell))
-    found = summary(worlds)
-    lines += [f"{name:18} {mean:+.4f} ({error:.4f})" for name, (mean, error) in found.items() if name.startswith(("in-sample", "Caruana", "above"))]
+    for name, (mean, error) in summary(worlds).items():
+        if name.startswith(("in-sample", "Caruana", "above")):
+            lines.append(f"{name:18} {mean:+.4f} ({error:.4f})")
     return lines
 
 

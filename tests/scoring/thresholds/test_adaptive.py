@@ -9,8 +9,6 @@ from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.thresholds.robust import (
     ADAPT_FROM,
     adapt_thresholds,
-    count_scores,
-    expected_micro_f1_threshold,
 )
 from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record, settle, tune_rule
 
@@ -29,20 +27,8 @@ def test_they_move_half_the_way_to_the_best_expected_f1_of_the_rows():
     ordered = np.sort(probs.astype(float), axis=0)[::-1]
     decided = np.arange(1, len(probs) + 1)[:, None]
     best = (ordered.cumsum(axis=0) / (decided + ordered.sum(axis=0))).max(axis=0)  # half of F1, per label
-    adapted = adapt_thresholds(np.float32([0.7, 0.7]), probs, IDENTITY, pooled=False)
+    adapted = adapt_thresholds(np.float32([0.7, 0.7]), probs, IDENTITY)
     assert logit(adapted) == pytest.approx((logit(best) + logit(np.full(2, 0.7))) / 2, abs=0.02)
-
-
-def test_micro_f1_has_one_threshold_on_calibrated_probabilities():
-    probs, _ = rows_with_rate(np.float32([-1.0, -3.0]))
-    ordered = np.sort(probs.astype(float).ravel())[::-1]
-    best = (ordered.cumsum() / (np.arange(1, probs.size + 1) + ordered.sum())).max()
-    slope, shift = np.array([2.0, 1.0]), np.array([0.5, 0.0])
-    bent = sigmoid((logit(probs) - shift) / slope).astype(np.float32)  # calibrated by this slope and shift
-    found = expected_micro_f1_threshold(count_scores(bent), slope, shift)
-    assert found == pytest.approx(logit(np.array([best])), abs=0.02)
-    adapted = adapt_thresholds(np.float32([0.5, 0.5]), bent, np.array([slope, shift]), pooled=True)
-    assert slope * logit(adapted) + shift == pytest.approx((found + shift) / 2, abs=0.02)
 
 
 @pytest.mark.parametrize("shift, falls", [(-4.0, True), (1.0, False)])
@@ -64,7 +50,7 @@ def test_too_few_rows_get_the_robust_thresholds_and_the_answer_of_each_row_hangs
 
 
 def test_settled_thresholds_stay_and_a_record_keeps_both_kinds():
-    rule = tune_rule(Task("micro_f1"), "adaptive", *rows_with_rate(-1.0))
+    rule = tune_rule(Task("weighted_f1"), "adaptive", *rows_with_rate(-1.0))
     probs = rows_with_rate(0.5, seed=3)[0]
     settled = settle(rule, probs)
     assert (decide(settled, probs) == decide(rule, probs)).all()
@@ -72,7 +58,7 @@ def test_settled_thresholds_stay_and_a_record_keeps_both_kinds():
     assert settled.calibration is None and "calibration" not in settled.to_record()
     for each in (rule, settled):
         again = rule_from_record(each.to_record())
-        assert (decide(again, probs) == decide(each, probs)).all() and again.pooled == each.pooled
+        assert (decide(again, probs) == decide(each, probs)).all()
     assert isinstance(rule_from_record({"thresholds": [0.5]}), Rule)  # as older records hold it
 
 

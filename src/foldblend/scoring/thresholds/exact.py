@@ -46,7 +46,7 @@ def _best_threshold(probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def best_label_f1(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each label's F1 at its best threshold, float64 (L,): what `tune_thresholds` reaches, for searches that try thousands.
+    """Each label's F1 at its best threshold, float64 (L,): what `tune_thresholds` reaches, for searches to climb.
 
     One sort of all columns: a row's key is the bits of its prob, which rise with it, and then its label. Of equal probs
     the negatives come first, and each positive after them raises F1, so no cut inside of them is the best.

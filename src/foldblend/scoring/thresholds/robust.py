@@ -96,22 +96,13 @@ def expected_f1_thresholds(counted: Histogram, slope: np.ndarray, shift: np.ndar
     return logit((hits / (decided + hits[-1])).max(axis=0))
 
 
-def expected_micro_f1_threshold(counted: Histogram, slope: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """The same for micro-F1, which adds up the counts of all labels: one threshold on calibrated probs, log-odds (1,)."""
-    scores = (counted.scores[:, None] * slope + shift).ravel()
-    order = np.argsort(-scores, kind="stable")
-    probs, rows = sigmoid(scores[order]), counted.rows.ravel()[order]
-    hits, decided = (rows * probs).cumsum(), rows.cumsum()
-    return logit((hits / (decided + hits[-1])).max(keepdims=True))
-
-
 ADAPT_FROM = 30
 """Thresholds adapt to the rows they are used on from this many rows on; fewer say nothing about the others to come."""
 ADAPTED_SHARE = 0.5
 """How far they move from the robust ones to the best expected ones of these rows, in log-odds."""
 
 
-def adapt_thresholds(thresholds: np.ndarray, probs: np.ndarray, calibration: np.ndarray, pooled: bool) -> np.ndarray:
+def adapt_thresholds(thresholds: np.ndarray, probs: np.ndarray, calibration: np.ndarray) -> np.ndarray:
     """Robust thresholds, moved half the way to those with the best expected F1 on the rows they are used on: (L,).
 
     It takes no label of these rows: their calibrated probabilities say what F1 each threshold should reach. The mean of
@@ -119,11 +110,10 @@ def adapt_thresholds(thresholds: np.ndarray, probs: np.ndarray, calibration: np.
     other label rates.
 
     Args: thresholds: float32 (L,), of `tune_robust_thresholds`.   probs: float32 (n, L), at least ADAPT_FROM rows.
-          calibration: float64 (2, L), slope and shift of `fit_calibration`.   pooled: for micro-F1.
+          calibration: float64 (2, L), slope and shift of `fit_calibration`.
     """
     slope, shift = calibration
-    expect = expected_micro_f1_threshold if pooled else expected_f1_thresholds
-    wanted = expect(count_scores(probs), slope, shift)
+    wanted = expected_f1_thresholds(count_scores(probs), slope, shift)
     robust = slope * logit(np.clip(thresholds, 0, 1)) + shift
     return sigmoid((robust + ADAPTED_SHARE * (wanted - robust) - shift) / slope).astype(np.float32)
 

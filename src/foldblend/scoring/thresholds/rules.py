@@ -42,8 +42,6 @@ class Rule:
     """float32 (L,): decide a label if its prob reaches this."""
     calibration: np.ndarray | None = None
     """float64 (2, L): with it the thresholds still adapt to the rows they are used on; see `settle`."""
-    pooled: bool = False
-    """They adapt for micro-F1, which counts all labels together."""
     offsets: np.ndarray | None = None
     """float32 (L,): decide the class with the largest log-prob plus offset."""
     steps: np.ndarray | None = None
@@ -76,8 +74,8 @@ def settle(rule: Rule, probs: np.ndarray) -> Rule:
     """
     if rule.calibration is None or rule.thresholds is None or len(probs) < ADAPT_FROM:
         return rule
-    adapted = adapt_thresholds(rule.thresholds, probs, rule.calibration, rule.pooled)
-    return replace(rule, thresholds=adapted, calibration=None, pooled=False)
+    adapted = adapt_thresholds(rule.thresholds, probs, rule.calibration)
+    return replace(rule, thresholds=adapted, calibration=None)
 
 
 def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
@@ -229,8 +227,8 @@ EXACT_SEARCHES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 """Metrics whose best thresholds are found by their formula: (probs, labels) -> thresholds (L,)."""
 
 
-ADAPTIVE = {"macro_f1": False, "weighted_f1": False, "micro_f1": True}
-"""Metrics for which thresholds may adapt to the rows they are used on, and whether all labels are counted together."""
+ADAPTIVE = {"macro_f1", "weighted_f1"}
+"""Metrics for which thresholds may adapt to the rows they are used on; it gains nothing for micro-F1."""
 
 
 def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) -> Rule:
@@ -243,7 +241,7 @@ def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) ->
     if tuning == "adaptive":
         robust = _tune_thresholds(task, "robust", probs, labels)
         calibration = np.array(fit_calibration(count_scores(probs, labels)))
-        return Rule(thresholds=robust, calibration=calibration, pooled=ADAPTIVE[task.metric])
+        return Rule(thresholds=robust, calibration=calibration)
     if tuning == "none":
         return Rule()
     if tuning == "argmax":
