@@ -222,7 +222,7 @@ HANDLES = _items(
 SEED = 2024
 N_TRAIN = 2000
 N_DRAWN = (2500, 1500)
-"""Rows drawn at a time, training rows first: versions up to 0.2 had 500 test rows, and those are still the first ones."""
+"""Rows drawn at a time, training rows first: the 500 test rows of versions up to 0.2 are still the first ones."""
 LABELS = tuple(EMOTIONS)
 
 MOODS = (
