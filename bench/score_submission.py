@@ -62,6 +62,7 @@ def _run(argv: Sequence[str] | None) -> None:
         scores = score_submission(path, competition, tables, truth, parts)
         for part, values in scores.items():
             print(_line(path.stem, part, [f"{values[name]:.4f}" for name in names]))
+        print(f"  {names[0]} of other test rows: standard error {standard_error(path, competition, tables, truth):.4f}")
         for said, value in estimates(path.with_suffix(".json")).items():
             print(f"  its .json said {said}: {value:.4f}")
 
@@ -101,6 +102,19 @@ def score_submission(
         names = metric_names(competition)
         scores["mean"] = {name: float(np.mean([values[name] for values in scores.values()])) for name in names}
     return scores
+
+
+N_RESAMPLES = 200
+"""Bootstrap resamples of the test rows."""
+
+
+def standard_error(path: Path, competition: CompetitionSettings, tables: Tables, truth: np.ndarray) -> float:
+    """How far the first metric of a file moves over bootstrap resamples of the test rows: a standard deviation."""
+    table = read_table(path, submission_form(competition, "utf-8"), Problems(path))
+    answers = read_answers(table, competition, tables.label_names, Problems(path))
+    rng, name = np.random.default_rng(0), metric_names(competition)[0]
+    drawn = (rng.integers(0, len(truth), len(truth)) for _ in range(N_RESAMPLES))
+    return float(np.nanstd([score_rows(competition, truth[rows], answers[rows])[name] for rows in drawn]))
 
 
 def score_rows(competition: CompetitionSettings, labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:

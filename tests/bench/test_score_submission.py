@@ -50,23 +50,27 @@ def test_scores_are_sklearns(command, paths, sample, capsys):
     decisions = truth ^ (np.random.default_rng(0).random(truth.shape) < 0.1)
     path = write(paths, competition, tables, decisions)
     assert command.main(["--competition", "sample", str(path)]) == 0
-    header, line = capsys.readouterr().out.strip().split("\n")
+    header, line, error = capsys.readouterr().out.strip().split("\n")
     assert header.split() == ["part", "macro_f1", "micro_f1", "weighted_f1", "subset_accuracy"]
     expected = [f1_score(truth, decisions, average=kind) for kind in ("macro", "micro", "weighted")]
     expected.append((truth == decisions).all(axis=1).mean())
     assert line.split() == ["x", "all", *[f"{value:.4f}" for value in expected]]
+    drawn = [np.random.default_rng(seed).integers(0, len(truth), len(truth)) for seed in range(60)]
+    spread = np.std([f1_score(truth[rows], decisions[rows], average="macro") for rows in drawn])
+    assert error.startswith("  macro_f1 of other test rows: standard error 0.")
+    assert float(error.split()[-1]) == pytest.approx(spread, rel=0.3)
 
 
 def test_parts_are_scored_apart_and_their_mean_stands_below(command, paths, sample, capsys):
     competition, tables = sample
     truth = read_truth(paths, tables)
-    path = write(paths, competition, tables, truth ^ (np.arange(500) % 2 == 1)[:, None])
+    path = write(paths, competition, tables, truth ^ (np.arange(len(truth)) % 2 == 1)[:, None])
     file = paths.data("sample") / "truth.csv"
     lines = file.read_text().split("\n")[:-1]
-    parted = [f"{line},{part}" for line, part in zip(lines, ["part", *["dev", "test"] * 250])]
+    parted = [f"{line},{part}" for line, part in zip(lines, ["part", *["dev", "test"] * 1000])]
     file.write_text("\n".join([parted[0], *parted[:0:-1]]) + "\n")
     assert command.main(["--competition", "sample", str(path)]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.strip().split("\n")[1:]]
+    rows = [line.split() for line in capsys.readouterr().out.strip().split("\n")[1:-1]]
     assert [row[1] for row in rows] == ["test", "dev", "mean"] or [row[1] for row in rows] == ["dev", "test", "mean"]
     scores = {row[1]: float(row[2]) for row in rows}
     assert (scores["dev"], scores["test"], scores["mean"]) == (1.0, 0.0, 0.5)
@@ -94,7 +98,7 @@ def test_probabilities_are_scored_as_such(command, paths, sample, capsys):
     path.parent.mkdir(parents=True)
     path.write_bytes(submission_bytes(build_submission(competition, tables, None, probs)))
     assert command.main(["--competition", "sample", str(path)]) == 0
-    header, line = capsys.readouterr().out.strip().split("\n")
+    header, line, error = capsys.readouterr().out.strip().split("\n")
     assert header.split() == ["part", "macro_auc", "macro_ap", "log_loss"]
     expected = (
         roc_auc_score(truth, probs, average="macro"),

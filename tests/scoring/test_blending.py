@@ -7,13 +7,13 @@ from made_up import make_runs
 from foldblend.errors import UserError
 from foldblend.scoring.arrays import blend_arrays
 from foldblend.scoring.blending import make_blend
-from foldblend.scoring.ensembling.strategies import STRATEGIES, quick_score, search_weights
+from foldblend.scoring.ensembling.strategies import STRATEGIES, find_trusted, quick_score, search_weights
 from foldblend.scoring.inputs import Scores, Task, find_noise, split_into_parts, without_runs
 from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
 from foldblend.scoring.validation.bootstrap import Buckets
-from foldblend.scoring.validation.choice import compare_lines, find_trusted, measure, pick_line
+from foldblend.scoring.validation.choice import compare_lines, measure, pick_line
 
 
 def noisy(labels, share, seed):

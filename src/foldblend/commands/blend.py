@@ -172,6 +172,7 @@ def blend_anew(job: Job) -> Path:
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:
         recipe = correct_priors(recipe, inputs, report)
+    recipe = recipe.settled(fold_probs)
 
     print_lines(inputs.tables.label_lines)
     record = {

@@ -22,6 +22,7 @@ from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
+from foldblend.scoring.thresholds.robust import ADAPT_FROM
 from foldblend.settings.loading import Job, open_job, run_from_settings
 from foldblend.submission.answers import build_submission, submission_bytes, with_constants
 from foldblend.submission.new_texts import (
@@ -108,9 +109,12 @@ def predict_run(job: Job, run: TrainedRun, rows: NewRows) -> TestScores:
 
 def recipe_warnings(recipe: Recipe, n_texts: int) -> list[str]:
     """What the recipe does with these rows beyond weights and thresholds, as sentences."""
-    if not recipe.shifted:
-        return []
-    return [f"the blend was made with --reestimate_priors: label rates are estimated on these {n_texts} texts"]
+    found = []
+    if recipe.shifted:
+        found.append(f"the blend was made with --reestimate_priors: label rates are estimated on these {n_texts} texts")
+    if recipe.rule.calibration is not None and n_texts >= ADAPT_FROM:
+        found.append(f"the blend saw too few test rows to adapt its thresholds to: they adapt to these {n_texts} texts")
+    return found
 
 
 def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarray, decisions: np.ndarray | None):

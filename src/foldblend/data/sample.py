@@ -220,7 +220,9 @@ HANDLES = _items(
 
 
 SEED = 2024
-N_TRAIN, N_TEST = 2000, 500
+N_TRAIN = 2000
+N_DRAWN = (2500, 1500)
+"""Rows drawn at a time, training rows first: the 500 test rows of versions up to 0.2 are still the first ones."""
 LABELS = tuple(EMOTIONS)
 
 MOODS = (
@@ -255,8 +257,14 @@ class Tweet:
 def sample_files() -> tuple[dict[str, bytes], str]:
     """The four files by name, and where they are from; the label columns of test.csv hold NONE."""
     draw = Draw(random.Random(SEED))
-    tweets = _with_repeats(draw, [_tweet(draw) for _ in range(N_TRAIN + N_TEST)])
-    ids = [f"T{number:05d}" for number in draw.shuffled(range(1, 90_000), len(tweets))]
+    tweets: list[Tweet] = []
+    numbers: list[int] = []
+    for n_rows in N_DRAWN:
+        tweets += [_tweet(draw) for _ in range(n_rows)]
+        _repeat_some(draw, tweets, len(tweets) - n_rows)
+        taken = set(numbers)
+        numbers += draw.shuffled([number for number in range(1, 90_000) if number not in taken], n_rows)
+    ids = [f"T{number:05d}" for number in numbers]
     rows = [(name, tweet.text, *_zeros_and_ones(tweet)) for name, tweet in zip(ids, tweets, strict=True)]
     train, test = rows[:N_TRAIN], rows[N_TRAIN:]
     header, answer = ("ID", "Tweet", *LABELS), ("ID", *LABELS)
@@ -382,15 +390,14 @@ def _link(draw: Draw) -> str:
     return "https://t.co/" + "".join(draw.any(alphabet) for _ in range(10))
 
 
-def _with_repeats(draw: Draw, tweets: list[Tweet]) -> list[Tweet]:
-    """Some rows become copies of others, word for word or nearly so; some of the copies are labelled again."""
-    for k in range(len(tweets)):
+def _repeat_some(draw: Draw, tweets: list[Tweet], start: int) -> None:
+    """Some rows from `start` on become copies of any, word for word or nearly so; some copies are labelled again."""
+    for k in range(start, len(tweets)):
         if draw.chance(0.05):
             first = draw.any(tweets)
             text = first.text if draw.chance(0.5) else _nearly(draw, first.text)
             labels = _labels(draw) if draw.chance(0.15) else _annotated(draw, first.labels)
             tweets[k] = Tweet(text, labels)
-    return tweets
 
 
 def _nearly(draw: Draw, text: str) -> str:

@@ -63,8 +63,11 @@ class ArrayBlend:
 
     @property
     def thresholds(self) -> np.ndarray | None:
-        """float32 (L,) on probabilities; None if the metric takes probabilities, or with one label per row."""
-        return self.blend.rule.thresholds
+        """float32 (L,) on probabilities; None if the metric takes probabilities, or with one label per row.
+
+        Adaptive ones are those for the test rows; without test rows they still adapt to the rows of `apply`.
+        """
+        return self.recipe.rule.thresholds
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -170,6 +173,7 @@ def blend_arrays(
         recipe = Recipe(
             task.kind, blend.predictor, blend.rule, labels.mean(axis=0), tuple(report.shift.shifted.tolist())
         )
+    recipe = recipe if fold_probs is None else recipe.settled(fold_probs)
     probs, answer = (None, None) if fold_probs is None else recipe.answer(fold_probs)
     decisions = answer if answer is not None and answer.dtype == bool else None
     return ArrayBlend(task, names, label_names, kind, blend, report, recipe, probs, decisions, noise)

@@ -19,9 +19,10 @@ from foldblend.scoring.ensembling.strategies import (
     STRATEGIES,
     Given,
     Strategy,
+    find_trusted,
     fit_single,
     fit_strategies,
-    offered,
+    list_lines,
     refuse_strategy_names,
 )
 from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
@@ -38,7 +39,6 @@ from foldblend.scoring.validation.choice import (
     compare_lines,
     cross_fit,
     cross_fit_row_rules,
-    find_trusted,
     mean_measured,
     measure,
     offer_row_rules,
@@ -183,8 +183,7 @@ def cross_fit_candidates(
 
     An honest answer (N, L), one per repeat, is by what was fitted and chosen without the row's part, row rule included.
     """
-    names = [*runs.names, *(offered(task) if len(runs.names) > 1 else ())]
-    pairs = [(name, tuning) for name in names for tuning in task.tunings]
+    pairs = list_lines(task, runs.names)
     is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
     candidates: list[Candidate] = []
     first: dict[str, Strategy] = {}
@@ -219,8 +218,9 @@ def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
 
     Raises: UserError: with the nearest name that there will be, and all names.
     """
-    names = [*run_names, *(offered(task) if len(run_names) > 1 else ())]
-    pairs = [f"{name} + {tuning}" for name in names for tuning in task.tunings]
+    lines = list_lines(task, run_names)
+    names = list(dict.fromkeys(name for name, _ in lines))
+    pairs = [f"{name} + {tuning}" for name, tuning in lines]
     strategy, plus, tuning = wanted.partition(" + ")
     if not wanted or OLD_NAMES.get(strategy, strategy) + plus + tuning in {*names, *pairs}:
         return

@@ -101,12 +101,18 @@ NO_FACTS = TestFacts()
 
 @single_threaded_products()
 def describe_blend(
-    task: Task, blend: Blend, fold_probs: np.ndarray | None, seed: int, facts: TestFacts = NO_FACTS
+    task: Task,
+    blend: Blend,
+    fold_probs: np.ndarray | None,
+    seed: int,
+    facts: TestFacts = NO_FACTS,
+    weighs_runs: bool = True,
 ) -> BlendReport:
     """What a blend is worth.
 
     Args: fold_probs: float32 (K, n, L), the test rows by each fold's models; None if there are no test rows: then the
           expected score is for as many new rows as the blend was made from.   facts: of the test rows.
+          weighs_runs: whether to say what is lost without each run, which refits the blend once per run.
     """
     labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed, blend.compared.group)
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
@@ -123,7 +129,7 @@ def describe_blend(
         n_folds=1 if fold_probs is None else len(fold_probs),
         best_single=best.name,
         lead=Difference(gain, gain - needed, gain + needed),
-        contributions=measure_contributions(task, blend, seed),
+        contributions=measure_contributions(task, blend, seed) if weighs_runs else {},
         shift=find_shift(task, blend, fold_probs, facts, seed) if fold_probs is not None and measured else None,
         n_visible=n_visible,
         n_expected=n_expected,
@@ -289,6 +295,7 @@ COLUMNS = 80
 NAME_COLUMNS = 20
 """Longer names get a line of their own."""
 TUNING_WORDS = {"robust": "robust thresholds", "exact": "exact thresholds", "offsets": "tuned offsets"}
+TUNING_WORDS["adaptive"] = "adaptive thresholds"
 TUNING_WORDS["steps"] = "thresholds on the expected class"
 """What follows a strategy's name; nothing if there is nothing to tune."""
 

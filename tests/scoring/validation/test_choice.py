@@ -159,13 +159,15 @@ def test_no_answer_of_a_part_changes_with_the_parts_labels_choice_and_row_rule_i
         assert not np.array_equal(answer[others], after[others])
 
 
+LINES = [(name, tuning) for name in STRATEGIES if name != "mean_ranks" for tuning in Task("macro_f1").tunings]
+
+
 @single_threaded_products()
-@pytest.mark.parametrize("tuning", Task("macro_f1").tunings)
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "mean_ranks"])
+@pytest.mark.parametrize("name, tuning", [*LINES, ("mean_of_blends", "adaptive")])
 def test_no_answer_of_any_strategy_changes_with_the_parts_labels(name, tuning, monkeypatch):
     monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
     runs, task = make_runs(n_rows=200, n_labels=3, noise=(0.5, 1.5)), Task("macro_f1")
-    monkeypatch.setattr("foldblend.scoring.blending.offered", lambda task: [name])
+    monkeypatch.setattr("foldblend.scoring.ensembling.strategies.offered", lambda task: [name])
     rows = np.flatnonzero(runs.fold == 2)
     asked = f"{name} + {tuning}"
     before, after = (honest_answers(task, runs, each, asked)[0][1] for each in (runs.labels, flip(runs, rows)))

@@ -4,6 +4,7 @@ from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.strategies import fit_strategies
 from foldblend.scoring.inputs import Partition
+from foldblend.scoring.thresholds.rules import settle, tune_rule
 from foldblend.scoring.validation.choice import cross_fit, predict_outer
 
 
@@ -16,19 +17,30 @@ def test_a_partition_knows_every_set_that_is_left_out():
     assert partition.subsets[5].tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("name", ["shrunk_stack", "hill_climbing"])
+@pytest.mark.parametrize("name", ["shrunk_stack", "hill_climbing", "mean_of_blends"])
 def test_answers_of_a_part_do_not_change_with_its_own_labels(name):
     runs = make_runs(n_rows=200)
 
     def answers():
         given = give(runs)
-        return [fit.answer for fit in cross_fit(name, fit_strategies(given, [name])[name], given, ("robust", "exact"))]
+        tunings = ("adaptive", "robust", "exact")
+        return [fit.answer for fit in cross_fit(name, fit_strategies(given, [name])[name], given, tunings)]
 
     before = answers()
     runs.labels[runs.fold == 3] ^= True
     for one, other in zip(before, answers(), strict=True):
         assert np.array_equal(one[runs.fold == 3], other[runs.fold == 3])
         assert not np.array_equal(one[runs.fold != 3], other[runs.fold != 3])
+
+
+def test_adaptive_thresholds_of_a_part_are_for_its_own_rows_and_calibrated_on_the_others():
+    given = give(make_runs(n_rows=400))
+    strategy = fit_strategies(given, ["mean_of_blends"])["mean_of_blends"]
+    fit = cross_fit("mean_of_blends", strategy, given, ("adaptive",))[0]
+    for part, probs in enumerate(strategy.predict_parts(given.scores, given.partition)):
+        held = given.partition.part == part
+        rule = settle(tune_rule(given.task, "adaptive", probs[~held], given.labels[~held]), probs[held])
+        assert np.array_equal(fit.answer[held], probs[held] >= rule.thresholds)
 
 
 def test_noise_scores_no_better_than_luck_cross_fitted_and_better_in_sample():

@@ -1,7 +1,7 @@
 """The formula of a blend: from the runs' scores of any rows to probabilities.
 
 It is plain numbers, so that a submission's record can hold it and make the same submission again. There are four
-kinds: one weight per run, a logistic regression per label (a stack), the average of two of these, and a mean of ranks.
+kinds: one weight per run, a logistic regression per label (a stack), the average of two formulas, and a mean of ranks.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 from foldblend.cores import over_labels, single_threaded_products
 from foldblend.scoring.inputs import Partition, Scores, sigmoid, to_probs
-from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record
+from foldblend.scoring.thresholds.rules import Rule, decide, rule_from_record, settle
 from foldblend.scoring.validation.shift import correct_shifted
 
 # ---------- What a label's regression sees
@@ -106,12 +106,12 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Average:
-    """The weighted mean of two predictors' probabilities, label by label."""
+    """The weighted mean of two formulas' probabilities, label by label."""
 
-    first: Predictor
-    second: Predictor
+    first: "Formula"
+    second: "Formula"
     share: np.ndarray
-    """float64 (L,): the weight of the first; the second has the rest."""
+    """float64 (L,), or (1,) for all labels: the weight of the first; the second has the rest."""
 
     def predict(self, scores: Scores, rows=slice(None)) -> np.ndarray:
         """Probabilities float32 (n, L) of some rows."""
@@ -211,7 +211,7 @@ Formula = Predictor | Average | RankMean
 def predictor_from_record(record: dict) -> Formula:
     """The predictor that `to_record` wrote, now or before version 0.2."""
     if record["form"] == "average":
-        first, second = _plain_from_record(record["first"]), _plain_from_record(record["second"])
+        first, second = predictor_from_record(record["first"]), predictor_from_record(record["second"])
         return Average(first, second, np.array(record["share"], np.float64))
     if record["form"] == "rank_mean":
         return rank_mean_from_record(record)
@@ -235,12 +235,10 @@ def used_runs(predictor: Formula, n_runs: int) -> list[int]:
 def keep_runs(predictor: Formula, kept: list[int]) -> Formula:
     """The same predictor for a table of the `kept` runs alone, which must be all that it needs."""
     if isinstance(predictor, Average):
-        return replace(predictor, first=_keep(predictor.first, kept), second=_keep(predictor.second, kept))
-    return predictor if isinstance(predictor, RankMean) else _keep(predictor, kept)
-
-
-def _keep(predictor: Predictor, kept: list[int]) -> Predictor:
-    return predictor if predictor.form in STACKS else replace(predictor, coefs=predictor.coefs[kept])
+        return replace(predictor, first=keep_runs(predictor.first, kept), second=keep_runs(predictor.second, kept))
+    if isinstance(predictor, RankMean) or predictor.form in STACKS:
+        return predictor
+    return replace(predictor, coefs=predictor.coefs[kept])
 
 
 def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -304,10 +302,23 @@ class Recipe:
 
     def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again."""
+        probs = self.mean_probs(fold_probs)
+        return probs, decide(self.rule, probs)
+
+    def mean_probs(self, fold_probs: np.ndarray) -> np.ndarray:
+        """The probabilities of the answer, float32 (n, L)."""
         probs = fold_probs.mean(axis=0)
         if self.priors is not None and self.shifted:
             probs = correct_shifted(probs, self.priors, self.shifted, self.kind)
-        return probs, decide(self.rule, probs)
+        return probs
+
+    def settled(self, fold_probs: np.ndarray) -> "Recipe":
+        """The recipe with thresholds that no longer move: those for these test rows. It gives them the same answer.
+
+        A new row's answer then hangs on nothing but its own text. Too few rows leave the recipe as it is: the hidden
+        rows of a code competition settle it.
+        """
+        return replace(self, rule=settle(self.rule, self.mean_probs(fold_probs)))
 
     def to_record(self) -> dict:
         """Plain values that JSON holds without loss."""

@@ -40,19 +40,20 @@ class Histogram:
     """float64 (H, L)."""
 
 
-def count_scores(probs: np.ndarray, labels: np.ndarray) -> Histogram:
+def count_scores(probs: np.ndarray, labels: np.ndarray | None = None) -> Histogram:
     """Count rows and positives in bins of log-odds: a fit on 817 bins instead of N rows costs the same for any N.
 
-    Args: probs: float32 (N, L), in [0, 1].   labels: bool (N, L).
+    Args: probs: float32 (N, L), in [0, 1].   labels: bool (N, L); None if nobody knows them: then no row is positive.
     """
     n_bins, n_labels = int(2 * LARGEST_SCORE * BINS_PER_UNIT) + 1, probs.shape[1]
-    rows, positives = np.empty((n_bins, n_labels)), np.empty((n_bins, n_labels))
+    rows, positives = np.empty((n_bins, n_labels)), np.zeros((n_bins, n_labels))
 
     def count(label):
         position = (logit(probs[:, label]) + np.float32(LARGEST_SCORE)) * np.float32(BINS_PER_UNIT) + np.float32(0.5)
         position = np.clip(position, 0, n_bins - 1).astype(np.int64)
         rows[:, label] = np.bincount(position, minlength=n_bins)
-        positives[:, label] = np.bincount(position[labels[:, label]], minlength=n_bins)
+        if labels is not None:
+            positives[:, label] = np.bincount(position[labels[:, label]], minlength=n_bins)
 
     over_labels(count, n_labels, len(probs))
     return Histogram(np.arange(n_bins) / BINS_PER_UNIT - LARGEST_SCORE, rows, positives)
@@ -93,6 +94,28 @@ def expected_f1_thresholds(counted: Histogram, slope: np.ndarray, shift: np.ndar
     probs = sigmoid(counted.scores[:, None] * slope + shift)
     hits, decided = (counted.rows * probs)[::-1].cumsum(axis=0), counted.rows[::-1].cumsum(axis=0)  # from the top down
     return logit((hits / (decided + hits[-1])).max(axis=0))
+
+
+ADAPT_FROM = 30
+"""Thresholds adapt to the rows they are used on from this many rows on; fewer say nothing about the others to come."""
+ADAPTED_SHARE = 0.5
+"""How far they move from the robust ones to the best expected ones of these rows, in log-odds."""
+
+
+def adapt_thresholds(thresholds: np.ndarray, probs: np.ndarray, calibration: np.ndarray) -> np.ndarray:
+    """Robust thresholds, moved half the way to those with the best expected F1 on the rows they are used on: (L,).
+
+    It takes no label of these rows: their calibrated probabilities say what F1 each threshold should reach. The mean of
+    fold models is surer of its rows than one of them, and its best thresholds are others; so are those of rows with
+    other label rates.
+
+    Args: thresholds: float32 (L,), of `tune_robust_thresholds`.   probs: float32 (n, L), at least ADAPT_FROM rows.
+          calibration: float64 (2, L), slope and shift of `fit_calibration`.
+    """
+    slope, shift = calibration
+    wanted = expected_f1_thresholds(count_scores(probs), slope, shift)
+    robust = slope * logit(np.clip(thresholds, 0, 1)) + shift
+    return sigmoid((robust + ADAPTED_SHARE * (wanted - robust) - shift) / slope).astype(np.float32)
 
 
 # ---------- Bagging and shrinkage

@@ -5,7 +5,7 @@ named in `EXACT_SEARCHES` or `CLASS_SCORES`; every other metric is searched by c
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,14 @@ from foldblend.scoring.thresholds.exact import (
     tune_row_thresholds,
     tune_thresholds,
 )
-from foldblend.scoring.thresholds.robust import tune_robust_joint, tune_robust_thresholds
+from foldblend.scoring.thresholds.robust import (
+    ADAPT_FROM,
+    adapt_thresholds,
+    count_scores,
+    fit_calibration,
+    tune_robust_joint,
+    tune_robust_thresholds,
+)
 
 # ---------- The rule and its use
 
@@ -33,6 +40,8 @@ class Rule:
 
     thresholds: np.ndarray | None = None
     """float32 (L,): decide a label if its prob reaches this."""
+    calibration: np.ndarray | None = None
+    """float64 (2, L): with it the thresholds still adapt to the rows they are used on; see `settle`."""
     offsets: np.ndarray | None = None
     """float32 (L,): decide the class with the largest log-prob plus offset."""
     steps: np.ndarray | None = None
@@ -53,15 +62,26 @@ class Rule:
 
 def rule_from_record(record: dict) -> Rule:
     """The rule that `to_record` wrote."""
-    names = [name for name in ("thresholds", "offsets", "steps") if name in record]
-    arrays = {name: np.array(record[name], np.float32) for name in names}
+    kinds = {"thresholds": np.float32, "offsets": np.float32, "steps": np.float32, "calibration": np.float64}
+    arrays = {name: np.array(record[name], kind) for name, kind in kinds.items() if name in record}
     return Rule(**{**record, **arrays})
+
+
+def settle(rule: Rule, probs: np.ndarray) -> Rule:
+    """The rule with the thresholds that it uses on these rows, for good; the same rule if they are too few to adapt to.
+
+    Args: probs: float32 (n, L).
+    """
+    if rule.calibration is None or rule.thresholds is None or len(probs) < ADAPT_FROM:
+        return rule
+    adapted = adapt_thresholds(rule.thresholds, probs, rule.calibration)
+    return replace(rule, thresholds=adapted, calibration=None)
 
 
 def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
     """The answer for some rows.
 
-    Args:    probs: float32 (n, L).
+    Args:    probs: float32 (n, L), of all rows that are answered together: adaptive thresholds depend on them.
     Returns: bool (n, L) decisions, or the probs themselves if the metric takes probabilities.
     Example: decide(Rule(thresholds=np.float32([.5, .5])), np.float32([[.9, .1]])) -> [[True, False]]
     """
@@ -72,6 +92,7 @@ def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
         return decisions
     if rule.steps is not None:
         return decide_by_steps(rule.steps, probs)
+    rule = settle(rule, probs)
     if rule.thresholds is None:
         return probs
     decisions = probs >= rule.thresholds
@@ -206,12 +227,21 @@ EXACT_SEARCHES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 """Metrics whose best thresholds are found by their formula: (probs, labels) -> thresholds (L,)."""
 
 
+ADAPTIVE = {"macro_f1", "weighted_f1"}
+"""Metrics for which thresholds may adapt to the rows they are used on; it gains nothing for micro-F1."""
+
+
 def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) -> Rule:
     """Fit thresholds or offsets for a task on some rows.
 
-    Args:   tuning: one of `task.tunings`.   probs: float32 (n, L).   labels: bool (n, L).
+    Args:   tuning: one of `task.tunings`, or `adaptive` for a metric of ADAPTIVE.   probs: float32 (n, L).
+            labels: bool (n, L).
     Raises: UserError: shapes differ, or probs leave [0, 1].
     """
+    if tuning == "adaptive":
+        robust = _tune_thresholds(task, "robust", probs, labels)
+        calibration = np.array(fit_calibration(count_scores(probs, labels)))
+        return Rule(thresholds=robust, calibration=calibration)
     if tuning == "none":
         return Rule()
     if tuning == "argmax":

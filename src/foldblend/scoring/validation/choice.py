@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from foldblend.scoring.ensembling.strategies import TRUSTED, Given, Strategy
+from foldblend.scoring.ensembling.strategies import Given, Strategy
 from foldblend.scoring.inputs import Partition, Task
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive
@@ -266,14 +266,6 @@ def find_critical(moves: np.ndarray, seed: int) -> float:
 def _draw_weights(n_buckets: int, seed: int) -> np.ndarray:
     """Poisson weights of buckets less their mean, float32 (B, G); every part asks twice for nearly the same."""
     return np.random.default_rng(seed).poisson(1.0, (N_DRAWS, n_buckets)).astype(np.float32) - np.float32(1)
-
-
-def find_trusted(names: list[str]) -> int:
-    """The line that is chosen unless another proves better: the trusted strategy's first, or the only run's first.
-
-    Args: names: the run or strategy of each line.
-    """
-    return names.index(TRUSTED) if TRUSTED in names else 0
 
 
 def pick_line(leads: Leads, trusted: int) -> int:
