@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldblend.console import coloured, warn, wrapped
+from foldblend.console import print_lines, say, warn
 from foldblend.cores import give_back_freed_memory
 from foldblend.data.answer_form import constants_record
 from foldblend.data.tables import Tables, load_tables
@@ -99,13 +99,11 @@ class Inputs:
 def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = False) -> Inputs:
     """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
-    for note in tables.notes:
-        warn(wrapped(note))
+    warn(*tables.notes)
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
     skipped: list[str] = []
     predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables, skipped)
-    for note in skipped:
-        print(wrapped(f"left out, not all folds are trained: {note}"), flush=True)
+    say(*(f"left out, not all folds are trained: {note}" for note in skipped))
     task = Task(job.competition.metric, job.competition.task)
     test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     texts = None
@@ -198,8 +196,7 @@ def write_blend(
     data, frame = build_bytes(job, tables, recipe, fold_probs)
     earlier = earlier_submissions(job.paths, job.competition_name)
     earlier = {digest: other for digest, other in earlier.items() if other != path}
-    for finding in lint_submission(frame, job.competition, tables, oof_answers, earlier):
-        warn(finding)
+    warn(*lint_submission(frame, job.competition, tables, oof_answers, earlier))
     record = {**record, "environment": describe_environment(Path(__file__).parent)}
     path = write_submission(job.paths, job.competition_name, path.stem, data, record)
     lint_submission_file(path, job.competition, tables, oof_answers)
@@ -248,18 +245,6 @@ def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> Non
 
 
 # ---------- What is printed
-
-
-def print_lines(lines: list[str]) -> None:
-    """Print at once, so that a pipe sees it while the blend goes on; warnings and the choice in colour."""
-    if lines:
-        print("\n".join(_colour(line) for line in lines), flush=True)
-
-
-def _colour(line: str) -> str:
-    if line.startswith("warning:"):
-        return coloured("warning:", "yellow") + line.removeprefix("warning:")
-    return coloured(line, "green") if line.startswith(("> ", "Chosen: ")) else line
 
 
 def print_end(job: Job, path: Path) -> None:
