@@ -24,6 +24,7 @@ from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, group_seeds, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
+from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
@@ -39,7 +40,7 @@ from foldblend.scoring.report import (
     shift_lines,
     table_lines,
 )
-from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
+from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
 from foldblend.settings.loading import Job, open_job, split_names
 from foldblend.settings.records import competition_with_defaults, without_new_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
@@ -108,7 +109,7 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
     test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     texts = None
     if compares_texts and len(tables.test_texts) >= FEWEST_TEST_ROWS:
-        texts = TextComparison(*compare_texts(tables.train_texts, tables.test_texts))
+        texts = compare_texts(tables.train_texts, tables.test_texts)
     return Inputs(tables.without_texts(), folds, predictions, test_scores, task, texts)
 
 

@@ -8,11 +8,12 @@ they do not share with many others: a form letter or a question that stands in e
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
+
+from foldblend.predictions import TextComparison
 
 # ---------- exact duplicates: texts that are equal without case, spaces, punctuation, links and names.
 
@@ -402,19 +403,7 @@ N_PARTS = 3
 """Parts that it is cross-fitted on."""
 
 
-class Compared(NamedTuple):
-    """The fields of `scoring.validation.shift.TextComparison`."""
-
-    auc: float
-    error: float
-    rows: np.ndarray
-    train_scores: np.ndarray
-    test_scores: np.ndarray
-    n_repeats: int
-    n_test: int
-
-
-def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> Compared:
+def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> TextComparison:
     """Count the test texts that are training texts, and tell the other ones apart from training texts.
 
     Repeated texts are counted but not classified: they are surely of the same kind, and would be in both classes.
@@ -429,12 +418,12 @@ def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> C
     rng = np.random.default_rng(seed)
     rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
     if min(len(rows), len(new)) < 2 * N_PARTS:
-        return Compared(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
+        return TextComparison(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
     texts = [*(train[row] for row in rows), *(test[row] for row in new)]
     is_test = np.repeat([0, 1], [len(rows), len(new)])
     scores = _cross_fit(texts, is_test, rng)
     auc, error = _auc_and_error(scores[is_test == 0], scores[is_test == 1])
-    return Compared(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
+    return TextComparison(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
 
 
 def _sample(ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from foldblend.predictions import TextComparison
 from foldblend.scoring.inputs import Task, sigmoid
 from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.shift import (
-    TextComparison,
     compare_means,
     correct_shifted,
     find_shifted,

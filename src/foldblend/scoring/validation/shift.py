@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from foldblend.predictions import TextComparison
 from foldblend.scoring.inputs import Scores, Task, TestScores, to_probs
 from foldblend.scoring.thresholds.rules import Rule, decide
 
@@ -102,25 +103,6 @@ def correct_shifted(probs: np.ndarray, priors: np.ndarray, shifted, kind: str) -
 
 
 # ---------- Whether it would help
-
-
-@dataclass(frozen=True)
-class TextComparison:
-    """How well a classifier tells test texts from training texts, cross-fitted on a sample of both."""
-
-    auc: float
-    """0.5: not at all."""
-    error: float
-    """Standard error of `auc`."""
-    rows: np.ndarray
-    """int64 (n,): the training rows of the sample."""
-    train_scores: np.ndarray
-    """float (n,): how much each of them is taken for a test text."""
-    test_scores: np.ndarray
-    """float (m,): the same of the test rows of the sample."""
-    n_repeats: int
-    """Test rows whose text is in the training file, too."""
-    n_test: int
 
 
 N_SIMULATIONS = 12
