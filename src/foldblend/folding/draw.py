@@ -60,6 +60,7 @@ def stratify(labels: np.ndarray, group: np.ndarray, n_folds: int, seed: int) -> 
     start = _stratify_groups(columns[:, :-1], n_folds, seed)  # (G,)
     counts = np.zeros((kinds.shape[0], n_folds), dtype=np.int64)  # (S, K)
     np.add.at(counts, (kind, start), 1)
+    # the iterative start is random in its ties; what it leaves uneven is up to several percent for rare labels
     counts = balance(_add_presence(kinds, counts, n_labels), counts)
     return _assign(kind, counts, seed)[group]  # (N,)
 
@@ -119,6 +120,7 @@ def _add_presence(kinds: csr_array, counts: np.ndarray, n_labels: int) -> csr_ar
 
 def _assign(kind: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Each group's fold (G,): of kind s, `counts[s, k]` groups drawn by the seed go to fold k."""
+    # which groups of a kind go to which fold is chance, and nothing else is left to it
     shuffled = np.random.default_rng(seed).permutation(len(kind))
     order = shuffled[np.argsort(kind[shuffled], kind="stable")]
     fold = np.empty(len(kind), dtype=np.int64)
@@ -146,11 +148,13 @@ def balance(kinds: csr_array, counts: np.ndarray) -> np.ndarray:
     kinds = csr_array(kinds, dtype=np.float64)
     total = counts.sum(axis=1) @ kinds  # (C,)
     n_folds = counts.shape[1]
+    # a deviation of one row counts more in a rare label: chi-squared
     weight = n_folds / np.maximum(total, 1)  # (C,): 1 / ideal
     excess = counts.T @ kinds - total / n_folds  # (K, C)
     own = (kinds * kinds) @ weight  # (S,): half of what a move costs by itself
     pairs = list(combinations(range(n_folds), 2))
     idle, steps = 0, 0
+    # pairs of folds in turn, as a step between two of them may open one between two others
     while idle < len(pairs) and steps < MAX_STEPS:  # done when no pair of folds has a step that helps
         step = _best_step(kinds, counts, weight, own, excess, *pairs[steps % len(pairs)])
         idle = 0 if step else idle + 1
