@@ -79,7 +79,7 @@ def time_thresholds(probs: np.ndarray, labels: np.ndarray) -> None:
     )
 
 
-def time_door() -> None:
+def time_command() -> None:
     """The whole default blend.py on ten runs, in a process of its own, files read and written."""
     with tempfile.TemporaryDirectory() as folder:
         bench = load_bench()
@@ -130,7 +130,7 @@ def main() -> None:
     probs = sigmoid(bench.oof[bench.runs.index("minilm_ft")])
     time_metrics(probs, bench.labels)
     time_thresholds(probs, bench.labels)
-    time_door()
+    time_command()
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ NAMES_A_FILE = re.compile(
     r"train\.csv|dev\.csv|test\.csv|sample_submission\.csv|data/fuzz|fuzz\.yaml|competition fuzz|oof\.csv|"
     r"the training file|the submission, not yet written"
 )
-SAYS_A_CURE = re.compile(
+SAYS_A_FIX = re.compile(
     r"expected|Expected|[Ss]et |[Rr]un:? |did you mean|merge|must |neede?[ds]?\b|expects|take it out|not there|stands |"
     r"get it again|is (empty|missing)|blend other runs|are missing|never closes|not in |ower n_folds|the header has|"
     r"Fix it|Put it into|is for |is read only|no id has|are of files had|could be read two ways|no text encoding|"
@@ -114,7 +114,7 @@ def save_time() -> None:
     """What is the same for every input and costs more than the rest: git's answer, parsers of flags, defaults."""
     for module, name, key in (
         (provenance, "_commit", lambda code: ""),
-        (loading, "_build_parser", lambda door, *_: door),
+        (loading, "_build_parser", lambda command, *_: command),
         (loading, "load_defaults", lambda paths: ""),
     ):
         setattr(module, name, remembering(getattr(module, name), key))
@@ -155,7 +155,7 @@ def try_one(root: Path, number: int, rng: random.Random) -> Outcome:
     signal.setitimer(signal.ITIMER_PROF, LIMIT_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = run_doors(root, drop_in)
+            status = run_commands(root, drop_in)
         problem = judge(root, status, out.getvalue(), err.getvalue())
         is_right = all(done.startswith("layout ") for done in broken.split(", ") if done)
         refused = "right files refused" if is_right else "error"
@@ -190,7 +190,7 @@ def write_input(root: Path, rng: random.Random) -> str:
     return ", ".join([*named, *in_files, *([in_settings] if in_settings else [])])
 
 
-def run_doors(root: Path, drop_in: bool) -> int:
+def run_commands(root: Path, drop_in: bool) -> int:
     """Folds, predictions, blend, as far as they go; the exit status of the last command."""
     if status := guard(lambda: make_folds.main([])):
         return status
@@ -232,7 +232,7 @@ def judge(root: Path, status: int, out: str, err: str) -> str:
         return "stderr is not one error"
     if not NAMES_A_FILE.search(err):
         return "no file is named"
-    return "" if SAYS_A_CURE.search(err) else "no cure is named"
+    return "" if SAYS_A_FIX.search(err) else "no fix is named"
 
 
 def compare(path: Path, root: Path) -> str:

@@ -29,7 +29,7 @@ from foldblend.files import sha256_bytes  # noqa: E402
 from foldblend.ledger.submissions import read_log, write_submission  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
 
-DOOR = [sys.executable, str(ROOT / "src" / "submit.py"), "--competition", "emo"]
+COMMAND = [sys.executable, str(ROOT / "src" / "submit.py"), "--competition", "emo"]
 CLIENT_ENDS_SECONDS = 2.0
 """A client whose command was killed has finished by then."""
 
@@ -65,7 +65,7 @@ def kill_all(paths: Paths, kaggle, kills: int, rng: random.Random) -> Counter:
         write_submission(paths, "emo", f"blend-{number}", distinct(number), {})
         kaggle.asked.clear()
         kaggle.faults = {name: [("slow", SLOW_SECONDS)] for name in REQUESTS}
-        process = subprocess.Popen([*DOOR, f"blend-{number}.csv"], start_new_session=True, **QUIET)
+        process = subprocess.Popen([*COMMAND, f"blend-{number}.csv"], start_new_session=True, **QUIET)
         wanted = REQUESTS[number % len(REQUESTS)]
         while wanted not in kaggle.asked and process.poll() is None:
             time.sleep(0.005)
@@ -105,7 +105,7 @@ def again(number: int) -> None:
     code += "from foldblend.commands import submit; from foldblend.ledger import log as log_sync\n"
     code += "log_sync.ARRIVES_WITHIN_SECONDS = 0; submit.main(['--competition', 'emo', '--sync'])"
     subprocess.run([sys.executable, "-c", code], check=True, **QUIET)
-    subprocess.run([*DOOR, f"blend-{number}.csv"], check=False, **QUIET)
+    subprocess.run([*COMMAND, f"blend-{number}.csv"], check=False, **QUIET)
 
 
 def report(paths: Paths, kaggle, reached: Counter) -> None:

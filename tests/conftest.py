@@ -21,7 +21,7 @@ WORDS = "happy glad joyful sad gloomy tearful angry furious mad calm plain dull 
 
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
-    """An empty root with the project's configs; doors started in this process or below it use it."""
+    """An empty root with the project's configs; commands started in this process or below it use it."""
     from foldblend.settings.paths import Paths
 
     shutil.copytree(PROJECT / "configs", tmp_path / "configs")

@@ -1,4 +1,4 @@
-"""Competition `emo`, which is emo-2024 on a Kaggle of our own, and the door as it is run on it."""
+"""Competition `emo`, which is emo-2024 on a Kaggle of our own, and the command as it is run on it."""
 
 import time
 from pathlib import Path

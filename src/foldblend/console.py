@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
 from typing import TextIO
 
@@ -57,13 +57,42 @@ def clock_time(seconds: float) -> str:
 
 def wrapped(text: str, indent: str = "  ") -> str:
     """The text in lines as long as the terminal, at most 100, all but the first indented; no word is broken."""
-    width = min(columns(), 100)
-    return fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    how = {"width": min(columns(), 100), "break_long_words": False, "break_on_hyphens": False}
+    first, *others = text.splitlines() or [""]
+    lines = [fill(first, subsequent_indent=indent, **how)]
+    lines += [fill(line, initial_indent=indent, subsequent_indent=indent, **how) for line in others]
+    return "\n".join(lines)
 
 
-def warn(text: str) -> None:
-    """Print `warning: <text>` on stdout."""
-    print(f"{coloured('warning:', 'yellow')} {redact(text)}", flush=True)
+def is_first_process() -> bool:
+    """Whether this is the first process of an `accelerate launch`, or the only one: the others stay silent."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def print_lines(lines: Iterable[str], stream: TextIO | None = None) -> None:
+    """Print lines as they are, at once, so that a pipe sees them while the command goes on; by the first process.
+
+    The head of a warning and the line of what was chosen are in colour, and no key or token is shown.
+    """
+    text = "\n".join(_colour(redact(line), stream or sys.stdout) for line in lines)
+    if text and is_first_process():
+        print(text, file=stream or sys.stdout, flush=True)
+
+
+def _colour(line: str, stream: TextIO) -> str:
+    if line.startswith("warning:"):
+        return coloured("warning:", "yellow", stream) + line.removeprefix("warning:")
+    return coloured(line, "green", stream) if line.startswith(("> ", "Chosen: ")) else line
+
+
+def say(*texts: str) -> None:
+    """Print each text on stdout, in lines as long as the terminal."""
+    print_lines(map(wrapped, texts))
+
+
+def warn(*texts: str, stream: TextIO | None = None) -> None:
+    """Print `warning: <text>` for each text on `stream` (stdout), in lines as long as the terminal."""
+    print_lines((wrapped(f"warning: {text}") for text in texts), stream)
 
 
 def print_error(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What one trained fold predicts: made by the learners, kept in oof/ by the ledger."""
+"""What packages hand each other that may not import each other: a fold's predictions, and what texts compared say."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FoldPredictions:
-    """One fold's predictions of its held-out rows and of the test rows; L labels."""
+    """One fold's predictions of its held-out rows and of the test rows; L labels. From learners/ to ledger/."""
 
     fold: int
     """0..n_folds-1."""
@@ -31,3 +31,22 @@ class FoldPredictions:
     """What earlier starts of the same fold took, before it was killed or stopped; 0 if it was trained at once."""
     n_parameters: int = 0
     """Numbers that the model consists of, trained or frozen."""
+
+
+@dataclass(frozen=True)
+class TextComparison:
+    """How well a classifier tells test texts from training texts, cross-fitted. From folding/ to scoring/."""
+
+    auc: float
+    """0.5: not at all."""
+    error: float
+    """Standard error of `auc`."""
+    rows: np.ndarray
+    """int64 (n,): the training rows of the sample."""
+    train_scores: np.ndarray
+    """float (n,): how much each of them is taken for a test text."""
+    test_scores: np.ndarray
+    """float (m,): the same of the test rows of the sample."""
+    n_repeats: int
+    """Test rows whose text is in the training file, too."""
+    n_test: int

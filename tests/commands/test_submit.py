@@ -55,7 +55,7 @@ def test_a_dry_run_does_everything_but_the_upload(paths, kaggle, capsys):
 
 
 @pytest.mark.parametrize("log_is_lost", [False, True])
-def test_the_same_bytes_are_handed_in_once(paths, kaggle, capsys, log_is_lost):
+def test_the_same_bytes_are_submitted_once(paths, kaggle, capsys, log_is_lost):
     write(paths)
     assert run() == 0
     write(paths, "other-name")
@@ -104,7 +104,7 @@ def test_files_that_do_not_fit_never_reach_kaggle(paths, kaggle, capsys):
     assert kaggle.asked == []
 
 
-def test_a_file_made_elsewhere_is_handed_in_without_local_scores(paths, kaggle, capsys):
+def test_a_file_made_elsewhere_is_submitted_without_local_scores(paths, kaggle, capsys):
     path = paths.root / "mine.csv"
     path.write_bytes(answer(1))
     assert run(str(path)) == 0
@@ -222,7 +222,7 @@ def test_a_blend_goes_in_as_blend_py_wrote_it(paths, kaggle, capsys):
     assert "1. submissions/small/blend-" in capsys.readouterr().out
 
 
-def test_the_first_door_fetches_what_is_absent(paths, kaggle, capsys):
+def test_the_first_command_fetches_what_is_absent(paths, kaggle, capsys):
     import io
     import zipfile
 

@@ -37,7 +37,7 @@ def test_what_kaggle_refuses_is_one_message_and_leaves_no_row(paths, kaggle, cap
     assert read_log(paths) == [] and kaggle.submissions == []
 
 
-def test_a_refused_file_can_be_handed_in_afterwards(paths, kaggle):
+def test_a_refused_file_can_be_submitted_afterwards(paths, kaggle):
     write(paths)
     kaggle.fault("PUT", (400, "no"))
     assert [run(), run(), run()] == [2, 0, 2]

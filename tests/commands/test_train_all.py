@@ -18,7 +18,7 @@ from small_job import TFIDF, table_lines
 from foldblend.commands import train, train_all
 
 PROJECT = Path(__file__).resolve().parents[2]
-DOOR = [sys.executable, str(PROJECT / "src" / "train_all.py")]
+COMMAND = [sys.executable, str(PROJECT / "src" / "train_all.py")]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ FILLERS = "today it was a plain long dull day and then some".split()
 
 
 def write_tiny(competition: CompetitionSettings, folder: Path, n_train: int = 240) -> np.ndarray:
-    """Write the three files; each text says its labels. Returns the test rows' labels, bool (N_TEST, L), as handed in.
+    """Write the three files; each text says its labels. Returns the test rows' labels, bool (N_TEST, L).
 
     A label's name stands in a text as one made-up word, with a number that keeps near-duplicate texts apart.
     """

@@ -1,4 +1,4 @@
-"""What several files of faults need: doors as they are run, disks of their own, a fast run."""
+"""What several files of faults need: commands as they are run, disks of their own, a fast run."""
 
 import ctypes
 import os
@@ -8,7 +8,7 @@ import pytest
 
 from foldblend.commands import blend, guard, make_folds, train
 
-DOORS = {"make_folds": make_folds.main, "train": train.main, "blend": blend.main}
+COMMANDS = {"make_folds": make_folds.main, "train": train.main, "blend": blend.main}
 READ_ONLY, REMOUNT = 1, 32
 """Flags of mount(2)."""
 
@@ -22,12 +22,12 @@ def words(paths, toy_competition):
 
 
 @pytest.fixture
-def door(paths, capsys):
-    """door("train", ...) -> (exit status, what was printed, the error)."""
+def run_command(paths, capsys):
+    """run_command("train", ...) -> (exit status, what was printed, the error)."""
 
     def run(name, *flags):
         capsys.readouterr()
-        status = guard(lambda: DOORS[name](["--competition", "toy", *flags]))
+        status = guard(lambda: COMMANDS[name](["--competition", "toy", *flags]))
         shown = capsys.readouterr()
         assert "Traceback" not in shown.out + shown.err
         return status, shown.out, shown.err

@@ -66,8 +66,8 @@ def table_lines(n_train: int, n_test: int, seed: int = 0) -> dict[str, list[str]
     }
 
 
-def run_doors() -> None:
-    """The doors in the order in which run.sh calls them, the trainings in this process."""
+def run_commands() -> None:
+    """The commands in the order in which run.sh calls them, the trainings in this process."""
     from foldblend.commands import blend, make_folds, train
 
     at = ["--competition", "small"]
@@ -87,7 +87,7 @@ def say(stage: str) -> None:
 def start_job(root: Path, prepare: Callable[[], None] = lambda: None) -> int:
     """Fork the job and return its process id; what it prints goes to job.log in the root.
 
-    Args:   prepare: called in the child, before the first door.
+    Args:   prepare: called in the child, before the first command.
     """
     pid = os.fork()
     with suppress(PermissionError, ProcessLookupError):  # both do it, as either may come first
@@ -101,7 +101,7 @@ def start_job(root: Path, prepare: Callable[[], None] = lambda: None) -> int:
     status = 1
     try:
         prepare()
-        run_doors()
+        run_commands()
         status = 0
     except SystemExit as error:
         status = int(error.code or 0)
@@ -220,7 +220,7 @@ def copy_root(template: Path, root: Path) -> Path:
 
 
 def import_everything() -> None:
-    """What the doors import, now, before anything is forked."""
+    """What the commands import, now, before anything is forked."""
     import foldblend.learners.encoder
     import foldblend.learners.tfidf  # noqa: F401
     from foldblend.commands import (

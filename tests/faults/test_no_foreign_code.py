@@ -57,7 +57,7 @@ def model_folder(tiny_bert, tmp_path):
 
 @pytest.mark.usefixtures("fresh_accelerate")
 @pytest.mark.parametrize("model_type", ["bert", "of_its_own"])
-def test_code_in_a_models_folder_is_not_run(paths, toy_competition, door, model_folder, model_type):
+def test_code_in_a_models_folder_is_not_run(paths, toy_competition, run_command, model_folder, model_type):
     """With a known architecture the library's own code is used; with another one there is nothing to use."""
     mark = model_folder.parent / "hacked"
     (model_folder / "mine.py").write_text(f"open({str(mark)!r}, 'w')\nclass Mine: pass\n")
@@ -68,18 +68,18 @@ def test_code_in_a_models_folder_is_not_run(paths, toy_competition, door, model_
     said = json.loads(tokenizer.read_text()) | {"auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
     tokenizer.write_text(json.dumps(said))
     flags = ["--run", "tiny", "--fold", "0", "--training.epochs", "1", "--model.name", str(model_folder)]
-    status, _, error = door("train", *flags)
+    status, _, error = run_command("train", *flags)
     assert not mark.exists() and status == (0 if model_type == "bert" else 2)
     assert model_type == "bert" or "error: " in error
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_pickled_weights_are_refused(paths, toy_competition, door, model_folder):
+def test_pickled_weights_are_refused(paths, toy_competition, run_command, model_folder):
     from safetensors.torch import load_file
 
     weights = model_folder / "model.safetensors"
     torch.save(load_file(weights), model_folder / "pytorch_model.bin")
     weights.unlink()
     flags = ["--run", "tiny", "--fold", "0", "--model.name", str(model_folder)]
-    status, _, error = door("train", *flags)
+    status, _, error = run_command("train", *flags)
     assert status == 2 and "safetensors" in error

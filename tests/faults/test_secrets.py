@@ -1,4 +1,4 @@
-"""Keys planted in the environment and in files are in nothing that a door prints or writes, whatever goes wrong."""
+"""Keys planted in the environment and in files are in nothing that a command prints or writes, whatever goes wrong."""
 
 import os
 import subprocess
@@ -51,12 +51,12 @@ def planted_in(texts):
     return sorted({name for name, key in KEYS.items() for text in texts if key in text})
 
 
-def test_no_key_in_what_the_doors_print_and_write(paths, words, door, monkeypatch):
+def test_no_key_in_what_the_commands_print_and_write(paths, words, run_command, monkeypatch):
     for name, key in KEYS.items():
         monkeypatch.setenv(name, key)
     monkeypatch.setenv("FOLDBLEND_TRACEBACK", "")
-    shown = [text for run in (["make_folds"], ["train", "--run", words], ["blend"]) for text in door(*run)[1:]]
-    shown += door("train", "--run", "nosuch")[1:] + door("blend", "--strategy", "nosuch")[1:]
+    shown = [text for run in (["make_folds"], ["train", "--run", words], ["blend"]) for text in run_command(*run)[1:]]
+    shown += run_command("train", "--run", "nosuch")[1:] + run_command("blend", "--strategy", "nosuch")[1:]
     written = [path.read_bytes().decode("utf-8", "replace") for path in paths.root.rglob("*") if path.is_file()]
     assert len(written) > 10 and planted_in(shown + written) == []
 

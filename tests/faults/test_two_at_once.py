@@ -19,18 +19,18 @@ def wait_for(process, path):
 
 
 @pytest.mark.usefixtures("fresh_accelerate")
-def test_the_same_fold_twice_and_another_fold_beside_it(paths, toy_competition, door):
+def test_the_same_fold_twice_and_another_fold_beside_it(paths, toy_competition, run_command):
     flags = ["--run", "tiny", "--training.epochs", "40"]
     command = [sys.executable, "src/train.py", "--competition", "toy", *flags, "--fold", "0"]
     first = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     folder = paths.checkpoints("toy", "tiny")
     wait_for(first, folder / "fold0" / "checkpoint.safetensors")
-    status, _, error = door("train", *flags, "--fold", "0")
+    status, _, error = run_command("train", *flags, "--fold", "0")
     assert status == 75 and "fold0: another process trains this fold now; wait for it" in error
     first.send_signal(signal.SIGSTOP)  # it still holds its fold, and is not done before we are
     few = ["--run", "tiny", "--name", "few", "--training.epochs", "1"]
-    assert door("train", *few, "--fold", "1")[0] == 0
-    assert door("train", *flags, "--fold", "0")[0] == 75
+    assert run_command("train", *few, "--fold", "1")[0] == 0
+    assert run_command("train", *flags, "--fold", "0")[0] == 75
     first.kill()
     first.communicate()
     assert first.returncode == -signal.SIGKILL and (folder / ".fold0.lock").exists()
@@ -43,12 +43,12 @@ def test_the_same_fold_twice_and_another_fold_beside_it(paths, toy_competition, 
     assert not (folder / ".fold0.lock").exists()
 
 
-def test_all_folds_started_together_blend_as_if_one_by_one(paths, words, door):
+def test_all_folds_started_together_blend_as_if_one_by_one(paths, words, run_command):
     command = [sys.executable, "src/train.py", "--competition", "toy", "--run", words]
     started = [subprocess.Popen([*command, "--fold", str(k)], cwd=PROJECT, stdout=subprocess.DEVNULL) for k in (0, 1)]
-    assert door("train", "--run", words, "--name", "alone")[0] == 0
+    assert run_command("train", "--run", words, "--name", "alone")[0] == 0
     assert [process.wait(120) for process in started] == [0, 0]
-    assert door("train", "--run", words)[0] == 0
+    assert run_command("train", "--run", words)[0] == 0
     for k in range(3):
         together, alone = (paths.oof("toy") / name / f"fold{k}.npz" for name in (words, "alone"))
         assert together.read_bytes() == alone.read_bytes()

@@ -26,10 +26,23 @@ def test_table():
     assert cells[4] == ["rows", "3", "3", "6"]
     assert "0.00%" in lines[-1]
     many = describe_folds(np.repeat(LABELS, 100, axis=0), ("joy", "anger"), np.repeat(FOLD, 100), np.arange(600), 2)
-    assert many[-1] == (
-        "Label rates in a fold differ from those of all rows by at most 0.00% (joy),\n"
+    assert " ".join(many[-1].split()) == (
+        "Label rates in a fold differ from those of all rows by at most 0.00% (joy), "
         "0.00% on average (labels with 200 or more rows)"
     )
+
+
+def test_a_table_of_many_folds_and_long_names_fits_80_columns():
+    n_folds, rng = 13, np.random.default_rng(0)
+    labels, fold = rng.random((30_000, 3)) < 0.5, rng.permutation(np.arange(30_000) % n_folds)
+    names = ("joy", "a name of a label that goes on and on", "anger")
+    lines = describe_folds(labels, names, fold, np.arange(30_000), n_folds)
+    shown = "\n".join(lines).splitlines()
+    assert max(map(len, shown)) <= 80
+    cells = [line.split() for line in shown if line.startswith("anger")]
+    counts = [int(cell) for line in cells for cell in line[1:] if cell.isdigit()]
+    assert counts == [*(labels[fold == k, 2].sum() for k in range(n_folds)), labels[:, 2].sum()]
+    assert len([line for line in shown if line.startswith("a name of a label that goes o… ")]) == len(cells) > 1
 
 
 def test_conflicts_show_ids_texts_and_labels_safely():
@@ -38,7 +51,7 @@ def test_conflicts_show_ids_texts_and_labels_safely():
     lines = describe_conflicts([np.array([0, 1]), np.array([3, 4])], ids, texts, LABELS, ("joy", "anger"))
     assert lines[0].startswith("2 texts (4 rows) appear with different labels")
     assert lines[1] == "  'a' 'Hi': joy" and lines[2] == "  'b\\x1b[31m' 'hi!': joy, anger"
-    assert "\x1b" not in "".join(lines) and len(lines[3]) < 90
+    assert "\x1b" not in "".join(lines) and max(map(len, "\n".join(lines).splitlines())) <= 80
     assert describe_conflicts([], ids, texts, LABELS, ("joy", "anger")) == [
         "No text appears twice with different labels"
     ]

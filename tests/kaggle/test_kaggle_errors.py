@@ -21,15 +21,15 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("status, said, kind, cure", CASES)
-def test_what_kaggle_answers(status, said, kind, cure):
+@pytest.mark.parametrize("status, said, kind, fix", CASES)
+def test_what_kaggle_answers(status, said, kind, fix):
     error = explain("emo", "http", status, f"{status}: {said}", SUBMITTING)
     assert (error.kind, error.arrived) == (kind, None if kind == "server" else False)
-    assert said in str(error) and cure in str(error)
+    assert said in str(error) and fix in str(error)
 
 
 @pytest.mark.parametrize(
-    "kind, cure, open_",
+    "kind, fix, open_",
     [
         ("credentials", "kaggle auth login", False),
         ("network", "Check the network", True),
@@ -38,9 +38,9 @@ def test_what_kaggle_answers(status, said, kind, cure):
         ("client", "kaggle>=2.2.4", True),
     ],
 )
-def test_no_answer(kind, cure, open_):
-    """Only a lost answer to the request that hands in leaves open whether it arrived."""
-    assert cure in str(explain("emo", kind, None, "why", ""))
+def test_no_answer(kind, fix, open_):
+    """Only a lost answer to the request that submits leaves open whether it arrived."""
+    assert fix in str(explain("emo", kind, None, "why", ""))
     assert explain("emo", kind, None, "why", SUBMITTING).arrived is (None if open_ else False)
     assert explain("emo", kind, None, "why", "StartSubmissionUpload").arrived is False
 

@@ -44,7 +44,7 @@ ARCHITECTURE_OF = {
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_predicts_alike_alone_and_comes_back_from_its_file(tiny_encoder, tmp_path, architecture):
-    """That it learns is shown by test_through_the_doors.py."""
+    """That it learns is shown by test_learning_by_command.py."""
     corpus = make_corpus(n=160)
     run = RunSettings(
         "encoder",

@@ -57,7 +57,7 @@ def predict(learner, fold, rows):
 
 @pytest.mark.parametrize("form, prompt", [("list", CHAT), ("yes_no", None)])
 def test_learns_one_label_a_row(run, tiny_chat, tmp_path, form, prompt):
-    """Several labels a row are learned in test_through_the_doors.py."""
+    """Several labels a row are learned in test_learning_by_command.py."""
     corpus = make_corpus(n=400, task="multiclass")
     run = replace(
         run,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from foldblend.console import print_error
+from foldblend.console import is_first_process, print_error
 from foldblend.errors import UserError, redact
 
 COMMANDS = {
@@ -116,7 +116,7 @@ def _show_user_error(error: Exception, status: int) -> int:
 
 
 def _show_stopped() -> int:
-    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a launch
+    if is_first_process():
         print(STOPPED, file=sys.stderr)
     return 130
 

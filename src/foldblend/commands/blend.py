@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foldblend.console import coloured, warn, wrapped
+from foldblend.console import print_lines, say, warn
 from foldblend.cores import give_back_freed_memory
 from foldblend.data.answer_form import constants_record
 from foldblend.data.tables import Tables, load_tables
@@ -24,6 +24,7 @@ from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import RunPredictions, group_seeds, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
+from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
@@ -48,7 +49,7 @@ from foldblend.scoring.report import (
     shift_lines,
     table_lines,
 )
-from foldblend.scoring.validation.shift import TextComparison, mean_run_probs, mean_test_probs
+from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
 from foldblend.settings.loading import Job, open_job, split_names
 from foldblend.settings.records import competition_with_defaults, without_new_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
@@ -116,18 +117,16 @@ class Inputs:
 def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = False) -> Inputs:
     """The competition's tables, its folds and the runs' predictions. Raises UserError if they do not fit."""
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
-    for note in tables.notes:
-        warn(wrapped(note))
+    warn(*tables.notes)
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
     skipped: list[str] = []
     predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables, skipped)
-    for note in skipped:
-        print(wrapped(f"left out, not all folds are trained: {note}"), flush=True)
+    say(*(f"left out, not all folds are trained: {note}" for note in skipped))
     task = Task(job.competition.metric, job.competition.task)
     test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
     texts = None
     if compares_texts and len(tables.test_texts) >= FEWEST_TEST_ROWS:
-        texts = TextComparison(*compare_texts(tables.train_texts, tables.test_texts))
+        texts = compare_texts(tables.train_texts, tables.test_texts)
     return Inputs(tables.without_texts(), folds, predictions, test_scores, task, texts)
 
 
@@ -157,7 +156,7 @@ def blend_anew(job: Job) -> Path:
     check_strategy(strategy, runs.names, task)
     noise = [] if job.own.runs else [name for name in find_noise(runs) if not strategy.startswith(name)]
     if noise:
-        print(wrapped(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}"), flush=True)
+        say(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}")
         runs, inputs = without_runs(runs, noise), inputs.without(noise)
     blend = make_blend(task, runs, strategy, seed)
     print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
@@ -220,8 +219,7 @@ def write_blend(
     data, frame = build_bytes(job, tables, recipe, fold_probs)
     earlier = earlier_submissions(job.paths, job.competition_name)
     earlier = {digest: other for digest, other in earlier.items() if other != path}
-    for finding in lint_submission(frame, job.competition, tables, oof_answers, earlier):
-        warn(finding)
+    warn(*lint_submission(frame, job.competition, tables, oof_answers, earlier))
     record = {**record, "environment": describe_environment(Path(__file__).parent)}
     path = write_submission(job.paths, job.competition_name, path.stem, data, record)
     lint_submission_file(path, job.competition, tables, oof_answers)
@@ -270,18 +268,6 @@ def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> Non
 
 
 # ---------- What is printed
-
-
-def print_lines(lines: list[str]) -> None:
-    """Print at once, so that a pipe sees it while the blend goes on; warnings and the choice in colour."""
-    if lines:
-        print("\n".join(_colour(line) for line in lines), flush=True)
-
-
-def _colour(line: str) -> str:
-    if line.startswith("warning:"):
-        return coloured("warning:", "yellow") + line.removeprefix("warning:")
-    return coloured(line, "green") if line.startswith(("> ", "Chosen: ")) else line
 
 
 def print_end(job: Job, path: Path) -> None:

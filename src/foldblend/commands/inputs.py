@@ -1,12 +1,11 @@
 """What every training command begins with: the competition's tables and folds, made first if they are missing."""
 
-import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from foldblend.console import warn, wrapped
+from foldblend.console import say, warn
 from foldblend.data.brought_folds import read_brought_folds
 from foldblend.data.fetch import ensure_data
 from foldblend.data.reading import FileForm
@@ -24,17 +23,10 @@ def prepare_tables(job: Job) -> Tables:
     data_dir = job.paths.data(job.competition_name)
     with hold_lock(data_dir.with_name(f".{job.competition_name}.lock")):
         for line in ensure_data(job.competition_name, job.competition, job.paths):
-            print(line, flush=True)
+            say(line)
     tables = load_tables(job.competition, data_dir)
-    print_notes(tables)
+    warn(*tables.notes)
     return tables
-
-
-def print_notes(tables: Tables) -> None:
-    """What is unusual about the files and allowed, as warnings; by the first of several processes."""
-    if os.environ.get("RANK", "0") == "0":
-        for note in tables.notes:
-            warn(wrapped(note))
 
 
 def prepare_folds(job: Job, tables: Tables) -> Folds:
@@ -54,7 +46,7 @@ def make_draw(job: Job, tables: Tables) -> Draw:
 
     def draw(texts, labels, **options):
         fold, group = draw_folds(texts, labels, **options, groups=tables.groups)
-        _warn_all(describe_large_groups(group, tables.train_ids, texts))
+        warn(*describe_large_groups(group, tables.train_ids, texts))
         return fold, group
 
     return draw
@@ -68,7 +60,7 @@ def _read_folds(job: Job, tables: Tables, texts, labels, **options) -> tuple[np.
     ids, column = competition.id_column, competition.folds.column
     brought = read_brought_folds(path, form, ids, column, tables.train_ids.tolist(), competition.n_folds)
     others = f"; {brought.n_others} of its rows are no training rows" if brought.n_others else ""
-    _say(f"{path.name}: folds {', '.join(brought.names)} of column {column!r}{others}")
+    say(f"{path.name}: folds {', '.join(brought.names)} of column {column!r}{others}")
     group, torn = split_by_fold(_find_groups(job, tables), brought.fold)
     _check_labels(brought.fold, labels, tables.label_names)
     _warn_torn(torn, tables)
@@ -104,7 +96,7 @@ def adopt_folds(job: Job, tables: Tables, path: Path) -> None:
     else:
         group, torn = split_by_fold(_find_groups(job, tables), brought.fold)
     write_folds(job.paths, job.competition_name, job.competition, tables, brought.fold, group, is_adopted=True)
-    _say(f"{path.relative_to(job.paths.root)}: put there by hand, checked and kept")
+    say(f"{path.relative_to(job.paths.root)}: put there by hand, checked and kept")
     _check_labels(brought.fold, tables.labels, tables.label_names)
     _warn_torn(torn, tables)
 
@@ -113,27 +105,14 @@ def _check_labels(fold: np.ndarray, labels: np.ndarray, label_names: tuple[str, 
     absent = [name for k in range(fold.max() + 1) for name in np.array(label_names)[~labels[fold == k].any(axis=0)]]
     if absent:
         names = ", ".join(dict.fromkeys(map(str, absent)))
-        _warn_all([f"some of these folds have no row of a label: {names}. Its score in such a fold says nothing"])
+        warn(f"some of these folds have no row of a label: {names}. Its score in such a fold says nothing")
 
 
 def _warn_torn(torn: np.ndarray, tables: Tables) -> None:
     if len(torn):
         first = tables.train_texts[torn[0]][:60]
-        _warn_all(
-            [
-                f"{len(torn)} rows say the same as rows of other folds, or are of the same group, first "
-                f"{str(tables.train_ids[torn[0]])!r} {first!r}: out-of-fold scores are too good by what models learn "
-                "from them. The folds are kept as they are"
-            ]
+        warn(
+            f"{len(torn)} rows say the same as rows of other folds, or are of the same group, first "
+            f"{str(tables.train_ids[torn[0]])!r} {first!r}: out-of-fold scores are too good by what models learn "
+            "from them. The folds are kept as they are"
         )
-
-
-def _say(line: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # one line for all processes of a launch
-        print(line, flush=True)
-
-
-def _warn_all(lines: list[str]) -> None:
-    if os.environ.get("RANK", "0") == "0":
-        for line in lines:
-            warn(wrapped(line))

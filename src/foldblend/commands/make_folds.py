@@ -4,7 +4,7 @@ python src/make_folds.py --competition goemotions
 """
 
 from foldblend.commands.inputs import make_draw, prepare_folds, prepare_tables
-from foldblend.console import warn, wrapped
+from foldblend.console import columns, print_lines, warn
 from foldblend.data.tables import Tables
 from foldblend.files import hold_lock, read_bytes
 from foldblend.folding.draw import describe_conflicts, describe_folds
@@ -30,10 +30,8 @@ def main(argv: list[str] | None = None) -> None:
         again = f"src/train.py --competition {job.competition_name} --run NAME --fold all --overwrite"
         shown = ", ".join(f"{name} ({count})" for name, count in stale.items())
         warn(
-            wrapped(
-                f"{sum(stale.values())} trained folds are of other folds and refused from now on: "
-                f"oof/{job.competition_name}/ {shown}. Train again: accelerate launch {again}"
-            )
+            f"{sum(stale.values())} trained folds are of other folds and refused from now on: "
+            f"oof/{job.competition_name}/ {shown}. Train again: accelerate launch {again}"
         )
 
 
@@ -55,6 +53,6 @@ def show(folds: Folds, tables: Tables) -> None:
     """Label counts per fold, and texts whose copies have other labels."""
     labels, names = tables.labels, tables.label_names
     conflicts = find_conflicts(group_same(tables.train_texts)[0], labels)
-    lines = describe_folds(labels, names, folds.fold, folds.group, folds.n_folds)
+    lines = describe_folds(labels, names, folds.fold, folds.group, folds.n_folds, columns())
     lines += tables.label_lines
-    print("\n".join([*lines, *describe_conflicts(conflicts, tables.train_ids, tables.train_texts, labels, names)]))
+    print_lines([*lines, *describe_conflicts(conflicts, tables.train_ids, tables.train_texts, labels, names)])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foldblend.console import warn
 from foldblend.data.answer_form import recorded_constants
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
@@ -62,8 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     probs, answer = (with_constants(each, label_names, constants, job.competition.task) for each in (probs, answer))
     lacking = rows.lacking if any(run.settings.get("use_features") for run in runs) else ()
     found = [f"no {', '.join(lacking)} is given, so the features count as missing"] if lacking else []
-    for warning in [*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts))]:
-        print(f"warning: {warning}")
+    warn(*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts)))
     write(job, rows, label_names, probs, answer if answer.dtype == bool else None)
 
 
@@ -136,8 +136,7 @@ def submission_of(job: Job, rows: NewRows, label_names: tuple[str, ...], probs, 
     """The bytes of a submission, checked."""
     sample = Path(job.own.sample or job.paths.data(job.competition_name) / job.competition.files.sample_submission)
     tables, warnings = answer_tables(job.competition, label_names, rows, sample)
-    for warning in warnings:
-        print(f"warning: {warning}")
+    warn(*warnings)
     frame = build_submission(job.competition, tables, decisions, probs)
     data = submission_bytes(frame, job.competition.submission.separator)
     check_answer(data, Path(job.own.answer), job.competition, tables)

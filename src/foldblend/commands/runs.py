@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.console import Screen, clock_time, columns, job_line, table_lines, warn, wrapped
+from foldblend.console import Screen, clock_time, columns, job_line, table_lines, warn
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
 from foldblend.ledger.folds import load_folds
@@ -75,8 +75,7 @@ def load_compared(job: Job, names: list[str] | None) -> Compared:
     folds = load_folds(job.paths, job.competition_name, tables, job.competition)
     left_out: list[str] = []
     parts = load_parts_of_runs(job.paths, job.competition_name, names, folds, tables, left_out)
-    for sentence in left_out:
-        warn(wrapped(f"left out: {sentence}"))
+    warn(*(f"left out: {sentence}" for sentence in left_out))
     task = Task(job.competition.metric, job.competition.task)
     rows = Rows(tables.labels, tables.known, folds.fold, folds.group)
     predicted = [Predicted(part.name, part.rows, task.to_scores(part.oof, part.kind)) for part in parts]

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from foldblend.console import warn, wrapped
+from foldblend.console import say, warn
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
 from foldblend.kaggle.client import KaggleClient, KaggleError, describe_limits, find_wide_permissions, wait_for_score
@@ -62,8 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         propose_finals(job)
         return
     slug = find_slug(job)
-    for finding in find_wide_permissions():
-        print(f"warning: {finding}")
+    warn(*find_wide_permissions())
     with KaggleClient(slug, job.own.timeout) as client:
         if job.own.sync:
             with one_upload_at_a_time(job.paths):
@@ -119,7 +118,7 @@ def find_file(job: Job) -> LocalFile:
         files = local_files(job.paths, name)
         best = pick_best(files, read_log(job.paths), job.competition.metric, greater)
         if best is not None:
-            print(wrapped(f"{best.shown}, the best expected of those not submitted yet; name another one to submit it"))
+            say(f"{best.shown}, the best expected of those not submitted yet; name another one to submit it")
             return describe_file(job.paths, best.path, name)
     return describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
 
@@ -132,12 +131,11 @@ def check(job: Job, file: LocalFile) -> None:
     findings = lint_submission_file(file.path, job.competition, tables, None, others)
     fits = f"the sample submission and {file.path.stem}.json" if file.report else "the sample submission"
     print(f"{file.shown}: {file.path.stat().st_size:,} bytes\nIt fits {fits}.")
-    for finding in findings:
-        print(f"warning: {finding}")
+    warn(*findings)
     if file.describe():
-        print(wrapped(file.describe()))
+        say(file.describe())
     if not file.report:
-        print("warning: blend.py left no .json for this CSV, so its local scores are unknown")
+        warn("blend.py left no .json for this CSV, so its local scores are unknown")
 
 
 def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
@@ -229,7 +227,7 @@ def show_table(job: Job) -> None:
         if file is not None and is_same_metric and file.expected and entry.public_score is not None:
             line = far_line(Path(entry.file).name, entry.public_score, file.expected)
             if line:
-                warn(wrapped(line))
+                warn(line)
 
 
 def propose_finals(job: Job) -> None:

@@ -4,7 +4,6 @@ accelerate launch src/train.py --fold 3
 accelerate launch src/train.py --competition goemotions --run tfidf --fold 0 1 2
 """
 
-import os
 import shutil
 import time
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.console import wrapped
+from foldblend.console import is_first_process, print_lines, say
 from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
@@ -43,10 +42,9 @@ def add_flags(parser) -> None:
 def main(argv: list[str] | None = None) -> None:
     follow_launcher()
     end_launcher_on_ctrl_c()
-    is_first = os.environ.get("RANK", "0") == "0"  # set by the launcher in every process of a launch
+    is_first = is_first_process()
     job = open_job("train.py", argv, add_flags, with_run=True, find_trained=find_trained)
-    if is_first:
-        print(wrapped(describe_run(job)), flush=True)
+    say(describe_run(job))
 
     tables = prepare_tables(job)
     folds = prepare_folds(job, tables)
@@ -59,8 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     todo = choose_folds(job, wanted, folds, tables, is_first)
     if is_first:
         show_folds(wanted, todo)
-        for line in describe_labels(job, tables):
-            print(line, flush=True)
+        print_lines(describe_labels(job, tables))
     if not todo:
         return
     learner = load_learner(job, tables)

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
+from foldblend.console import wrapped
 from foldblend.errors import UserError
 from foldblend.folding.duplicates import LARGEST_GROUP, LARGEST_SHARE, group_texts, join_groups
 
@@ -59,6 +60,7 @@ def stratify(labels: np.ndarray, group: np.ndarray, n_folds: int, seed: int) -> 
     start = _stratify_groups(columns[:, :-1], n_folds, seed)  # (G,)
     counts = np.zeros((kinds.shape[0], n_folds), dtype=np.int64)  # (S, K)
     np.add.at(counts, (kind, start), 1)
+    # the iterative start is random in its ties; what it leaves uneven is up to several percent for rare labels
     counts = balance(_add_presence(kinds, counts, n_labels), counts)
     return _assign(kind, counts, seed)[group]  # (N,)
 
@@ -118,6 +120,7 @@ def _add_presence(kinds: csr_array, counts: np.ndarray, n_labels: int) -> csr_ar
 
 def _assign(kind: np.ndarray, counts: np.ndarray, seed: int) -> np.ndarray:
     """Each group's fold (G,): of kind s, `counts[s, k]` groups drawn by the seed go to fold k."""
+    # which groups of a kind go to which fold is chance, and nothing else is left to it
     shuffled = np.random.default_rng(seed).permutation(len(kind))
     order = shuffled[np.argsort(kind[shuffled], kind="stable")]
     fold = np.empty(len(kind), dtype=np.int64)
@@ -145,11 +148,13 @@ def balance(kinds: csr_array, counts: np.ndarray) -> np.ndarray:
     kinds = csr_array(kinds, dtype=np.float64)
     total = counts.sum(axis=1) @ kinds  # (C,)
     n_folds = counts.shape[1]
+    # a deviation of one row counts more in a rare label: chi-squared
     weight = n_folds / np.maximum(total, 1)  # (C,): 1 / ideal
     excess = counts.T @ kinds - total / n_folds  # (K, C)
     own = (kinds * kinds) @ weight  # (S,): half of what a move costs by itself
     pairs = list(combinations(range(n_folds), 2))
     idle, steps = 0, 0
+    # pairs of folds in turn, as a step between two of them may open one between two others
     while idle < len(pairs) and steps < MAX_STEPS:  # done when no pair of folds has a step that helps
         step = _best_step(kinds, counts, weight, own, excess, *pairs[steps % len(pairs)])
         idle = 0 if step else idle + 1
@@ -220,21 +225,65 @@ def rate_deviation(labels: np.ndarray, fold: np.ndarray, n_folds: int) -> np.nda
 
 
 def describe_folds(
-    labels: np.ndarray, label_names: tuple[str, ...], fold: np.ndarray, group: np.ndarray, n_folds: int
+    labels: np.ndarray,
+    label_names: tuple[str, ...],
+    fold: np.ndarray,
+    group: np.ndarray,
+    n_folds: int,
+    width: int = 80,
 ) -> list[str]:
-    """Lines: rows and groups, a table of label counts per fold, and the deviations."""
+    """Lines: rows and groups, a table of label counts per fold, and the deviations; none longer than `width`.
+
+    Many folds are shown in several tables, one below the other; a long name of a label loses its end.
+    """
     sizes = np.bincount(group)
     deviation = rate_deviation(labels, fold, n_folds)
     lines = [f"{len(fold)} rows in {len(sizes)} groups of distinct texts; the largest group has {sizes.max()} rows"]
-    width = max(len(name) for name in (*label_names, "(no label)"))
-    lines.append(f"{'':{width}}" + "".join(f"  fold {k}" for k in range(n_folds)) + "    total  deviation")
-    columns = list(zip(label_names, labels.T, deviation.max(axis=0), strict=True))
-    columns += [("(no label)", ~labels.any(axis=1), None), ("rows", np.ones(len(fold), dtype=bool), None)]
-    for name, rows, off in columns:
-        counts = np.bincount(fold[rows], minlength=n_folds)
-        share = "" if off is None else f"{off:10.2%}"
-        lines.append(f"{name:{width}}" + "".join(f"{count:8d}" for count in counts) + f"{counts.sum():9d} {share}")
-    return [*lines, _worst(labels, label_names, deviation)]
+    counts = [np.bincount(fold[column], minlength=n_folds) for column in labels.T]  # L times (K,)
+    counts += [np.bincount(fold[~labels.any(axis=1)], minlength=n_folds), np.bincount(fold, minlength=n_folds)]
+    names = [_shortened(name) for name in (*label_names, "(no label)", "rows")]
+    columns = [[f"fold {k}", *(f"{count[k]}" for count in counts)] for k in range(n_folds)]
+    totals = ["total", *(f"{count.sum()}" for count in counts)]
+    worst = ["deviation", *(f"{off:.2%}" for off in deviation.max(axis=0)), "", ""]
+    for block in _fit_columns(["", *names], columns, [totals, worst], width):
+        lines += _aligned(block)
+    return [*lines, wrapped(_worst(labels, label_names, deviation))]
+
+
+LONGEST_NAME = 30
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _width(column: list[str]) -> int:
+    return max(map(len, column)) + 2
+
+
+def _fit_columns(names: list[str], columns: list[list[str]], last: list[list[str]], width: int) -> list[list]:
+    """Tables, as lists of columns, that each begin with the names and fit the width; `last` ends the last one."""
+    blocks, used = [[names]], max(map(len, names))
+    free = width - used
+    for column in columns:
+        if sum(map(_width, [*blocks[-1][1:], column])) > free and len(blocks[-1]) > 1:
+            blocks.append([names])
+        blocks[-1].append(column)
+    if sum(map(_width, [*blocks[-1][1:], *last])) > free and len(blocks[-1]) > 1:
+        blocks.append([names])
+    blocks[-1] += last
+    return blocks
+
+
+def _aligned(block: list[list[str]]) -> list[str]:
+    """The lines of a table: names on the left, numbers under each other."""
+    names, *columns = block
+    width, widths = max(map(len, names)), list(map(_width, columns))
+    rows = zip(*columns, strict=True)
+    return [
+        (f"{name:{width}}" + "".join(f"{cell:>{own}}" for cell, own in zip(cells, widths, strict=True))).rstrip()
+        for name, cells in zip(names, rows, strict=True)
+    ]
 
 
 SHOWN_OF_GROUP = 3
@@ -266,7 +315,7 @@ def _worst(labels: np.ndarray, label_names: tuple[str, ...], deviation: np.ndarr
     worst = common[np.argmax(deviation[:, common].max(axis=0))]
     most, mean = deviation[:, worst].max(), deviation[:, common].mean()
     return (
-        f"Label rates in a fold differ from those of all rows by at most {most:.2%} ({label_names[worst]}),\n"
+        f"Label rates in a fold differ from those of all rows by at most {most:.2%} ({label_names[worst]}), "
         f"{mean:.2%} on average (labels with {COMMON_ROWS} or more rows)"
     )
 
@@ -278,11 +327,11 @@ def describe_conflicts(
     if not conflicts:
         return ["No text appears twice with different labels"]
     rows = sum(len(conflict) for conflict in conflicts)
-    lines = [f"{len(conflicts)} texts ({rows} rows) appear with different labels; they share a fold. The first:"]
+    lines = [f"{len(conflicts)} texts ({rows} rows) appear with different labels and share a fold. The first:"]
     for conflict in conflicts[:SHOWN_CONFLICTS]:
         first = conflict[0]
         other = next(row for row in conflict if (labels[row] != labels[first]).any())
         for row in (first, other):
             names = ", ".join(name for name, has in zip(label_names, labels[row], strict=True) if has) or "(no label)"
-            lines.append(f"  {str(ids[row])!r} {texts[row][:SHOWN_CHARACTERS]!r}: {names}")
+            lines.append(wrapped(f"  {str(ids[row])!r} {texts[row][:SHOWN_CHARACTERS]!r}: {names}", indent="      "))
     return lines

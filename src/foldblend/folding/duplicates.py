@@ -8,11 +8,12 @@ they do not share with many others: a form letter or a question that stands in e
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
+
+from foldblend.predictions import TextComparison
 
 # ---------- exact duplicates: texts that are equal without case, spaces, punctuation, links and names.
 
@@ -29,6 +30,7 @@ class _Dropped(dict):
     def __missing__(self, code: int):
         character = chr(code)
         kind = unicodedata.category(character)
+        # as < > + = ~: they decorate; symbols beyond ASCII are emoji, which carry meaning
         ascii_symbol = kind[0] == "S" and code < 128
         dropped = kind[0] in "PZ" or kind in ("Cc", "Cf") or ascii_symbol or code in VARIATION_SELECTORS
         self[code] = None if dropped else code
@@ -45,6 +47,7 @@ def fold_text(text: str) -> str:
     A text of which nothing but links and names is left is kept as written: two lone links are not one text.
     Source:  Unicode TR 15 and 3.13 (NFKC_Casefold).
     """
+    # shortened links differ in every copy of a text, and so do the people it is sent to
     shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
     folded = shortened if shortened.isascii() else unicodedata.normalize("NFKC", shortened)
     folded = folded.casefold()
@@ -94,6 +97,7 @@ def hash_pieces(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     Returns: uint64 (n_pieces,), the pieces of text 0, then of text 1, ...; int64 (n,), where each text's pieces start.
     Source:  rolling polynomial (Karp, Rabin 1987), finished by splitmix64 (Steele et al. 2014).
     """
+    # four bytes per character, so that one array holds all characters of all texts
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     hashes = np.zeros(len(codes) - PIECE + 1, dtype=np.uint64)  # of the texts joined: one loop of 5, not one per text
@@ -138,9 +142,11 @@ def jaccard(texts: list[str], left: np.ndarray, right: np.ndarray, ignored: np.n
     _, column = np.unique(hashes, return_inverse=True)
     sets = csr_array((np.ones(len(hashes), np.float32), column, np.append(starts, len(hashes))))
     sets.sum_duplicates()
+    # a piece that comes twice counts once: these are sets
     sets.data[:] = 1
     sizes = np.diff(sets.indptr)
     a, b = member[: len(left)], member[len(left) :]
+    # (n_pairs,)
     common = sets[a].multiply(sets[b]).sum(axis=1)
     return common / (sizes[a] + sizes[b] - common)
 
@@ -149,6 +155,7 @@ def without_pieces(hashes: np.ndarray, starts: np.ndarray, ignored: np.ndarray) 
     """Hashes and starts, as of `hash_pieces`, without the ignored ones, which are rising."""
     if not len(ignored):
         return hashes, starts
+    # a binary search in the rising list; np.isin would sort all hashes
     at = np.minimum(ignored.searchsorted(hashes), len(ignored) - 1)
     kept = ignored[at] != hashes
     return hashes[kept], np.r_[0, np.cumsum(kept)][starts]
@@ -205,6 +212,7 @@ def _join_near(keys: list[str], threshold: float) -> np.ndarray:
     long = np.array([i for i, key in enumerate(keys) if len(key) >= PIECE], dtype=np.int64)
     texts = [keys[i] for i in long]
     component = _join_by_own(texts, threshold, find_shared(texts))
+    # chains: a is near b and b near c, so single steps may join texts that have little in common
     most = max(LARGEST_GROUP, LARGEST_SHARE * len(keys))
     for large in np.flatnonzero(np.bincount(component, minlength=1) > most):
         members = np.flatnonzero(component == large)
@@ -243,6 +251,7 @@ def find_shared(texts: list[str]) -> np.ndarray:
     """Hashes, uint64 and rising, of the pieces that at least half of the texts have."""
     if len(texts) < FEWEST_TEXTS:
         return NOTHING
+    # a fixed seed: groups depend on the texts alone, not on the seed of the folds
     rows = np.random.default_rng(1997).permutation(len(texts))[:SAMPLED_TEXTS]
     hashes, starts = hash_pieces([texts[row] for row in rows])
     once = [np.unique(part) for part in np.split(hashes, starts[1:])]
@@ -297,6 +306,7 @@ def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: f
     """Yield those of the pairs (2, n) that reach the threshold, in portions: by estimate first, which is cheap."""
     for start in range(0, pairs.shape[1], PAIRS_AT_ONCE):
         part = pairs[:, start : start + PAIRS_AT_ONCE]
+        # the share of equal minima estimates the Jaccard similarity without bias (Broder 1997)
         estimate = (least[part[0]] == least[part[1]]).mean(axis=1)
         part = part[:, estimate >= threshold - ESTIMATE_SLACK]
         lengths = np.fromiter((len(texts[a]) + len(texts[b]) for a, b in part.T), dtype=np.int64, count=part.shape[1])
@@ -312,6 +322,7 @@ def _choose_rows_per_band(threshold: float) -> int:
     A pair with similarity s agrees in a band of r rows with chance s^r, so it shares one of b bands with chance
     1 - (1 - s^r)^b (MMDS ch. 3.4.2).
     """
+    # longer bands than 8 would miss pairs at any threshold in use
     for rows in range(8, 1, -1):
         if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= WANTED_RECALL:
             return rows
@@ -329,8 +340,10 @@ def _min_hashes(texts: list[str], ignored: np.ndarray = NOTHING) -> np.ndarray:
     least = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
     for chunk in split_chunks(_lengths(texts)):
         hashes, starts = without_pieces(*hash_pieces(texts[chunk]), ignored)
+        # multiply-shift on 32 bits: half the memory traffic, and collisions only make candidates, which are verified
         short = (hashes >> np.uint64(32)).astype(np.uint32)
         for k in range(PERMUTATIONS):
+            # the minimum over each text's own pieces, for all texts of the chunk at once
             least[chunk, k] = np.minimum.reduceat(short * factor[k] + shift[k], starts)
     return least
 
@@ -402,19 +415,7 @@ N_PARTS = 3
 """Parts that it is cross-fitted on."""
 
 
-class Compared(NamedTuple):
-    """The fields of `scoring.validation.shift.TextComparison`."""
-
-    auc: float
-    error: float
-    rows: np.ndarray
-    train_scores: np.ndarray
-    test_scores: np.ndarray
-    n_repeats: int
-    n_test: int
-
-
-def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> Compared:
+def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> TextComparison:
     """Count the test texts that are training texts, and tell the other ones apart from training texts.
 
     Repeated texts are counted but not classified: they are surely of the same kind, and would be in both classes.
@@ -429,12 +430,12 @@ def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> C
     rng = np.random.default_rng(seed)
     rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
     if min(len(rows), len(new)) < 2 * N_PARTS:
-        return Compared(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
+        return TextComparison(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
     texts = [*(train[row] for row in rows), *(test[row] for row in new)]
     is_test = np.repeat([0, 1], [len(rows), len(new)])
     scores = _cross_fit(texts, is_test, rng)
     auc, error = _auc_and_error(scores[is_test == 0], scores[is_test == 1])
-    return Compared(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
+    return TextComparison(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
 
 
 def _sample(ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from foldblend.cores import single_threaded_products
+from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import Blend
 from foldblend.scoring.ensembling.predictors import used_runs
 from foldblend.scoring.ensembling.strategies import Given, fit_strategies
@@ -15,13 +16,7 @@ from foldblend.scoring.thresholds.rules import Rule
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive
 from foldblend.scoring.validation.choice import Candidate, cross_fit, mean_measured
 from foldblend.scoring.validation.expected import ExpectedScore, estimate_score, gain_of_averaging, soften
-from foldblend.scoring.validation.shift import (
-    Correction,
-    TextComparison,
-    compare_means,
-    find_shifted,
-    simulate_correction,
-)
+from foldblend.scoring.validation.shift import Correction, compare_means, find_shifted, simulate_correction
 
 # ---------- Numbers
 

@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -123,14 +123,17 @@ def only_read_by(readers: Iterable[str]) -> str:
     return f"only {' or '.join(names)} {'reads' if len(names) == 1 else 'read'} it, so remove it"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'epochs'?`, or nothing if no known name is near. A name in the wrong group is found too."""
+def nearest(name: str, known: Iterable[str], spell: Callable[[str], str] = repr) -> str:
+    """`; did you mean 'epochs'?`, or nothing if no known name is near. A name in the wrong group is found too.
+
+    Args: spell: how the nearest name is written.
+    """
     ordered, name = sorted(known), str(name)
     by_leaf = {full.rsplit(".", 1)[-1]: full for full in reversed(ordered)}
     close = difflib.get_close_matches(name, ordered, n=1, cutoff=0.6)
     leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
     best = close[0] if close else by_leaf[leaf[0]] if leaf else ""
-    return f"; did you mean {best!r}?" if best else ""
+    return f"; did you mean {spell(best)}?" if best else ""
 
 
 # ---------- text as it is written: YAML reads yes as True, 1 as a number, null as nothing, 2024-01-01 as a date.

@@ -4,7 +4,6 @@ An unknown key or flag, a wrong type and a value that cannot work are errors her
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from foldblend.console import warn
 from foldblend.errors import UserError
 from foldblend.plugins import load_plugins
 from foldblend.settings.competition import CompetitionSettings
@@ -409,7 +409,7 @@ def _in_plain_words(error: ArgumentError) -> str:
 
 
 def _flag_hint(name: str, known: Iterable[str]) -> str:
-    return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known)
+    return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known, "--{}".format)
 
 
 # ---------- Building the dataclasses.
@@ -509,6 +509,5 @@ def _read_old_names(values: dict, path: Path) -> dict:
 
 @cache
 def _warn_once(line: str) -> None:
-    """One line on stderr per command, printed only by the first process of a launch."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {line}", file=sys.stderr)
+    """On stderr, as blend.py may be asked for its output alone; several files may say the same."""
+    warn(line, stream=sys.stderr)

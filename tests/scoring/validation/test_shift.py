@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from foldblend.predictions import TextComparison
 from foldblend.scoring.inputs import Task, sigmoid
 from foldblend.scoring.metrics.formulas import macro_f1
 from foldblend.scoring.report import correction_lines
 from foldblend.scoring.thresholds.rules import Rule, decide
 from foldblend.scoring.validation.shift import (
     Correction,
-    TextComparison,
     compare_means,
     correct_shifted,
     find_shifted,

@@ -54,6 +54,7 @@ def build_menu(pieces: list[list[int]], ends: tuple[int, ...], end: int | None =
     if len(set(entries)) < len(entries):
         raise UserError("two labels (or the answers to them) are the same tokens; give them names that differ")
     menu = Menu(tuple(pieces[0][:n_shared]), entries, ends, end)
+    # the next token would then mean two things: the label goes on, or it has ended
     if any(set(rivals) & set(ends) for rivals in menu.rivals):
         raise UserError("a label continues with what may follow another label; set another answer.separator")
     return menu
@@ -92,6 +93,7 @@ class ListAnswers:
         self.eos, self.one_label = end_token(tokenizer), one_label
         names = label_names if one_label else (*label_names, answer.none)
         self.first = encode_data(tokenizer, [lead + name for name in names])
+        # with their separator, as a tokenizer may join it with the name's first letters
         self.later = encode_data(tokenizer, [answer.separator + name for name in label_names])
         if _count_shared(self.later) < 1:
             raise UserError(f"answer.separator {answer.separator!r} melts into the label's tokens; set another")
@@ -127,6 +129,7 @@ class YesNoAnswers:
     def __init__(self, tokenizer, answer: AnswerSettings, label_names: tuple[str, ...], lead: str):
         asked = [lead + answer.question.replace("{label}", name) for name in label_names]
         self.questions = encode_data(tokenizer, asked)
+        # one space between question and answer, whichever of them brings it
         words = [answer.yes, answer.no] if asked[0][-1:].isspace() else [f" {answer.yes}", f" {answer.no}"]
         self.menu = build_menu(encode_data(tokenizer, words), (end_token(tokenizer),))
 
@@ -137,6 +140,7 @@ class YesNoAnswers:
 
 def _count_shared(pieces: list[list[int]]) -> int:
     """Count the tokens that all pieces begin with, leaving at least one to each."""
+    # at most all but the last token: an entry without a token of its own has no likelihood to read
     n_shared = min(map(len, pieces)) - 1
     return next((i for i in range(n_shared) if len({piece[i] for piece in pieces}) > 1), n_shared)
 
@@ -163,6 +167,7 @@ class Prompts:
 
 def align_left_padded(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Prompts:
     """Turn rows padded on the right, int64 (B, T), into rows padded on the left."""
+    # (B, 1)
     length = attention_mask.sum(1, keepdim=True)
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
     source = (columns + length) % input_ids.shape[1]  # column T - 1 takes the row's last token
@@ -202,7 +207,9 @@ def branch_logits(
     n_branch = ids.shape[1]
     if not n_branch and prompts.cache is not None:
         return prompts.last_logits
+    # branch tokens stand side by side in one row, but none sees another branch: the mask makes a tree of the row
     seen = torch.cat([prompts.mask.unsqueeze(1).expand(-1, n_branch, -1), visible], 2)  # (B, S, T + S)
+    # a token's position is its depth in the tree, not its column: to the model every branch follows the prompt directly
     positions = prompts.mask.sum(1, keepdim=True) + depths  # (B, S)
     all_positions = torch.cat([_positions(prompts.mask), positions], 1)  # (B, T + S)
     if prompts.cache is None:
@@ -221,6 +228,7 @@ def branch_logits(
         use_cache=True,
         **{_cache_argument(lm): prompts.cache},
     )
+    # the cache was extended in place by this call
     prompts.cache.crop(-n_branch)  # the next branches start from the prompt again
     return torch.cat([prompts.last_logits, output.logits], 1)
 
@@ -237,13 +245,17 @@ def score_menu(
     """
     layout = _Layout(menu, stems.shape[2], stems.device)
     n_rows, n_stems, width = stems.shape[0], stems.shape[1], layout.width
+    # (B, K, W - H): after each stem the same columns for the menu
     tail = layout.tail.expand(n_rows, n_stems, -1)
     ids = torch.cat([stems, tail], 2)
     missing = (stems.shape[2] - stem_lengths).unsqueeze(2)  # (B, K, 1)
     present = torch.arange(width, device=ids.device) >= missing  # (B, K, W)
+    # padding on the left of a short stem takes no position
     depths = (layout.depths - missing).clamp_min(0)
+    # each of the K branches sees itself only
     blocks = torch.block_diag(*[layout.visible] * n_stems) if width else layout.visible  # (K W, K W)
     present, itself = present.flatten(1).unsqueeze(1), torch.eye(n_stems * width, dtype=torch.bool, device=ids.device)
+    # a padding token sees at least itself: a softmax over nothing would be NaN, and spread to every gradient
     visible = blocks.bool() & present | itself  # (B, K W, K W)
     logits = branch_logits(lm, prompts, ids.flatten(1), depths.flatten(1), visible)
     return layout.score(logits, n_stems)
@@ -255,11 +267,14 @@ class _Layout:
     def __init__(self, menu: Menu, n_slots: int, device):
         self.menu, rivals = menu, menu.rivals
         n_trunk = n_slots + len(menu.shared)
+        # the last token of an entry predicts nothing that is needed, unless a longer entry goes on from it
         inputs = [e if rival else e[:-1] for e, rival in zip(menu.entries, rivals)]
         owner = torch.tensor([-1] * n_trunk + [i for i, tokens in enumerate(inputs) for _ in tokens], device=device)
         place = torch.arange(len(owner), device=device)
+        # a token sees the trunk (owner -1) and the earlier tokens of its own entry
         same = (owner == owner.unsqueeze(1)) | (owner == -1)
         self.width, self.visible = len(owner), same & (place <= place.unsqueeze(1))
+        # every entry starts at the depth at which the trunk ends
         offsets = [*range(n_trunk), *(n_trunk + o for tokens in inputs for o in range(len(tokens)))]
         self.depths = torch.tensor(offsets, dtype=torch.int64, device=device)
         tail = [*menu.shared, *(i for tokens in inputs for i in tokens)]
@@ -277,12 +292,14 @@ class _Layout:
     def score(self, logits: torch.Tensor, n_stems: int) -> torch.Tensor:
         """logits (B, 1 + K W, V) -> float32 (B, K, E)."""
         logits = logits.float()
+        # of all columns at once; log_softmax would write (B, 1 + K W, V) a second time
         totals = logits.logsumexp(2)  # (B, 1 + K W)
 
         first = torch.arange(n_stems, device=logits.device).unsqueeze(1) * self.width + 1  # (K, 1)
 
         def read(place: int, tokens) -> torch.Tensor:
             """Log-probabilities (B, K, n) of n tokens at a place of every branch."""
+            # column 0 is the prompt's last token, which all branches share
             columns = first + place if place >= 0 else torch.zeros_like(first)
             return logits[:, columns, torch.tensor(tokens, device=logits.device)] - totals[:, columns]
 
@@ -290,6 +307,7 @@ class _Layout:
         for i, (place, rivals) in enumerate(self.forks):
             if rivals:
                 ending = read(place, self.menu.ends).logsumexp(2, keepdim=True)
+                # P(joy) is P("joy") times the chance that it ends there and does not go on to "joyful"
                 scores[i] = scores[i] + ending - read(place, [*self.menu.ends, *rivals]).logsumexp(2, keepdim=True)
         if self.menu.end is not None:
             scores.append(read(self.stem_end, [self.menu.end]))
@@ -313,6 +331,7 @@ def _causal(mask: torch.Tensor) -> torch.Tensor:
     """bool (B, T, T): each token sees itself and the present ones before it."""
     n = mask.shape[1]
     causal = torch.ones(n, n, dtype=torch.bool, device=mask.device).tril()
+    # the diagonal for padding, as above: a row of nothing but hidden columns has no softmax
     return causal & mask.unsqueeze(1) | torch.eye(n, dtype=torch.bool, device=mask.device)
 
 
@@ -356,6 +375,7 @@ def _attention_mask(
     windows = find_windows(lm.config)
     if all(window is None or window >= seen.shape[2] for window in windows.values()):
         return _as_the_attention_takes_it(lm, seen)
+    # by positions, as columns of other branches lie between
     back = positions[:, -seen.shape[1] :, None] - positions[:, None, :]  # (B, Q, K), how far back a column stands
     masks = {
         kind: _as_the_attention_takes_it(lm, seen if window is None else seen & (back < window))
@@ -368,6 +388,7 @@ def _as_the_attention_takes_it(lm: nn.Module, seen: torch.Tensor) -> torch.Tenso
     """(B, 1, Q, K): bool for torch's own attention, numbers to add to the scores for the eager one."""
     if lm.config._attn_implementation == "sdpa":
         return seen.unsqueeze(1)
+    # not -inf: eager attention would make NaN of a row that hides all
     hidden = torch.zeros(seen.shape, device=seen.device).masked_fill(~seen, torch.finfo(torch.float32).min)
     return hidden.unsqueeze(1)
 
@@ -434,16 +455,19 @@ def list_log_odds(lm: nn.Module, prompts: Prompts, answers: ListAnswers, n_histo
     depends on the last label alone; 2 ** (L - 2) histories are always exact.
     """
     n_labels = len(answers.later)
+    # float64 on the CPU from here on: these are sums of many small probabilities, and no work for a GPU
     opening = _score_opening(lm, prompts, answers).double().log_softmax(1).cpu()  # (B, L + 1), `none` last
     ways = [[opening[:, i : i + 1]] for i in range(n_labels)]  # how the list so far may come to end in each label
     pasts: list[list[list[tuple]]] = [[[(i,)] for _ in opening] for i in range(n_labels)]
     inside = []
     for i in range(n_labels):
+        # log-probabilities of all kept lists whose last label is i
         mass = torch.cat(ways[i], 1)  # (B, ways)
         inside.append(mass.logsumexp(1, keepdim=True))
         if i == n_labels - 1:
             break
         best = mass.topk(min(n_histories, mass.shape[1]), 1)
+        # scaled up so that they sum to P(i): what is dropped is given to what is kept, in proportion
         kept = best.values - best.values.logsumexp(1, keepdim=True) + inside[i]  # (B, K)
         histories = [[past[j] for j in row] for past, row in zip(pasts[i], best.indices.tolist())]
         stems, lengths = _pad_stems([[answers.written(h) for h in row] for row in histories], prompts.ids.device)
@@ -457,6 +481,7 @@ def list_log_odds(lm: nn.Module, prompts: Prompts, answers: ListAnswers, n_histo
 
 def log_odds(log_probs: torch.Tensor) -> torch.Tensor:
     """Compute log(p / (1 - p)) from log p, float64, within the bounds above."""
+    # the upper bound is log p with 1 - p = exp(-27), below which float64 has only rounding
     log_probs = log_probs.clamp(LEAST_LOG_ODDS, -np.exp(-LARGEST_LOG_ODDS))
     return log_probs - torch.log(-torch.expm1(log_probs))
 

@@ -60,6 +60,7 @@ def use_cpu_dropout(model: nn.Module) -> None:
     """Let every dropout of a model, and its attention where that is plain, draw from here."""
     for parent in model.modules():
         for name, child in parent.named_children():
+            # not subclasses: what another class does with its p is not known here
             if type(child) is nn.Dropout:
                 setattr(parent, name, CpuDropout(child.p))
     for module in model.modules():
@@ -87,11 +88,14 @@ def draw_mask(shape: torch.Size, probability: float, dtype: torch.dtype) -> torc
     if probability == 1:
         return torch.zeros(shape, dtype=dtype)
     scale = torch.tensor(1 / (1 - probability), dtype=dtype)
+    # p is rounded to 1 / 65,536, and the scale made of the rounded one, so that the mean is exactly 1
     threshold = round(SIXTEEN_BITS / float(scale))  # of 2^16 numbers, those that keep
     n = int(np.prod(shape))
+    # four masks' worth of bits come out of each 64-bit number; torch.bernoulli draws one number per element
     source = np.random.SFC64(int(torch.randint(1 << 62, ())))
     kept = source.random_raw(-(-n // 4)).view(np.uint16)[:n] < np.uint16(threshold)
     if dtype == torch.bfloat16:
+        # numpy has no bfloat16: 0 or 1 times the bits of the scale are the bits of 0 or the scale
         bits = scale.view(torch.uint16).numpy()
         return torch.from_numpy(kept.view(np.uint8) * bits).view(dtype).view(shape)
     return torch.from_numpy(kept.view(np.uint8) * np.float32(SIXTEEN_BITS / threshold)).view(shape).to(dtype)
@@ -102,12 +106,14 @@ def attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None,
     None, added. Returns (B, T, heads, d) and no weights. The softmax is taken in float32.
     """
     if not torch.is_grad_enabled():
+        # without gradients nothing has to be kept, and torch's fused kernel is the fastest
         states = F.scaled_dot_product_attention(query, key, value, attention_mask, dropout, scale=scaling)
         return states.transpose(1, 2).contiguous(), None
     scaling = query.size(-1) ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (B, heads, T, T)
     if attention_mask is not None:
         scores = scores + attention_mask
+    # (B, heads, T, T)
     weights = F.softmax(scores, dim=-1, dtype=torch.float32)
     if dropout:
         weights = weights * draw_mask(weights.shape, dropout, weights.dtype)
@@ -136,6 +142,7 @@ def fuse_layers(model: nn.Module) -> bool:
     if not layers or not is_available():
         return not layers
     for layer in layers:
+        # the object stays, with its parameters and their names: checkpoints and optimizers see no difference
         layer.__class__ = _fused(type(layer))
     return True
 
@@ -152,6 +159,7 @@ class FusedLayer:
         """
         if not self._is_plain(hidden_states, attention_mask, others, named):
             return super().forward(hidden_states, attention_mask, *others, **named)
+        # states between layers stay float32, as under autocast; only what the products read is rounded
         dtype, hidden_states = _dtype_of_products(), hidden_states.float()
         own, after, last = self.attention.self, self.attention.output, self.output
         weights = [_weights(own.query, own.key, own.value, after.dense, after.LayerNorm)]
@@ -160,6 +168,7 @@ class FusedLayer:
         seen = torch.ones(batch, length, dtype=torch.bool)
         if attention_mask is not None:
             seen = attention_mask[:, 0, 0] == 0  # of an encoder, the same for every token that looks
+        # of the attention's weights, and of the two outputs, in the order in which the layer would draw them
         drops = [draw_dropout(part.dropout.p if self.training else 0.0) for part in (own, after, last)]
         heads = (own.num_attention_heads, own.scaling)
         is_taught = torch.is_grad_enabled()
@@ -198,15 +207,18 @@ class _Attention(torch.autograd.Function):
         batch, length, width = states.shape
         shape = (batch, length, heads[0], width // heads[0], heads[1])
         rows = states.reshape(-1, width).contiguous()
+        # one product of three matrices at once is faster than three products: (3 H, H), (3 H,), (B T, H)
         weight, bias, read = _join((wq, wk, wv), dtype), torch.cat((bq, bk, bv)), rows.to(dtype)
         qkv = read @ weight.t()  # (B T, 3 H)
         attended = torch.empty_like(read)
+        # the (T, T) weights of a head live in the processor's cache only, and are computed again in the backward pass
         run("attention_forward", dtype, qkv, bias, seen, attended, *shape, *drop_probs)
         wo, next_read = wo.to(dtype), torch.empty_like(read)
         out, added, moments = _norm(rows, attended @ wo.t(), bo, gain, shift, eps, drop, is_taught, next_read)
         ctx.save_for_backward(read, qkv, bias, seen, attended, added, moments, weight, wo, gain)
         ctx.shape, ctx.drops = shape, (drop_probs, drop)
         ctx.mark_non_differentiable(next_read)
+        # no zeros are made for the second output, which has no gradient
         ctx.set_materialize_grads(False)
         return out.view_as(states), next_read
 
@@ -216,13 +228,16 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, gradient, _):
         read, qkv, bias, seen, attended, added, moments, weight, wo, gain = ctx.saved_tensors
         of_rows, of_out, of_gain, of_shift, of_bo = _norm_backward(gradient, read, added, moments, gain, ctx.drops[1])
+        # gradients of weights are float32, as the weights are
         of_wo = (of_out.t() @ attended).float()
         of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
         run("attention_backward", qkv.dtype, qkv, bias, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
         of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
+        # of_rows has the gradient of the residual path; that through the attention is added in place
         run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())
         thirds = zip(of_weight.chunk(3), of_bias.chunk(3), strict=True)
         of_inputs = (each for pair in thirds for each in pair)
+        # dtype, seen, heads, two drops, eps and is_taught have no gradient
         return of_rows.view_as(gradient), *[None] * 7, *of_inputs, of_wo, of_bo, of_gain, of_shift
 
 
@@ -235,6 +250,7 @@ class _FeedForward(torch.autograd.Function):
         w1, w2 = w1.to(read.dtype), w2.to(read.dtype)
         inner = read @ w1.t()
         active = torch.empty_like(inner)
+        # gelu's slope is written over its input, which nothing reads again
         run("gelu_forward", read.dtype, inner, b1, inner if is_taught else None, active, *inner.shape)
         rows = states.view(-1, states.shape[-1])
         out, added, moments = _norm(rows, active @ w2.t(), b2, gain, shift, eps, drop, is_taught)
@@ -259,6 +275,7 @@ def _norm(rows, out, bias, gain, shift, eps, drop, is_taught, as_states=None):
     """norm(rows + dropout(out + bias)), also in `as_states`; what is normed, if its gradient is asked for; its moments
     (B T, 2)."""
     normed, moments = torch.empty_like(rows), rows.new_empty(len(rows), 2)
+    # without a gradient the sum that is normed may be overwritten by the result
     added = torch.empty_like(rows) if is_taught else normed
     outputs = (added, moments, normed, as_states)
     run("norm_forward", out.dtype, rows, out, bias, gain, shift, eps, *drop, *outputs, *rows.shape)
@@ -275,6 +292,7 @@ def _norm_backward(gradient, like_out, added, moments, gain, drop):
 
 def _join(parts, dtype: torch.dtype) -> torch.Tensor:
     """The parts below one another, in a type."""
+    # torch.cat would first make float32, then round all of it
     joined = parts[0].new_empty(3 * len(parts[0]), *parts[0].shape[1:], dtype=dtype)
     for piece, part in zip(joined.chunk(3), parts, strict=True):
         piece.copy_(part)
@@ -283,6 +301,7 @@ def _join(parts, dtype: torch.dtype) -> torch.Tensor:
 
 def _sums(*shape: int) -> torch.Tensor:
     """Zeros, one part a thread."""
+    # threads add to sums of their own, without locks, and in an order that does not change from run to run
     return torch.zeros(torch.get_num_threads(), *shape)
 
 
@@ -310,6 +329,7 @@ def _fits(module: nn.Module) -> bool:
         return False
     width = own.num_attention_heads * own.attention_head_size
     widths = (own.attention_head_size, inner.dense.out_features)
+    # LANES floats are one AVX-512 register, and the C loops have no remainder
     is_plain = width == own.query.in_features and not any(size % LANES for size in widths)
     return is_plain and type(inner.intermediate_act_fn).__name__ == "GELUActivation"
 

@@ -35,11 +35,13 @@ class RowAdamW(torch.optim.AdamW):
     def __init__(self, groups: list[dict], table: nn.Embedding, betas: tuple[float, float], eps: float):
         super().__init__(groups, betas=betas, eps=eps, fused=True)
         self.table = table
+        # the gradient then holds the rows that were read, and the hook brings these up to date before they are
         table.sparse = True
         table.register_forward_pre_hook(self._before_lookup)
 
     def _init_group(self, group, *lists):
         """Step counter and moments of the table are its own, so AdamW passes over it."""
+        # torch's own step would make all of the sparse gradient dense
         dense = {**group, "params": [weight for weight in group["params"] if weight is not self.table.weight]}
         return super()._init_group(dense, *lists)
 
@@ -57,6 +59,7 @@ class RowAdamW(torch.optim.AdamW):
             self._catch_up(torch.arange(self.table.num_embeddings))
 
     def _before_lookup(self, module, inputs):
+        # in evaluation every row is up to date already; before the first step there is nothing to catch up on
         if module.training and self.table.weight in self.state:
             with torch.no_grad():
                 self._catch_up(inputs[0])
@@ -75,10 +78,13 @@ class RowAdamW(torch.optim.AdamW):
         rows, seen = rows[seen < now], seen[seen < now]
         (beta1, beta2), at, waited = group["betas"], seen.long(), (now - seen).unsqueeze(1)
         mean, square = state["exp_avg"][rows], state["exp_avg_sq"][rows]
+        # eps on the scale of sqrt(v) without its bias correction, as AdamW adds it to the corrected one
         floor = group["eps"] * (1 - beta2 ** seen.clamp(min=1)).sqrt().unsqueeze(1)
+        # (n, H)
         direction = mean / square.sqrt().add_(floor)
         moved = weight[rows] * state["kept"][at].unsqueeze(1) - direction * state["drift"][at].unsqueeze(1)
         weight[rows] = moved
+        # without a gradient both moments only decay
         state["exp_avg"][rows], state["exp_avg_sq"][rows] = mean * beta1**waited, square * beta2**waited
         state["seen"][rows] = now
 
@@ -92,8 +98,10 @@ class RowAdamW(torch.optim.AdamW):
         state["step"] += 1
         now, shrink = float(state["step"]), 1 - lr * group["weight_decay"]
         correction1, correction2 = 1 - beta1**now, (1 - beta2**now) ** 0.5
+        # now - s for each earlier step s = 0 .. now - 1
         waits = torch.arange(now, 0, -1)
         state["drift"].mul_(shrink).add_((beta1 / beta2**0.5) ** waits, alpha=lr * correction2 / correction1)
+        # one number more a step: 4 bytes each, against V x H moves saved
         state["drift"] = torch.cat([state["drift"], torch.zeros(1)])
         state["kept"] = torch.cat([state["kept"] * shrink, torch.ones(1)])
 
@@ -107,6 +115,7 @@ class RowAdamW(torch.optim.AdamW):
             return
         mean = state["exp_avg"][rows].lerp_(values, 1 - beta1)
         square = state["exp_avg_sq"][rows].mul_(beta2).addcmul_(values, values, value=1 - beta2)
+        # from here on it is AdamW, algorithm 2, on the rows that have a gradient
         scale = (square.sqrt() / correction2).add_(group["eps"])
         weight[rows] = (weight[rows] * shrink).addcdiv_(mean, scale, value=-lr / correction1)
         state["exp_avg"][rows], state["exp_avg_sq"][rows], state["seen"][rows] = mean, square, now
@@ -173,6 +182,7 @@ def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
             gradients.append(weight.grad._values())
         elif weight.grad is not None:
             gradients.append(weight.grad)
+    # over values only: the zeros of a sparse gradient add nothing to the norm
     norm = nn.utils.get_total_norm(gradients)
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:  # rare, and saves a pass over all gradients; NaN scales, and so spoils, them all
@@ -184,6 +194,7 @@ def _find_table(model: nn.Module) -> nn.Embedding | None:
     for module in model.modules():
         table = module.get_input_embeddings() if hasattr(module, "get_input_embeddings") else None
         if isinstance(table, nn.Embedding) and table.weight.requires_grad and table.max_norm is None:
+            # a matrix that is tied to the output layer gets a dense gradient through its other name
             names = [n for n, weight in model.named_parameters(remove_duplicate=False) if weight is table.weight]
             return table if len(names) == 1 and not table.scale_grad_by_freq else None
     return None

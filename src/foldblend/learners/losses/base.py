@@ -74,12 +74,14 @@ class MaskedLoss(nn.Module):
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum over rows; logits: float32 (B, L).   targets: float32 (B, L), in [0, 1], or nan."""
         known = ~torch.isnan(targets)
+        # nan is replaced before the loss: masked afterwards, 0 * nan would still be nan in the gradient
         cells = self.loss.of_cells(logits, torch.where(known, targets, 0))
         return torch.where(known, cells, 0).mean(1).sum()
 
     def best_constant(self, labels: np.ndarray, rows_in_batch: int) -> tuple[np.ndarray, float]:
         """As the function `best_constant`: a label's mean target over the rows in which it is known stands for them."""
         known = ~np.isnan(labels)
+        # (L,): a label that is rarely known costs as much less
         shares = torch.from_numpy(known.mean(0))
         means = np.nansum(labels, axis=0, dtype=np.float64) / np.maximum(known.sum(0), 1)
         loss, targets = deepcopy(self.loss).cpu().double(), torch.from_numpy(means)[None]

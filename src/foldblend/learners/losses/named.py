@@ -29,6 +29,7 @@ class BinaryCrossEntropy(CellLoss):
 
     def of_cells(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         targets = smooth_targets(targets, self.label_smoothing, 0.5)
+        # logits may be bfloat16 under autocast, or float64 in a check
         weight = self.pos_weight.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weight, reduction="none")
 
@@ -100,10 +101,12 @@ class DistributionBalancedLoss(RowLoss):
 
     def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         asked = (targets * self.inverse_counts).sum(1, keepdim=True)  # (B, 1); 0 for a row without labels
+        # tiny instead of 0: the ratio becomes large, and the sigmoid below turns it into 1
         ratio = self.inverse_counts / asked.clamp_min(torch.finfo(torch.float32).tiny)
         weight = self.alpha + torch.sigmoid(self.beta * (ratio - self.mu))
         moved = logits - self.shift
         yes = targets * F.softplus(-moved)
+        # softplus(z) is log(1 + exp(z)) without overflow
         no = (1 - targets) * F.softplus(self.negative_scale * moved) / self.negative_scale
         return (weight * (yes + no)).mean(1)
 
@@ -141,6 +144,7 @@ class ZlprLoss(RowLoss):
     """
 
     def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # logsumexp over a row without any true label is 0 by the column of zeros, not -inf
         true = targets > 0.5
         zero = logits.new_zeros(len(logits), 1)  # exp(0) is the 1 inside both logarithms
         yes = torch.cat([(-logits).masked_fill(~true, -torch.inf), zero], 1).logsumexp(1)
@@ -169,6 +173,7 @@ class SoftMacroF1Loss(nn.Module):
         probs = torch.sigmoid(logits)
         shared = 2 * (probs * targets).sum(0) + self.smoothing  # (L,), 2 tp + s
         f1 = shared / (probs.sum(0) + targets.sum(0) + self.smoothing).clamp_min(torch.finfo(probs.dtype).tiny)
+        # as a sum over rows, because the step divides by its rows
         return len(logits) * (1 - f1.mean())
 
     def best_constant(self, labels: np.ndarray, rows_in_batch: int) -> tuple[np.ndarray, float]:

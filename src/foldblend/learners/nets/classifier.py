@@ -47,8 +47,10 @@ def pool_states(states: torch.Tensor, attention_mask: torch.Tensor, how: str) ->
         return states[torch.arange(len(states), device=states.device), attention_mask.sum(1) - 1]
     mask = attention_mask.unsqueeze(-1)
     if how == "max":
+        # not -inf, whose gradient would be NaN in half precision
         return states.masked_fill(mask == 0, torch.finfo(states.dtype).min).amax(1)
     mask = mask.to(states.dtype)
+    # (B, T, H) -> (B, H)
     return (states * mask).sum(1) / mask.sum(1)
 
 
@@ -67,6 +69,7 @@ class AttentionPooling(nn.Module):
     def forward(self, states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """states: (B, T, H), attention_mask: int64 (B, T). Returns (B, n_means, H)."""
         scores = self.score(torch.tanh(self.dense(states))).float()  # (B, T, n_means)
+        # over tokens, in float32: half precision has too few digits for a softmax over long texts
         weights = scores.masked_fill(attention_mask.unsqueeze(-1) == 0, -torch.inf).softmax(1)
         return weights.transpose(1, 2).to(states.dtype) @ states
 
@@ -114,6 +117,7 @@ class LabelWiseLinear(nn.Linear):
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """pooled: (B, L, H). Returns (B, L)."""
+        # L dot products; nn.Linear would compute all L x L of them
         return torch.einsum("blh,lh->bl", pooled, self.weight) + self.bias
 
 
@@ -146,6 +150,7 @@ class TextClassifier(nn.Module):
         self.dropout, self.dropout_samples = nn.Dropout(settings.head_dropout), settings.dropout_samples
         last_layer = LabelWiseLinear if settings.pooling == "label_attention" else nn.Linear
         self.head = last_layer(width, n_labels)
+        # as BERT's own layers; torch's default is a uniform draw that depends on the width
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.head_beside = nn.Linear(n_beside, n_labels, bias=False) if n_beside else None
@@ -163,6 +168,7 @@ class TextClassifier(nn.Module):
         wanted = {"output_hidden_states": True} if self.head_pooling.reads_all_layers else {}
         if self.segment_token is not None:
             separators = (input_ids == self.segment_token).long()  # no text can write one: tokens/tokens.py
+            # the separator itself is of the first text
             wanted["token_type_ids"] = ((separators.cumsum(1) - separators) > 0).long()  # 1 from the second text on
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **wanted)
 
@@ -177,6 +183,7 @@ class TextClassifier(nn.Module):
 
         bfloat16 has steps of 1/32 near a logit of 6: rows would tie where they are ranked and compared with thresholds.
         """
+        # a head costs nothing beside the encoder, so exact logits are nearly free
         with torch.autocast(attention_mask.device.type, enabled=False):
             pooled = self.head_pooling(output, attention_mask)  # (B, width), or a vector a label
             if self.head_dense is not None:

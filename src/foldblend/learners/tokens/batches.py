@@ -33,6 +33,7 @@ def plan_epoch(rows: np.ndarray, lengths: np.ndarray, global_batch_size: int, se
     rng = np.random.default_rng(seeds)
     rows = rng.permutation(rows)
     size = BLOCK_STEPS * global_batch_size
+    # sorting the whole epoch would put the same rows together in every epoch
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
     ordered = np.concatenate([block[np.argsort(lengths[block], kind="stable")] for block in blocks])
     steps = [ordered[start : start + global_batch_size] for start in range(0, len(ordered), global_batch_size)]
@@ -49,6 +50,7 @@ def split_step(
     Returns: [micro-batch][process] -> int64 rows, sizes differing by at most one; a share is empty only if the step has
              fewer rows than there are shares.
     """
+    # shares of nearly the same size: a last micro-batch of one row would cost as much time as a full one
     n_micro = -(-len(rows) // (n_processes * most_rows))  # rounded up
     while True:
         shares = np.array_split(rows, n_micro * n_processes)
@@ -72,9 +74,11 @@ def plan_prediction(rows: np.ndarray, lengths: np.ndarray, max_tokens: int, n_pr
     order = rows[np.argsort(-lengths[rows], kind="stable")]
     batches, start = [], 0
     while start < len(order):
+        # the first of a batch is its longest, so this many rows padded to it fit
         size = max(1, max_tokens // int(lengths[order[start]])) * n_processes
         part = order[start : start + size]
         width = -(-len(part) // n_processes)
+        # every process gets a share of the same width, as gathering needs
         padded = np.full(width * n_processes, NO_ROW, dtype=np.int64)
         padded[: len(part)] = part
         batches.append(padded.reshape(n_processes, width))
@@ -105,6 +109,7 @@ def oversample(
     carriers = rows[labels[:, find_rare(labels, label_names, settings)].any(1)]
     if len(carriers) == 0:
         return rows
+    # a fixed number rather than a coin per row: the number of steps must be known before the first epoch
     drawn = rng.choice(carriers, round(settings.oversample_factor * len(carriers)))
     return np.concatenate([rows, drawn])
 
@@ -174,10 +179,12 @@ class Augmentation:
         """Return inputs, as `Tokens.batch`, and targets, float32 (B, L), of training rows; `rng` draws the changes."""
         if not self.is_on:
             return self.tokens.batch(rows), self.targets[rows]
+        # (B, L), a copy that may be written to, and (B,)
         targets, partners = self.targets[rows], self._draw_partners(len(rows), rng)
         texts = [self._text(row) for row in rows]
         for i in np.flatnonzero(partners >= 0):
             texts[i] = join_texts(texts[i], self._text(partners[i]), self.tokens.room)
+            # the joined text says what either of them says
             targets[i] = torch.maximum(targets[i], self.targets[partners[i]])
         texts = [self._drop_tokens(text, rng) for text in texts]
         inputs = pad_rows([self._framed(row, text) for row, text in zip(rows, texts)], self.tokens.pad_id)
@@ -187,6 +194,7 @@ class Augmentation:
         """Draw targets as `batch` makes them of `rows`, float32 (n, L); several times if there are few rows."""
         if not self.settings.mix_probability:
             return self.targets[rows].numpy()
+        # which labels come together is estimated, so few rows are drawn again
         rows = np.tile(rows, -(-SAMPLED_LABELS // len(rows)))
         targets, partners = self.targets[rows].numpy(), self._draw_partners(len(rows), rng)
         return np.where((partners >= 0)[:, None], np.maximum(targets, self.targets[partners].numpy()), targets)
@@ -209,6 +217,7 @@ class Augmentation:
         dropped = rng.random(len(text)) < self.settings.token_dropout
         if self.tokens.mask_id is not None:
             return np.where(dropped, self.tokens.mask_id, text)
+        # a text of no tokens would have nothing to pool
         return text if dropped.all() else text[~dropped]
 
 

@@ -61,6 +61,7 @@ class Tokens:
         starts, ends = self.starts[rows], self.starts[rows + 1]
         positions = starts[:, None] + np.arange((ends - starts).max())  # (B, T)
         mask = positions < ends[:, None]
+        # one gather for the whole batch; positions beyond the last row are clipped, and masked
         input_ids = np.where(mask, self.ids[np.minimum(positions, len(self.ids) - 1)], self.pad_id).astype(np.int64)
         inputs = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
         return {**inputs, **self.batch_beside(rows)}
@@ -146,6 +147,7 @@ def _tokenize_pairs(
         halves = [text.partition(PAIR)[::2] for text in texts[start : start + CHUNK_TEXTS]]
         both = (encode_plain(tokenizer, [half[i] for half in halves]) for i in (0, 1))
         for first, second in zip(*both, strict=True):
+            # a short second text leaves its room to the first; if both are long each gets half
             n_first = min(len(first), max(room - len(second), room - room // 2))
             kept = cut_text(first, n_first, tail_fraction), cut_text(second, room - n_first, tail_fraction)
             rows.append(np.array([*before, *kept[0], *between, *kept[1], *after], np.int32))
@@ -163,6 +165,7 @@ def find_separator(tokenizer, before: list[int], after: list[int]) -> list[int]:
     """
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole = tokenizer("a", "a")["input_ids"]
+    # what stands between "a" and "a" once both and the frame are taken away
     start, end = [*before, *plain], [*plain, *after]
     if whole[: len(start)] == start and whole[len(whole) - len(end) :] == end and len(whole) >= len(start) + len(end):
         return whole[len(start) : len(whole) - len(end)]
@@ -227,6 +230,7 @@ def load_or_make(
     stem = cache_dir / hash_inputs(weights, texts, settings)
     found = _read(stem)
     if found is None:
+        # read back rather than kept: the arrays are then mapped from the file, and shared by all processes
         _write(stem, make())
         found = _read(stem)
     if found is None:
@@ -242,6 +246,7 @@ def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
     total = hashlib.sha256(json.dumps([versions, settings], sort_keys=True).encode())
     for path in sorted({path for pattern in TOKENIZER_FILES for path in weights.glob(pattern)}):
         name = path.relative_to(weights).as_posix()
+        # a name alone would not do: two folders may hold other merges under the same name
         total.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
     for text in texts:
         encoded = text.encode("utf-8", "surrogatepass")
@@ -259,6 +264,7 @@ def _read(stem: Path) -> Tokens | None:
         whole = record["crc32"] == checksum(arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
+    # a cache may be cut off by a full disk, or written by two processes: it is then made again, and no run fails
     if not whole:
         return None
     frame = tuple(record["frame"])
@@ -335,6 +341,7 @@ def encode_inside(tokenizer, pieces: list[str], split_special_tokens: bool) -> l
     """Make ids of each piece as it follows other text: without a begin token, without an added space."""
     if not pieces:
         return []
+    # a tokenizer that adds no space encodes a piece inside a text as one that stands alone
     anchor = _call(tokenizer, [ANCHOR], split_special_tokens)[0] if _adds_a_space(tokenizer) else []
     rows = _call(tokenizer, [(ANCHOR if anchor else "") + piece for piece in pieces], split_special_tokens)
     return [row[len(anchor) :] for row in rows]
@@ -346,6 +353,7 @@ def _encode(tokenizer, texts: list[str], at_start: bool) -> list[list[int]]:
     first = _call(tokenizer, texts, True) if at_start else encode_inside(tokenizer, texts, True)
     rows = list(first)
     for i, text in enumerate(texts):
+        # split_special_tokens does not help a slow tokenizer whose vocabulary has the name; then the ids show it
         if (control and control.search(text)) or not forbidden.isdisjoint(rows[i]):
             rows[i] = _encode_in_parts(tokenizer, text, control, forbidden, at_start)
     return rows

@@ -53,6 +53,7 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainSt
 
     Raises: OSError: the disk refused; an earlier file is untouched.
     """
+    # safetensors refuses tensors that share memory or lie in strides
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # "place" is what the first release called the state
     metadata = {"place": json.dumps(vars(state)), "identity": json.dumps(identity), "crc32": _crc32(tensors)}
@@ -67,6 +68,7 @@ def load_checkpoint(path: Path, identity: dict) -> tuple[dict[str, torch.Tensor]
     if not path.exists():
         return None
     tensors, state, stored = read_checkpoint(path)
+    # through JSON, as the stored one came: tuples are lists there
     differences = describe_differences(with_defaults(stored), json.loads(json.dumps(identity)))
     if differences:
         raise UserError(
@@ -139,6 +141,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     """The reverse of `optimizer_tensors`."""
+    # parameters are numbered in the order of the groups, so both starts must build the same groups
     state: dict[int, dict] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
@@ -175,6 +178,8 @@ def may_be_chosen(evaluations: Sequence[dict], how: str, near: float, metric: st
     if how != "loss_and_score" or not evaluations:
         return [choose(evaluations, how, near, metric)] if evaluations else []
     near_ones = _near_lowest(evaluations, near)
+    # A later evaluation may lower the lowest loss, and with it the limit: i can then win only if nothing beats it in
+    # both loss and score. This bounds how many files a fold keeps.
     return [i for i in near_ones if not any(_beats(evaluations, j, i, metric) for j in near_ones)]
 
 
@@ -219,6 +224,7 @@ class Selection:
 
     def wants(self, state: TrainState, at_epoch_end: bool) -> bool:
         """Whether the weights of now, just evaluated if evaluations decide, must be kept."""
+        # candidates are numbered by evaluation, or by epoch if no held-out row is read
         newest = len(state.history) - 1 if self.by_heldout else state.epoch
         return (self.by_heldout or at_epoch_end) and newest in self.needed(state)
 
@@ -228,6 +234,7 @@ class Selection:
         if not self.by_heldout:
             number, n_averaged = state.epoch, self._averaged(state.epoch)
             if n_averaged > 1:
+                # the mean so far is the file of the epoch before, so that a resumed fold has it, too
                 tensors = add_to_mean(self.load(number - 1), tensors, n_averaged)
         save_checkpoint(self._path(number), tensors, state, self.identity)
 
@@ -300,6 +307,7 @@ class FoldStore:
         state.scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
         self._write(CHECKPOINT, tensors, state)
         if self.accelerator.is_main_process:
+            # only now: the checkpoint before this one may need what is dropped
             self.selection.drop_all_but(self.selection.needed(state))
 
     def save_candidate(self, state: TrainState) -> None:
@@ -331,6 +339,7 @@ class FoldStore:
         if found is None:
             return TrainState()
         tensors, state = found
+        # before anything is loaded: a missing candidate would show only at the end of the training
         self.selection.check(state)
         restore_model(self.model, tensors)
         restore_optimizer(self.optimizer, tensors)

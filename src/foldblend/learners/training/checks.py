@@ -77,9 +77,11 @@ class LossWindow:
         """The steps since the last reading."""
         if not self.losses:
             return LossReading(0.0, 0.0, None)
+        # one transfer from the device for all of them
         seen = torch.stack([torch.stack(self.losses), torch.stack(self.norms)])  # (2, steps)
         losses, norms = self.accelerator.reduce(seen, "sum")
         finite = (torch.isfinite(losses) & torch.isfinite(norms)).tolist()
+        # the first one: later steps are spoilt by it
         bad = None if all(finite) else self.rows[finite.index(False)]
         norm = float(norms.mean()) / self.accelerator.num_processes  # each process has clipped the same gradients
         return LossReading(float(losses.sum()) / sum(map(len, self.rows)), norm, bad)
@@ -102,6 +104,7 @@ class CollapseGuard:
         """
         self.check_finite(step, loss)
         judged = self.check_after_steps and step >= self.check_after_steps
+        # either of the two below is enough: the mean may lag behind, the last reading may be unlucky
         if judged and min(loss, mean_loss) >= self.prior_loss:
             raise UserError(
                 f"The model has collapsed to a constant: at step {step} the mean training loss is {mean_loss:.4f}, "
@@ -192,9 +195,11 @@ def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSetti
     """
     if not isinstance(loss, RowLoss):
         return
+    # float64, so that the comparison below is not one of roundings
     weights = build_pos_weight(labels, settings).double()
     plain = build_loss(replace(settings, pos_weight_power=0.0, label_smoothing=0.0), labels, task)
     weighted = deepcopy(loss).cpu()
+    # smoothing gives a true label a negative part, whose gradient no weight multiplies
     if hasattr(weighted, "label_smoothing"):
         weighted.label_smoothing = 0.0
     found, without = (_gradients_of_single_labels(module.double(), len(weights)) for module in (weighted, plain))
@@ -212,6 +217,7 @@ def check_class_weights(loss: nn.Module, labels: np.ndarray, settings: LossSetti
 
 def _gradients_of_single_labels(loss: RowLoss, n_labels: int) -> torch.Tensor:
     """float64 (L, L): row i is the gradient of a row's logits when label i alone is true."""
+    # different logits, so that a weight on a wrong label shows
     logits = torch.linspace(-1, 1, n_labels, dtype=torch.float64).repeat(n_labels, 1).requires_grad_()
     loss.of_rows(logits, torch.eye(n_labels, dtype=torch.float64)).sum().backward()
     return logits.grad
@@ -220,6 +226,7 @@ def _gradients_of_single_labels(loss: RowLoss, n_labels: int) -> torch.Tensor:
 def sample_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A copy on the CPU of up to about SAMPLE elements that this process holds of it."""
     flat = own_part(tensor).reshape(-1)
+    # copied: the tensor itself goes on changing
     return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", copy=True)
 
 
@@ -242,6 +249,7 @@ class FrozenWatch:
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # bits, as NaN is not equal to itself and quantised weights have no arithmetic
     return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
@@ -263,8 +271,10 @@ class MovementWatch:
             return
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
         parameters = dict(_watched_parameters(model))
+        # those that have not moved since the start; a step back to the very same bits does not happen
         self.still = {name: was for name, was in self.still.items() if _same_bits(sample_tensor(parameters[name]), was)}
         self.steps_left -= bool(largest_lr >= MOVING_LR or is_at_peak)
+        # a shard of this process may hold none of a parameter
         still = [name for name, was in self.still.items() if len(was)]
         if not self.steps_left and still:
             raise UserError(
@@ -284,6 +294,7 @@ def _watched_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
     fresh = list(_fresh_parameters(model))
     if fresh:
         return fresh
+    # a table of embeddings would not do: a step moves the rows that were read, and the sample may hold none of these
     own = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices = [(name, weight) for name, weight in model.named_parameters() if id(weight) in own - tables]
@@ -314,6 +325,7 @@ def choose_rows(lengths: np.ndarray, rows: np.ndarray, n_processes: int, device:
     """A few of `rows`, of lengths as different as possible, that make one padded batch on every process."""
     n_rows = min(len(rows), max(4, 2 * n_processes))
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
+    # one batch, so that the longest row pads all others
     fitting = ordered[lengths[ordered] * n_rows <= TOKENS_PER_BATCH.get(device, 16384) * n_processes]
     fitting = fitting if len(fitting) else ordered[:1]
     return fitting[np.unique(np.linspace(0, len(fitting) - 1, n_rows).round().astype(int))]
@@ -325,7 +337,9 @@ def compare_logits(found: np.ndarray, expected: np.ndarray, precision: str, foun
     Args: found_as: how `found` was predicted, in words.   reasons: what may cause a difference.
     """
     difference = float(np.sqrt(np.mean((found - expected) ** 2, dtype=np.float64)))
+    # in proportion to the logits, with 1 added for logits near 0
     allowed = TOLERANCE[precision] * (1 + float(np.sqrt(np.mean(expected**2, dtype=np.float64))))
+    # not `>`: a difference of NaN must fail
     if not difference <= allowed:
         name = "fp32" if precision == "no" else precision
         raise UserError(
@@ -385,6 +399,7 @@ def without_autocast(accelerator, model: torch.nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # Accelerate keeps the wrapped forward as an attribute of the instance
         vars(model).update(prepared)
 
 

@@ -61,11 +61,13 @@ WORTHWHILE_TOKENS = 2048
 
 def fold_seed(run_seed: int, fold: int) -> int:
     """The seed of a fold's fresh parts."""
+    # not run_seed + fold: run 1 fold 2 and run 2 fold 1 would then begin with the same head
     return int(np.random.SeedSequence([run_seed, fold]).generate_state(1)[0])
 
 
 def draw_epoch(learner, rows: FoldRows, epoch: int) -> np.ndarray:
     """The training rows of an epoch, int64 (rows_per_epoch,); rows with rare labels more than once if so set."""
+    # the last number keeps this draw apart from the order of the rows, which plan_steps seeds with the first three
     rng = np.random.default_rng([learner.run.seed, rows.fold, epoch, 1])
     corpus = learner.corpus
     return oversample(rows.train, corpus.labels, corpus.label_names, learner.run.augmentation, rng)
@@ -83,6 +85,7 @@ def evaluation_steps(n_steps: int, n_evaluations: int) -> set[int]:
 
     Example: 10 steps, 4 evaluations -> {3, 5, 8}
     """
+    # rounded up, so that no evaluation comes before the first step; the end of the epoch has one of its own
     return {-(-i * n_steps // n_evaluations) for i in range(1, n_evaluations)} - {n_steps}
 
 
@@ -140,6 +143,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     rows_per_epoch = len(drawn[0])
     if run.augmentation.oversample_factor and rows_per_epoch == len(rows.train) and accelerator.is_main_process:
         announce(f"fold {rows.fold}", "no row is drawn twice: none, or too few, have a rare label")
+    # rounded up: one step of an epoch may have fewer rows, and none are left out
     steps_per_epoch = -(-rows_per_epoch // training.global_batch_size)
     check_warmup(training.epochs * steps_per_epoch, run.optimizer)
 
@@ -147,10 +151,12 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
 
     # model and optimizer; the optimizer first sees whole weights, before processes share them out
     model = learner.build_fold_model(rows, seed)
+    # a head that starts from the labels' names or rates costs a pass over the texts, and a resumed fold overwrites it
     if not FoldStore.has_saved(rows.checkpoint_dir):
         learner.start_beside(model, rows)
         learner.start_model(model, rows)
     model, optimizer = prepare(accelerator, model, build_fold_optimizer(model, run, accelerator))
+    # the module inside of DDP or FSDP: its parameters have the names that files and checks know
     bare = accelerator.unwrap_model(model)
     average = WeightAverage(bare, training.ema_decay) if training.ema_decay else None
 
@@ -158,6 +164,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     loss = learner.build_fold_loss(rows).to(accelerator.device)
     check_class_weights(loss, corpus.labels[rows.train], run.loss, corpus.task)
     augmentation = Augmentation(run.augmentation, learner.tokens, learner.targets, rows.train, corpus.task)
+    # labels of a sample as they are taught, smoothed or mixed: the constant answer has to be the best one for these
     taught = augmentation.sample_targets(np.concatenate(drawn), np.random.default_rng(seed))
     constant, prior_loss = learner.best_constant(loss, taught)
 
@@ -165,6 +172,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     selection = Selection(training, corpus.metric, rows.checkpoint_dir, learner.identity(rows))
     store = FoldStore(accelerator, model, optimizer, average, selection)
     state = store.restore()
+    # a checkpoint of epoch 0 step 0 is never written, so this says whether anything was restored
     starts_anew = state.epoch == state.step == 0
 
     fold = BuiltFold(
@@ -211,16 +219,22 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
             while state.epoch < training.epochs:
                 steps = plan_steps(learner, fold.rows, state.epoch)
                 evaluated = evaluation_steps(len(steps), training.evaluations_per_epoch)
+                # state.step is 0 but for the epoch in which a fold is resumed: its steps are planned again, and skipped
                 for rows in steps[state.step :]:
                     take_step(learner, fold, state, rows)
                     state.step += 1
                     if state.step in evaluated:
                         evaluate(learner, fold, state, progress)
                     progress.advance(len(rows), describe_state(learner, state))
+                    # Clocks differ between processes and a signal may reach only one, so all agree before any of them
+                    # saves or stops: a save is a collective operation, and a process that goes on alone would wait in
+                    # it for ever.
                     is_due = time.monotonic() - saved_at > 60 * training.checkpoint_every_minutes
                     signal_number, is_due = agreement.exchange(interruption.signal_number, is_due)
                     if signal_number:
                         stop(fold, state, progress, signal_number)
+                    # after an evaluation too: its candidate's weights are on disk, so the state that names them has to
+                    # be as well
                     if is_due or state.step in evaluated:
                         save(fold, state)
                         saved_at = time.monotonic()
@@ -233,6 +247,7 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
 def describe_state(learner, state: TrainState) -> str:
     """Epoch, loss and last held-out score, for the progress bar."""
     metric, words = learner.corpus.metric, [f"epoch {state.epoch + 1}/{learner.run.training.epochs}"]
+    # 0 until the first reading
     words += [f"loss {state.mean_loss:.4f}"] if state.mean_loss else []
     words += [f"held-out {metric} {entry[metric]:.4f}" for entry in state.history[-1:]]
     return "  ".join(words)
@@ -240,11 +255,14 @@ def describe_state(learner, state: TrainState) -> str:
 
 def end_epoch(learner, fold: BuiltFold, state: TrainState, progress: Progress) -> None:
     """Evaluate and save. The score of the last epoch's weights is shown with the predictions, not here."""
+    # before anything is saved: a fold resumed from here begins with the next epoch's first step
     state.epoch, state.step = state.epoch + 1, 0
     if state.epoch < learner.run.training.epochs:
         evaluate(learner, fold, state, progress, at_epoch_end=True)
         save(fold, state)
         return
+    # the held-out rows are predicted once more after the last epoch anyway, so they are scored here only if that
+    # chooses
     evaluate(learner, fold, state, progress, at_epoch_end=True, measured=fold.store.selection.by_heldout)
     take_final_weights(learner, fold, state, progress)
     count_seconds(fold, state)
@@ -261,9 +279,12 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
     step = steps_done(fold, state)
     factor = lr_factor(step, run.training.epochs * fold.steps_per_epoch, run.optimizer)
     set_lr(fold.optimizer, factor)
+    # the step counts through all epochs, so that no epoch draws the dropout masks of another
     seeds = [run.seed, fold.rows.fold, step, accelerator.process_index]
     loss = gather_gradients(learner, fold, rows, seeds, state.epoch)
+    # by the norm over all processes and parameters, after micro-batches are summed: clipping parts would bias the mean
     norm = clip_gradients(accelerator, fold.optimizer, fold.model, run.optimizer.max_grad_norm)
+    # kept as tensors: `.item()` here would make the device idle until the next step is queued
     fold.losses.add(loss, norm, rows)
     fold.optimizer.step()
     fold.optimizer.zero_grad()
@@ -277,6 +298,7 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
         state.mean_loss = update_mean(state.mean_loss, seen.loss, step // LOSS_EVERY_STEPS)
         fold.guard.check_loss(step, seen.loss, state.mean_loss)
         learned = {"loss": seen.loss, "lr": run.optimizer.lr * factor, "grad_norm": seen.norm or None}
+        # train() counts the step when this function has returned, the history counts it now
         note(learner, fold, replace(state, step=state.step + 1), learned)
 
 
@@ -294,6 +316,7 @@ def gather_gradients(learner, fold: BuiltFold, rows: np.ndarray, seeds: list[int
         try:
             seed = int(np.random.SeedSequence(seeds).generate_state(1)[0])
             seed_generators(learner.accelerator.device, seed)  # of dropout
+            # A fresh generator per try: a step that is taken again in smaller parts, or attacked, sees the same batch.
             loss = add_gradients(learner, fold, rows, np.random.default_rng(seeds))
             if fold.adversary is not None and fold.adversary.acts_in(epoch):
                 with fold.adversary.attack():  # the attacked loss is not the one to show
@@ -312,6 +335,8 @@ def add_gradients(learner, fold: BuiltFold, rows: np.ndarray, rng: np.random.Gen
     """Add the gradients of one step's rows, over its micro-batches and all processes; returns this process's loss."""
     accelerator = learner.accelerator
     total = torch.zeros((), device=accelerator.device)
+    # The number of micro-batches depends on the memory, so what they add up to may not: each part is weighed by its
+    # share of the step's rows, and the last one carries the exchange. accelerator.accumulate() would count fixed parts.
     *first, last = fold.micro_batches.split(rows)
     for shares in first:
         with accelerator.no_sync(fold.model):  # processes exchange gradients once per step, with the last part
@@ -328,6 +353,7 @@ def add_share(learner, fold: BuiltFold, shares: list[np.ndarray], rows_in_step: 
     own = shares[accelerator.process_index]
     present = len(own) > 0
     rows = own if present else fold.rows.train[:1]  # a process without rows still takes part, with weight 0
+    # times 0 rather than skipped: DDP waits for a backward pass of every process
     summed = learner.batch_loss(fold.model, fold.loss, fold.augmentation.batch(rows, rng)) * present
     # DDP averages gradients over processes, so the share is scaled back up to a sum
     accelerator.backward(summed * (accelerator.num_processes / rows_in_step))
@@ -343,6 +369,8 @@ class MicroBatches:
         self.most_tokens: int | None = None
         self.may_recompute = (
             run.training.gradient_checkpointing == "auto"
+            # whether layers can be computed a second time in the backward pass (gradient checkpointing), for less
+            # memory
             and run.adapter.kind != "prefix_tuning"  # its states cannot be computed again
             and can_recompute(model)
         )
@@ -354,6 +382,7 @@ class MicroBatches:
     def find_refusal(self, rows: np.ndarray) -> str:
         """Why smaller micro-batches would not help; empty if they may."""
         if self.n_processes > 1:
+            # half of the rows that this process had
             fewer = max(1, min(self.most_rows, len(rows) // self.n_processes) // 2)
             return (
                 f"A micro-batch does not fit into memory on one of {self.n_processes} processes, and the others cannot "
@@ -369,6 +398,7 @@ class MicroBatches:
     def shrink(self, rows: np.ndarray) -> str:
         """Allow half the tokens; if that would leave a GPU idle, first compute layers' states twice. Returns words."""
         shares = [share for part in self.split(rows) for share in part]
+        # memory goes with rows x longest row, not with rows
         tried = max(padded_tokens(share, self.lengths) for share in shares)
         if self.may_recompute and (max(map(len, shares)) == 1 or tried < 2 * WORTHWHILE_TOKENS):
             self.may_recompute = False
@@ -378,6 +408,7 @@ class MicroBatches:
             self.most_tokens = tried // 2
             change = f"at most {self.most_tokens} tokens at once from here on"
         if torch.cuda.is_available():
+            # the failed step left blocks of all sizes; the allocator would keep them and fail at a smaller step, too
             torch.cuda.empty_cache()
         return f"out of memory with {tried} tokens at once: {change}, the step is taken again"
 
@@ -390,6 +421,7 @@ def evaluate(
 ) -> None:
     """Score the held-out rows if `measured`, and keep the weights if the fold may end with them."""
     check_finite(fold, state)
+    # candidates are scored and kept as they would be used: with the running mean of the weights if there is one
     with evaluated_weights(fold.optimizer, fold.average):
         if measured:
             state.history.append(measure(learner, fold))
@@ -414,6 +446,7 @@ def measure(learner, fold: BuiltFold) -> dict:
     """Scores and loss of the held-out rows: the first process's, as another one's may differ in the last bit."""
     logits = learner.predict(fold.model, fold.rows.heldout)
     loss = learner.heldout_loss(fold.loss, logits, fold.rows)
+    # every process then chooses the same weights
     measured = broadcast_object_list([{**learner.score(logits, fold.rows), "loss": loss}])[0]
     fold.guard.check_heldout(measured["loss"])
     return measured
@@ -424,6 +457,7 @@ def take_final_weights(learner, fold: BuiltFold, state: TrainState, progress: Pr
     selection = fold.store.selection
     number = selection.final(state)
     if number is not None:
+        # a candidate was saved from the running mean already, if there is one
         restore_model(learner.accelerator.unwrap_model(fold.model), selection.load(number))
     elif fold.average is not None:
         fold.average.write_into_model()
@@ -476,6 +510,7 @@ def stop(fold: BuiltFold, state: TrainState, progress: Progress, signal_number: 
     """Save and leave as a shell expects of a process that was stopped by a signal."""
     save(fold, state)
     progress.say(f"stopped by signal {signal_number}, saved; the same command goes on from here")
+    # SystemExit passes the `finally` of train(), which takes the bar away; the queue reads the status
     sys.exit(128 + signal_number)
 
 
@@ -488,4 +523,5 @@ def check_finite(fold: BuiltFold, state: TrainState) -> None:
 
 def count_seconds(fold: BuiltFold, state: TrainState) -> None:
     """Time of all starts of the fold, up to now."""
+    # set, not added to: a fold saves many times
     state.seconds = fold.earlier_seconds + time.monotonic() - fold.started

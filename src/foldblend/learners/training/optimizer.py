@@ -42,6 +42,7 @@ def build_optimizer(
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             peak_lr = settings.head_lr if name.startswith("head") else settings.lr * shares.get(name, 1.0)
+            # decay would pull a norm's gain to 0, which scales the layer away rather than keeping it simple
             decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((peak_lr, decay), []).append(parameter)
     listed = [{"params": p, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()]
@@ -95,6 +96,7 @@ def _adamw_8bit() -> type[torch.optim.Optimizer]:
             saved = super().state_dict()
             for state in saved["state"].values():
                 state |= state.pop(self._FSDP_WRAPPED_QUANT_STATE_KEY, {})
+                # an int there, which no file of tensors holds
                 state["step"] = torch.tensor(state["step"])
                 for name in state.keys() & {"qmap1", "qmap2"}:  # one table of the 256 values serves all
                     state[name] = state[name].clone()
@@ -162,6 +164,7 @@ def lr_factor(step: int, n_steps: int, settings: OptimizerSettings) -> float:
 
     Example: linear, n_steps=10, warmup_fraction=0.2 -> 0.5, 1.0, 1.0, 0.875, ..., 0.125
     """
+    # rounded up, and counted from 1: the first step has a rate above 0, or it would be wasted
     n_warmup = settings.warmup_steps or math.ceil(settings.warmup_fraction * n_steps)
     if step < n_warmup:
         return (step + 1) / n_warmup
@@ -192,10 +195,12 @@ def clip_gradients(accelerator, prepared, model: nn.Module, max_norm: float) -> 
 
     Args: prepared: the optimizer that Accelerate made of `build_optimizer`'s.
     """
+    # with an infinite bound nothing is scaled, and the norm is still measured for the history
     bound = max_norm or math.inf
     if isinstance(prepared.optimizer, RowAdamW):
         return clip_rows([weight for group in prepared.param_groups for weight in group["params"]], bound)
     norm = own_part(accelerator.clip_grad_norm_(model.parameters(), bound))
+    # an overflowed fp16 step has an infinite norm, which is no fault: the scaler skips it and lowers its scale
     return torch.zeros_like(norm) if accelerator.scaler else norm
 
 
@@ -230,6 +235,7 @@ class Adversary:
         targets = [weight for weight in self.targets() if weight.grad is not None]
         if not targets:
             raise UserError(f"adversarial.name {self.settings.name}: no gradient reached the weights it would move")
+        # a copy rather than a move back: weight + d - d is not weight in floating point
         restores = [_keep(weight) for weight in targets]
         with torch.no_grad():
             for weight in targets:

@@ -51,6 +51,7 @@ def fit_logistic(
     for part, rows in enumerate(parts):
         member[rows] = subsets[:, part]
     prior, penalty = (_per_subset(values, len(subsets)) for values in (prior, penalty))  # (F, S)
+    # (N, 1), against probs of (N, S)
     target = labels.astype(np.float32)[:, None]
     coefs = prior.copy() if start is None else start.copy()
     probs = sigmoid(features @ coefs.astype(np.float32))  # (N, S)
@@ -83,12 +84,14 @@ def _per_subset(values: np.ndarray, n_subsets: int) -> np.ndarray:
 
 def _slope(features: np.ndarray, error: np.ndarray, member: np.ndarray) -> np.ndarray:
     """Gradient of each subset's log loss (F, S); overwrites `error`, (N, S)."""
+    # rows outside a subset get error 0, which leaves them out of all sums of the one matrix product
     error *= member
     return (features.T @ error).astype(np.float64)
 
 
 def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
     """Each subset's penalised loss (S,)."""
+    # p for a positive, p - 1 for a negative: the absolute value is the probability of what did happen
     right = probs + (target - np.float32(1))
     np.maximum(np.abs(right, out=right), np.float32(1e-12), out=right)  # the probability of what did happen
     loss = -np.einsum("ns,ns->s", np.log(right, out=right), member, dtype=np.float64)
@@ -180,6 +183,7 @@ class Stack:
 
         def predict_label(label):
             for part, rows in enumerate(partition.rows):
+                # for held == part this is the fit without that part alone
                 fits = [partition.fit_without(part, held) for held in held_out]
                 chosen = coefs[self.chosen[held_out], fits, label]  # (C, F)
                 features = label_features(scores, label, rows, self.form == "cross_label_stack")
@@ -196,6 +200,7 @@ def fit_shared_weights(scores: Scores, labels: np.ndarray, partition: Partition)
     meta-analysis, which is one Newton step of the joint fit.)
     """
     n_runs = len(scores.runs)
+    # the last feature is the constant, which is all but free
     penalty = np.r_[np.full(n_runs, FIRST_PENALTY), 1e-3]
 
     def fit_label(label):
@@ -209,6 +214,7 @@ def fit_shared_weights(scores: Scores, labels: np.ndarray, partition: Partition)
     fits = over_labels(fit_label, labels.shape[1], len(labels))
     coefs = np.array([fit[0][:n_runs] for fit in fits])  # (L, M, S)
     information = np.array([fit[1] for fit in fits])  # (L, S, M, M)
+    # precision-weighted mean: (sum of I_l)^-1 (sum of I_l w_l), over labels l, for each fit s
     pulled = np.einsum("lsij,ljs->si", information, coefs)
     shared = np.linalg.solve(information.sum(axis=0) + 1e-6 * np.eye(n_runs), pulled[:, :, None])[:, :, 0].T  # (M, S)
     return np.r_[shared, np.zeros((1, shared.shape[1]))]
@@ -240,6 +246,7 @@ def fit_stack(
     across_labels, n_runs = bool(cross_strengths), len(scores.runs)
     n_more, n_others = (n_runs + 2, labels.shape[1] - 1) if across_labels else (0, 0)
     grid = [(strengths[0], more) for more in cross_strengths] if across_labels else [(own, 0.0) for own in strengths]
+    # what is not a run's score of the label itself is shrunk to 0
     prior = np.r_[shared, np.zeros((n_more + n_others, shared.shape[1]))]
 
     def fit_label(label):
@@ -253,6 +260,7 @@ def fit_stack(
         return by_strength, _left_out_loss(features, target, by_strength, partition)
 
     fits = over_labels(fit_label, labels.shape[1], len(labels))
+    # from (L, T, F, S) to (T, S, L, F)
     coefs = np.array([fit[0] for fit in fits]).transpose(1, 3, 0, 2)
     loss = np.array([fit[1] for fit in fits])  # (L, P + 1, T)
     form = "cross_label_stack" if across_labels else "label_stack"
@@ -275,5 +283,6 @@ def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, 
             loss[held_out, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
     hits = np.array([target[rows].sum() for rows in partition.slices])
     sizes = np.array([rows.stop - rows.start for rows in partition.slices])
+    # the label's rate without part k, for each k, and on all rows: (P + 1,); half a row keeps the logarithms finite
     rates = (np.r_[hits.sum() - hits, hits.sum()] + 0.5) / (np.r_[sizes.sum() - sizes, sizes.sum()] + 1)
     return loss / -(rates * np.log(rates) + (1 - rates) * np.log(1 - rates))[:, None]

@@ -64,6 +64,7 @@ def climb_hill(task: Task, runs: list[np.ndarray], labels: np.ndarray, rng: np.r
     """
     weights = np.zeros(len(runs))
     for _ in range(N_BAGS):
+        # half of the rows without replacement is about as variable as a bootstrap and costs half
         rows = rng.permutation(len(labels))[: max(len(labels) // 2, 1)]
         weights += climb_once(task, [run[rows] for run in runs], labels[rows])
     return weights / weights.sum()
@@ -76,6 +77,7 @@ def climb_once(task: Task, runs: list[np.ndarray], labels: np.ndarray) -> np.nda
     for size in range(1, MAX_MEMBERS + 1):
         reached = [quick_score(task, (total + run) / np.float32(size), labels) for run in runs]
         picked = int(np.argmax(reached))
+        # the path goes on although the score may fall: two weak runs may be worth more together than each alone
         counts[picked] += 1
         total += runs[picked]
         if reached[picked] > best_score:
@@ -86,6 +88,7 @@ def climb_once(task: Task, runs: list[np.ndarray], labels: np.ndarray) -> np.nda
 def search_coordinates(task: Task, runs: list[np.ndarray], labels: np.ndarray, _rng: np.random.Generator) -> np.ndarray:
     """Coordinate search from the best single run: weight moves to or from one run while the metric rises."""
     singles = [quick_score(task, run, labels) for run in runs]
+    # from the best single run, so that what is found is never worse, in sample
     weights, best = np.eye(len(runs))[int(np.argmax(singles))], max(singles)
     for step in STEPS:
         improved = True
@@ -93,6 +96,7 @@ def search_coordinates(task: Task, runs: list[np.ndarray], labels: np.ndarray, _
             improved = False
             for moved in _neighbours(weights, step):
                 score = quick_score(task, mix(runs, moved), labels)
+                # F1 is a staircase: equal steps are taken for no gain, and the search would wander on them
                 if score > best + 1e-6:
                     weights, best, improved = moved, score, True
     return weights
@@ -104,6 +108,7 @@ def _neighbours(weights: np.ndarray, step: float) -> Iterator[np.ndarray]:
         for wanted in (weights[run] + step, weights[run] - step):
             rest = 1 - weights[run]
             if 0 <= wanted <= 1 and rest > 0:
+                # the others keep their proportions
                 moved = weights * (1 - wanted) / rest
                 moved[run] = wanted
                 yield moved
@@ -219,6 +224,7 @@ def search_weights(given: Given, search: Callable) -> Mixture:
     """
     weights = []
     for part in range(given.partition.n_parts + 1):
+        # a generator per part, so that the weights of part k do not depend on how many parts came before
         rng = np.random.default_rng([given.seed, part])
         rows = rng.permutation(np.flatnonzero(given.partition.part != part))[:MAX_SEARCH_ROWS]
         probs = [to_probs(run[rows], given.task.kind) for run in given.scores.runs]
@@ -279,6 +285,7 @@ class ShrunkStack:
 def shrink_stack(given: Given, plain: Strategy) -> ShrunkStack:
     """The cross-label stack, with more of a plain blend the fewer positives a label has outside the part."""
     parts, positives = given.partition.part, given.labels.sum(axis=0)
+    # positives outside each part: what part k takes may not depend on part k
     seen = [positives - given.labels[parts == part].sum(axis=0) for part in range(given.partition.n_parts)]
     share = PRIOR_POSITIVES / (PRIOR_POSITIVES + np.array([*seen, positives]))  # (P + 1, L)
     if given.task.kind == "multiclass":  # one share for all, or rows would not sum to 1

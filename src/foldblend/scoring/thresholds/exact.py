@@ -70,10 +70,12 @@ def staircase(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
              decided int (C,): rows at or above it.
     """
     ordered, positives = np.sort(probs), np.sort(probs[labels])
+    # np.unique would sort once more; a blend asks for this some hundred thousand times
     values = positives[np.r_[True, positives[1:] != positives[:-1]]]  # (C,), rising, distinct
     below = ordered.searchsorted(values, "left")  # rows strictly below each value
     hits = len(positives) - positives.searchsorted(values, "left")
     thresholds = midpoints(np.where(below > 0, ordered[below - 1], 0), values)
+    # highest first: of equal scores np.argmax then takes the threshold that decides the fewest rows
     return thresholds[::-1], hits[::-1], (len(ordered) - below)[::-1]
 
 
@@ -82,6 +84,7 @@ def midpoints(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
     Halfway, because a row between the two on new data is as likely to belong to either side.
     """
+    # in float64, as two neighbouring float32 have no float32 between them and their sum may round down to the lower
     middle = ((lower.astype(np.float64) + upper) / 2).astype(np.float32)
     return np.where(middle > lower, middle, upper).astype(np.float32)
 
@@ -103,10 +106,13 @@ def all_thresholds(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     Returns: thresholds float32 (C + 1,), the first above every prob; order int64 (N,), rows from high to low;
              last int64 (C,), the position in `order` of the last row that threshold c + 1 decides.
     """
+    # stable, so that rows with equal probs stand in one order on every machine
     order = np.argsort(-probs, kind="stable")
     ordered = probs[order]
+    # rows with the same prob are decided together, so only the last of them ends a step
     last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
     upper, lower = ordered[last], np.r_[ordered[last[:-1] + 1], 0]
+    # the next float above the highest prob: a threshold that decides no row at all
     above_all = np.nextafter(np.float32(ordered[0]), np.float32(2))
     return np.r_[above_all, midpoints(lower, upper)].astype(np.float32), order, last
 
@@ -125,13 +131,17 @@ def tune_micro_thresholds(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
              it stays the same.
     """
     check_probs(probs, labels)
+    # L times (thresholds, hits, decided), each (C + 1,)
     stairs = [_count_at_thresholds(probs[:, label], labels[:, label]) for label in range(labels.shape[1])]
     positives, value = labels.sum(), 0.0
     while True:
+        # the ratio N/D reaches f exactly if max(N - f D) is 0; each label adds a term of its own to N and D, so the
+        # maximum of the sum is the sum of the maxima
         picked = [int(np.argmax(2 * hits - value * decided)) for _, hits, decided in stairs]
         hits = sum(stair[1][at] for stair, at in zip(stairs, picked, strict=True))
         decided = sum(stair[2][at] for stair, at in zip(stairs, picked, strict=True))
         reached = 2 * hits / max(positives + decided, 1)
+        # f rises in every round and there are finitely many thresholds, so this ends; usually after four rounds
         if reached <= value:
             return np.array([stair[0][at] for stair, at in zip(stairs, picked, strict=True)], np.float32)
         value = reached
@@ -177,6 +187,7 @@ def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, metric: str) -> n
     check_probs(probs, labels)
     value = ROW_VALUES[metric]
     stairs = [all_thresholds(probs[:, label]) for label in range(labels.shape[1])]
+    # from 0.5 for every label a climb ends in a poor place: rows with no decided label have no slope to follow
     thresholds = np.full(labels.shape[1], common_threshold(probs, labels, value), np.float32)
     decisions, positives = probs >= thresholds, labels.sum(axis=1)
     hits, decided = (decisions & labels).sum(axis=1), decisions.sum(axis=1)  # (N,): of all labels
@@ -185,6 +196,7 @@ def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, metric: str) -> n
         for label, (tried, order, last) in enumerate(stairs):
             hits -= decisions[:, label] & labels[:, label]  # now of all other labels
             decided -= decisions[:, label]
+            # what each row gains if it gets this label, all its other labels as they are: (N,)
             gain = value(hits + labels[:, label], positives, decided + 1) - value(hits, positives, decided)
             reached = np.r_[0, gain[order].cumsum()[last]]  # (C + 1,): what each threshold adds
             # an equal threshold is not taken: the labels would go in circles
@@ -204,6 +216,7 @@ def common_threshold(probs: np.ndarray, labels: np.ndarray, value: Callable) -> 
     for threshold in np.linspace(0.02, 0.98, 25):
         decisions = probs >= threshold
         score = value((decisions & labels).sum(axis=1), positives, decisions.sum(axis=1)).mean()
+        # of equal scores the higher threshold
         best = max(best, (float(score), float(threshold)))
     return best[1]
 
@@ -243,11 +256,13 @@ def tune_offsets(log_probs: np.ndarray, labels: np.ndarray, score: Callable) -> 
     for _ in range(MAX_OFFSET_PASSES):
         before = best
         for label in range(labels.shape[1]):
+            # only differences of offsets matter, so one that is moved moves all others the other way
             offset, reached = _best_offset(log_probs + offsets.astype(np.float32), truth, positives, label, score)
             if reached > best + 1e-12:
                 best, offsets[label] = reached, offsets[label] + offset
         if best <= before + 1e-9:
             break
+    # a common shift decides nothing; without it, records of the same decisions would differ
     return (offsets - offsets.mean()).astype(np.float32)
 
 
@@ -260,9 +275,11 @@ def _best_offset(
     """
     n_labels, own = scores.shape[1], scores[:, label]
     others = scores.copy()
+    # the best of the other classes is who loses the row
     others[:, label] = -np.inf
     rival = others.argmax(axis=1)
     margin = others[np.arange(len(truth)), rival] - own  # (N,): the class takes the row once its offset passes this
+    # quantiles of the margins rather than a grid: every step moves about as many rows as any other
     tried = np.unique(np.quantile(margin, np.linspace(0, 1, MAX_OFFSETS), method="lower"))  # (C,)
     step = np.searchsorted(tried, margin, "left")  # (N,): the row is taken at offset number `step` or later
     shape = (len(tried), n_labels)
@@ -276,6 +293,7 @@ def _best_offset(
     hits[:, label] = np.bincount(step[truth == label], minlength=len(tried)).cumsum()
     reached = score(hits, positives, decided)
     winner = int(np.argmax(reached))
+    # half-way to the next margin that was tried, as with thresholds: rows on new data are not exactly there
     above = tried[winner + 1] if winner + 1 < len(tried) else tried[winner] + 1e-3
     return float((tried[winner] + above) / 2), float(reached[winner])
 
@@ -307,6 +325,7 @@ def shift_thresholds(score: Score, thresholds: np.ndarray, probs: np.ndarray, la
     Args: thresholds: float32 (L,), the start.   probs: float32 (N, L).   labels: bool (N, L).
     """
     check_probs(probs, labels)
+    # a threshold "above every row" lies just over 1
     start = logit(np.clip(thresholds, 0, 1))
     steps = np.linspace(-FARTHEST_SHIFT, FARTHEST_SHIFT, N_SHIFTS, dtype=np.float32)
     steps = steps[np.argsort(np.abs(steps), kind="stable")]  # of equal scores the smallest step wins
@@ -345,6 +364,7 @@ def _worth_trying(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not labels.any():
         return np.empty(0, np.float32)
     thresholds = staircase(probs, labels)[0]
+    # evenly spaced by rank, so that they are dense where positives are
     kept = np.linspace(0, len(thresholds) - 1, min(MAX_THRESHOLDS, len(thresholds))).astype(np.int64)
     return np.r_[thresholds[kept], np.nextafter(probs.max(), np.float32(2))].astype(np.float32)
 
@@ -380,5 +400,6 @@ def _sample(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     """At most MAX_ROWS rows of both tables, the same ones for the same size."""
     if len(labels) <= MAX_ROWS:
         return values, labels
+    # a fixed seed: two candidates that are compared must be tuned on the same rows
     rows = np.random.default_rng(0).permutation(len(labels))[:MAX_ROWS]
     return values[rows], labels[rows]

@@ -45,10 +45,12 @@ def count_scores(probs: np.ndarray, labels: np.ndarray | None = None) -> Histogr
 
     Args: probs: float32 (N, L), in [0, 1].   labels: bool (N, L); None if nobody knows them: then no row is positive.
     """
+    # 2 * 17 log-odds at 24 bins each, and one bin in the middle
     n_bins, n_labels = int(2 * LARGEST_SCORE * BINS_PER_UNIT) + 1, probs.shape[1]
     rows, positives = np.empty((n_bins, n_labels)), np.zeros((n_bins, n_labels))
 
     def count(label):
+        # + 0.5 and truncation round to the nearest bin; scores beyond the ends count in the outermost bins
         position = (logit(probs[:, label]) + np.float32(LARGEST_SCORE)) * np.float32(BINS_PER_UNIT) + np.float32(0.5)
         position = np.clip(position, 0, n_bins - 1).astype(np.int64)
         rows[:, label] = np.bincount(position, minlength=n_bins)
@@ -72,10 +74,13 @@ def fit_calibration(counted: Histogram) -> tuple[np.ndarray, np.ndarray]:
         fitted = sigmoid(scores * slope + shift)  # (H, L)
         error, spread = counted.rows * fitted - counted.positives, counted.rows * fitted * (1 - fitted)
         # gradient and Hessian of log loss + ridge, by slope and by shift
+        # the ridge pulls the slope to 1 and the shift to 0, the identity; the shift a hundred times less, as label
+        # rates do differ
         to_slope = (error * scores).sum(axis=0) + RIDGE * (slope - 1)
         to_shift = error.sum(axis=0) + RIDGE * 1e-2 * shift
         slope_slope = (spread * scores**2).sum(axis=0) + RIDGE
         cross, shift_shift = (spread * scores).sum(axis=0), spread.sum(axis=0) + RIDGE * 1e-2
+        # the determinant of the 2 x 2 Hessian; the ridge on the diagonal keeps it above 0
         scale = slope_slope * shift_shift - cross**2
         move_slope = (shift_shift * to_slope - cross * to_shift) / scale
         move_shift = (slope_slope * to_shift - cross * to_slope) / scale
@@ -146,14 +151,18 @@ def tune_robust_thresholds(probs: np.ndarray, labels: np.ndarray, seed: int = 0)
     slope, shift = fit_calibration(counted)
     prior = expected_f1_thresholds(counted, slope, shift)
     seen = np.flatnonzero(labels.any(axis=0))  # labels with a positive
+    # a label without a positive has no threshold of its own: it moves nowhere from the prior, and shrink() then moves
+    # it as the others
     bagged = prior.copy()
 
     def bag(k):
+        # seeded by the label's number, so that a label's threshold does not depend on how cores share the work
         return bagged_threshold(probs[:, seen[k]], labels[:, seen[k]], np.random.default_rng([seed, seen[k]]))
 
     bagged[seen] = over_labels(bag, len(seen), len(probs))
     bagged[seen] = slope[seen] * bagged[seen] + shift[seen]  # to calibrated log-odds, in which labels are comparable
     thresholds = prior + shrink(bagged - prior, labels.sum(axis=0))
+    # back from calibrated log-odds to the scale of the probs that were given
     return sigmoid((thresholds - shift) / slope).astype(np.float32)
 
 
@@ -167,6 +176,7 @@ def tune_robust_joint(tune: Callable, probs: np.ndarray, labels: np.ndarray, see
     slope, shift = fit_calibration(count_scores(probs, labels))
     bagged = np.zeros(labels.shape[1])
     for _ in range(N_JOINT_RESAMPLES):
+        # whole rows are drawn, as a row's labels are tuned together here
         rows = rng.integers(0, len(labels), len(labels))
         thresholds = slope * logit(np.clip(tune(probs[rows], labels[rows]), 0, 1)) + shift
         bagged += np.clip(thresholds, -FARTHEST, FARTHEST) / N_JOINT_RESAMPLES
@@ -178,6 +188,7 @@ def shrink(moves: np.ndarray, n_positives: np.ndarray) -> np.ndarray:
 
     Example: shrink([1.0, 0.0], [20, 0]) -> [1.0, 1.0]: the second label has no weight, the mean is the first one's.
     """
+    # the posterior mean of a normal with a normal prior, positives standing in for precisions
     trust = n_positives / (n_positives + PRIOR_POSITIVES)
     mean = (trust * moves).sum() / max(trust.sum(), 1e-12)
     return trust * moves + (1 - trust) * mean
@@ -194,7 +205,9 @@ def bagged_threshold(probs: np.ndarray, labels: np.ndarray, rng: np.random.Gener
         kept = np.linspace(0, len(thresholds) - 1, MAX_THRESHOLDS).astype(np.int64)
         thresholds, hits, decided = thresholds[kept], hits[kept], decided[kept]
     size = (N_RESAMPLES, len(thresholds))
+    # (B, C): copies of the positives between two thresholds; N multinomial draws are nearly independent Poisson ones
     hits_drawn = rng.poisson(np.diff(hits, prepend=0), size).cumsum(axis=1)
     others_drawn = rng.poisson(np.diff(decided - hits, prepend=0), size).cumsum(axis=1)
     f1 = hits_drawn / np.maximum(hits_drawn + others_drawn + hits_drawn[:, -1:], 1)  # half of it: the best is the same
+    # the mean in log-odds: among thresholds near 0 the arithmetic mean would follow the highest
     return float(logit(thresholds[np.argmax(f1, axis=1)]).mean())

@@ -59,6 +59,7 @@ class Buckets:
     def starts(self) -> np.ndarray:
         """Where each bucket begins in `order`, int64 (G,)."""
         edges = np.flatnonzero(np.diff(self.part[self.order], prepend=-1))
+        # a bucket that would cross into the next part is cut in two, so a few have fewer rows
         spaced = np.linspace(0, len(self.part), min(N_BUCKETS, len(self.part)), endpoint=False).astype(np.int64)
         if self.group is not None:  # down to the first row of the group there
             ordered = self.group[self.order]
@@ -78,6 +79,7 @@ class Buckets:
 
     def add_up(self, *pieces: np.ndarray) -> np.ndarray:
         """Sums of several (N, S) tables in every bucket, float32 (G, sum of S + 1); the last column counts rows."""
+        # reduceat adds up the rows between two starts in one pass, for all columns at once
         sums = [np.add.reduceat(piece[self.order], self.starts, axis=0, dtype=np.float32) for piece in pieces]
         return np.column_stack([*sums, np.diff(self.starts, append=len(self.part)).astype(np.float32)])
 
@@ -118,6 +120,7 @@ def resample(
     Args: among: bool (G,), the buckets to draw from.   drawn_share: rows drawn per row there is.
     How:  each bucket comes a Poisson number of times, which is a bootstrap whose size varies a little.
     """
+    # float32, so that the resamples of one candidate are a single matrix product: (B, G) @ (G, S + 1)
     counts = np.random.default_rng(seed).poisson(drawn_share, (n_resamples, int(among.sum()))).astype(np.float32)
     scores = (candidate.finish(counts @ candidate.sums[among].astype(np.float32)) for candidate in candidates)
     return np.stack(list(scores), axis=1)
@@ -187,7 +190,9 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
     if task.metric in FROM_COUNTS:
         sums = buckets.add_up(labels * answer, labels, answer)
         counts = labels.dtype == bool and len(labels) < 2**16  # then they fit; dozens of candidates are held
+        # two bytes instead of four: a count in a bucket is at most its number of rows
         return Additive(sums.astype(np.uint16) if counts else sums, FROM_COUNTS[task.metric])
+    # the metric is not a sum, but to first order it moves by the sum of the influences of the rows that are drawn
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
     elif task.entry.by_row is not None:
@@ -243,6 +248,7 @@ def _auc_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.nda
         placed[positive] = _share_below(column[positive], np.sort(column[~positive]))
         placed[~positive] = 1 - _share_below(column[~positive], np.sort(column[positive]))
         value = placed[positive].mean()
+        # a row stands for a share of its class alone, so the rarer class moves the AUC more per row
         rate = np.where(positive, n_positives, len(labels) - n_positives) / len(labels)
         values.append(value)
         influence += (placed - value) / rate
@@ -270,10 +276,13 @@ def _ap_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.ndar
         ordered, lowest = np.sort(column), np.sort(column[positive])
         decided = len(ordered) - ordered.searchsorted(lowest, "left")
         precision = (n_positives - lowest.searchsorted(lowest, "left")) / decided
+        # cumulated over positives from the lowest up: what a hit, or one more decided row, adds to all positives not
+        # above it
         by_hit, by_row = np.r_[0, (1 / decided).cumsum()], np.r_[0, (precision / decided).cumsum()]
         reach = lowest.searchsorted(column, "right")  # positives not above the row
         slope = positive * by_hit[reach] - by_row[reach]
         value = precision.mean()
+        # its own term in the mean, less the mean itself, which one more positive dilutes
         slope[positive] += precision[lowest.searchsorted(column[positive], "left")] - value
         values.append(value)
         influence += slope * (len(labels) / n_positives)
@@ -306,7 +315,9 @@ def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buc
     for start, stop in pairwise(edges):
         block = buckets.order[start:stop]
         keep[block] = False
+        # nan if the metric is not defined without the block, as a label then has no positive: it has no say then
         moved = value - score(labels[keep], answer[keep])
         keep[block] = True
+        # the derivative by the block's weight, from a step of its whole weight
         influence[block[0]] = moved * (n_rows - len(block)) if np.isfinite(moved) else 0.0
     return value, influence - influence.mean()

@@ -398,6 +398,7 @@ def offer_row_rules(labels: np.ndarray) -> dict[str, dict]:
     """Row rules worth trying, as fields of `Rule` by name, suggested by the labels; the first is none at all."""
     per_row = labels.sum(axis=1)
     offered: dict[str, dict] = {"": {}, "at least one label": {"at_least_one": True}}
+    # limits that nearly all training rows keep: a lower one would cut true labels
     for most in sorted({int(np.quantile(per_row, share, method="higher")) for share in (0.95, 0.99)} - {0}):
         offered[f"at most {most} labels"] = {"at_most": most}
         offered[f"one to {most} labels"] = {"at_least_one": True, "at_most": most}

@@ -62,6 +62,7 @@ def estimate_score(
     scale, tails = measure_widths(moves, float(ours.std()))
     error = tails * ((theirs - theirs.mean()) - scale * (ours - ours.mean()))
     ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
+    # the bias of a small set is that of the difference of the two means, which our own score has in part already
     expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
     return ExpectedScore(float(expected), float(low), float(high))
@@ -117,6 +118,7 @@ def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int)
         return 0.0
     mean = fold_probs.mean(axis=0)
     sharp, rng = sharpened(fold_probs), np.random.default_rng(seed)
+    # the same thresholds for both, as the submission uses those that were tuned on single models
     together, alone = decide(rule, mean), [decide(rule, probs) for probs in fold_probs]
     gains = []
     for _ in range(N_DRAWS):
@@ -141,6 +143,7 @@ def sharpened(fold_probs: np.ndarray) -> np.ndarray:
         shared = shared + (weight * own * (middle - centre)).sum(axis=0)
         total = total + (weight * own**2).sum(axis=0)
     signal = np.divide(shared, total, out=np.ones_like(total), where=total > 0)  # rows that are all alike: no noise
+    # at most undone to 0.3: with few folds the share is a noisy estimate, and small ones would blow up
     scores = (middle - centre) / np.clip(signal, 0.3, 1.0) + centre
     return sigmoid((scores + _shift_to_mean(scores, mean.mean(axis=0))).astype(np.float32))
 
@@ -160,6 +163,7 @@ def _draw_labels(probs: np.ndarray, kind: str, rng: np.random.Generator) -> np.n
     if kind == "multilabel":
         return rng.random(probs.shape, np.float32) < probs
     edges = (probs / probs.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    # rounding may leave the last edge below a drawn number
     edges[:, -1] = 1.0
     picked = (rng.random((len(probs), 1)) < edges).argmax(axis=1)
     return np.eye(probs.shape[1], dtype=bool)[picked]

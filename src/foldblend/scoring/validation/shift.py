@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from foldblend.predictions import TextComparison
 from foldblend.scoring.inputs import Scores, Task, TestScores, to_probs
 from foldblend.scoring.thresholds.rules import Rule, decide
 
@@ -54,6 +55,7 @@ def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
     """
     n_rows, n_test = len(oof_probs), fold_probs.shape[1]
     difference = fold_probs.mean(axis=(0, 1), dtype=np.float64) - oof_probs.mean(axis=0, dtype=np.float64)
+    # Welch: the two sets of rows may differ in spread and in number
     variance = oof_probs.var(axis=0, dtype=np.float64) / n_rows
     variance += fold_probs.mean(axis=0).var(axis=0, dtype=np.float64) / n_test
     deviations = np.abs(difference) / np.sqrt(variance + 1e-30)  # (L,), normal if no label shifts; scipy.stats is slow
@@ -81,13 +83,16 @@ def reestimate_priors(probs: np.ndarray, priors: np.ndarray, kind: str) -> tuple
     Returns: probs float32 (n, L), rates float64 (L,).
     Source:  Saerens, Latinne and Decaestecker 2002 (EM on the priors; the likelihoods stay as they are).
     """
+    # a rate of 0 or 1 would stay there for ever
     priors = np.clip(priors, 1e-9, 1 - 1e-9)
     rates, adjusted = priors.copy(), probs.astype(np.float64)
     for _ in range(MAX_STEPS):
         # Bayes with the new rates: the likelihood ratio of each row stays what the old rates imply
+        # E step
         yes = probs * (rates / priors)
         rest = (1 - probs) * ((1 - rates) / (1 - priors)) + yes if kind == "multilabel" else yes.sum(axis=1)[:, None]
         adjusted = yes / np.maximum(rest, 1e-300)
+        # M step
         moved = np.clip(adjusted.mean(axis=0), 1e-9, 1 - 1e-9)
         if np.abs(moved - rates).max() < 1e-7:
             break
@@ -104,25 +109,6 @@ def correct_shifted(probs: np.ndarray, priors: np.ndarray, shifted, kind: str) -
 
 
 # ---------- Whether it would help
-
-
-@dataclass(frozen=True)
-class TextComparison:
-    """How well a classifier tells test texts from training texts, cross-fitted on a sample of both."""
-
-    auc: float
-    """0.5: not at all."""
-    error: float
-    """Standard error of `auc`."""
-    rows: np.ndarray
-    """int64 (n,): the training rows of the sample."""
-    train_scores: np.ndarray
-    """float (n,): how much each of them is taken for a test text."""
-    test_scores: np.ndarray
-    """float (m,): the same of the test rows of the sample."""
-    n_repeats: int
-    """Test rows whose text is in the training file, too."""
-    n_test: int
 
 
 N_SIMULATIONS = 12
@@ -186,8 +172,10 @@ def simulate_correction(
     moved[shifted] = test_probs.mean(axis=0, dtype=np.float64)[shifted]
 
     def gains(weights: np.ndarray) -> np.ndarray:
+        # the same seed for both cases, so that their gains differ by the weights alone
         rng, gained = np.random.default_rng(seed), []
         for _ in range(N_SIMULATIONS):
+            # with replacement: rows that look like the test rows come several times
             rows = rng.choice(len(labels), min(len(labels), SIMULATED_ROWS), p=weights / weights.sum())
             probs = oof_probs[rows]
             corrected = correct_shifted(probs, priors, shifted, task.kind)
@@ -216,6 +204,7 @@ def _weigh(said: np.ndarray, before: np.ndarray, after: np.ndarray, shifted: np.
     weights = np.ones(len(said))
     for label in shifted:
         old, new = (np.clip(each[label], 1e-6, 1 - 1e-6) for each in (before, after))
+        # labels are taken as independent; where they are not, the mean is only nearly `after`
         weights *= said[:, label] * (new / old) + (1 - said[:, label]) * ((1 - new) / (1 - old))
     return np.clip(weights, 1 / MOST_WEIGHT, MOST_WEIGHT)
 
