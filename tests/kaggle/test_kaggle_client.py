@@ -32,7 +32,7 @@ def csv_file(tmp_path):
 
 def test_a_submission_from_upload_to_score(kaggle, client, csv_file):
     assert client.limits().num_allowed_now == 5
-    ref = client.submit(csv_file, "first, with ü")
+    ref = client.submit(csv_file.name, csv_file.read_bytes(), "first, with ü")
     assert kaggle.asked[-3:] == ["StartSubmissionUpload", "PUT", "CreateSubmission"]
     assert kaggle.submissions[0]["content"] == csv_file.read_bytes()
     first, one = client.submission(ref), client.submission(ref)
@@ -55,7 +55,7 @@ def test_every_page_is_listed(kaggle, client):
 
 def test_what_kaggle_cannot_score_says_why(kaggle, client, csv_file):
     csv_file.write_text("id,a,b\nt0,1,0\n")
-    ref = client.submit(csv_file, "m")
+    ref = client.submit(csv_file.name, csv_file.read_bytes(), "m")
     kaggle.polls_until_scored = 0
     one = client.submission(ref)
     assert (one.status, one.error_description) == ("error", "Evaluation Exception: the ids are not the test rows'")
@@ -82,14 +82,14 @@ def test_a_failed_submission_is_an_error_that_knows_what_may_have_arrived(
     """The client itself calls a failed upload a success with another text."""
     kaggle.fault(method, fault)
     with pytest.raises(KaggleError) as raised:
-        client.submit(csv_file, "m")
+        client.submit(csv_file.name, csv_file.read_bytes(), "m")
     assert (raised.value.kind, raised.value.arrived) == (kind, arrived)
     assert len(client.submissions()) == n_listed  # the same worker goes on
 
 
 def test_a_cut_upload_goes_on_by_itself(kaggle, client, csv_file):
     kaggle.fault("PUT", "cut")
-    assert client.submit(csv_file, "m") == 1000
+    assert client.submit(csv_file.name, csv_file.read_bytes(), "m") == 1000
 
 
 def test_slow_answers_end_by_the_limit(kaggle, csv_file):
@@ -100,7 +100,7 @@ def test_slow_answers_end_by_the_limit(kaggle, csv_file):
         assert raised.value.kind == "timeout"
         kaggle.fault("CreateSubmission", ("slow", 3))
         with pytest.raises(KaggleError) as raised:
-            client.submit(csv_file, "m")
+            client.submit(csv_file.name, csv_file.read_bytes(), "m")
         assert raised.value.arrived is None
 
 
@@ -172,7 +172,7 @@ def test_the_clients_own_tracing_is_off(kaggle, csv_file, monkeypatch):
     monkeypatch.setenv("VERBOSE", "1")
     kaggle.fault("PUT", (400, "no"))
     with KaggleClient(SLUG, 5) as client, pytest.raises(KaggleError, match="no reason given") as raised:
-        client.submit(csv_file, "m")
+        client.submit(csv_file.name, csv_file.read_bytes(), "m")
     assert len(str(raised.value)) < 120
 
 

@@ -3,14 +3,17 @@
 import difflib
 import errno
 import os
+import re
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from foldblend.console import print_error
+from foldblend.console import clean_streams, print_error
 from foldblend.errors import UserError, redact
 
 COMMANDS = {
@@ -22,6 +25,7 @@ COMMANDS = {
     "submit": "submit to Kaggle and log the score",
     "predict": "predict new texts with a blend's models",
     "bundle": "pack a blend for a Kaggle notebook without internet",
+    "check": "compare every file with its record; list and remove old ones",
 }
 """Name of the module in foldblend/commands/ -> what it does."""
 PROJECT = Path(__file__).resolve().parents[3]
@@ -61,7 +65,19 @@ def shown_name(name: str) -> str:
 
 def run_command(name: str) -> int:
     """Import one command and run it with the process's flags. Returns its exit status."""
-    return guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
+    signal.signal(signal.SIGINT, _interrupt)
+    status = guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is to end; Ctrl-C in it would print a traceback
+    return status
+
+
+_interrupted: list[int] = []
+"""Ctrl-C so far: a library that is imported or called at that moment may make an error of its own of it."""
+
+
+def _interrupt(number, frame) -> None:
+    _interrupted.append(number)
+    raise KeyboardInterrupt
 
 
 def start_words(name: str) -> list[str]:
@@ -77,7 +93,8 @@ def guard(main: Callable[[], None]) -> int:
              the output is gone (`| head`). `FOLDBLEND_TRACEBACK=1` shows where a UserError was raised. Under
              `accelerate launch` the launcher ends with a status other than 0, too, and prints no traceback of its own.
     """
-    status = _run(main)
+    with clean_streams():
+        status = _run(main)
     if status and any(name.startswith("ACCELERATE_") for name in os.environ):
         from foldblend.learners.processes.interruption import end_launcher
 
@@ -101,23 +118,36 @@ def _run(main: Callable[[], None]) -> int:
             return _show_user_error(error, UserError.exit_status)
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return 141  # 128 + SIGPIPE, as a shell reports it
-        if _began_with_interrupt(error):
+        if _interrupted or _began_with_interrupt(error):
             return _show_stopped()
-        print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        if NO_MEMORY.search(str(error)) or getattr(error, "errno", 0) == errno.ENOMEM:
+            print_error(f"out of memory: {error}. Close other programs, or train fewer folds side by side")
+            return 1
+        _show_traceback()
         return 1
     return 0
 
 
+NO_MEMORY = re.compile(r"can't allocate memory|[Cc]annot allocate memory|not enough memory|can't start new thread")
+"""What libraries say that raise another error than MemoryError."""
+
+
+def _show_traceback() -> None:
+    with suppress(OSError, ValueError):  # stderr is gone: the status says it
+        print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+
+
 def _show_user_error(error: Exception, status: int) -> int:
     if os.environ.get("FOLDBLEND_TRACEBACK"):
-        print(redact(traceback.format_exc()), file=sys.stderr)
+        _show_traceback()
     print_error(str(error))
     return status
 
 
 def _show_stopped() -> int:
     if os.environ.get("RANK", "0") == "0":  # one line for all processes of a launch
-        print(STOPPED, file=sys.stderr)
+        with suppress(OSError, ValueError):
+            print(STOPPED, file=sys.stderr)
     return 130
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from foldblend.console import warn, wrapped
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
+from foldblend.files import read_bytes, sha256_bytes
 from foldblend.kaggle.client import KaggleClient, KaggleError, describe_limits, find_wide_permissions, wait_for_score
 from foldblend.ledger.submissions import (
     ARRIVES_WITHIN_SECONDS,
@@ -99,7 +100,7 @@ def submit(job: Job, client: KaggleClient) -> None:
     """Check the CSV, submit it once, log it, wait for its score."""
     name = job.competition_name
     file = find_file(job)
-    check(job, file)
+    data = read_checked(job, file)
     message = marked(job.own.message or file.path.stem, file.sha256)
     with one_upload_at_a_time(job.paths):
         refuse_resubmission(sync(job, client), file, name)
@@ -107,7 +108,7 @@ def submit(job: Job, client: KaggleClient) -> None:
         if job.own.dry_run:
             print(f"Dry run, nothing was uploaded. Message: {message}\n")
             return
-        ref = upload(job, client, file, message)
+        ref = upload(job, client, file, data, message)
     follow(job, client, ref)
 
 
@@ -124,20 +125,27 @@ def find_file(job: Job) -> LocalFile:
     return describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
 
 
-def check(job: Job, file: LocalFile) -> None:
-    """Print what is odd about the CSV. Raises: UserError: it does not fit the sample submission."""
+def read_checked(job: Job, file: LocalFile) -> bytes:
+    """The CSV's bytes, to be uploaded as they are; what is odd about them is printed.
+
+    Raises: UserError: it does not fit the sample submission, or has changed since its record was read.
+    """
+    data = read_bytes(file.path)
+    if sha256_bytes(data) != file.sha256:
+        raise UserError(f"{file.shown} changed while it was read. Run the same command again once it is written")
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     earlier = earlier_submissions(job.paths, job.competition_name)
     others = {digest: path for digest, path in earlier.items() if path != file.path}
-    findings = lint_submission_file(file.path, job.competition, tables, None, others)
+    findings = lint_submission_file(file.path, job.competition, tables, None, others, data)
     fits = f"the sample submission and {file.path.stem}.json" if file.report else "the sample submission"
-    print(f"{file.shown}: {file.path.stat().st_size:,} bytes\nIt fits {fits}.")
+    print(f"{file.shown}: {len(data):,} bytes\nIt fits {fits}.")
     for finding in findings:
         print(f"warning: {finding}")
     if file.describe():
         print(wrapped(file.describe()))
     if not file.report:
         print("warning: blend.py left no .json for this CSV, so its local scores are unknown")
+    return data
 
 
 def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
@@ -148,7 +156,7 @@ def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
     return entries
 
 
-def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int:
+def upload(job: Job, client: KaggleClient, file: LocalFile, data: bytes, message: str) -> int:
     """Upload, with a row in the log before and Kaggle's number in it after; that number."""
     scores = {**file.scores(), "public_score": None, "private_score": None}
     where = {"competition": job.competition_name, "file": file.shown, "sha256": file.sha256}
@@ -157,7 +165,7 @@ def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int
     print(f"Uploading to {client.slug}", flush=True)
     before = {one.ref for one in read_log(job.paths)}
     try:
-        ref = client.submit(file.path, message)
+        ref = client.submit(file.path.name, data, message)
     except KaggleError as error:
         if error.arrived is False:
             change_log(job.paths, lambda entries: [one for one in entries if one != entry])

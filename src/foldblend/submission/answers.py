@@ -356,9 +356,10 @@ def lint_submission_file(
     tables: Tables,
     oof_answers: np.ndarray | None = None,
     earlier: Mapping[str, Path] | None = None,
+    data: bytes | None = None,
 ) -> list[str]:
-    """As `lint_submission`, for a file."""
-    return _lint(read_bytes(path), path, competition, tables, oof_answers, earlier or {})
+    """As `lint_submission`, for a file. Args: data: its bytes if the caller has read them."""
+    return _lint(read_bytes(path) if data is None else data, path, competition, tables, oof_answers, earlier or {})
 
 
 def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:
