@@ -10,7 +10,8 @@ from foldblend.errors import UserError
 from foldblend.ledger.folds import FOLDS
 from foldblend.ledger.oof import FOLD
 from foldblend.ledger.records import VERSION, _seal, read_record, write_record
-from foldblend.ledger.submissions import BLEND, SUBMISSION
+from foldblend.ledger.runs import BLEND
+from foldblend.ledger.submissions import SUBMISSION
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

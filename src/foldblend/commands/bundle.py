@@ -38,8 +38,7 @@ from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
-from foldblend.ledger.submissions import BLEND
+from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import recipe_from_record
 from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
 from foldblend.settings.run import RunSettings

@@ -19,8 +19,7 @@ from foldblend.learners.table import Corpus
 from foldblend.learners.trained import check_folds, predict_folds, resolve_model
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
-from foldblend.ledger.submissions import BLEND
+from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
 from foldblend.settings.loading import Job, open_job, run_from_settings

@@ -77,10 +77,10 @@ def find_mismatch(value: object, kind: Kind, where: str = "") -> str:
     if kind is ANY:
         return ""
     if isinstance(kind, tuple):
-        found = [find_mismatch(value, each, where) for each in kind]
-        if "" in found:
+        mismatches = [find_mismatch(value, each, where) for each in kind]
+        if "" in mismatches:
             return ""
-        farthest = max(found, key=_depth)  # of the alternatives, the one that fits farthest in
+        farthest = max(mismatches, key=_depth)  # of the alternatives, the one that fits farthest in
         if _depth(farthest) > _depth(where):
             return farthest
     if isinstance(kind, dict) and isinstance(value, dict):
@@ -119,11 +119,12 @@ def _is_of(value: object, kind: Kind) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if kind is float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) < 2**1023 and math.isfinite(value)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return abs(value) < 2**1023 and math.isfinite(value)
     if isinstance(value, str) and (kind is str or isinstance(kind, re.Pattern)):
         is_text = not any("\ud800" <= character <= "\udfff" for character in value)
-        return is_text and (kind is str or kind.fullmatch(value) is not None)
+        return is_text and (not isinstance(kind, re.Pattern) or kind.fullmatch(value) is not None)
     return False
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,9 @@ from foldblend.ledger.oof import (
     recorded_folds,
     run_folder,
 )
-from foldblend.ledger.records import read_record
+from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record
+from foldblend.ledger.submissions import SUBMISSION, with_report
+from foldblend.settings.loading import NAME
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import competition_with_defaults, describe_differences, with_defaults
 from foldblend.settings.run import RunSettings
@@ -447,6 +450,44 @@ def group_seeds(runs: Sequence[PartOfRun | RunPredictions]) -> list[list[str]]:
 
 # ---------- the trained folds behind a submission, checked to be those that it was made with.
 
+
+_KIND = re.compile("multilabel|multiclass")
+_ONE = {
+    "form": re.compile("probs|scores|(label_|cross_label_)?stack|wide"),
+    "kind": _KIND,
+    "coefs": ([float], [[float]]),
+}
+_RULE = {"thresholds?": [float], "offsets?": [float], "steps?": [float], "at_least_one?": bool, "at_most?": int,
+         "exclusive?": int}  # fmt: skip
+RECIPE = {
+    "kind": _KIND,
+    "predictor": (
+        _ONE,
+        {"form": re.compile("average"), "first": _ONE, "second": _ONE, "share": [float]},
+        {"form": re.compile("rank_mean"), "points": [[[float]]], "probs": [[float]]},
+    ),
+    "rule": _RULE,
+    "priors?": [float],
+    "shifted?": [int],
+}
+"""As `scoring.ensembling.predictors.Recipe.to_record` writes it."""
+BLEND = Schema(
+    "a blend",
+    {
+        **SUBMISSION.fields,
+        "competition": NAME,
+        "runs": [NAME],
+        "settings": {
+            "competition": {"id_column": str, "files": {"sample_submission": FILE, "*": ANY}, "*": ANY},
+            "strategy?": str,
+        },
+        "inputs": {"folds": HASH, "*": HASH},
+        "recipe": RECIPE,
+        "constants?": {"label_names": [str], "answers": {"*": float}},
+    },
+    {1: with_report},
+)
+"""A submission that blend.py made, as the commands need it that make it again, predict with it or bundle it."""
 
 QUESTION = ("id_column", "task", "metric", "text", "labels", "submission")
 """Settings of a competition that change what an answer to a new text means."""

@@ -18,13 +18,13 @@ from typing import Protocol
 
 from foldblend.errors import UserError
 from foldblend.files import hold_lock, read_bytes, sha256_bytes, sha256_file, write_atomically
-from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record, write_record
+from foldblend.ledger.records import HASH, Schema, read_record, write_record
 from foldblend.settings.fields import nearest
-from foldblend.settings.loading import NAME, check_name
+from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 
 
-def _with_report(record: dict) -> dict:
+def with_report(record: dict) -> dict:
     """Before 0.3 the report was called `account`, and `chosen` in it `handed_in`."""
     record = dict(record)
     if "account" in record:
@@ -45,47 +45,9 @@ REPORT = {
 SUBMISSION = Schema(
     "a submission",
     {"competition?": str, "settings?": {"strategy?": str}, "report?": REPORT, "csv_sha256": HASH},
-    {1: _with_report},
+    {1: with_report},
 )
 """The .json beside any CSV in submissions/."""
-_KIND = re.compile("multilabel|multiclass")
-_ONE = {
-    "form": re.compile("probs|scores|(label_|cross_label_)?stack|wide"),
-    "kind": _KIND,
-    "coefs": ([float], [[float]]),
-}
-_RULE = {"thresholds?": [float], "offsets?": [float], "steps?": [float], "at_least_one?": bool, "at_most?": int,
-         "exclusive?": int}  # fmt: skip
-RECIPE = {
-    "kind": _KIND,
-    "predictor": (
-        _ONE,
-        {"form": re.compile("average"), "first": _ONE, "second": _ONE, "share": [float]},
-        {"form": re.compile("rank_mean"), "points": [[[float]]], "probs": [[float]]},
-    ),
-    "rule": _RULE,
-    "priors?": [float],
-    "shifted?": [int],
-}
-"""As `scoring.ensembling.predictors.Recipe.to_record` writes it."""
-BLEND = Schema(
-    "a blend",
-    {
-        **SUBMISSION.fields,
-        "competition": NAME,
-        "runs": [NAME],
-        "settings": {
-            "competition": {"id_column": str, "files": {"sample_submission": FILE, "*": ANY}, "*": ANY},
-            "strategy?": str,
-        },
-        "inputs": {"folds": HASH, "*": HASH},
-        "recipe": RECIPE,
-        "constants?": {"label_names": [str], "answers": {"*": float}},
-    },
-    {1: _with_report},
-)
-"""A submission that blend.py made, as the commands need it that make it again, predict with it or bundle it."""
-
 CLOCKS_DIFFER_SECONDS = 60
 """A file server's clock may be ahead of ours by so much."""
 
