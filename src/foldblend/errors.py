@@ -45,9 +45,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {best!r}?{' ' + difference if difference else ''}"
 
 
+LONGEST_NAME = 200
+"""Characters; a longer text is no mistyped name, and comparing it takes time by the square of its length."""
+
+
 def find_nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was meant, or None if none is near."""
-    names = list(names)
+    if len(name) > LONGEST_NAME:
+        return None
+    names = [other for other in names if len(other) <= LONGEST_NAME]
     for fold in (as_seen, lambda text: as_seen(text).casefold().strip(" \"'")):
         by_folded = {fold(other): other for other in reversed(names)}
         if fold(name) in by_folded:

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
@@ -159,7 +160,8 @@ def read_log(paths: Paths) -> list[LogEntry]:
         found = ", ".join(rows[0])[:200] if rows else "nothing"
         raise UserError(f"{path}: columns are {found}; expected {', '.join(COLUMNS)}. {_fix(paths)}")
     entries = [_parse(row, f"{path}: row {number}", paths) for number, row in enumerate(rows[1:], 1)]
-    doubled = [entry.ref for entry in entries if entry.ref and sum(other.ref == entry.ref for other in entries) > 1]
+    counts = Counter(entry.ref for entry in entries)
+    doubled = [ref for ref, count in counts.items() if ref and count > 1]
     if doubled:
         raise UserError(f"{path}: ref {doubled[0]} is in several rows; expected one. {_fix(paths)}")
     return entries

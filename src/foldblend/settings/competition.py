@@ -1,6 +1,7 @@
 """What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
 
 import string
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -446,7 +447,7 @@ def _check_groups(settings: CompetitionSettings) -> Iterator[str]:
     if not labels.groups:
         return
     members = [name for group in labels.groups.values() for name in group]
-    for name in sorted({name for name in members if members.count(name) > 1}):
+    for name in sorted(name for name, count in Counter(members).items() if count > 1):
         yield f"labels.groups has {name!r} twice"
     for name in sorted(set(members) - set(labels.names)):
         yield f"labels.groups has {name!r}, which is not in labels.names"

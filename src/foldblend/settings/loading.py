@@ -7,7 +7,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -252,7 +253,8 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        counts = Counter(key for key in keys if isinstance(key, Hashable))  # others are refused below
+        repeated = sorted(str(key) for key, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
                 None, None, f"{', '.join(repeated)} is there twice", node.start_mark
