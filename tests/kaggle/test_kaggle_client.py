@@ -2,11 +2,14 @@
 
 import os
 import stat
+from contextlib import nullcontext
 
 import pytest
+import requests
 from kaggle_server import KEY, SLUG, serving
 
 from foldblend.kaggle.client import KaggleClient, KaggleError
+from foldblend.kaggle.worker import _refuse_foreign
 
 TRUTH = {f"t{k}": [k % 2, int(k % 3 == 0)] for k in range(12)}
 
@@ -185,3 +188,42 @@ def test_a_planted_key_is_in_no_error(kaggle, monkeypatch, fault):
         assert KEY not in str(raised.value) and "<redacted>" in str(raised.value)
         kaggle.add("a.csv", b"", f"the key is {KEY}")
         assert client.submissions()[0].description == "the key is <redacted>"
+
+
+API = "https://www.kaggle.com/api/v1/x"
+STORE = "https://storage.googleapis.com/kaggle/x.zip?signature=1"
+
+
+@pytest.mark.parametrize(
+    "method, status, url, target, is_refused",
+    [
+        ("GET", 302, API, "/api/v1/y", False),
+        ("POST", 308, API, "/api/v1/y", False),
+        ("POST", 302, API, STORE, False),  # a download: asked for by POST, sent on as GET
+        ("GET", 307, API, STORE, False),
+        ("POST", 307, API, STORE, True),  # the body would be sent once more
+        ("POST", 308, API, "https://evil.example/x", True),
+        ("GET", 302, API, "https://evil.example/x", True),
+        ("GET", 302, API, "https://evilkaggle.com/x", True),
+        ("GET", 302, API, "//evil.example/x", True),
+        ("GET", 302, API, STORE.replace("https", "http"), True),
+        ("GET", 302, API, API.replace("https", "http"), True),
+    ],
+)
+def test_requests_are_not_sent_on_to_other_hosts(method, status, url, target, is_refused):
+    with pytest.raises(requests.exceptions.InvalidURL, match="refused") if is_refused else nullcontext():
+        _refuse_foreign(method, status, url, target)
+
+
+def test_a_download_that_is_sent_on_to_another_host_is_refused(kaggle, client, tmp_path):
+    kaggle.sent_to = "http://evil.example/x.zip"
+    with pytest.raises(KaggleError, match="sends the request on to 'evil.example': refused"):
+        client.download(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bytes_that_were_checked_are_uploaded(kaggle, client, tmp_path):
+    """Whatever becomes of the file in the meantime."""
+    client.submit("a.csv", b"id,a,b\nt0,1,0\n", "m")
+    assert kaggle.submissions[0]["content"] == b"id,a,b\nt0,1,0\n"
+    assert kaggle.submissions[0]["fileName"] == "a.csv"
