@@ -6,6 +6,7 @@ python src/submit.py --competition mine --sync
 python src/submit.py --competition mine --choose 2
 """
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -266,7 +267,7 @@ def propose_finals(job: Job) -> None:
     digests = {one.shown: one.sha256 for one in pool}
     for shown in (final.submission.name for final in finals):
         if digests[shown] not in scored:
-            print(f"Not submitted yet. Run: python src/submit.py {shown}")
+            print(f"Not submitted yet. Run: python src/submit.py {shlex.quote(shown)}")
 
 
 def load_candidates(job: Job, files: list[LocalFile]) -> list[ScoredSubmission]:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import select
+import shlex
 import stat
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def find_wide_permissions() -> list[str]:
     for path in kaggle_credential_files():
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            found.append(f"{path} can be read by others (mode {mode:o}). Run: chmod 600 '{path}'")
+            found.append(f"{path} can be read by others (mode {mode:o}). Run: chmod 600 {shlex.quote(str(path))}")
     return found
 
 

@@ -1,5 +1,6 @@
 """What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
 
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator
@@ -354,6 +355,8 @@ def _check_files(settings: CompetitionSettings) -> Iterator[str]:
     for name, separator in separators:
         if len(separator) != 1 or separator in '"\r\n':
             yield f'{name} is {separator!r}; expected one character, a tab as "\\t"'
+    if files.kaggle and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", files.kaggle):  # it is in printed commands, too
+        yield f"files.kaggle is {files.kaggle!r}; expected the last part of https://www.kaggle.com/competitions/NAME"
     encodings = [("files.encoding", files.encoding)]
     encodings += [(f"files.encodings: {name}", given) for name, given in files.encodings.items()]
     for name, encoding in encodings:

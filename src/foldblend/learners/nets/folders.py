@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -126,11 +127,13 @@ def _instead_of_weights(folder: Path) -> str:
     )
     if pickled:
         new = f"{folder.resolve().name}-safetensors"
-        command = (
-            'python -c "from transformers import AutoModel, AutoTokenizer; '
-            f"old, new = '{folder}', '{new}'; AutoModel.from_pretrained(old).save_pretrained(new); "
-            'AutoTokenizer.from_pretrained(old).save_pretrained(new)"'
+        code = (
+            "from transformers import AutoModel, AutoTokenizer; "
+            f"old, new = {json.dumps(str(folder))}, {json.dumps(new)}; "
+            "AutoModel.from_pretrained(old).save_pretrained(new); "
+            "AutoTokenizer.from_pretrained(old).save_pretrained(new)"
         )
+        command = f"python -c {shlex.quote(code)}"
         return (
             f": they are in {pickled[0]}, which is Python's pickle and can run code when it is loaded, so it is not. "
             f"If you trust it, convert it once and set --model.name {new}: {command}"

@@ -7,6 +7,7 @@ while it trains.
 import hashlib
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ def find_weights_file(folder: Path) -> Path:
 
 def damaged(path: Path, reason: object) -> UserError:
     """The error for a file that cannot be trusted, with what to run."""
-    return UserError(f"{path} is damaged ({reason}). Remove it and train the fold again: rm '{path}'")
+    return UserError(f"{path} is damaged ({reason}). Remove it and train the fold again: rm {shlex.quote(str(path))}")
 
 
 def checksum(arrays: Mapping[str, np.ndarray]) -> str:
