@@ -176,7 +176,7 @@ def swapped(path):
 @pytest.mark.parametrize(
     "harm, said",
     [
-        (flip_last_bit, "is damaged (its checksum does not match). Remove it and train the fold again"),
+        (flip_last_bit, "not the weights that the fold was trained to (their sha256 is not the one in oof/)"),
         (cut_off, "is damaged"),
         (pickled, "is damaged"),
         (swapped, "is of another training than its record in oof/: fold_rows_sha256"),
@@ -210,6 +210,7 @@ def test_other_folds_and_other_settings_are_refused(paths, blended, capsys):
         ("in.csv", "id,text\n", "a header and no rows"),
         ("in.jsonl", '{"text": "a"}\n{"txt": "a"}\n', "row 2 (line 2): expected an object with a `text`"),
         ("in.jsonl", '{"text": "a"\n', "row 1 (line 1): no JSON"),
+        ("in.jsonl", '{"id": null, "text": "a"}\n{"id": NaN, "text": "b"}\n', "row 1 (line 1): 'id' is empty"),
         ("in.jsonl", '{"text": "\\ud800"}\n', "half a surrogate pair"),
         ("in.jsonl", '{"text": "a", "id": 1}\n{"text": "a"}\n', "1 of 2 rows have an id"),
         ("in.jsonl", "", "the file has no line"),
@@ -254,7 +255,9 @@ def test_weights_that_are_not_the_records_and_predictions_that_are_no_numbers_ar
 ):
     path = next(paths.checkpoints("toy", "words").glob("fold1/weights.safetensors"))
     whole = path.read_bytes()
-    arrays = {name: np.full_like(each, np.nan) for name, each in load_file(path).items()}
+    arrays = {
+        name: each * np.float32(np.nan) if each.dtype.kind == "f" else each for name, each in load_file(path).items()
+    }
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
     save_file(arrays, path, {**metadata, "crc32": checksum(arrays)})

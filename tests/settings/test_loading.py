@@ -369,3 +369,13 @@ def test_an_empty_name_is_not_the_default(paths, flags):
     """As from an unset variable: `make_folds.py --competition "$NAME" --overwrite` must not draw other folds."""
     with pytest.raises(UserError, match="the name of a file in configs/.* is ''"):
         open_job("train.py", flags, lambda parser: None, with_run=True)
+
+
+@pytest.mark.parametrize("labels", [{"column": "text"}, {"columns": ["joy", "text"]}, {"names": ["text", "joy"]}])
+def test_a_column_of_labels_is_no_text(labels):
+    with pytest.raises(UserError, match="column 'text' is in text.columns and holds labels, so the models would read"):
+        CompetitionSettings(
+            id_column="id",
+            text=TextSettings(columns=("text",)),
+            labels=LabelsSettings(**{"form": "delimited" if "names" not in labels else "columns"} | labels),
+        )

@@ -160,7 +160,10 @@ def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
 def upload(job: Job, client: KaggleClient, file: LocalFile, data: bytes, message: str) -> int:
     """Upload, with a row in the log before and Kaggle's number in it after; that number."""
     scores = {**file.scores(), "public_score": None, "private_score": None}
-    where = {"competition": job.competition_name, "file": file.shown, "sha256": file.sha256}
+    name = (
+        file.shown if file.path.is_relative_to(job.paths.root) else file.path.name
+    )  # the log is in git: no home in it
+    where = {"competition": job.competition_name, "file": name, "sha256": file.sha256}
     entry = LogEntry(time=utc_now(), ref=0, status="uploading", message=message, **where, **scores)
     change_log(job.paths, lambda entries: [*entries, entry])
     print(f"Uploading to {client.slug}", flush=True)

@@ -12,7 +12,7 @@ from foldblend.files import sha256_file
 from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, build_learner
-from foldblend.learners.training.weights import WEIGHTS, check_training, hash_fold_rows
+from foldblend.learners.training.weights import WEIGHTS, check_training, damaged, hash_fold_rows
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
@@ -111,7 +111,10 @@ def predict_folds(
     learner, tables = build_learner(run, corpus), []
     for k, folder in enumerate(checkpoints):
         show(f"fold {k + 1} of {len(checkpoints)}")
-        table = learner.predict_fold(folder)
+        try:
+            table = learner.predict_fold(folder)
+        except (KeyError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:  # an array is missing or cut
+            raise damaged(folder / WEIGHTS, f"{type(error).__name__}: {error}") from error
         wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
         if len(wrong):
             raise UserError(

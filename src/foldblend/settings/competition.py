@@ -463,6 +463,10 @@ def _check_groups(settings: CompetitionSettings) -> Iterator[str]:
 
 
 def _check_text(settings: CompetitionSettings) -> Iterator[str]:
+    labels = settings.labels
+    answers = {labels.column, *labels.columns, *(labels.names if labels.form == "columns" else ())}
+    for name in sorted(answers & set(settings.text.columns)):
+        yield f"column {name!r} is in text.columns and holds labels, so the models would read the answer; remove it"
     text = settings.text
     if not text.columns:
         yield "text.columns is empty; expected the name of a column"
