@@ -1,5 +1,6 @@
 """The commands by name, and how each is run: `foldblend train --fold 3` is `python src/train.py --fold 3`."""
 
+import atexit
 import difflib
 import errno
 import os
@@ -7,6 +8,7 @@ import re
 import select
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,10 +67,19 @@ def shown_name(name: str) -> str:
 
 def run_command(name: str) -> int:
     """Import one command and run it with the process's flags. Returns its exit status."""
-    signal.signal(signal.SIGINT, _interrupt)
-    status = guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left is to end; Ctrl-C in it would print a traceback
-    return status
+
+    def main() -> None:
+        import_module(f"foldblend.commands.{name}").main()  # here, so that Ctrl-C while it imports is caught, too
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        return guard(main)
+    _interrupted.clear()
+    before = signal.signal(signal.SIGINT, _interrupt)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # while Python ends, Ctrl-C would print a traceback
+    try:
+        return guard(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _interrupted: list[int] = []
