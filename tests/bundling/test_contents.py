@@ -13,7 +13,7 @@ from foldblend.learners.trained import MODEL
 def test_chat_templates_are_copied_to_where_they_lay(tmp_path):
     source, target = tmp_path / "source", tmp_path / "dataset"
     names = ["additional_chat_templates/rag.jinja", "chat_template.jinja", "config.json", "tokenizer.json"]
-    for name in [*names, "model.safetensors"]:
+    for name in [*names, "model.safetensors", "kaggle.json", "notes.txt", "trainer_state.json", "keys.env"]:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(name)
     model = BundledModel("chat", "org/chat", source, NEEDED, {"config_sha256": "0" * 64}, attached=False)

@@ -33,7 +33,7 @@ from foldblend.console import warn, wrapped
 from foldblend.errors import UserError
 from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
 from foldblend.kaggle.client import default_owner, push
-from foldblend.learners.nets.folders import NEEDED, describe_model
+from foldblend.learners.nets.folders import MODEL_WEIGHTS, NEEDED, describe_model
 from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
@@ -112,7 +112,7 @@ def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledM
     if not model_name(settings):
         return None
     folder, whole = find_model(settings, run.checkpoints[0]), needs_weights(settings)
-    patterns = (*NEEDED, "*.safetensors") if whole else NEEDED
+    patterns = (*NEEDED, MODEL_WEIGHTS) if whole else NEEDED
     proof = describe_model(folder, whole)
     return BundledModel(run.name, model_name(settings), folder, patterns, proof, attached and whole)
 

@@ -173,8 +173,16 @@ def _read_json(path: Path) -> dict:
 
 # 2. What a trained fold keeps of its model, so that it predicts after the folder has moved
 
-NEEDED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "bpe.codes", "additional_chat_templates/*.jinja")
-"""Files that say how a model is built and reads texts; its weights are *.safetensors."""
+NEEDED = (
+    *("config.json", "generation_config.json", "*.safetensors.index.json"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt", "merges.txt"),
+    *("dict.txt", "bpe.codes", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "chat_template.json"),
+)
+"""Files that say how a model is built and reads texts. What else lies in its folder, such as notes or credentials, is
+not the model's and does not travel."""
+MODEL_WEIGHTS = "model*.safetensors"
+"""Its weights, in one file or several."""
 OWN_MODEL = "model"
 """In the folder of a trained encoder's fold: the config and the tokenizer that it was trained with."""
 NOTE = "pretrained.json"
