@@ -219,7 +219,7 @@ def test_a_download_that_is_sent_on_to_another_host_is_refused(kaggle, client, t
     kaggle.sent_to = "http://evil.example/x.zip"
     with pytest.raises(KaggleError, match="sends the request on to 'evil.example': refused"):
         client.download(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.rglob("*.zip"))
 
 
 def test_the_bytes_that_were_checked_are_uploaded(kaggle, client, tmp_path):
