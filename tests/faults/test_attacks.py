@@ -1,4 +1,4 @@
-"""bench/attacks.py at its shortest: nothing lost, nothing wrong, no traceback, no hang, no leak."""
+"""bench/attacks.py and bench/growth.py at their shortest."""
 
 import subprocess
 import sys
@@ -15,3 +15,12 @@ def test_a_few_attacks_of_each_kind_are_held():
     rows = [line.split() for line in done.stdout.splitlines()]
     total = next(row for row in rows if row[:1] == ["all"])
     assert int(total[1]) >= 20 and total[2:] == ["0"] * 5, done.stdout[-3000:]
+
+
+def test_reading_takes_time_by_the_size_and_not_by_its_square(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH.parent))
+    import growth
+
+    found = growth.grow(16)
+    assert len(found) == len(growth.KINDS)
+    assert not {name: ratio for name, (_, _, ratio) in found.items() if ratio > 5}  # the square would be 16
