@@ -99,7 +99,7 @@ def save_linear(folder: Path, arrays: dict[str, np.ndarray], identity: dict) -> 
 def load_linear(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of `save_linear`, float64 again if they were.
 
-    Raises: UserError: the file is missing, cut off, damaged, or of another program.
+    Raises: UserError: the file is missing, cut off, damaged, of another program, or holds NaN.
     """
     path = find_weights_file(folder)
     try:
@@ -110,6 +110,9 @@ def load_linear(folder: Path) -> dict[str, np.ndarray]:
         raise damaged(path, error) from error
     if stated != checksum(arrays):
         raise damaged(path, "its checksum does not match")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise damaged(path, f"{name} holds NaN")
     return {name: _widened(name, array) for name, array in arrays.items()}
 
 
