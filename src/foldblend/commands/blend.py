@@ -24,7 +24,6 @@ from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import BLEND, RunPredictions, group_seeds, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
-from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.scoring.blending import check_strategy, make_blend
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
