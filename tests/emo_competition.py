@@ -48,7 +48,7 @@ def write(paths, name="blend-1", wrong=2, cross_fitted=0.8):
         "metric": "macro_f1", "in_sample": cross_fitted + 0.02, "cross_fitted": cross_fitted,
         "expected_fold_mean": {"score": cross_fitted + 0.01, "low": cross_fitted - 0.04, "high": cross_fitted + 0.06},
     }  # fmt: skip
-    return write_submission(paths, "emo", name, answer(wrong), {"competition": "emo", "account": account})
+    return write_submission(paths, "emo", name, answer(wrong), {"competition": "emo", "report": account})
 
 
 def run(*flags) -> int:

@@ -22,6 +22,8 @@ class Kaggle:
         """Method -> what its next calls meet: "cut", "cut after", "hold", "html", ("slow", s), (status, message)."""
         self.gate = threading.Event()
         """Calls that are held go on when it is set."""
+        self.sent_to = f"http://localhost/files/{SLUG}.zip?signature=1"
+        """Where a download is sent on to."""
         self.polls_until_scored = 1
         self.daily = 5
         self.authorizations = set()
@@ -133,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault and fault[0] == "slow":
             time.sleep(fault[1])
         if method == "DownloadDataFiles" and body["competitionName"] == SLUG:
-            return self.reply(302, b"", headers={"Location": f"http://localhost/files/{SLUG}.zip?signature=1"})
+            return self.reply(302, b"", headers={"Location": kaggle.sent_to})
         try:
             answer = kaggle.answer(method, body)
         except Refusal as refusal:

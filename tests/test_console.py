@@ -49,3 +49,40 @@ def test_warnings_and_errors_are_without_keys(capsys, monkeypatch):
     console.print_error("bad hf_abcdefgh12345")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("warning: odd <redacted>\n", "error: bad <redacted>\n")
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain ü 😀\tand\nlines\r\n", "plain ü 😀\tand\nlines\r\n"),
+        ("\r 5 of 9", "\r 5 of 9"),
+        ("joy\rerror: none", "joy\\rerror: none"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("\x1b[2;1Hdown\x1b[?25l", "\\x1b[2;1Hdown\\x1b[?25l"),
+        ("a\x9b2Jb\x08\x00\x7f", "a\\x9b2Jb\\x08\\x00\\x7f"),
+        ("abc\u202edef", "abc\\u202edef"),
+    ],
+)
+def test_control_codes_are_shown_and_not_obeyed(text, shown, capsys):
+    with console.clean_streams():
+        print(text, end="")
+        print(text, end="", file=sys.stderr)
+    assert tuple(capsys.readouterr()) == (shown, shown)
+
+
+def test_a_character_that_the_stream_cannot_write_is_spelt_out(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    with console.clean_streams():
+        print("süß \udcff")
+    narrow.flush()
+    assert narrow.buffer.getvalue() == rb"s\xfc\xdf \udcff" + b"\n"
+
+
+def test_an_error_is_told_to_nobody_rather_than_fail(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        console.print_error("x")

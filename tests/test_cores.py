@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_the_cores_of_a_bound_process_are_counted():
     env.pop("FOLDBLEND_THREADS", None)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env)
     assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
+
+
+def test_compiled_code_goes_to_a_private_folder_if_it_may_not_lie_beside_the_source(tmp_path):
+    class Config:
+        CACHE_DIR = ""
+
+    cores.settle_compiled_code(Config, tmp_path / "__pycache__")
+    assert Config.CACHE_DIR == "" and not list((tmp_path / "__pycache__").iterdir())
+    (tmp_path / "file").touch()
+    for named, beside in (("", tmp_path / "file" / "__pycache__"), (str(tmp_path / "file"), tmp_path)):
+        Config.CACHE_DIR = named
+        cores.settle_compiled_code(Config, beside)
+        assert Path(Config.CACHE_DIR).is_dir() and Path(Config.CACHE_DIR).stat().st_mode & 0o777 == 0o700

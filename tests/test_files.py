@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from foldblend.errors import UserError
-from foldblend.files import hold_lock, read_bytes, remove_file, replacing, sha256_file, write_atomically, write_whole
+from foldblend.files import (
+    check_outputs,
+    hold_lock,
+    list_old,
+    read_bytes,
+    remove_file,
+    replacing,
+    replacing_folder,
+    sha256_file,
+    write_atomically,
+    write_whole,
+)
 
 SRC = Path(__file__).resolve().parents[1] / "src"
 NOBODY = 65534
@@ -233,3 +244,105 @@ def test_remove_and_hash(tmp_path):
     remove_file(path)
     remove_file(path)
     assert not path.exists()
+
+
+BUILD = """
+from pathlib import Path
+from foldblend.files import hold_lock, replacing_folder
+target, letter = Path(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+for _ in range(10**9):
+    with hold_lock(target.with_name(".lock")), replacing_folder(target) as folder:
+        for k in range(20):
+            (folder / str(k)).write_text(letter * 1000)
+"""
+
+
+def read_folder(folder):
+    return {path.name: path.read_text()[0] for path in folder.iterdir()}
+
+
+def test_two_writers_of_a_folder_and_kills_leave_a_whole_folder(tmp_path):
+    target = tmp_path / "folder"
+    rng = random.Random(1)
+    target.mkdir()
+    for k in range(20):
+        (target / str(k)).write_text("o")
+    for _ in range(8):
+        writers = [start(BUILD, target, letter) for letter in "ab"]
+        assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 2
+        time.sleep(0.02 + rng.random() * 0.1)
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.communicate()
+        found = read_folder(target)
+        assert len(found) == 20 and len(set(found.values())) == 1
+    with hold_lock(target.with_name(".lock")), replacing_folder(target) as folder:
+        (folder / "new").write_text("n")
+    assert read_folder(target) == {"new": "n"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old", "folder"]
+    assert all(len(read_folder(old)) == 20 for old in tmp_path.glob(".old/*/folder"))
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_that_is_not_finished_changes_nothing_and_the_old_one_is_kept(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr("foldblend.files.ctypes.CDLL", lambda *_, **__: object())
+    target = tmp_path / "folder"
+    for text in ("first", "second"):
+        with replacing_folder(target) as folder:
+            (folder / "file").write_text(text)
+    with pytest.raises(KeyboardInterrupt), replacing_folder(target) as folder:
+        (folder / "file").write_text("third")
+        raise KeyboardInterrupt
+    assert (target / "file").read_text() == "second"
+    (old,) = list_old(tmp_path)
+    assert (old / "folder" / "file").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".old", "folder"]
+
+
+def test_permissions_are_those_of_the_earlier_file_or_of_the_umask(tmp_path):
+    private = tmp_path / "private"
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    write_atomically(private, b"new")
+    assert private.stat().st_mode & 0o777 == 0o600
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "weights", lambda path: os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)))
+        write_atomically(tmp_path / "download", b"new")
+    finally:
+        os.umask(before)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("weights", "download")} == {0o640}
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "oof.csv")
+    for read in (read_bytes, sha256_file):
+        with pytest.raises(UserError, match="oof.csv: cannot be read: it is a folder, a pipe or a device"):
+            read(tmp_path / "oof.csv")
+
+
+def test_outputs_over_inputs_other_outputs_and_the_project_are_refused(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("data/train.csv", "in.csv", "there.csv"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
+    os.link(tmp_path / "in.csv", tmp_path / "hard.csv")
+
+    def check(output, answer="", overwrite=True):
+        outputs = {"--output": output and str(tmp_path / output), "--answer": answer and str(tmp_path / answer)}
+        check_outputs(outputs, {"--input": str(tmp_path / "in.csv")}, [data], overwrite)
+
+    for same in ("in.csv", "link.csv", "hard.csv", "data/../in.csv"):
+        with pytest.raises(UserError, match="is the file of --input: it would be overwritten"):
+            check(same)
+    with pytest.raises(UserError, match="--answer .*new.csv is the file of --output"):
+        check("new.csv", "data/../new.csv")
+    with pytest.raises(UserError, match="train.csv is a file of this project and is not overwritten"):
+        check("data/train.csv")
+    with pytest.raises(UserError, match="there.csv exists. Name another file, or add --overwrite"):
+        check("there.csv", overwrite=False)
+    check("there.csv", "new.csv")
+    check("data/new.csv", overwrite=False)

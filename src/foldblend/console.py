@@ -5,7 +5,8 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from textwrap import fill
 from typing import TextIO
 
@@ -96,8 +97,71 @@ def warn(*texts: str, stream: TextIO | None = None) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print `error: <text>` on stderr, without keys and tokens."""
-    print(f"{coloured('error:', 'red', sys.stderr)} {redact(text)}", file=sys.stderr, flush=True)
+    """Print `error: <text>` on stderr, without keys and tokens. It never fails: it is the last thing that is said."""
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed, full or missing: nobody can be told
+        print(f"{coloured('error:', 'red', sys.stderr)} {redact(text)}", file=sys.stderr, flush=True)
+
+
+# ---------- what a terminal must not be told by text that comes from files and servers.
+
+
+OURS = r"\x1b\[(?:\d{1,3}(?:;\d{1,3})?m|\d{1,3}F|[JK])"
+"""Colours, cursor up, clear: what this project sends itself. Whoever else sends them can do no harm with them."""
+CONTROL = re.compile(
+    rf"{OURS}|(?P<bad>(?!^)\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+)
+"""Control codes, and codes that turn the direction of text; a carriage return may begin a line or end one."""
+
+
+def without_control_codes(text: str) -> str:
+    """The text with control codes spelt out, so that a terminal shows them and does not obey them.
+
+    Example: "\\x1b]0;title\\x07" -> "\\\\x1b]0;title\\\\x07"
+    """
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1] if found["bad"] else found[0], text)
+
+
+class CleanStream:
+    """A stream that writes text without control codes and never fails over a character that it cannot write."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        text = without_control_codes(text)
+        try:
+            return self.stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self.stream.encoding or "ascii"
+            return self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def clean_streams() -> Iterator[None]:
+    """Let stdout and stderr be CleanStreams in the block. A stream that was closed (`>&-`) is replaced by nothing.
+
+    Without that a file that is opened next would get the closed stream's number, and be written into by whoever
+    prints, such as a C library.
+    """
+    before = sys.stdout, sys.stderr
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        sys.stdout, sys.stderr = (CleanStream(stream or nothing) for stream in before)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 # ---------- a fold that trains or predicts: a bar in a terminal, a plain line now and then elsewhere.

@@ -1,8 +1,11 @@
-"""How many cores this process may use, and one job per label on them."""
+"""How many cores this process may use, one job per label on them, and where code compiled for them is kept."""
 
+import atexit
 import ctypes
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ContextDecorator
@@ -96,3 +99,23 @@ def give_back_freed_memory() -> None:
     """Make glibc return a freed table to the system at once; it would keep it and take another for the next."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def settle_compiled_code(config, beside: Path) -> None:
+    """Let numba keep what it compiles in a folder of this process alone if it may not write where it would.
+
+    Args:   config: numba.config.   beside: the folder that numba takes unless $NUMBA_CACHE_DIR names one.
+    numba itself ends with an error then: a checkout on a read-only disk, another user's, a home without a quota.
+    """
+    if not _can_write(Path(config.CACHE_DIR or beside)):
+        config.CACHE_DIR = tempfile.mkdtemp(prefix="foldblend-")
+        atexit.register(shutil.rmtree, config.CACHE_DIR, ignore_errors=True)
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -45,9 +45,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {best!r}?{' ' + difference if difference else ''}"
 
 
+LONGEST_NAME = 200
+"""Characters; a longer text is no mistyped name, and comparing it takes time by the square of its length."""
+
+
 def find_nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that was meant, or None if none is near."""
-    names = list(names)
+    if len(name) > LONGEST_NAME:
+        return None
+    names = [other for other in names if len(other) <= LONGEST_NAME]
     for fold in (as_seen, lambda text: as_seen(text).casefold().strip(" \"'")):
         by_folded = {fold(other): other for other in reversed(names)}
         if fold(name) in by_folded:
@@ -117,7 +123,13 @@ def redact(text: str) -> str:
 
     Example: with HF_TOKEN=hf_0123456789, "401 for Bearer hf_0123456789" -> "401 for Bearer <redacted>"
     """
-    for secret in sorted(_forms(), key=len, reverse=True):  # the longest first: one may be a part of another
+    try:
+        forms = _forms()
+    except (
+        Exception
+    ) as error:  # it runs while another error is told, so it must not fail, nor show what it could not hide
+        return f"{REDACTED}: the keys in this message could not be found ({type(error).__name__})"
+    for secret in sorted(forms, key=len, reverse=True):  # the longest first: one may be a part of another
         text = text.replace(secret, REDACTED)
     return QUERY.sub(rf"\1?{REDACTED}", text)
 
@@ -137,7 +149,11 @@ def kaggle_credential_files() -> list[Path]:
     named = os.environ.get("KAGGLE_API_TOKEN", "")
     if named and len(named) < 256:
         paths.append(Path(named))
-    return [path for path in dict.fromkeys(paths) if os.path.isfile(path) and os.access(path, os.R_OK)]
+    return [path for path in dict.fromkeys(paths) if "\0" not in str(path) and _is_readable(path)]
+
+
+def _is_readable(path: Path) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)  # unlike Path.is_file it never raises
 
 
 def _forms() -> set[str]:
@@ -181,7 +197,7 @@ def _hub_token() -> Iterator[str]:
 
 def _read(path: Path) -> str:
     """The file's text, empty where it cannot be read."""
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # ValueError: a path with a null character
         if os.path.isfile(path):  # unlike Path.is_file it never raises, and a pipe would block
             return path.read_text(encoding="utf-8", errors="replace")
     return ""

@@ -11,6 +11,7 @@ import foldblend
 from foldblend.bundling import dataset as contents
 from foldblend.bundling.dataset import (
     IN_THE_IMAGE,
+    BundleFolder,
     Package,
     choose_packages,
     choose_required,
@@ -73,13 +74,16 @@ def test_what_pip_does_is_noted(tmp_path, monkeypatch, outcome, said):
 
 
 def test_the_package_is_a_wheel_that_pip_installs(tmp_path):
-    name = write_package_wheel(tmp_path / "wheels")
-    assert name == f"foldblend-{foldblend.__version__}-py3-none-any.whl"
-    wheel, target = tmp_path / "wheels" / name, tmp_path / "installed"
+    bundle, target = BundleFolder(tmp_path), tmp_path / "installed"
+    left_out = write_package_wheel(bundle)
+    (name,) = bundle.files
+    assert name == f"wheels/foldblend-{foldblend.__version__}-py3-none-any.whl"
+    wheel = tmp_path / name
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target)]
     subprocess.run([*pip, str(wheel)], check=True)
     package = PROJECT / "src" / "foldblend"
     sources = {path for pattern in ("*.py", "*.c", "*.h") for path in package.rglob(pattern)}
+    sources -= {package / each for each in left_out}
     for path in sources:
         assert (target / "foldblend" / path.relative_to(package)).read_bytes() == path.read_bytes()
     assert (target / "bin" / "foldblend").is_file()
@@ -91,8 +95,24 @@ def test_the_package_is_a_wheel_that_pip_installs(tmp_path):
 
 
 def test_the_same_package_gives_the_same_wheel(tmp_path):
-    first, second = (tmp_path / each / write_package_wheel(tmp_path / each) for each in ("a", "b"))
-    assert first.read_bytes() == second.read_bytes()
+    first, second = BundleFolder(tmp_path / "a"), BundleFolder(tmp_path / "b")
+    assert write_package_wheel(first) == write_package_wheel(second) and first.files == second.files
+
+
+def test_a_stray_file_of_the_source_folder_does_not_travel(tmp_path, monkeypatch):
+    """As notes or keys that someone left beside the code; git knows what belongs to it."""
+    package = tmp_path / "src" / "foldblend"
+    (package / "bundling").mkdir(parents=True)
+    for name in ("__init__.py", "bundling/dataset.py", "my_keys.py"):
+        (package / name).write_text("")
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "src/foldblend/__init__.py", "src/foldblend/bundling/dataset.py"], check=True)
+    monkeypatch.setattr(contents, "__file__", str(package / "bundling" / "dataset.py"))
+    bundle = BundleFolder(tmp_path / "dataset")
+    assert write_package_wheel(bundle) == ["my_keys.py"]
+    with zipfile.ZipFile(bundle.root / next(iter(bundle.files))) as wheel:
+        assert not [name for name in wheel.namelist() if "my_keys" in name]
 
 
 def test_an_installed_package_names_its_requirements(monkeypatch):

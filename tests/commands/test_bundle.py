@@ -12,6 +12,7 @@ import pytest
 from trained_blend import blend_once
 
 from foldblend.commands import bundle, guard, predict
+from foldblend.files import hold_lock
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 NAMES = ("words", "tiny", "adapted")
@@ -47,7 +48,7 @@ def blended(paths, toy_competition, tiny_bert, tiny_qwen, kept):
 
 def make_bundle(paths, *flags):
     bundle.main(["--competition", "toy", "--owner", "anna", "--no_wheels", *flags])
-    return next(paths.bundle("toy").iterdir())
+    return next(path for path in paths.bundle("toy").iterdir() if path.name[0] != ".")
 
 
 def mount(folder, root, name="wherever"):
@@ -183,11 +184,13 @@ def test_a_bundle_replaces_the_one_before_only_when_it_is_whole(paths, blended, 
     (folder / "stale").touch()
     monkeypatch.setattr(bundle, "write_metadata", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
     assert guard(lambda: make_bundle(paths)) == 2
-    assert (folder / "stale").exists() and len(list(folder.parent.iterdir())) == 1
+    assert (folder / "stale").exists() and list(folder.parent.iterdir()) == [folder]
     monkeypatch.undo()
     monkeypatch.setenv("FOLDBLEND_ROOT", str(paths.root))
     make_bundle(paths)
     assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+    (old,) = folder.parent.glob(".old/*/*")
+    assert old.name == folder.name and (old / "stale").exists()
 
 
 def test_without_weights_or_name_it_says_so(paths, blended, capsys, monkeypatch, tmp_path):
@@ -200,3 +203,21 @@ def test_without_weights_or_name_it_says_so(paths, blended, capsys, monkeypatch,
     (paths.checkpoints("toy", "tiny") / "fold1" / "weights.safetensors").unlink()
     assert guard(lambda: make_bundle(paths)) == 2
     assert "--run tiny --fold 1 --overwrite" in capsys.readouterr().err
+
+
+def test_a_second_bundle_at_once_is_refused_and_the_files_are_listed(paths, blended, capsys):
+    folder = make_bundle(paths)
+    about = json.loads((folder / "dataset" / "bundle.json").read_text())
+    there = {
+        path.relative_to(folder / "dataset").as_posix() for path in (folder / "dataset").rglob("*") if path.is_file()
+    }
+    assert there == about["files"].keys() | {"bundle.json", "dataset-metadata.json"}
+    with hold_lock(folder.with_name(f".{folder.name}.lock")):
+        assert guard(lambda: make_bundle(paths)) == 75
+    assert "another bundle.py makes or uploads this bundle now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("owner", ['a"b', "a b", "../x", "$(id)"])
+def test_an_owner_that_is_no_name_is_refused(paths, blended, capsys, owner):
+    assert guard(lambda: bundle.main(["--competition", "toy", "--no_wheels", "--owner", owner])) == 2
+    assert "expected your name as in" in capsys.readouterr().err

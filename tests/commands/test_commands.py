@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,65 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
         assert done.returncode == 128 + signal.SIGINT, done.stderr
         assert done.stderr == commands.STOPPED + "\n"
+
+
+def test_ctrl_c_that_a_library_swallows_is_one_line_all_the_same(tmp_path):
+    """It makes an error of its own of Ctrl-C, without saying where that came from."""
+    stop = "import os, signal\ntry:\n  os.kill(os.getpid(), signal.SIGINT)\n  while True: pass\n"
+    (tmp_path / "pandas.py").write_text(
+        stop + "except BaseException: pass\nraise ImportError('half of it') from None\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(PROJECT / "src" / "blend.py"), "--competition", "sample"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, commands.STOPPED + "\n")
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_traceback_and_no_file_gets_their_number(tmp_path, closing):
+    code = (
+        "import os, sys; from foldblend.commands import guard\n"
+        "def main():\n  print('x'); f = open(sys.argv[1], 'w'); assert f.fileno() > 2; os.write(1, b'stray')\n"
+        "  f.write('whole'); raise ValueError('a fault')\nsys.exit(guard(main))"
+    )
+    path = tmp_path / "file"
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" "$2" {closing}', sys.executable, code, str(path)],
+        cwd=PROJECT / "src", capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and path.read_text() == "whole"
+    assert "2>&-" in closing or (done.stderr.count("Traceback") == 1 and done.stderr.endswith("ValueError: a fault\n"))
+
+
+AS_A_USER = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+"""Before a command: without root's right to read everything."""
+
+
+@pytest.mark.skipif(bool(AS_A_USER) and not shutil.which("setpriv"), reason="root reads everything")
+@pytest.mark.parametrize("home", ["unset", "unreadable", "a file"])
+def test_without_a_home_an_error_is_one_message(tmp_path, home):
+    folder = tmp_path / "home"
+    folder.write_text("") if home == "a file" else folder.mkdir()
+    folder.chmod(0)
+    env = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "FOLDBLEND_ROOT": "/nowhere"}
+    env |= {} if home == "unset" else {"HOME": str(folder)}
+    command = [*AS_A_USER, sys.executable, str(PROJECT / "src" / "train.py"), "--competition", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr, done.stderr
+
+
+def test_no_memory_in_a_librarys_own_words(capsys):
+    words = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 GB"
+    for error in (RuntimeError(words), OSError(errno.ENOMEM, "Cannot allocate memory")):
+        assert guard(raising(error)) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("error: out of memory: ") and shown.count("\n") == 1
+
+
+def test_an_error_is_told_without_its_text_if_keys_cannot_be_looked_for(capsys, monkeypatch):
+    monkeypatch.setattr("foldblend.errors._forms", lambda: 1 / 0)
+    assert guard(raising(UserError("hf_abcdefgh12345"))) == 2
+    assert capsys.readouterr().err.startswith("error: <redacted>: the keys in this message could not be found")
 
 
 def test_the_console_script_lists_its_commands_and_names_the_nearest(capsys):

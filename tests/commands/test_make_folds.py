@@ -89,8 +89,8 @@ def test_refuses_other_data_and_other_settings_and_overwrites_when_told(tiny, pa
     assert tiny.read_bytes() == before
     run("--n_folds", "3", "--overwrite")
     assert {row["fold"] for row in read(tiny)} == set("012")
-    assert "folds/tiny.csv: drawn again; the old ones are tiny.kept-" in capsys.readouterr().out
-    (kept,) = tiny.parent.glob("tiny.kept-*.csv")
+    assert "folds/tiny.csv: drawn again; what was there before is now in folds/.old/" in capsys.readouterr().out
+    (kept,) = tiny.parent.glob(".old/*/tiny.csv")
     assert kept.read_bytes() == before and kept.with_suffix(".json").exists()
 
 
@@ -181,7 +181,7 @@ def test_a_file_put_into_folds_by_hand_is_adopted_if_it_fits(tiny, paths, capsys
     shown = " ".join(capsys.readouterr().out.split())
     assert "folds/tiny.csv: put there by hand, checked and kept" in shown
     assert [int(row["fold"]) for row in read(tiny)] == [row % 5 for row in range(60)]
-    assert own in [path.read_bytes() for path in tiny.parent.glob("tiny.kept-*.csv")]
+    assert own in [path.read_bytes() for path in tiny.parent.glob(".old/*/tiny.csv")]
     run("--fold_seed", "9")  # no seed made them
     with pytest.raises(ValueError, match="n_folds 5, you asked for 3"):
         run("--n_folds", "3")
@@ -192,7 +192,7 @@ def test_a_lost_record_is_written_again_for_the_same_folds(tiny, paths):
     before = tiny.read_bytes()
     tiny.with_suffix(".json").unlink()
     run()
-    assert tiny.read_bytes() == before and not list(tiny.parent.glob("tiny.kept-*"))
+    assert tiny.read_bytes() == before and not list(tiny.parent.glob(".old/*"))
 
 
 def test_a_file_by_hand_that_does_not_fit_is_kept_and_both_ways_out_are_said(tiny, paths, capsys):
@@ -202,10 +202,10 @@ def test_a_file_by_hand_that_does_not_fit_is_kept_and_both_ways_out_are_said(tin
     assert guard(run) == 2
     message = capsys.readouterr().err
     assert "59 ids of the training file are not in it" in message and "put there by hand" in message
-    assert "folds: {file: tiny.csv, column: fold}" in message and "keeps this file beside" in message
+    assert "folds: {file: tiny.csv, column: fold}" in message and "keeps this file in folds/.old/" in message
     assert tiny.read_bytes() == own
     run("--overwrite")
-    assert [path.read_bytes() for path in tiny.parent.glob("tiny.kept-*.csv")] == [own]
+    assert [path.read_bytes() for path in tiny.parent.glob(".old/*/tiny.csv")] == [own]
 
 
 def test_groups_of_the_user_share_a_fold(tiny, paths, capsys):

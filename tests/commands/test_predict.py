@@ -2,13 +2,17 @@ import csv
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from trained_blend import blend_once, stored_test
 
 from foldblend.commands import blend, guard, predict
-from foldblend.learners.training.weights import WEIGHTS
+from foldblend.learners import trained
+from foldblend.learners.training.weights import WEIGHTS, checksum
 from foldblend.ledger.records import read_record, write_record
 from foldblend.settings.loading import open_job
 
@@ -174,7 +178,7 @@ def swapped(path):
 @pytest.mark.parametrize(
     "harm, said",
     [
-        (flip_last_bit, "is damaged (its checksum does not match). Remove it and train the fold again"),
+        (flip_last_bit, "not the weights that the fold was trained to (their sha256 is not the one in oof/)"),
         (cut_off, "is damaged"),
         (pickled, "is damaged"),
         (swapped, "is of another training than its record in oof/: fold_rows_sha256"),
@@ -208,6 +212,7 @@ def test_other_folds_and_other_settings_are_refused(paths, blended, capsys):
         ("in.csv", "id,text\n", "a header and no rows"),
         ("in.jsonl", '{"text": "a"}\n{"txt": "a"}\n', "row 2 (line 2): expected an object with a `text`"),
         ("in.jsonl", '{"text": "a"\n', "row 1 (line 1): no JSON"),
+        ("in.jsonl", '{"id": null, "text": "a"}\n{"id": NaN, "text": "b"}\n', "row 1 (line 1): 'id' is empty"),
         ("in.jsonl", '{"text": "\\ud800"}\n', "half a surrogate pair"),
         ("in.jsonl", '{"text": "a", "id": 1}\n{"text": "a"}\n', "1 of 2 rows have an id"),
         ("in.jsonl", "", "the file has no line"),
@@ -229,3 +234,37 @@ def test_what_was_asked_must_make_sense(blended, tmp_path, capsys):
 
 def test_without_a_blend_the_command_that_makes_one_is_named(paths, toy_competition, capsys):
     assert "no blend in submissions/toy/. Run: python src/blend.py --competition toy" in refused(capsys, "--text", "x")
+
+
+def test_outputs_do_not_replace_inputs_or_what_exists(paths, blended, tmp_path, capsys):
+    source, there = paths.data("toy") / "test.csv", tmp_path / "there.csv"
+    there.write_text("mine")
+    before = source.read_bytes()
+    for flags, message in (
+        (["--output", source], "is the file of --input: it would be overwritten"),
+        (["--answer", paths.data("toy") / "train.csv", "--overwrite"], "is a file of this project"),
+        (["--output", tmp_path / "x.csv", "--answer", tmp_path / "x.csv"], "is the file of --output"),
+        (["--output", there], "exists. Name another file, or add --overwrite"),
+    ):
+        assert message in refused(capsys, "--input", source, *flags)
+    assert source.read_bytes() == before and there.read_text() == "mine" and not (tmp_path / "x.csv").exists()
+    predict.main(arguments("--input", source, "--output", there, "--overwrite"))
+    assert there.read_text().startswith("id,")
+
+
+def test_weights_that_are_not_the_records_and_predictions_that_are_no_numbers_are_refused(
+    paths, blended, capsys, monkeypatch
+):
+    path = next(paths.checkpoints("toy", "words").glob("fold1/weights.safetensors"))
+    arrays = {
+        name: each * np.float32(np.nan) if each.dtype.kind == "f" else each for name, each in load_file(path).items()
+    }
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    save_file(arrays, path, {**metadata, "crc32": checksum(arrays)})
+    assert "not the weights that the fold was trained to" in refused(capsys, "--text", "happy")
+    monkeypatch.setattr(predict, "check_folds", lambda *_: None)  # as for records of before 0.3, which have no hash
+    assert "holds NaN)" in refused(capsys, "--text", "happy")
+    nothing = SimpleNamespace(predict_fold=lambda folder: np.full((1, 3), np.nan, np.float32))
+    monkeypatch.setattr(trained, "build_learner", lambda *_: nothing)
+    assert "predict NaN or infinite values for 1 of 1 texts, the first in row 1" in refused(capsys, "--text", "happy")

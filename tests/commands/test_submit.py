@@ -12,6 +12,7 @@ from emo_competition import answer, kaggle, run, tables, write
 from kaggle_server import SLUG
 
 from foldblend.commands import guard, submit
+from foldblend.files import sha256_bytes
 from foldblend.ledger.submissions import read_log
 
 __all__ = ["kaggle"]
@@ -237,3 +238,17 @@ def test_the_first_command_fetches_what_is_absent(paths, kaggle, capsys):
     assert guard(lambda: make_folds.main(["--competition", "emo", "--near_duplicates", "1.0"])) == 0
     assert f"written (from Kaggle's {SLUG})" in capsys.readouterr().out
     assert np.isin([path.name for path in paths.data("emo").iterdir()], list(tables())).all()
+
+
+def test_what_was_checked_is_uploaded_although_the_file_changes_meanwhile(paths, kaggle, monkeypatch):
+    path = write(paths)
+    checked, limits = path.read_bytes(), submit.KaggleClient.limits
+
+    def edit_and_ask(client):
+        path.write_bytes(answer(9))
+        return limits(client)
+
+    monkeypatch.setattr(submit.KaggleClient, "limits", edit_and_ask)
+    assert run() == 0
+    assert kaggle.submissions[0]["content"] == checked != path.read_bytes()
+    assert read_log(paths)[0].sha256 == sha256_bytes(checked)

@@ -209,3 +209,15 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space is left there"):
         unpack(write(tmp_path, archive(tables())), tmp_path / "data", NAMES)
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_archive_under_the_name_of_a_table_is_refused(tmp_path):
+    """In an archive of its own, too, and at any depth."""
+    inner = archive(tables())
+    for data in (
+        archive([("train.csv", inner), *tables()[1:]]),
+        archive([("train.csv.zip", archive([("train.csv", inner)])), *tables()[1:]]),
+    ):
+        with pytest.raises(ValueError, match="is a .zip under the name 'train.csv'; expected a table"):
+            unpack(write(tmp_path, data), tmp_path / "data", NAMES)
+        assert not (tmp_path / "data" / "train.csv").exists()

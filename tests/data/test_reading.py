@@ -2,13 +2,14 @@
 
 import csv
 import re
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_competition import as_csv
 
-from foldblend.data.reading import FileForm, Problems, parse_table, table_bytes
+from foldblend.data.reading import FileForm, Problems, parse_table, table_bytes, without_empty_end
 
 PLAIN = FileForm(quoting="none", separator="\t")
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
@@ -158,3 +159,18 @@ def test_a_file_cut_anywhere_is_refused_or_holds_only_whole_rows(data):
 
 def test_numbers_of_problems_in_the_heading():
     assert re.match(r"x.csv: 1 problem\n  row 1", complaint(b"id,text\n1\n2,b\n"))
+
+
+def test_a_text_of_many_line_ends_is_read_in_time_by_its_length():
+    started = time.monotonic()
+    for end in ("\n", "\r\n"):
+        text = end * 200_000
+        table = parse_table(f'id,text\n1,"a{text}b"\n{end * 100_000}'.encode(), FileForm(), Problems("x.csv"))
+        assert table.rows == [["1", f"a{text}b"]]
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\r\n\r\n", "\n\r\r\n", "\r\r\n\n", "\r", "\n\r\n\n", "\n\n\r"])
+def test_empty_lines_at_the_end_are_what_the_pattern_said(end):
+    expected = re.sub(r"\n(\r?\n)+\Z", "\n", f"a,b{end}")
+    assert without_empty_end(f"a,b{end}") == expected

@@ -6,6 +6,7 @@ tests/ledger and tests/learners flip every byte of each kind of file; here the c
 import io
 import json
 import pickle
+import shlex
 import struct
 import zipfile
 
@@ -134,7 +135,12 @@ def test_damaged_checkpoints_are_refused_with_the_command_that_fixes_it(paths, t
     for harm in (*HARMS, metadata_bomb, endless_header, another_version):
         path.write_bytes(harm(whole, mark))
         status, _, error = run_command("train", *flags)
-        assert status == 2 and f"{path} is damaged" in error and f"rm '{path}'" in error and not mark.exists(), harm
+        assert (
+            status == 2
+            and f"{path} is damaged" in error
+            and f"rm {shlex.quote(str(path))}" in error
+            and not mark.exists()
+        ), harm
 
 
 @pytest.mark.parametrize("file", ["train.csv", "test.csv", "sample_submission.csv"])

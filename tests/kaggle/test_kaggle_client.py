@@ -2,11 +2,14 @@
 
 import os
 import stat
+from contextlib import nullcontext
 
 import pytest
+import requests
 from kaggle_server import KEY, SLUG, serving
 
 from foldblend.kaggle.client import KaggleClient, KaggleError
+from foldblend.kaggle.worker import _refuse_foreign
 
 TRUTH = {f"t{k}": [k % 2, int(k % 3 == 0)] for k in range(12)}
 
@@ -32,7 +35,7 @@ def csv_file(tmp_path):
 
 def test_a_submission_from_upload_to_score(kaggle, client, csv_file):
     assert client.limits().num_allowed_now == 5
-    ref = client.submit(csv_file, "first, with ü")
+    ref = client.submit(csv_file.name, csv_file.read_bytes(), "first, with ü")
     assert kaggle.asked[-3:] == ["StartSubmissionUpload", "PUT", "CreateSubmission"]
     assert kaggle.submissions[0]["content"] == csv_file.read_bytes()
     first, one = client.submission(ref), client.submission(ref)
@@ -55,7 +58,7 @@ def test_every_page_is_listed(kaggle, client):
 
 def test_what_kaggle_cannot_score_says_why(kaggle, client, csv_file):
     csv_file.write_text("id,a,b\nt0,1,0\n")
-    ref = client.submit(csv_file, "m")
+    ref = client.submit(csv_file.name, csv_file.read_bytes(), "m")
     kaggle.polls_until_scored = 0
     one = client.submission(ref)
     assert (one.status, one.error_description) == ("error", "Evaluation Exception: the ids are not the test rows'")
@@ -82,14 +85,14 @@ def test_a_failed_submission_is_an_error_that_knows_what_may_have_arrived(
     """The client itself calls a failed upload a success with another text."""
     kaggle.fault(method, fault)
     with pytest.raises(KaggleError) as raised:
-        client.submit(csv_file, "m")
+        client.submit(csv_file.name, csv_file.read_bytes(), "m")
     assert (raised.value.kind, raised.value.arrived) == (kind, arrived)
     assert len(client.submissions()) == n_listed  # the same worker goes on
 
 
 def test_a_cut_upload_goes_on_by_itself(kaggle, client, csv_file):
     kaggle.fault("PUT", "cut")
-    assert client.submit(csv_file, "m") == 1000
+    assert client.submit(csv_file.name, csv_file.read_bytes(), "m") == 1000
 
 
 def test_slow_answers_end_by_the_limit(kaggle, csv_file):
@@ -100,7 +103,7 @@ def test_slow_answers_end_by_the_limit(kaggle, csv_file):
         assert raised.value.kind == "timeout"
         kaggle.fault("CreateSubmission", ("slow", 3))
         with pytest.raises(KaggleError) as raised:
-            client.submit(csv_file, "m")
+            client.submit(csv_file.name, csv_file.read_bytes(), "m")
         assert raised.value.arrived is None
 
 
@@ -172,7 +175,7 @@ def test_the_clients_own_tracing_is_off(kaggle, csv_file, monkeypatch):
     monkeypatch.setenv("VERBOSE", "1")
     kaggle.fault("PUT", (400, "no"))
     with KaggleClient(SLUG, 5) as client, pytest.raises(KaggleError, match="no reason given") as raised:
-        client.submit(csv_file, "m")
+        client.submit(csv_file.name, csv_file.read_bytes(), "m")
     assert len(str(raised.value)) < 120
 
 
@@ -185,3 +188,42 @@ def test_a_planted_key_is_in_no_error(kaggle, monkeypatch, fault):
         assert KEY not in str(raised.value) and "<redacted>" in str(raised.value)
         kaggle.add("a.csv", b"", f"the key is {KEY}")
         assert client.submissions()[0].description == "the key is <redacted>"
+
+
+API = "https://www.kaggle.com/api/v1/x"
+STORE = "https://storage.googleapis.com/kaggle/x.zip?signature=1"
+
+
+@pytest.mark.parametrize(
+    "method, status, url, target, is_refused",
+    [
+        ("GET", 302, API, "/api/v1/y", False),
+        ("POST", 308, API, "/api/v1/y", False),
+        ("POST", 302, API, STORE, False),  # a download: asked for by POST, sent on as GET
+        ("GET", 307, API, STORE, False),
+        ("POST", 307, API, STORE, True),  # the body would be sent once more
+        ("POST", 308, API, "https://evil.example/x", True),
+        ("GET", 302, API, "https://evil.example/x", True),
+        ("GET", 302, API, "https://evilkaggle.com/x", True),
+        ("GET", 302, API, "//evil.example/x", True),
+        ("GET", 302, API, STORE.replace("https", "http"), True),
+        ("GET", 302, API, API.replace("https", "http"), True),
+    ],
+)
+def test_requests_are_not_sent_on_to_other_hosts(method, status, url, target, is_refused):
+    with pytest.raises(requests.exceptions.InvalidURL, match="refused") if is_refused else nullcontext():
+        _refuse_foreign(method, status, url, target)
+
+
+def test_a_download_that_is_sent_on_to_another_host_is_refused(kaggle, client, tmp_path):
+    kaggle.sent_to = "http://evil.example/x.zip"
+    with pytest.raises(KaggleError, match="sends the request on to 'evil.example': refused"):
+        client.download(tmp_path)
+    assert not list(tmp_path.rglob("*.zip"))
+
+
+def test_the_bytes_that_were_checked_are_uploaded(kaggle, client, tmp_path):
+    """Whatever becomes of the file in the meantime."""
+    client.submit("a.csv", b"id,a,b\nt0,1,0\n", "m")
+    assert kaggle.submissions[0]["content"] == b"id,a,b\nt0,1,0\n"
+    assert kaggle.submissions[0]["fileName"] == "a.csv"

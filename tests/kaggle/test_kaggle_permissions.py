@@ -14,5 +14,5 @@ def test_wide_permissions_are_named_with_the_command_that_fixes_them(tmp_path, m
     path.parent.mkdir()
     path.write_text('{"username": "user", "key": "planted/0123456789"}')
     path.chmod(mode)
-    expected = [f"{path} can be read by others (mode {mode:o}). Run: chmod 600 '{path}'"]
+    expected = [f"{path} can be read by others (mode {mode:o}). Run: chmod 600 {path}"]
     assert find_wide_permissions() == (expected if wide else [])

@@ -53,6 +53,12 @@ def put(value, column="joy", row=2):
     return change
 
 
+def widened(frame):
+    """One value more than the header, in every row: pandas alone shifts all labels by one."""
+    lines = frame.to_csv(index=False).splitlines()
+    return "\n".join([lines[0], *(f"{line},0.5" for line in lines[1:]), ""])
+
+
 BAD = {
     "missing id": (lambda f: f[1:], "1 ids of the training file are not in it, first 'r0'"),
     "doubled id": (lambda f: pd.concat([f, f[:1]]), "1 ids twice, first 'r0'"),
@@ -72,7 +78,9 @@ BAD = {
     "empty file": (lambda f: "", "0 columns; expected an id and then the 3 labels"),
     "only a header": (lambda f: f[:0], "12 ids of the training file are not in it"),
     "other separator": (lambda f: f.to_csv(index=False, sep=";"), "1 columns; expected an id"),
-    "too many cells": (lambda f: f.to_csv(index=False) + "r0,1,1,1,1\n", "oof.csv"),
+    "too many cells": (lambda f: f.to_csv(index=False) + "r0,1,1,1,1\n", r"row 14 .the header is row 1. has 5 values"),
+    "every row one cell wider": (widened, r"row 2 .the header is row 1. has 5 values, the header has 4"),
+    "too few cells": (lambda f: f.to_csv(index=False).replace("\nr1,", "\nr1,0.5\nr1,", 1), "row 3 .* has 2 values"),
     "quote": (lambda f: f.to_csv(index=False) + '"r0,1,1,1\n', "oof.csv"),
 }
 
@@ -141,3 +149,19 @@ def test_another_word_for_what_they_are_is_refused_with_the_right_ones(paths, fo
     (drop_in() / "run.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"run.yaml: .*`test_is: mean_of_folds` or `test_is: one_fold`"):
         load_run(paths, "toy", "mine", folds, tables)
+
+
+def test_what_pandas_only_warns_of_is_refused(tmp_path, monkeypatch):
+    import warnings
+
+    path = tmp_path / "oof.csv"
+    path.write_text("id,joy\na,0.5\n")
+    read_csv = pd.read_csv
+
+    def warn(*given, **options):
+        warnings.warn("Length of header or names does not match length of data", pd.errors.ParserWarning, stacklevel=2)
+        return read_csv(*given, **options)
+
+    monkeypatch.setattr(pd, "read_csv", warn)
+    with pytest.raises(ValueError, match=r"oof.csv: Length of header"):
+        load_dropped(path, np.array(["a"]), ("joy",), "the training file")

@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
+import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,17 +157,52 @@ def test_a_torn_group_or_an_empty_fold_is_not_written(paths, competition, tables
     assert not paths.folds("toy").exists()
 
 
-def test_a_kill_between_json_and_csv(paths, competition, tables, folds):
-    """The first draw is simply made again; a cut --overwrite is told from a whole one."""
+def killed_before(step, work) -> bool:
+    """Run `work` in a process that is killed before its step-th call that touches the disk; whether it was."""
+    child = os.fork()
+    if not child:
+        left = iter(range(step - 1))
+
+        def deadly(call):
+            def counted(*given, **options):
+                if next(left, None) is None:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*given, **options)
+
+            return counted
+
+        for module, name in ((os, "replace"), (os, "fsync"), (os, "open"), (Path, "unlink"), (Path, "mkdir")):
+            setattr(module, name, deadly(getattr(module, name)))
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] != 0
+
+
+def test_a_kill_at_any_step_of_a_new_draw_leaves_the_old_pair_or_the_new_one(paths, competition, tables, folds):
+    csv, other = paths.folds("toy"), (np.arange(12) + 1) % 3
+    seen, step, killed = set(), 0, True
+    while killed:
+        step += 1
+        for path in csv.parent.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_folds(paths, "toy", competition, tables, folds.fold, folds.group)
+        killed = killed_before(step, lambda: write_folds(paths, "toy", competition, tables, other, folds.group))
+        found = load_folds(paths, "toy", tables, competition).fold
+        seen.add("old" if np.array_equal(found, folds.fold) else "new")
+        assert np.array_equal(found, folds.fold) or np.array_equal(found, other)
+    assert seen == {"old", "new"} and step > 8
+    assert sorted(path.name for path in csv.parent.iterdir()) == [".old", "toy.csv", "toy.json"]
+    assert sorted(path.name for path in csv.parent.glob(".old/*/*")) == ["toy.csv", "toy.json"]
+
+
+def test_an_edited_csv_says_the_way_out(paths, tables, folds):
     csv = paths.folds("toy")
-    old = csv.read_bytes()
-    write_folds(paths, "toy", competition, tables, (np.arange(12) + 1) % 3, np.arange(12))
-    csv.write_bytes(old)
-    with pytest.raises(ValueError, match="an --overwrite was cut off"):
+    csv.write_bytes(csv.read_bytes() + b"x,0,0\n")
+    with pytest.raises(ValueError, match=r"edited or damaged. Restore both files .*make_folds.py .*--overwrite"):
         load_folds(paths, "toy", tables)
-    csv.unlink()
-    draw = lambda *given, **settings: (np.arange(12) % 3, np.arange(12))  # noqa: E731
-    assert ensure_folds(paths, "toy", competition, tables, draw).sha256 == folds.sha256
 
 
 def _draw_slowly(texts, labels, **settings):

@@ -23,8 +23,13 @@ from foldblend.ledger.submissions import (
 
 
 def submission(paths, name="a", content=b"id,joy\nt0,1\n", expected=0.62):
-    account = {"in_sample": 0.61, "cross_fitted": 0.6, "expected_fold_mean": {"score": expected}}
-    return write_submission(paths, "toy", name, content, {"account": account})
+    account = {
+        "metric": "macro_f1",
+        "in_sample": 0.61,
+        "cross_fitted": 0.6,
+        "expected_fold_mean": {"score": expected, "low": 0.5, "high": 0.7},
+    }
+    return write_submission(paths, "toy", name, content, {"report": account})
 
 
 def test_a_lost_log_is_written_anew_from_the_list(paths):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ledger_settings import DEFAULTS, SETTINGS
 
-from foldblend.ledger.oof import check_same_settings, finished_folds, remove_folds, run_folder, write_fold
+from foldblend.ledger.oof import check_same_settings, finished_folds, run_folder, set_folds_aside, write_fold
 from foldblend.ledger.records import read_record, write_record
 from foldblend.ledger.runs import load_run
 
@@ -102,9 +102,10 @@ def test_changed_settings_are_shown_with_both_ways_out(paths, run):
 
 
 def test_removed_folds_are_trained_again(paths, folds, tables, run):
-    remove_folds(paths, "toy", "r", [0, 2, 7])
+    set_folds_aside(paths, "toy", "r", [0, 2, 7])
     assert finished_folds(paths, "toy", "r", folds, tables) == [1]
-    assert sorted(p.name for p in run.iterdir()) == ["fold1.json", "fold1.npz"]
+    assert sorted(p.name for p in run.iterdir() if p.is_file()) == ["fold1.json", "fold1.npz"]
+    assert sorted(p.name for p in run.glob(".old/*/*")) == ["fold0.json", "fold0.npz", "fold2.json", "fold2.npz"]
 
 
 def _deadly(call, left):
@@ -142,7 +143,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
     seen, step, killed = set(), 0, True
     while killed:
         step += 1
-        remove_folds(paths, "toy", "r", [1])
+        set_folds_aside(paths, "toy", "r", [1])
         write(fold_file(1), "old")
         killed = killed_before(step, lambda: write(new, "new"))
         if finished_folds(paths, "toy", "r", folds, tables) == [0, 1, 2]:
@@ -161,7 +162,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
 def test_a_damaged_record_is_refused(paths, folds, tables, run):
     path = run / "fold2.json"
     write_record(path, read_record(path) | {"kind": "guesses"})
-    with pytest.raises(ValueError, match="lacks kind or settings, so another version wrote it"):
+    with pytest.raises(ValueError, match="no record of a trained fold: kind is 'guesses'; expected text like"):
         finished_folds(paths, "toy", "r", folds, tables)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="not readable as JSON"):

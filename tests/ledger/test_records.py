@@ -1,10 +1,17 @@
 """A record comes back as it was written, or not at all."""
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foldblend.ledger.records import read_record, write_record
+from foldblend.errors import UserError
+from foldblend.ledger.folds import FOLDS
+from foldblend.ledger.oof import FOLD
+from foldblend.ledger.records import VERSION, _seal, read_record, write_record
+from foldblend.ledger.runs import BLEND
+from foldblend.ledger.submissions import SUBMISSION
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -78,3 +85,102 @@ def test_a_record_that_json_cannot_hold_is_not_written(tmp_path, value):
     with pytest.raises(ValueError, match="that JSON cannot"):
         write_record(tmp_path / "r.json", {"a": value})
     assert not list(tmp_path.iterdir())
+
+
+# ---------- schemas: one record of each version is kept here for ever.
+
+
+FOLDS_1 = {
+    "n_folds": 3, "fold_seed": 42, "near_duplicates": 0.8, "csv_sha256": "a" * 64,
+    "train_sha256": {"ids": "b" * 64, "texts": "c" * 64, "label_names": "d" * 64, "labels": "e" * 64},
+    "rows_per_fold": [4, 4, 4], "labels_per_fold": {"joy": [1, 2, 1]},
+}  # fmt: skip
+FOLD_1 = {
+    "settings": {"learner": "tfidf", "seed": 42, "tfidf": {"word_ngrams": [1, 2]}}, "score": {"macro_f1": 0.5},
+    "selected_on_heldout": False, "truncation": {}, "device": "cpu", "seconds": 1.5,
+    "environment": {"python": "3.11.7", "torch": "not installed", "git_commit": "0123456789ab+"},
+    "n_folds": 3, "folds_sha256": "a" * 64, "label_names": ["joy"], "train_sha256": {"ids": "b" * 64},
+    "test_sha256": {"ids": "c" * 64, "texts": "d" * 64}, "fold": 0, "kind": "logits", "rows": 4, "test_rows": 2,
+    "npz_sha256": "e" * 64,
+}  # fmt: skip
+BLEND_1 = {
+    "competition": "toy", "runs": ["a", "b"],
+    "settings": {
+        "competition": {"id_column": "id", "files": {"sample_submission": "sample_submission.csv"}},
+        "seed": 0, "strategy": "",
+    },
+    "inputs": {"folds": "a" * 64, "oof/toy/a/fold0.npz": "b" * 64},
+    "recipe": {
+        "kind": "multilabel",
+        "predictor": {"form": "stack", "kind": "multilabel", "coefs": [[0.5, 0.5, -0.1]]},
+        "rule": {"thresholds": [0.5]},
+    },
+    "account": {
+        "metric": "macro_f1", "handed_in": "stack + robust", "in_sample": 0.6, "cross_fitted": 0.5,
+        "expected_fold_mean": {"score": 0.51, "low": 0.4, "high": 0.6},
+    },
+    "csv_sha256": "f" * 64,
+}  # fmt: skip
+EARLIER = [(FOLDS, FOLDS_1), (FOLD, FOLD_1), (SUBMISSION, BLEND_1), (BLEND, BLEND_1)]
+"""(schema, record of version 1: of before 0.3, without a version). Records of later versions are added here."""
+
+
+@pytest.mark.parametrize("schema, record", EARLIER, ids=[schema.name for schema, _ in EARLIER])
+def test_a_record_of_each_earlier_version_is_read(tmp_path, schema, record):
+    path = tmp_path / "r.json"
+    write_record(path, record)
+    found = read_record(path, schema)
+    if "account" in record:
+        report = {**record["account"], "chosen": "stack + robust"}
+        del report["handed_in"]
+        record = {**record, "report": report}
+        del record["account"]
+    assert found == record
+    write_record(path, found, schema)
+    assert read_record(path, schema) == found and read_record(path)["schema_version"] == VERSION
+
+
+@pytest.mark.parametrize("version, message", [
+    (VERSION + 1, f"written by a newer version of Foldblend .schema_version {VERSION + 1}, .*Update this project"),
+    (0, "schema_version is 0; expected 1 to"), ("2", "schema_version is '2'"), (True, "is True"), (None, "is None"),
+])  # fmt: skip
+def test_a_newer_version_or_none_at_all_is_refused(tmp_path, version, message):
+    write_record(tmp_path / "r.json", {**FOLDS_1, "schema_version": version})
+    with pytest.raises(UserError, match=message):
+        read_record(tmp_path / "r.json", FOLDS)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"n_folds": "3"}, "is no record of folds: n_folds is '3'; expected a whole number. Restore it"),
+    ({"n_folds": 3.5}, "n_folds is 3.5"), ({"n_folds": True}, "n_folds is True"),
+    ({"n_folds": 10**30}, "n_folds is 1000"), ({"csv_sha256": "abc"}, "csv_sha256 is 'abc'; expected a sha256"),
+    ({"train_sha256": []}, "train_sha256 is .*; expected an object"),
+    ({"train_sha256": {"ids": 1}}, "train_sha256.ids is 1; expected a sha256"),
+    ({"rows_per_fold": [4, None]}, r"rows_per_fold.1. is None; expected a whole number"),
+    ({"labels_per_fold": {"joy": 3}}, "labels_per_fold.joy is 3; expected a list"),
+    ({"near_duplicates": 10**400}, "near_duplicates is 1000"),
+    ({"brought": {"file": "x", "column": "y", "sha256": 3}}, "brought.sha256 is 3; expected a sha256 or null"),
+    ({"groups": "\ud800"}, "groups is .*; expected text"), ({"brought": {}}, "brought.file is missing; expected text"),
+])  # fmt: skip
+def test_a_record_with_other_types_is_refused_by_its_field(tmp_path, change, message):
+    path = tmp_path / "r.json"
+    body = {**FOLDS_1, **change}
+    path.write_text(json.dumps({**body, "record_sha256": _seal(json.loads(json.dumps(body)))}))
+    with pytest.raises(UserError, match=message):
+        read_record(path, FOLDS)
+    with pytest.raises(ValueError, match="refused to write"):
+        write_record(tmp_path / "s.json", body, FOLDS)
+    assert not (tmp_path / "s.json").exists()
+
+
+def test_what_is_missing_or_of_another_kind_is_refused_by_name(tmp_path):
+    for schema, record in EARLIER:
+        for name in schema.fields:
+            if name.endswith("?") or name not in record:
+                continue
+            write_record(tmp_path / "r.json", {key: value for key, value in record.items() if key != name})
+            with pytest.raises(UserError, match=f"is no record of {schema.name}: {name} is missing"):
+                read_record(tmp_path / "r.json", schema)
+    write_record(tmp_path / "r.json", FOLD_1)
+    with pytest.raises(UserError, match="is no record of a blend: csv_sha256 is missing"):
+        read_record(tmp_path / "r.json", BLEND)

@@ -8,7 +8,7 @@ import pytest
 from ledger_settings import SETTINGS
 
 from foldblend.files import sha256_file
-from foldblend.ledger.oof import remove_folds, write_fold, write_npz
+from foldblend.ledger.oof import set_folds_aside, write_fold, write_npz
 from foldblend.ledger.records import read_record, write_record
 from foldblend.ledger.runs import find_runs, find_stale_runs, load_run, load_runs
 
@@ -35,7 +35,7 @@ def test_all_runs_in_the_order_of_their_names(paths, folds, tables, run):
 
 
 def test_a_missing_fold_names_the_command(paths, folds, tables, run):
-    remove_folds(paths, "toy", "r", [1])
+    set_folds_aside(paths, "toy", "r", [1])
     command = "accelerate launch src/train.py --competition toy --run r --fold"
     with pytest.raises(ValueError, match=f"^oof/toy/r: fold 1 of 3 missing. Run: {command} 1$"):
         load_run(paths, "toy", "r", folds, tables)

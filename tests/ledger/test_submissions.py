@@ -6,7 +6,7 @@ import pytest
 
 from foldblend.files import sha256_bytes
 from foldblend.ledger.records import read_record
-from foldblend.ledger.submissions import earlier_submissions, write_submission
+from foldblend.ledger.submissions import SUBMISSION, earlier_submissions, write_submission
 
 
 def test_write_and_find_again(paths):
@@ -19,7 +19,7 @@ def test_write_and_find_again(paths):
         sha256_bytes(b"id,joy\nt0,1\n"): first,
         sha256_bytes(b"id,joy\nt0,0\n"): paths.submissions("toy") / "b.csv",
     }
-    record = read_record(first.with_suffix(".json"))
+    record = read_record(first.with_suffix(".json"), SUBMISSION)
     assert record == {"weights": {"r": 1.0}, "csv_sha256": sha256_bytes(first.read_bytes())}
 
 

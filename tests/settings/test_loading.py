@@ -9,6 +9,7 @@ import pytest
 from foldblend.errors import UserError
 from foldblend.settings.competition import (
     CompetitionSettings,
+    FilesSettings,
     LabelsSettings,
     SubmissionSettings,
     TextSettings,
@@ -354,3 +355,27 @@ def test_a_metric_of_ordered_classes_says_what_it_needs():
         CompetitionSettings(id_column="id", metric="quadratic_weighted_kappa")
     settings = CompetitionSettings(id_column="id", metric="quadratic_weighted_kappa", task="ordinal")
     assert settings.task == "multiclass"
+
+
+@pytest.mark.parametrize("slug", ["x; touch A #", "a b", "../x", "https://www.kaggle.com/c/x", "-x"])
+def test_a_competition_of_kaggle_that_is_no_name_is_refused(slug):
+    """It would be in the commands that are printed."""
+    with pytest.raises(UserError, match="files.kaggle is .*; expected the last part of"):
+        CompetitionSettings(id_column="id", files=FilesSettings(kaggle=slug))
+
+
+@pytest.mark.parametrize("flags", [["--competition", ""], ["--competition="], ["--run", ""]])
+def test_an_empty_name_is_not_the_default(paths, flags):
+    """As from an unset variable: `make_folds.py --competition "$NAME" --overwrite` must not draw other folds."""
+    with pytest.raises(UserError, match="the name of a file in configs/.* is ''"):
+        open_job("train.py", flags, lambda parser: None, with_run=True)
+
+
+@pytest.mark.parametrize("labels", [{"column": "text"}, {"columns": ["joy", "text"]}, {"names": ["text", "joy"]}])
+def test_a_column_of_labels_is_no_text(labels):
+    with pytest.raises(UserError, match="column 'text' is in text.columns and holds labels, so the models would read"):
+        CompetitionSettings(
+            id_column="id",
+            text=TextSettings(columns=("text",)),
+            labels=LabelsSettings(**{"form": "delimited" if "names" not in labels else "columns"} | labels),
+        )

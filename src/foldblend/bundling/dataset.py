@@ -6,15 +6,14 @@ that Kaggle's image may lack. The folder is built under a hidden name and rename
 
 import base64
 import hashlib
+import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from foldblend import __version__
+from foldblend.errors import UserError
+from foldblend.files import sha256_bytes, sha256_file
 from foldblend.settings.competition import NO_FILE
 from foldblend.settings.paths import Paths, find_checkout
 
@@ -52,21 +53,52 @@ class BundledModel:
         return f"{words[-60:].strip('-.')}-{self.proof['config_sha256'][:8]}{'-w' if len(self.proof) > 1 else ''}"
 
 
-@contextmanager
-def building(target: Path) -> Iterator[Path]:
-    """An empty folder that replaces `target` if the block ends without an error; else `target` stays as it was."""
-    temporary, old = target.with_name(f".{target.name}.tmp"), target.with_name(f".{target.name}.old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)  # two renames: a kill between them loses nothing
-        temporary.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+@dataclass
+class BundleFolder:
+    """A folder that is being filled, and what was put into it."""
+
+    root: Path
+    files: dict[str, str] = field(default_factory=dict)
+    """Name of each file -> the sha256 of what was written. Nothing else may be in the folder: see `prove`."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file. Raises: OSError: the disk refuses."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self.files[name] = sha256_bytes(data)
+
+    def copy(self, source: Path, name: str) -> None:
+        """Copy one file, unless it is there already. Raises: OSError: the disk refuses."""
+        if name in self.files:
+            return
+        path, digest = self.root / name, hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(source, "rb") as read, open(path, "xb") as written:
+            while part := read.read(CHUNK):
+                digest.update(part)
+                written.write(part)
+        self.files[name] = digest.hexdigest()
+
+    def note(self, name: str) -> None:
+        """Take in a file that another program has just written."""
+        self.files[name] = sha256_file(self.root / name)
+
+    def prove(self) -> None:
+        """Raises: UserError: the folder holds anything but what was written into it."""
+        there = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir()}
+        wrong = sorted(there ^ self.files.keys())
+        wrong += [
+            name for name in sorted(there & self.files.keys()) if sha256_file(self.root / name) != self.files[name]
+        ]
+        if wrong:
+            raise UserError(
+                f"the new bundle is not what was written into it: {len(wrong)} of {len(self.files)} files differ, "
+                f"first {wrong[0]}. Another program or the disk changed them. Run the same command again"
+            )
+
+
+CHUNK = 1 << 20
 
 
 def copy_blend(
@@ -76,55 +108,53 @@ def copy_blend(
     runs: Sequence[str],
     sample: Path,
     plugins: Sequence[str],
-    target: Path,
+    bundle: BundleFolder,
 ) -> None:
     """The blend's record, the folds, the sample submission, settings, plugins, and the records of the runs' folds."""
     competition = record["competition"]
-    inside = Paths(target)
-    _copy(record_path, inside.submissions(competition) / record_path.name)
-    _copy(paths.folds(competition), inside.folds(competition))
+    bundle.copy(record_path, f"submissions/{competition}/{record_path.name}")
+    bundle.copy(paths.folds(competition), f"folds/{competition}.csv")
     settings = record["settings"]["competition"]
     if settings["files"]["sample_submission"] != NO_FILE:
-        _copy(sample, inside.data(competition) / settings["files"]["sample_submission"])
-    _write_yaml(inside.configs / "competitions" / f"{competition}.yaml", settings)
+        bundle.copy(sample, f"data/{competition}/{settings['files']['sample_submission']}")
+    bundle.write(f"configs/competitions/{competition}.yaml", _yaml(settings))
     defaults = {"competition": competition, "run": runs[0], "runs": list(runs)}
     if plugins:
         defaults["plugins"] = list(plugins)
-    _write_yaml(inside.configs / "default.yaml", defaults)
+    bundle.write("configs/default.yaml", _yaml(defaults))
     for run in runs:
         for path in sorted(paths.oof(competition).joinpath(run).glob("fold*.json")):
-            _copy(path, inside.oof(competition) / run / path.name)
+            bundle.copy(path, f"oof/{competition}/{run}/{path.name}")
 
 
-def copy_plugins(plugins: Sequence[str], root: Path, target: Path) -> list[str]:
+def copy_plugins(plugins: Sequence[str], root: Path, bundle: BundleFolder) -> list[str]:
     """The plugins that are files of the workspace. Returns the names of the others, which are installed packages."""
     installed = []
     for top in dict.fromkeys(name.split(".")[0] for name in plugins):
         files = [*root.glob(f"{top}.py"), *root.glob(f"{top}/**/*.py")]
         for path in files:
-            _copy(path, target / path.relative_to(root))
+            bundle.copy(path, path.relative_to(root).as_posix())
         if not files:
             installed.append(top)
     return installed
 
 
-def copy_weights(checkpoints: Sequence[Path], weights_name: str, run_folder: Path) -> None:
+def copy_weights(checkpoints: Sequence[Path], weights_name: str, run_folder: str, bundle: BundleFolder) -> None:
     """Each fold's weights into `run_folder`/fold<k>."""
     for folder in checkpoints:
-        _copy(folder / weights_name, run_folder / folder.name / weights_name)
+        bundle.copy(folder / weights_name, f"{run_folder}/{folder.name}/{weights_name}")
 
 
-def copy_model(model: BundledModel, run_folder: Path, note_name: str, target: Path) -> None:
+def copy_model(model: BundledModel, run_folder: str, note_name: str, bundle: BundleFolder) -> None:
     """A run's pretrained model, unless it is attached, and next to the run's folds a note on where it is."""
-    folder = target / "models" / model.key
+    folder = f"models/{model.key}"
     if not model.attached:
         for pattern in model.patterns:
             for path in sorted(model.folder.glob(pattern)):
-                _copy(path, folder / path.relative_to(model.folder))
-    up = "/".join([".."] * len(run_folder.relative_to(target).parts))
-    note = {"name": model.name, "folder": "" if model.attached else f"{up}/models/{model.key}", "proof": model.proof}
-    run_folder.mkdir(parents=True, exist_ok=True)
-    (run_folder / note_name).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+                bundle.copy(path, f"{folder}/{path.relative_to(model.folder).as_posix()}")
+    up = "/".join([".."] * len(run_folder.split("/")))
+    note = {"name": model.name, "folder": "" if model.attached else f"{up}/{folder}", "proof": model.proof}
+    bundle.write(f"{run_folder}/{note_name}", as_json(note).encode())
 
 
 def measure(folder: Path) -> tuple[int, int]:
@@ -133,30 +163,24 @@ def measure(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
-        shutil.copyfile(source, target)
-
-
-def _write_yaml(path: Path, values: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def _yaml(values: dict) -> bytes:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
 
 
 # ---------- This package as a wheel
 
 
-def write_package_wheel(folder: Path) -> str:
-    """Write this package's own wheel into `folder` from the files that run now; returns the file's name.
+def write_package_wheel(bundle: BundleFolder) -> list[str]:
+    """Write this package's own wheel into wheels/ from the files that run now.
 
     A wheel of pure Python is a zip file with a list of its contents. Written here, it needs neither a network nor a
     build backend, and works in a checkout and in an installed package alike. `pip wheel .` packs the same files.
+    Returns: source files that are left out, as git does not know them.
     Source: packaging.python.org, "Binary distribution format".
     """
     package, info = Path(__file__).resolve().parents[1], f"foldblend-{__version__}.dist-info"
-    files = [path for pattern in ("*.py", "*.[ch]") for path in sorted(package.rglob(pattern))]
-    contents = {f"foldblend/{path.relative_to(package).as_posix()}": path.read_bytes() for path in files}
+    files, stray = _own_files(package)
+    contents = {f"foldblend/{name}": (package / name).read_bytes() for name in files}
     metadata = ["Metadata-Version: 2.1", "Name: foldblend", f"Version: {__version__}"]
     metadata += [f"Requires-Dist: {requirement}" for requirement in own_requirements()]
     tags = "Wheel-Version: 1.0\nGenerator: foldblend\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -166,12 +190,29 @@ def write_package_wheel(folder: Path) -> str:
     record = [f"{name},sha256={_record_hash(data)},{len(data)}" for name, data in contents.items()]
     contents[f"{info}/RECORD"] = "\n".join([*record, f"{info}/RECORD,,", ""]).encode()
 
-    folder.mkdir(parents=True, exist_ok=True)
-    wheel = folder / f"foldblend-{__version__}-py3-none-any.whl"
+    wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in contents.items():
             archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # ZipInfo: no times, the same bytes
-    return wheel.name
+    bundle.write(f"wheels/foldblend-{__version__}-py3-none-any.whl", wheel.getvalue())
+    return stray
+
+
+def _own_files(package: Path) -> tuple[list[str], list[str]]:
+    """This package's source files, and files beside them that are not the package's: git knows which in a checkout."""
+    patterns = ("*.py", "*.[ch]")
+    there = [path.relative_to(package).as_posix() for pattern in patterns for path in sorted(package.rglob(pattern))]
+    if not find_checkout():
+        return there, []
+    command = ["git", "-C", str(package), "ls-files", "-z", "."]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return there, []
+    known = set(done.stdout.decode(errors="replace").split("\0"))
+    if done.returncode or "__init__.py" not in known:  # no git, or a copy that is no clone
+        return there, []
+    return [name for name in there if name in known], [name for name in there if name not in known]
 
 
 def _record_hash(data: bytes) -> str:
@@ -282,25 +323,28 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
-NAME, SLUG = {name!r}, {slug!r}
+NAME, SLUG, DATASET = json.loads(VALUES)
 
 bundles = [path.parent for depth in range(6) for path in sorted(INPUT.glob("*/" * depth + "bundle.json"))
            if json.loads(path.read_text())["name"] == NAME]
 if not bundles:
-    raise FileNotFoundError(f"no bundle {{NAME}} below {{INPUT}}: attach the dataset {dataset}")
+    raise FileNotFoundError(f"no bundle {NAME} below {INPUT}: attach the dataset {DATASET}")
 BUNDLE = bundles[0]
 ABOUT = json.loads((BUNDLE / "bundle.json").read_text())
+missing = [file for file in ABOUT["files"] if not (BUNDLE / file).is_file()]
+if missing:
+    raise FileNotFoundError(f"{BUNDLE} lacks {len(missing)} of its files, first {missing[0]}: upload the dataset again")
 
 
 def find(name):
     """The competition's file of that name, wherever it is mounted; None if it is not."""
-    found = [path for path in INPUT.glob(f"**/{{SLUG}}/**/{{name}}") if BUNDLE not in path.parents]
+    found = [path for path in INPUT.glob(f"**/{SLUG}/**/{name}") if BUNDLE not in path.parents]
     return min(found, key=lambda path: len(path.parts), default=None)
 
 
 TEST, SAMPLE = find(ABOUT["test"]), find(ABOUT["sample_submission"])
 if TEST is None:
-    raise FileNotFoundError(f"no {{SLUG}}/**/{{ABOUT['test']}} below {{INPUT}}: attach the competition {{SLUG}}")
+    raise FileNotFoundError(f"no {SLUG}/**/{ABOUT['test']} below {INPUT}: attach the competition {SLUG}")
 print(BUNDLE, TEST, SAMPLE, sep="\\n")
 '''
 INSTALL = """def is_met(requirement):
@@ -329,11 +373,11 @@ subprocess.run(command, check=True)
 """
 PREDICT = """command = [sys.executable, "-m", "foldblend", "predict", "--competition", ABOUT["competition"]]
 command += ["--from", str(BUNDLE / ABOUT["record"]), "--input", str(TEST), "--models", str(INPUT)]
-command += ["--precision", "auto", "--answer", str(WORKING / "submission.csv")]
+command += ["--precision", "auto", "--answer", str(WORKING / "submission.csv"), "--overwrite"]
 if ABOUT["sample"]:
     command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"])]
-offline = {{"FOLDBLEND_ROOT": str(BUNDLE), "HF_HUB_OFFLINE": "1", "NUMBA_CACHE_DIR": tempfile.mkdtemp()}}
-subprocess.run(command, env={{**os.environ, **offline}}, check=True)
+offline = {"FOLDBLEND_ROOT": str(BUNDLE), "HF_HUB_OFFLINE": "1", "NUMBA_CACHE_DIR": tempfile.mkdtemp()}
+subprocess.run(command, env={**os.environ, **offline}, check=True)
 """
 SHOW = """lines = (WORKING / "submission.csv").read_text(encoding="utf-8").splitlines()
 print(f"{len(lines):,} lines", *lines[:5], sep="\\n")
@@ -346,7 +390,8 @@ def notebook(name: str, slug: str, dataset: str) -> dict:
     Args: name: of the blend.   slug: of the competition.   dataset: `owner/slug` of the bundle's dataset.
     """
     title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
-    sources = [FIND.format(name=name, slug=slug, dataset=dataset), INSTALL, PREDICT.format(), SHOW]
+    values = json.dumps(json.dumps([name, slug, dataset]))  # a text of ASCII: JSON writes it as Python reads it
+    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT, SHOW]
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
         empty = {"execution_count": None, "metadata": {}, "outputs": []}

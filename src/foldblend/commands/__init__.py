@@ -1,16 +1,21 @@
 """The commands by name, and how each is run: `foldblend train --fold 3` is `python src/train.py --fold 3`."""
 
+import atexit
 import difflib
 import errno
 import os
+import re
 import select
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
-from foldblend.console import is_first_process, print_error
+from foldblend.console import clean_streams, is_first_process, print_error
 from foldblend.errors import UserError, redact
 
 COMMANDS = {
@@ -22,6 +27,7 @@ COMMANDS = {
     "submit": "submit to Kaggle and log the score",
     "predict": "predict new texts with a blend's models",
     "bundle": "pack a blend for a Kaggle notebook without internet",
+    "check": "compare every file with its record; list and remove old ones",
 }
 """Name of the module in foldblend/commands/ -> what it does."""
 PROJECT = Path(__file__).resolve().parents[3]
@@ -61,7 +67,28 @@ def shown_name(name: str) -> str:
 
 def run_command(name: str) -> int:
     """Import one command and run it with the process's flags. Returns its exit status."""
-    return guard(lambda: import_module(f"foldblend.commands.{name}").main())  # Ctrl-C while it imports is caught, too
+
+    def main() -> None:
+        import_module(f"foldblend.commands.{name}").main()  # here, so that Ctrl-C while it imports is caught, too
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        return guard(main)
+    _interrupted.clear()
+    before = signal.signal(signal.SIGINT, _interrupt)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # while Python ends, Ctrl-C would print a traceback
+    try:
+        return guard(main)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_interrupted: list[int] = []
+"""Ctrl-C so far: a library that is imported or called at that moment may make an error of its own of it."""
+
+
+def _interrupt(number, frame) -> None:
+    _interrupted.append(number)
+    raise KeyboardInterrupt
 
 
 def start_words(name: str) -> list[str]:
@@ -77,7 +104,8 @@ def guard(main: Callable[[], None]) -> int:
              the output is gone (`| head`). `FOLDBLEND_TRACEBACK=1` shows where a UserError was raised. Under
              `accelerate launch` the launcher ends with a status other than 0, too, and prints no traceback of its own.
     """
-    status = _run(main)
+    with clean_streams():
+        status = _run(main)
     if status and any(name.startswith("ACCELERATE_") for name in os.environ):
         from foldblend.learners.processes.interruption import end_launcher
 
@@ -101,23 +129,36 @@ def _run(main: Callable[[], None]) -> int:
             return _show_user_error(error, UserError.exit_status)
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return 141  # 128 + SIGPIPE, as a shell reports it
-        if _began_with_interrupt(error):
+        if _interrupted or _began_with_interrupt(error):
             return _show_stopped()
-        print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        if NO_MEMORY.search(str(error)) or getattr(error, "errno", 0) == errno.ENOMEM:
+            print_error(f"out of memory: {error}. Close other programs, or train fewer folds side by side")
+            return 1
+        _show_traceback()
         return 1
     return 0
 
 
+NO_MEMORY = re.compile(r"can't allocate memory|[Cc]annot allocate memory|not enough memory|can't start new thread")
+"""What libraries say that raise another error than MemoryError."""
+
+
+def _show_traceback() -> None:
+    with suppress(OSError, ValueError):  # stderr is gone: the status says it
+        print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+
+
 def _show_user_error(error: Exception, status: int) -> int:
     if os.environ.get("FOLDBLEND_TRACEBACK"):
-        print(redact(traceback.format_exc()), file=sys.stderr)
+        _show_traceback()
     print_error(str(error))
     return status
 
 
 def _show_stopped() -> int:
-    if is_first_process():
-        print(STOPPED, file=sys.stderr)
+    if is_first_process():  # one line for all processes of a launch
+        with suppress(OSError, ValueError):
+            print(STOPPED, file=sys.stderr)
     return 130
 
 

@@ -22,7 +22,7 @@ from foldblend.files import sha256_bytes
 from foldblend.folding.duplicates import compare_texts
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
-from foldblend.ledger.runs import RunPredictions, group_seeds, load_runs
+from foldblend.ledger.runs import BLEND, RunPredictions, group_seeds, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import check_strategy, make_blend
@@ -84,7 +84,7 @@ def name_competition(argv: list[str]) -> list[str]:
         return argv
     at = named.index("--from")
     source = argv[at].split("=", 1)[1] if "=" in argv[at] else "".join(argv[at + 1 : at + 2])
-    return [*argv, "--competition", read_record(Path(source))["competition"]] if Path(source).is_file() else argv
+    return [*argv, "--competition", read_record(Path(source), BLEND)["competition"]] if Path(source).is_file() else argv
 
 
 # ---------- What goes in
@@ -246,7 +246,7 @@ def build_bytes(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray
 
 def repeat_blend(job: Job, source: Path) -> Path:
     """Write the submission that a record describes once more. Raises UserError if anything that went in changed."""
-    record = read_record(source)
+    record = read_record(source, BLEND)
     inputs = load_inputs(job, record["runs"])
     check_unchanged(job, inputs, record, source)
     recipe = recipe_from_record(record["recipe"])

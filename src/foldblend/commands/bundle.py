@@ -4,14 +4,16 @@ python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
 python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
 """
 
+import re
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
 from foldblend.bundling.dataset import (
     BundledModel,
+    BundleFolder,
     Package,
     as_json,
-    building,
     choose_packages,
     choose_required,
     copy_blend,
@@ -27,18 +29,18 @@ from foldblend.bundling.dataset import (
     own_requirements,
     write_package_wheel,
 )
-from foldblend.console import warn
+from foldblend.console import warn, wrapped
 from foldblend.errors import UserError
+from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
 from foldblend.kaggle.client import default_owner, push
-from foldblend.learners.nets.folders import NEEDED, describe_model
+from foldblend.learners.nets.folders import MODEL_WEIGHTS, NEEDED, describe_model
 from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import recipe_from_record
 from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
-from foldblend.settings.paths import Paths
 from foldblend.settings.run import RunSettings
 
 OWNER = "OWNER"
@@ -59,9 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     job = open_job("bundle.py", argv, add_flags)
     print(f"competition {job.competition_name}: bundle", flush=True)
     path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
-    record = read_record(path)
+    record = read_record(path, BLEND)
     check_same_questions(path, record, job.competition_name, asdict(job.competition))
-    owner = job.own.owner or default_owner()
+    owner = check_owner(job.own.owner or default_owner())
     if job.own.push and not owner:
         raise UserError("--push needs your Kaggle name: add --owner NAME")
     runs = load_runs(job, record)
@@ -69,15 +71,30 @@ def main(argv: list[str] | None = None) -> None:
     models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
     required = choose_required(own_requirements(), any(map(is_four_bit, settings)))
     target = job.paths.bundle(job.competition_name) / path.stem
-    with building(target) as folder:
-        fill_dataset(job, path, record, runs, [model for model in models if model], folder / "dataset")
-        packages = {} if job.own.no_wheels else choose_packages(required)
-        missing = fetch(packages, folder / "dataset" / "wheels")
-        gpu = job.own.gpu == "yes" or (job.own.gpu == "auto" and any(needs_gpu(each.learner) for each in settings))
-        write_metadata(job, path.stem, owner or OWNER, gpu, required, packages, folder)
-    show(job, target, owner, missing, models)
-    if job.own.push:
-        push(target / "dataset", target / "notebook", path.stem, print)
+    busy = f"{target}: another bundle.py makes or uploads this bundle now. Wait for it, then run this again"
+    with hold_lock(target.with_name(f".{target.name}.lock"), busy):
+        before = list_old(target.parent)
+        with replacing_folder(target) as folder:
+            dataset = BundleFolder(folder / "dataset")
+            fill_dataset(job, path, record, runs, [model for model in models if model], dataset)
+            packages = {} if job.own.no_wheels else choose_packages(required)
+            missing = fetch(packages, dataset)
+            gpu = job.own.gpu == "yes" or (job.own.gpu == "auto" and any(needs_gpu(each.learner) for each in settings))
+            write_metadata(job, path.stem, owner or OWNER, gpu, required, packages, folder, dataset)
+            dataset.prove()
+        kept = [each for each in list_old(target.parent) if each not in before]
+        if kept:
+            print(wrapped(describe_old(job.paths.root, kept)))
+        show(job, target, owner, missing, models)
+        if job.own.push:
+            push(target / "dataset", target / "notebook", path.stem, print)
+
+
+def check_owner(owner: str) -> str:
+    """Raises: UserError: it cannot be a name at Kaggle, which goes into addresses and files."""
+    if owner and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", owner):
+        raise UserError(f"--owner is {owner!r}; expected your name as in https://www.kaggle.com/NAME")
+    return owner
 
 
 def load_runs(job: Job, record: dict) -> list[TrainedRun]:
@@ -86,7 +103,7 @@ def load_runs(job: Job, record: dict) -> list[TrainedRun]:
     names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
     runs = load_trained_runs(job.paths, record, names, WEIGHTS)
     for run in runs:
-        check_folds(run.settings, run.fold, run.checkpoints)
+        check_folds(run.settings, run.fold, run.checkpoints, run.weights_sha256)
     return runs
 
 
@@ -95,7 +112,7 @@ def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledM
     if not model_name(settings):
         return None
     folder, whole = find_model(settings, run.checkpoints[0]), needs_weights(settings)
-    patterns = (*NEEDED, "*.safetensors") if whole else NEEDED
+    patterns = (*NEEDED, MODEL_WEIGHTS) if whole else NEEDED
     proof = describe_model(folder, whole)
     return BundledModel(run.name, model_name(settings), folder, patterns, proof, attached and whole)
 
@@ -106,41 +123,50 @@ def is_four_bit(settings: RunSettings) -> bool:
 
 
 def fill_dataset(
-    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], folder: Path
+    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], bundle: BundleFolder
 ) -> None:
     """The package, settings, weights, models and plugins."""
-    write_package_wheel(folder / "wheels")
+    for name in write_package_wheel(bundle):
+        warn(f"src/foldblend/{name} is left out: git does not know it. If the notebook needs it, run: git add {name}")
     sample = job.paths.data(job.competition_name) / job.competition.files.sample_submission
     plugins = load_defaults(job.paths).plugins
-    copy_blend(job.paths, path, record, [run.name for run in runs], sample, plugins, folder)
-    for name in copy_plugins(plugins, job.paths.root, folder):
+    copy_blend(job.paths, path, record, [run.name for run in runs], sample, plugins, bundle)
+    for name in copy_plugins(plugins, job.paths.root, bundle):
         warn(f"plugin {name} is an installed package; attach a dataset with its wheel and install it in the notebook")
-    inside = Paths(folder)
     for run in runs:
-        copy_weights(run.checkpoints, WEIGHTS, inside.checkpoints(job.competition_name, run.name))
+        copy_weights(run.checkpoints, WEIGHTS, f"checkpoints/{job.competition_name}/{run.name}", bundle)
     for model in models:
-        copy_model(model, inside.checkpoints(job.competition_name, model.run), MODEL, folder)
+        copy_model(model, f"checkpoints/{job.competition_name}/{model.run}", MODEL, bundle)
 
 
-def fetch(packages: dict[str, Package], folder: Path) -> list[str]:
+def fetch(packages: dict[str, Package], bundle: BundleFolder) -> list[str]:
     """Download the wheels. Returns a sentence for each that failed; it is then not listed."""
     missing = []
     for number, package in enumerate(list(packages.values()), start=1):
         print(f"wheel {number} of {len(packages) + len(missing)}: {package.pin}", flush=True)
-        sentence = download_wheel(package, folder)
+        sentence = download_wheel(package, bundle.root / "wheels")
         if sentence:
             missing.append(sentence)
             del packages[package.name]
+        else:
+            bundle.note(f"wheels/{package.file}")
     return missing
 
 
 def write_metadata(
-    job: Job, name: str, owner: str, gpu: bool, required: list[str], packages: dict[str, Package], folder: Path
+    job: Job,
+    name: str,
+    owner: str,
+    gpu: bool,
+    required: list[str],
+    packages: dict[str, Package],
+    folder: Path,
+    dataset: BundleFolder,
 ) -> None:
     """bundle.json, the notebook, and Kaggle's metadata files of both."""
     competition, files = job.competition_name, job.competition.files
     title, slug = make_title(competition, name), files.kaggle or competition
-    about = {
+    about: dict = {
         "name": name,
         "competition": competition,
         "record": f"submissions/{competition}/{name}.json",
@@ -150,16 +176,13 @@ def write_metadata(
         "required": required,
         "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
     }
+    about["files"] = dict(sorted(dataset.files.items()))
     kernel = kernel_metadata(owner, title, slug, gpu, list(job.own.model_sources))
-    for part, values in {
-        "dataset/bundle.json": about,
-        "dataset/dataset-metadata.json": dataset_metadata(owner, title),
-        "notebook/predict.ipynb": notebook(name, slug, f"{owner}/{title}"),
-        "notebook/kernel-metadata.json": kernel,
-    }.items():
-        path = folder / part
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(as_json(values), encoding="utf-8")
+    dataset.write("bundle.json", as_json(about).encode())
+    dataset.write("dataset-metadata.json", as_json(dataset_metadata(owner, title)).encode())
+    (folder / "notebook").mkdir()
+    for file, values in ("predict.ipynb", notebook(name, slug, f"{owner}/{title}")), ("kernel-metadata.json", kernel):
+        (folder / "notebook" / file).write_text(as_json(values), encoding="utf-8")
 
 
 def show(job: Job, target: Path, owner: str, missing: list[str], models: list[BundledModel | None]) -> None:
@@ -177,4 +200,5 @@ def show(job: Job, target: Path, owner: str, missing: list[str], models: list[Bu
     if not owner:
         warn(f"your Kaggle name is unknown: replace {OWNER} by it in both metadata files, or add --owner NAME")
     if not job.own.push:
-        print(f"kaggle datasets create -p {shown}/dataset --dir-mode zip && kaggle kernels push -p {shown}/notebook")
+        dataset, kernel = (shlex.quote(f"{shown}/{name}") for name in ("dataset", "notebook"))
+        print(f"kaggle datasets create -p {dataset} --dir-mode zip && kaggle kernels push -p {kernel}")

@@ -11,10 +11,10 @@ from foldblend.data.fetch import ensure_data
 from foldblend.data.reading import FileForm
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
-from foldblend.files import hold_lock
+from foldblend.files import OLD, hold_lock
 from foldblend.folding.draw import describe_large_groups, draw_folds
 from foldblend.folding.duplicates import group_texts, join_groups, number_groups, split_by_fold
-from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, write_folds
+from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, finish_record, write_folds
 from foldblend.settings.loading import Job
 
 
@@ -34,6 +34,7 @@ def prepare_folds(job: Job, tables: Tables) -> Folds:
     path = job.paths.folds(job.competition_name)
     if path.exists() and not path.with_suffix(".json").exists():
         with hold_lock(path.with_name(f".{path.stem}.lock")):
+            finish_record(path)
             if not path.with_suffix(".json").exists():
                 adopt_folds(job, tables, path)
     return ensure_folds(job.paths, job.competition_name, job.competition, tables, make_draw(job, tables))
@@ -74,7 +75,7 @@ def _find_groups(job: Job, tables: Tables) -> np.ndarray:
 
 
 def adopt_folds(job: Job, tables: Tables, path: Path) -> None:
-    """Describe folds that were put into folds/ by hand, once they are checked; the file as it was is kept beside.
+    """Describe folds that were put into folds/ by hand, once they are checked; the file as it was is kept in `.old/`.
 
     Raises: UserError: it does not fit the training file; says how to bring folds, and how to draw others.
     """
@@ -87,7 +88,7 @@ def adopt_folds(job: Job, tables: Tables, path: Path) -> None:
             f"{error}\nThis file has no .json beside it, so it was put there by hand. If the folds are yours, correct "
             f"it, or put it into data/{name}/ and set `folds: {{file: {path.name}, column: fold}}` in "
             f"configs/competitions/{name}.yaml. To draw others: python src/make_folds.py --competition {name} "
-            "--overwrite, which keeps this file beside the new one"
+            f"--overwrite, which keeps this file in {path.parent.name}/{OLD}/"
         ) from error
     torn = np.zeros(0, np.int64)
     if brought.group is not None and all(brought.group):

@@ -6,16 +6,18 @@ python src/make_folds.py --competition goemotions
 from foldblend.commands.inputs import make_draw, prepare_folds, prepare_tables
 from foldblend.console import columns, print_lines, warn
 from foldblend.data.tables import Tables
-from foldblend.files import hold_lock, read_bytes
+from foldblend.files import describe_old, hold_lock, list_old
 from foldblend.folding.draw import describe_conflicts, describe_folds
 from foldblend.folding.duplicates import find_conflicts, group_same
-from foldblend.ledger.folds import Folds, draw_and_write_folds, name_kept
+from foldblend.ledger.folds import Folds, draw_and_write_folds
 from foldblend.ledger.runs import find_stale_runs
 from foldblend.settings.loading import Job, open_job
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="draw or read again; the old file is kept beside")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="draw or read again; the old files are kept in folds/.old/"
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,11 +44,11 @@ def draw_or_keep(job: Job, tables: Tables) -> tuple[Folds, str]:
     if not job.own.overwrite:
         outcome = f"kept; they were {made} on this training file" if path.exists() else made
         return prepare_folds(job, tables), outcome
-    old, draw = read_bytes(path) if path.exists() else b"", make_draw(job, tables)
+    draw, old = make_draw(job, tables), list_old(path.parent)
     with hold_lock(path.with_name(f".{path.stem}.lock")):
         folds = draw_and_write_folds(job.paths, job.competition_name, job.competition, tables, draw)
-    kept = f"; the old ones are {name_kept(path, old).name}" if old and old != read_bytes(path) else ""
-    return folds, f"{made} again{kept}"
+    kept = [each for each in list_old(path.parent) if each not in old]
+    return folds, f"{made} again" + (f"; {describe_old(job.paths.root, kept)}" if kept else "")
 
 
 def show(folds: Folds, tables: Tables) -> None:

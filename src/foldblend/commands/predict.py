@@ -15,12 +15,12 @@ from foldblend.console import warn
 from foldblend.data.answer_form import recorded_constants
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
-from foldblend.files import write_atomically
+from foldblend.files import check_outputs, write_atomically
 from foldblend.learners.table import Corpus
 from foldblend.learners.trained import check_folds, predict_folds, resolve_model
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
 from foldblend.scoring.thresholds.robust import ADAPT_FROM
@@ -43,6 +43,7 @@ def add_flags(parser) -> None:
     parser.add_argument("--input", default="", help="texts in a file like the competition's test file, or a .jsonl")
     parser.add_argument("--output", default="", help="a .csv or .jsonl to write; printed by default")
     parser.add_argument("--answer", default="", help="a .csv to write in the form that the competition wants")
+    parser.add_argument("--overwrite", action="store_true", help="write over an --output or --answer that exists")
     parser.add_argument("--sample", default="", help="the sample submission; the one in data/ by default")
     kinds = ["", "auto", "fp32", "bf16", "fp16"]
     parser.add_argument("--precision", default="", choices=kinds, help="other than trained in: auto on other devices")
@@ -51,8 +52,9 @@ def add_flags(parser) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("predict.py", name_texts(sys.argv[1:] if argv is None else argv), add_flags)
+    refuse_outputs(job)
     path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
-    record = read_record(path)
+    record = read_record(path, BLEND)
     check_same_questions(path, record, job.competition_name, asdict(job.competition))
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
@@ -72,6 +74,17 @@ def name_texts(argv: list[str]) -> list[str]:
     return [f"--texts{flag[6:]}" if flag == "--text" or flag.startswith("--text=") else flag for flag in argv]
 
 
+def refuse_outputs(job: Job) -> None:
+    """Raises: UserError: --output or --answer would replace an input, a file of the project, or a file that exists."""
+    own = job.own
+    check_outputs(
+        {"--output": own.output, "--answer": own.answer},
+        {"--input": own.input, "--sample": own.sample, "--from": getattr(own, "from")},
+        job.paths.kept,
+        own.overwrite,
+    )
+
+
 def gather_rows(job: Job) -> NewRows:
     """The texts of --text or --input. Raises: UserError: there are none, or both."""
     if bool(job.own.texts) == bool(job.own.input):
@@ -89,7 +102,7 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
     names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
     runs = load_trained_runs(job.paths, record, names, WEIGHTS)
     for run in runs:
-        check_folds(run.settings, run.fold, run.checkpoints)
+        check_folds(run.settings, run.fold, run.checkpoints, run.weights_sha256)
     return recipe.of_used_runs(len(record["runs"])), runs
 
 

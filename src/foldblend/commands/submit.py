@@ -6,6 +6,7 @@ python src/submit.py --competition mine --sync
 python src/submit.py --competition mine --choose 2
 """
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from foldblend.console import say, warn
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
+from foldblend.files import read_bytes, sha256_bytes
 from foldblend.kaggle.client import KaggleClient, KaggleError, describe_limits, find_wide_permissions, wait_for_score
 from foldblend.ledger.submissions import (
     ARRIVES_WITHIN_SECONDS,
@@ -98,7 +100,7 @@ def submit(job: Job, client: KaggleClient) -> None:
     """Check the CSV, submit it once, log it, wait for its score."""
     name = job.competition_name
     file = find_file(job)
-    check(job, file)
+    data = read_checked(job, file)
     message = marked(job.own.message or file.path.stem, file.sha256)
     with one_upload_at_a_time(job.paths):
         refuse_resubmission(sync(job, client), file, name)
@@ -106,7 +108,7 @@ def submit(job: Job, client: KaggleClient) -> None:
         if job.own.dry_run:
             print(f"Dry run, nothing was uploaded. Message: {message}\n")
             return
-        ref = upload(job, client, file, message)
+        ref = upload(job, client, file, data, message)
     follow(job, client, ref)
 
 
@@ -123,19 +125,26 @@ def find_file(job: Job) -> LocalFile:
     return describe_file(job.paths, find_submission(job.paths, name, job.own.file), name)
 
 
-def check(job: Job, file: LocalFile) -> None:
-    """Print what is odd about the CSV. Raises: UserError: it does not fit the sample submission."""
+def read_checked(job: Job, file: LocalFile) -> bytes:
+    """The CSV's bytes, to be uploaded as they are; what is odd about them is printed.
+
+    Raises: UserError: it does not fit the sample submission, or has changed since its record was read.
+    """
+    data = read_bytes(file.path)
+    if sha256_bytes(data) != file.sha256:
+        raise UserError(f"{file.shown} changed while it was read. Run the same command again once it is written")
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     earlier = earlier_submissions(job.paths, job.competition_name)
     others = {digest: path for digest, path in earlier.items() if path != file.path}
-    findings = lint_submission_file(file.path, job.competition, tables, None, others)
+    findings = lint_submission_file(file.path, job.competition, tables, None, others, data)
     fits = f"the sample submission and {file.path.stem}.json" if file.report else "the sample submission"
-    print(f"{file.shown}: {file.path.stat().st_size:,} bytes\nIt fits {fits}.")
+    print(f"{file.shown}: {len(data):,} bytes\nIt fits {fits}.")
     warn(*findings)
     if file.describe():
         say(file.describe())
     if not file.report:
         warn("blend.py left no .json for this CSV, so its local scores are unknown")
+    return data
 
 
 def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
@@ -146,16 +155,19 @@ def sync(job: Job, client: KaggleClient) -> list[LogEntry]:
     return entries
 
 
-def upload(job: Job, client: KaggleClient, file: LocalFile, message: str) -> int:
+def upload(job: Job, client: KaggleClient, file: LocalFile, data: bytes, message: str) -> int:
     """Upload, with a row in the log before and Kaggle's number in it after; that number."""
     scores = {**file.scores(), "public_score": None, "private_score": None}
-    where = {"competition": job.competition_name, "file": file.shown, "sha256": file.sha256}
+    name = (
+        file.shown if file.path.is_relative_to(job.paths.root) else file.path.name
+    )  # the log is in git: no home in it
+    where = {"competition": job.competition_name, "file": name, "sha256": file.sha256}
     entry = LogEntry(time=utc_now(), ref=0, status="uploading", message=message, **where, **scores)
     change_log(job.paths, lambda entries: [*entries, entry])
     print(f"Uploading to {client.slug}", flush=True)
     before = {one.ref for one in read_log(job.paths)}
     try:
-        ref = client.submit(file.path, message)
+        ref = client.submit(file.path.name, data, message)
     except KaggleError as error:
         if error.arrived is False:
             change_log(job.paths, lambda entries: [one for one in entries if one != entry])
@@ -256,7 +268,7 @@ def propose_finals(job: Job) -> None:
     digests = {one.shown: one.sha256 for one in pool}
     for shown in (final.submission.name for final in finals):
         if digests[shown] not in scored:
-            print(f"Not submitted yet. Run: python src/submit.py {shown}")
+            print(f"Not submitted yet. Run: python src/submit.py {shlex.quote(shown)}")
 
 
 def load_candidates(job: Job, files: list[LocalFile]) -> list[ScoredSubmission]:

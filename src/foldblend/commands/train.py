@@ -4,7 +4,6 @@ accelerate launch src/train.py --fold 3
 accelerate launch src/train.py --competition goemotions --run tfidf --fold 0 1 2
 """
 
-import shutil
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -18,12 +17,20 @@ from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.features import Features
-from foldblend.files import hold_lock
+from foldblend.files import describe_old, sha256_file
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
+from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.history import FoldHistory, history_path
-from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, write_fold
+from foldblend.ledger.oof import (
+    check_same_settings,
+    find_trained,
+    finished_folds,
+    set_folds_aside,
+    training_lock,
+    write_fold,
+)
 from foldblend.ledger.records import describe_environment
 from foldblend.ledger.runs import load_soft_targets, with_file_hash
 from foldblend.settings.loading import Job, open_job
@@ -73,7 +80,7 @@ def describe_run(job: Job) -> str:
 
 
 def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> list[int]:
-    """Folds still to be trained; with --overwrite all wanted ones, once what was there is removed."""
+    """Folds still to be trained; with --overwrite all wanted ones, once what was there is moved aside."""
     paths, competition, run = job.paths, job.competition_name, job.run_name
     removed = wanted if job.own.overwrite else []
     check_same_settings(paths, competition, run, settings_of(job.run), default_settings_of(job.run), removed)
@@ -81,10 +88,9 @@ def choose_folds(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_f
         done = finished_folds(paths, competition, run, folds, tables)
         return [fold for fold in wanted if fold not in done]
     if is_first:
-        remove_folds(paths, competition, run, wanted)
-        for folder in (checkpoint_dir(job, fold) for fold in wanted):
-            if folder.exists():
-                shutil.rmtree(folder)
+        moved = set_folds_aside(paths, competition, run, wanted)
+        if moved:
+            say(f"--overwrite: {describe_old(paths.root, moved)}")
     return wanted
 
 
@@ -150,9 +156,8 @@ def read_features(job: Job, tables: Tables) -> Features | None:
 
 def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:
     """Train one fold and write its predictions; one launch at a time may train a fold."""
-    folder = checkpoint_dir(job, fold)
-    busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
-    with hold_lock(folder.with_name(f".fold{fold}.lock"), busy) if is_first else nullcontext():
+    lock = training_lock(job.paths, job.competition_name, job.run_name, fold)
+    with lock if is_first else nullcontext():
         started = time.monotonic()
         history = FoldHistory(history_path(job.paths, job.competition_name, job.run_name, fold))
         predictions = learner.train_fold(replace(split_rows(job, fold, folds), history=history))
@@ -168,6 +173,9 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
         }
+        weights = checkpoint_dir(job, fold) / WEIGHTS
+        if weights.is_file():  # a learner of a plugin may keep none
+            record["weights_sha256"] = sha256_file(weights)
         path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, predictions, record)
     score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
     print(f"{path.relative_to(job.paths.root)}: held-out {score}, {record['seconds']:.0f} s", flush=True)

@@ -7,21 +7,20 @@ python src/train_all.py --runs deberta-v3-base --write_slurm folds.sbatch --mach
 
 import os
 import shlex
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.console import Screen, coloured, table_lines
+from foldblend.console import Screen, coloured, table_lines, wrapped
 from foldblend.cores import count_cores
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError
-from foldblend.files import write_atomically
+from foldblend.files import check_outputs, describe_old, write_atomically
 from foldblend.learners.table import needs_gpu
 from foldblend.ledger.folds import Folds, parse_fold_numbers
-from foldblend.ledger.oof import check_same_settings, find_trained, finished_folds, remove_folds, run_folder
+from foldblend.ledger.oof import FOLD, check_same_settings, find_trained, finished_folds, run_folder, set_folds_aside
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import with_file_hash
 from foldblend.queueing.machines import (
@@ -94,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     jobs = take_part(jobs, job.own.part)
     if job.own.overwrite:
         check_settings(job, runs, folds)
-        remove_trained(job, jobs)
+        set_trained_aside(job, jobs)
     todo = choose_jobs(jobs, find_finished(job, runs, folds, tables))
     tickets, stopped_by = train(job, jobs, todo) if todo else ([], 0)
     show_table(job, jobs, tickets)
@@ -157,13 +156,14 @@ def resolve_runs(job: Job) -> list[NamedRun]:
     return [NamedRun(own, (*run.flags, "--name", own), run.settings)]
 
 
-def remove_trained(job: Job, jobs: list[FoldJob]) -> None:
-    """Remove what `--overwrite` trains again, once and before anything starts: a training that crashes goes on."""
+def set_trained_aside(job: Job, jobs: list[FoldJob]) -> None:
+    """Move aside what `--overwrite` trains again, once and before anything starts: a training that crashes goes on."""
+    folds: dict[str, list[int]] = {}
     for each in jobs:
-        remove_folds(job.paths, job.competition_name, each.run, [each.fold])
-        checkpoint = job.paths.checkpoints(job.competition_name, each.run) / f"fold{each.fold}"
-        if checkpoint.exists():
-            shutil.rmtree(checkpoint)
+        folds.setdefault(each.run, []).append(each.fold)
+    moved = [path for run in folds for path in set_folds_aside(job.paths, job.competition_name, run, folds[run])]
+    if moved:
+        print(wrapped(f"--overwrite: {describe_old(job.paths.root, moved)}"), flush=True)
 
 
 def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str]) -> list[FoldJob]:
@@ -228,6 +228,8 @@ def train(job: Job, jobs: list[FoldJob], todo: list[FoldJob]) -> tuple[list[Tick
 def write_files(job: Job, jobs: list[FoldJob], argv: list[str]) -> None:
     """The files for a cluster; nothing is trained."""
     own, paths, name = job.own, job.paths, job.competition_name
+    outputs = {"--write_slurm": own.write_slurm, "--write_skypilot": own.write_skypilot}
+    check_outputs(outputs, {}, [*paths.kept, PROJECT / "src"])
     given = without_flags(argv, {"competition", "runs", "write_slurm", "write_skypilot", "machines"})
     runs = split_names(own.runs) or load_defaults(paths).runs
     flags = ["--competition", name, "--runs", *runs, *given]
@@ -256,9 +258,9 @@ def show_table(job: Job, jobs: list[FoldJob], tickets: list[Ticket]) -> None:
         attempts = str(ticket.attempts if ticket else 0)
         is_bad.append(ticket is not None and ticket.state in ("failed", "refused", "dropped"))
         if ticket is None or ticket.state == "done":
-            record = read_record(run_folder(job.paths, job.competition_name, each.run) / f"fold{each.fold}.json")
-            score = ", ".join(f"{metric} {value:.4f}" for metric, value in record["score"].items())
-            rows.append((each.run, str(each.fold), score, f"{record['seconds']:.0f}", attempts))
+            record = read_record(run_folder(job.paths, job.competition_name, each.run) / f"fold{each.fold}.json", FOLD)
+            score = ", ".join(f"{metric} {value:.4f}" for metric, value in record.get("score", {}).items())
+            rows.append((each.run, str(each.fold), score, f"{record.get('seconds', 0):.0f}", attempts))
         else:
             rows.append((each.run, str(each.fold), ticket.state, "", attempts))
     lines = [coloured(line, "red") if bad else line for line, bad in zip(table_lines(rows), is_bad)]

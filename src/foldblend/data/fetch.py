@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from foldblend.data.reading import quoted, shown_path, table_bytes
 from foldblend.data.sample import sample_files
@@ -152,7 +152,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str]) -> list[str]:
                     if found.endswith(".zip") and path.suffix != ".zip":
                         _copy_inner(f"{where}: {found}", source, path.name, target)
                     else:
-                        shutil.copyfileobj(source, target, CHUNK)
+                        _copy_table(f"{where}: {found}", source, path.name, target)
             return sorted(members.keys() - set(chosen.values()))
     except DAMAGE as error:
         raise UserError(f"{where} is no whole .zip ({error}). Run the same command again") from None
@@ -204,7 +204,16 @@ def _copy_inner(where: str, source: BinaryIO, name: str, target: BinaryIO) -> No
         found = inner.getinfo(_find(where, [member.filename for member in inner.infolist()], name))
         _refuse_bomb(where, found)
         with inner.open(found) as unpacked:
-            shutil.copyfileobj(unpacked, target, CHUNK)
+            _copy_table(where, unpacked, name, target)
+
+
+def _copy_table(where: str, source: IO[bytes], name: str, target: BinaryIO) -> None:
+    """Copy one file. Raises: UserError: it is an archive under the name of a table."""
+    start = source.read(4)
+    if start == b"PK\x03\x04" and PurePosixPath(name).suffix.lower() not in (".zip", ".xlsx"):
+        raise UserError(f"{where} is a .zip under the name {quoted([name])}; expected a table. Unpack it by hand")
+    target.write(start)
+    shutil.copyfileobj(source, target, CHUNK)
 
 
 def _inside(folder: Path, name: str) -> Path:

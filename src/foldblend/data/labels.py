@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -264,7 +265,7 @@ def read_cell(cell: str, form: LabelForm, numbers: Mapping[str, int]) -> tuple[d
     defects = [("unknown label", part) for part, at in zip(said, known, strict=True) if part and at is None]
     defects = list(dict.fromkeys(defects))
     at = [position for position in known if position is not None]
-    defects += [("doubled label", said[known.index(k)]) for k in dict.fromkeys(at) if at.count(k) > 1]
+    defects += [("doubled label", said[known.index(k)]) for k, count in Counter(at).items() if count > 1]
     defects += [("empty label", "")] if "" in said else []
     if form.form == "class" and len(said) > 1 and not defects:
         defects = [("unknown label", cell)]

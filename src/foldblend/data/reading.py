@@ -7,7 +7,6 @@ The csv module reads strictly; pandas' reader would forgive a stray quote, a sho
 import csv
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,8 +108,18 @@ def excerpt(text: str) -> str:
 # ---------- text into rows and back.
 
 
-EMPTY_LINES_AT_END = re.compile(r"\n(\r?\n)+\Z")
-"""They are ignored; an empty line further up is a broken row."""
+def without_empty_end(text: str) -> str:
+    """The text without empty lines at its end, which are ignored; an empty line further up is a broken row.
+
+    Read from the end: a pattern would try again at each of the line ends that a quoted text may hold.
+    """
+    start = end = len(text)
+    while start and text[start - 1] == "\n":
+        end, start = start, start - 1
+        if start and text[start - 1] == "\r":
+            start -= 1
+    return text[:end]
+
 
 SEPARATORS = {",": "','", ";": "';'", "\t": '"\\t"', "|": "'|'"}
 """Separators in use, as they are written in YAML."""
@@ -172,7 +181,7 @@ def parse_table(data: bytes, form: FileForm, problems: Problems) -> TextTable | 
 
 
 def _parse_text(text: str, form: FileForm, problems: Problems) -> TextTable | None:
-    text = EMPTY_LINES_AT_END.sub("\n", text)
+    text = without_empty_end(text)
     records = _quoted_records(text, form.separator) if form.quoting == "minimal" else _plain_records(text, form)
     if form.columns:
         rows = _full_rows(records, form.columns, problems, "files.columns lists")

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import select
+import shlex
 import stat
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def find_wide_permissions() -> list[str]:
     for path in kaggle_credential_files():
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
-            found.append(f"{path} can be read by others (mode {mode:o}). Run: chmod 600 '{path}'")
+            found.append(f"{path} can be read by others (mode {mode:o}). Run: chmod 600 {shlex.quote(str(path))}")
     return found
 
 
@@ -177,14 +178,19 @@ class KaggleClient:
         """Submissions made and left."""
         return Limits(**self._call("limits", PATIENCE * self.timeout_seconds))
 
-    def submit(self, path: Path, message: str) -> int:
-        """Upload a file and submit it.
+    def submit(self, name: str, data: bytes, message: str) -> int:
+        """Upload these bytes as a file of that name and submit it.
 
+        The client takes a path, so the bytes go into a folder that no other user can enter: a file in submissions/
+        could change between the check and the upload.
         Returns: Kaggle's number for the submission, 0 if the answer has none.
         Raises:  KaggleError: with `arrived` None if the answer was lost: the file may be in the list all the same.
         """
-        seconds = PATIENCE * self.timeout_seconds + path.stat().st_size / UPLOAD_BYTES_PER_SECOND
-        answer = self._call("submit", seconds, path=str(path.resolve()), message=message)
+        seconds = PATIENCE * self.timeout_seconds + len(data) / UPLOAD_BYTES_PER_SECOND
+        with tempfile.TemporaryDirectory(prefix="foldblend-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(data)
+            answer = self._call("submit", seconds, path=str(path), message=message)
         return int(answer["ref"] or 0)
 
     def submissions(self) -> list[KaggleSubmission]:
@@ -354,13 +360,11 @@ def default_owner() -> str:
     """The Kaggle name in the user's credentials; empty if they have none, as tokens."""
     if os.environ.get("KAGGLE_USERNAME"):
         return os.environ["KAGGLE_USERNAME"]
-    path = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle") / "kaggle.json"
-    if not path.is_file():
-        return ""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("username", ""))
-    except (ValueError, AttributeError):
-        return ""
+    for path in kaggle_credential_files():
+        if path.name == "kaggle.json":
+            with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+                return str(json.loads(path.read_text(encoding="utf-8")).get("username", ""))
+    return ""
 
 
 def push(

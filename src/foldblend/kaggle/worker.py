@@ -51,11 +51,45 @@ def _sign_in(timeout_seconds: float):
         return send(session, request, **{**options, "timeout": options.get("timeout") or timeout_seconds})
 
     requests.Session.send = send_with_limit
+    find_target = requests.Session.get_redirect_target
+
+    def find_checked_target(session, response):
+        target = find_target(session, response)
+        if target:
+            _refuse_foreign(response.request.method, response.status_code, response.url, target)
+        return target
+
+    requests.Session.get_redirect_target = find_checked_target
     from kaggle.api.kaggle_api_extended import KaggleApi
 
     api = KaggleApi()
     api.authenticate()
     return api
+
+
+KAGGLES = ("kaggle.com", "kaggleusercontent.com", "googleapis.com", "googleusercontent.com")
+"""Where Kaggle keeps files: a download is sent on to one of these hosts or one below them."""
+
+
+def _refuse_foreign(method: str, status: int, url: str, target: str) -> None:
+    """Refuse to be sent on to a host that is not Kaggle's, or from https to http.
+
+    A 307 or 308 sends the body of a request once more, and that may hold a token; so only the same host gets it.
+    Raises: requests.InvalidURL.
+    """
+    from urllib.parse import urljoin, urlsplit
+
+    import requests
+
+    before, after = urlsplit(url), urlsplit(urljoin(url, target))
+    host = after.hostname or ""
+    is_same = (before.hostname, before.scheme) == (host, after.scheme)
+    is_download = method in ("GET", "HEAD") or status not in (307, 308)
+    is_kaggles = any(host == each or host.endswith(f".{each}") for each in KAGGLES)
+    if not is_same and not (is_download and is_kaggles and after.scheme == "https"):
+        raise requests.exceptions.InvalidURL(
+            f"{before.hostname} sends the request on to {host or target[:80]!r}: refused"
+        )
 
 
 def _describe(error: Exception) -> dict:

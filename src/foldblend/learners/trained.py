@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.errors import UserError
+from foldblend.files import sha256_file
 from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, build_learner
-from foldblend.learners.training.weights import check_training, hash_fold_rows
+from foldblend.learners.training.weights import WEIGHTS, check_training, damaged, hash_fold_rows
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
@@ -105,24 +106,43 @@ def predict_folds(
 
     Args:   corpus: the new texts; no training rows.   checkpoints: one folder per fold.
             show: called with a line before each fold.
-    Raises: UserError: weights are missing, damaged or of other settings.
+    Raises: UserError: weights are missing, damaged or of other settings, or predict what is no number.
     """
     learner, tables = build_learner(run, corpus), []
     for k, folder in enumerate(checkpoints):
         show(f"fold {k + 1} of {len(checkpoints)}")
-        tables.append(learner.predict_fold(folder))
+        try:
+            table = learner.predict_fold(folder)
+        except (KeyError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:  # an array is missing or cut
+            raise damaged(folder / WEIGHTS, f"{type(error).__name__}: {error}") from error
+        wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
+        if len(wrong):
+            raise UserError(
+                f"{folder}: its weights predict NaN or infinite values for {len(wrong)} of {len(table)} texts, the "
+                f"first in row {wrong[0] + 1}. Predict with --precision fp32; if that changes nothing, restore the "
+                "weights or train the fold again"
+            )
+        tables.append(table)
     return tables
 
 
-def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path]) -> None:
-    """Prove that each fold's weights are of these settings and of that fold's rows.
+def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path], hashes: list[str]) -> None:
+    """Prove that each fold's weights are those of its record: of these settings, of that fold's rows, these bytes.
 
     Args:   settings: as the folds' records have them.   fold: int64 (N,), which fold held out which training row.
+            hashes: sha256 of each fold's weights; empty for a record that has none.
     Raises: UserError: what differs, or a file that is missing or damaged.
     """
     for k, folder in enumerate(checkpoints):
         rows = hash_fold_rows(np.flatnonzero(fold != k), np.flatnonzero(fold == k))
         check_training(folder, settings, rows)
+        path = folder / WEIGHTS
+        if hashes[k] and sha256_file(path) != hashes[k]:
+            run, number = folder.parent.name, folder.name.removeprefix("fold")
+            raise UserError(
+                f"{path}: not the weights that the fold was trained to (their sha256 is not the one in oof/). Restore "
+                f"them, or train the fold again: accelerate launch src/train.py --run {run} --fold {number} --overwrite"
+            )
 
 
 def model_group(run: RunSettings) -> str:

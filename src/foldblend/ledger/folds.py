@@ -1,11 +1,13 @@
 """folds/<competition>.csv (`id,fold,group`) and its .json: drawn once or brought by the user, shared by every run.
 
-`tables` is data.tables.Tables. The .json is written first, the .csv last: a .csv that is there is whole and described.
+`tables` is data.tables.Tables. The .csv's rename is the one moment at which folds change. Its record waits before it
+under the name `.next`, and the record that holds the hash of the .csv is the one that counts: see `find_record`.
 """
 
 import csv
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.files import hold_lock, read_bytes, sha256_bytes, write_atomically
-from foldblend.ledger.records import read_record, write_record
+from foldblend.files import OLD, hold_lock, read_bytes, set_aside, sha256_bytes, sha256_file, write_atomically
+from foldblend.ledger.records import HASH, Schema, read_record, write_record
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import Paths
 
@@ -93,6 +95,22 @@ def compare_ids(found: np.ndarray, expected: np.ndarray, what: str) -> list[str]
 
 
 HEADER = ["id", "fold", "group"]
+FOLDS = Schema(
+    "folds",
+    {
+        "n_folds": int,
+        "fold_seed?": int,
+        "near_duplicates?": float,
+        "groups?": str,
+        "brought?": {"file": str, "column": str, "sha256": (HASH, None)},
+        "adopted?": bool,
+        "csv_sha256": HASH,
+        "train_sha256": {"*": HASH},
+        "rows_per_fold": [int],
+        "labels_per_fold": {"*": [int]},
+    },
+)
+"""The .json beside a file of folds."""
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
 """As folding.draw.draw_folds: (texts, labels, n_folds=, seed=, near_duplicates=) -> fold, group, (N,)."""
 BROUGHT, DRAWN, ADOPTED = "brought", "drawn", "adopted"
@@ -151,7 +169,7 @@ def write_folds(
     group: np.ndarray,
     is_adopted: bool = False,
 ) -> Folds:
-    """Write folds; other ones that are there are kept beside them under another name, see `name_kept`.
+    """Write folds; other ones that are there are kept in `.old/` beside them, see `files.set_aside`.
 
     Args:   fold, group: int64 (N,), in the order of tables.train_ids.
             is_adopted: whether they were put into folds/ by hand, so that no setting says where they come from.
@@ -175,9 +193,11 @@ def write_folds(
         "rows_per_fold": np.bincount(fold, minlength=competition.n_folds).tolist(),
         "labels_per_fold": _count_labels(tables, fold, competition.n_folds),
     }
-    _keep_beside(path, data)
-    write_record(path.with_suffix(".json"), record)
+    if path.exists() and read_bytes(path) != data:
+        set_aside([path, path.with_suffix(".json")], copy=True)
+    write_record(_next_record(path), record, FOLDS)
     write_atomically(path, data)
+    finish_record(path)
     return Folds(tables.train_ids, fold, group, competition.n_folds, record["csv_sha256"])
 
 
@@ -190,13 +210,14 @@ def load_folds(paths: Paths, competition_name: str, tables, competition: Competi
     draw_again = f"Run: python src/make_folds.py --competition {competition_name}"
     if not path.exists():
         raise UserError(f"{path}: missing. {draw_again}")
-    if not path.with_suffix(".json").exists():
+    if not is_described(path):
         raise UserError(f"{path}: has no .json beside it, so its training file is not known. {draw_again}")
-    record, data = read_record(path.with_suffix(".json")), read_bytes(path)
-    if record.get("csv_sha256") != sha256_bytes(data):
+    data = read_bytes(path)
+    record = find_record(path, data)
+    if record is None:
         raise UserError(
-            f"{path}: not the file its .json describes (edited, damaged, or an --overwrite was cut off). "
-            f"Restore both files, or draw new folds. {draw_again} --overwrite"
+            f"{path}: not the file its .json describes; edited or damaged. Restore both files (earlier ones may be in "
+            f"{path.parent.name}/{OLD}/), or draw new folds. {draw_again} --overwrite"
         )
     made = _made_by(paths, competition_name, competition) if competition else None
     problems = _compare_record(record, tables, made)
@@ -253,19 +274,38 @@ def load_fold_numbers(paths: Paths, competition_name: str, sha256: str) -> np.nd
     return _parse_folds(path, data)[1]
 
 
-def name_kept(path: Path, data: bytes) -> Path:
-    """Where a file of folds is kept that others replace: folds/toy.csv -> folds/toy.kept-1a2b3c4d.csv."""
-    return path.with_name(f"{path.stem}.kept-{sha256_bytes(data)[:8]}.csv")
+def is_described(path: Path) -> bool:
+    """Whether a .csv has a record, be it the right one or not."""
+    return path.with_suffix(".json").exists() or _next_record(path).exists()
 
 
-def _keep_beside(path: Path, new: bytes) -> None:
-    """Copy the folds that are about to be replaced, with their record, unless the new ones are the same."""
-    old = read_bytes(path) if path.exists() else b""
-    if not old or old == new:
-        return
-    write_atomically(name_kept(path, old), old)
-    if path.with_suffix(".json").exists():
-        write_atomically(name_kept(path, old).with_suffix(".json"), read_bytes(path.with_suffix(".json")))
+def find_record(path: Path, data: bytes) -> dict | None:
+    """The record of a .csv with these bytes, also if its writer was killed before the record had its final name.
+
+    Returns: None if neither record is of these bytes.   Raises: UserError: the only record is damaged.
+    """
+    there = [each for each in (_next_record(path), path.with_suffix(".json")) if each.exists()]
+    for each in there:
+        try:
+            record = read_record(each, FOLDS)
+        except UserError:
+            if each == there[-1]:
+                raise
+            continue
+        if record["csv_sha256"] == sha256_bytes(data):
+            return record
+    return None
+
+
+def finish_record(path: Path) -> None:
+    """Give the waiting record of a .csv its final name, if it is that file's; the caller holds the folds' lock."""
+    waiting = _next_record(path)
+    if path.exists() and waiting.exists() and read_record(waiting, FOLDS)["csv_sha256"] == sha256_file(path):
+        os.replace(waiting, path.with_suffix(".json"))
+
+
+def _next_record(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.next.json")
 
 
 def _made_by(paths: Paths, competition_name: str, competition: CompetitionSettings) -> dict:

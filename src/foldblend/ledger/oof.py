@@ -6,18 +6,21 @@ it was written, and counts as not trained.
 
 import json
 import math
+import re
 import struct
+import tokenize
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.files import remove_file, replacing, sha256_file
+from foldblend.files import hold_lock, remove_file, replacing, set_aside, sha256_file
 from foldblend.ledger.folds import FEATURES, Folds, compare_ids, describe_test, describe_train, name_changes
-from foldblend.ledger.records import read_record, write_record
+from foldblend.ledger.records import ANY, HASH, Schema, read_record, write_record
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
@@ -107,7 +110,7 @@ def _read_header(path: Path, name: str, member) -> tuple[tuple, bool, np.dtype]:
     try:
         version = np.lib.format.read_magic(member)
         return readers[version](member, max_header_size=MAX_HEADER_BYTES)
-    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise UserError(f"{path}: {name} does not open as a numpy array ({error})") from None
 
 
@@ -197,7 +200,7 @@ def check_record(path: Path, origin: dict) -> dict:
 
     Raises: UserError: what differs.
     """
-    record = read_record(path.with_suffix(".json"))
+    record = read_record(path.with_suffix(".json"), FOLD)
     if record.get("folds_sha256") != origin["folds_sha256"]:
         raise UserError(f"{path}: trained on other folds than those in folds/ now")
     if record.get("label_names") != origin["label_names"]:
@@ -210,8 +213,6 @@ def check_record(path: Path, origin: dict) -> dict:
         what = f"{path}: trained on other data: the {', '.join(changed)} differ"
         is_test = all(part.startswith("test ") for part in changed)
         raise UserError(f"{what}{_answer_new_test_rows(path.parent.parent.name) if is_test else ''}")
-    if record.get("kind") not in KINDS or not isinstance(record.get("settings"), dict):
-        raise UserError(f"{path.with_suffix('.json')}: lacks kind or settings, so another version wrote it")
     if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
         raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
@@ -276,6 +277,30 @@ def load_test(path: Path, shape: tuple[int, int]) -> np.ndarray:
 
 HISTORY_SUFFIX = ".history.jsonl"
 """What ledger/history.py writes beside a fold."""
+FOLD = Schema(
+    "a trained fold",
+    {
+        "settings": {"learner?": str},
+        "kind": re.compile("|".join(KINDS)),
+        "score?": {"*": float},
+        "selected_on_heldout?": bool,
+        "truncation?": ANY,
+        "device?": str,
+        "seconds?": float,
+        "environment?": {"*": str},
+        "n_folds": int,
+        "fold": int,
+        "rows": int,
+        "test_rows": int,
+        "label_names": [str],
+        "folds_sha256": HASH,
+        "train_sha256": {"*": HASH},
+        "test_sha256": {"*": HASH},
+        "npz_sha256": HASH,
+        "weights_sha256?": HASH,
+    },
+)
+"""The .json beside a fold's predictions."""
 DROPPED_IN = ("oof.csv", "test.csv")
 """Predictions made by another program, see ledger/runs.py."""
 
@@ -329,7 +354,7 @@ def write_fold(
         "test_rows": len(tables.test_ids),
         "npz_sha256": sha256_file(path),
     }
-    write_record(path.with_suffix(".json"), {**record, **described})
+    write_record(path.with_suffix(".json"), {**record, **described}, FOLD)
     return path
 
 
@@ -393,7 +418,7 @@ def check_same_settings(
     kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
-            stored = merge(_as_json(defaults), with_new_names(read_record(path).get("settings") or {})[0])
+            stored = merge(_as_json(defaults), with_new_names(read_record(path, FOLD)["settings"])[0])
             found = describe_differences(stored, _as_json(settings))
             for difference in found:
                 differences.setdefault(difference, []).append(path.stem)
@@ -411,7 +436,7 @@ def find_trained(paths: Paths, competition_name: str, run_name: str) -> tuple[Pa
     """The record of a trained fold of a run and the settings in it: what `train.py --name` left; None without one."""
     folder = run_folder(paths, competition_name, run_name)
     records = sorted(path for path in folder.glob("fold*.json") if path.with_suffix(".npz").exists())
-    settings = read_record(records[0]).get("settings") if records else None
+    settings = read_record(records[0], FOLD)["settings"] if records else None
     return (records[0], settings) if settings and settings.get("learner") else None
 
 
@@ -420,10 +445,30 @@ def _as_json(values: dict) -> dict:
     return json.loads(json.dumps(values))
 
 
-def remove_folds(paths: Paths, competition_name: str, run_name: str, numbers: Iterable[int]) -> None:
-    """Remove folds of a run (`--overwrite`): the .json first, so that a kill in between leaves them not trained."""
-    folder = run_folder(paths, competition_name, run_name)
-    for k in numbers:
-        remove_file(folder / f"fold{k}.json")
-        remove_file(folder / f"fold{k}.npz")
-        remove_file(folder / f"fold{k}{HISTORY_SUFFIX}")
+@contextmanager
+def training_lock(paths: Paths, competition_name: str, run_name: str, fold: int) -> Iterator[None]:
+    """Hold the lock of one fold's training. Raises: BusyError: another process trains it."""
+    folder = paths.checkpoints(competition_name, run_name) / f"fold{fold}"
+    busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
+    with hold_lock(folder.with_name(f".fold{fold}.lock"), busy):
+        yield
+
+
+def set_folds_aside(paths: Paths, competition_name: str, run_name: str, numbers: Iterable[int]) -> list[Path]:
+    """Move folds of a run and their checkpoints into `.old/` (`--overwrite`).
+
+    The .json goes first, so that a kill in between leaves them not trained.
+    Returns: the folders in which they are now.
+    Raises: BusyError: another process trains one of them.
+    """
+    folder, checkpoints = run_folder(paths, competition_name, run_name), paths.checkpoints(competition_name, run_name)
+    numbers = list(numbers)
+    names = [f"fold{k}{suffix}" for suffix in (".json", ".npz", HISTORY_SUFFIX) for k in numbers]
+    with ExitStack() as locks:
+        for k in numbers:
+            locks.enter_context(training_lock(paths, competition_name, run_name, k))
+        moved = [
+            set_aside([folder / name for name in names]),
+            set_aside([checkpoints / f"fold{k}" for k in numbers]),
+        ]
+    return [each for each in moved if each]

@@ -1,7 +1,10 @@
 """Whole runs of oof/, trained here or made elsewhere, each fold checked, rows in the files' order; a blend's models."""
 
 import csv
+import io
 import json
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +14,11 @@ import pandas as pd
 import yaml
 
 from foldblend.errors import UserError
-from foldblend.files import reading, sha256_file
+from foldblend.files import read_bytes, sha256_bytes, sha256_file
 from foldblend.ledger.folds import Folds, compare_ids, load_fold_numbers
 from foldblend.ledger.oof import (
     DROPPED_IN,
+    FOLD,
     check_record,
     check_values,
     describe_origin,
@@ -23,7 +27,9 @@ from foldblend.ledger.oof import (
     recorded_folds,
     run_folder,
 )
-from foldblend.ledger.records import read_record
+from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record
+from foldblend.ledger.submissions import SUBMISSION, with_report
+from foldblend.settings.loading import NAME
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import competition_with_defaults, describe_differences, with_defaults
 from foldblend.settings.run import RunSettings
@@ -125,7 +131,7 @@ def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> dict[s
     stale = {}
     for name in find_runs(paths, competition_name):
         records = (paths.oof(competition_name) / name).glob("fold*.json")
-        trained = [read_record(path) for path in records if path.with_suffix(".npz").exists()]
+        trained = [read_record(path, FOLD) for path in records if path.with_suffix(".npz").exists()]
         count = sum(record.get("folds_sha256") != folds.sha256 for record in trained)
         if count:
             stale[name] = count
@@ -149,9 +155,14 @@ def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) ->
 
 
 def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
-    oof = load_dropped(folder / "oof.csv", tables.train_ids, tables.label_names, "the training file")
-    test = load_dropped(folder / "test.csv", tables.test_ids, tables.label_names, "the test file")
-    files = _hash_files(paths, folder, DROPPED_IN)
+    data = {name: read_bytes(folder / name) for name in DROPPED_IN}  # once: what is hashed is what is parsed
+    oof, test = (
+        load_dropped(folder / name, ids, tables.label_names, what, data[name])
+        for name, ids, what in zip(
+            DROPPED_IN, (tables.train_ids, tables.test_ids), ("the training file", "the test file"), strict=True
+        )
+    )
+    files = {(folder / name).relative_to(paths.root).as_posix(): sha256_bytes(data[name]) for name in DROPPED_IN}
     return RunPredictions(folder.name, oof, [test], "probs", [], files, load_test_is(folder))
 
 
@@ -231,25 +242,28 @@ def load_test_is(folder: Path) -> str:
         return ""
     expected = f"expected the one line `test_is: {TEST_IS[0]}` or `test_is: {TEST_IS[1]}`"
     try:
-        with reading(path):
-            values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(read_bytes(path).decode("utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())}); {expected}") from None
     if not isinstance(values, dict) or set(values) != {"test_is"} or values["test_is"] not in TEST_IS:
         raise UserError(f"{path}: holds {str(values)[:80]}; {expected}")
     return values["test_is"]
 
 
-def load_dropped(path: Path, ids: np.ndarray, label_names: tuple[str, ...], what: str) -> np.ndarray:
+def load_dropped(
+    path: Path, ids: np.ndarray, label_names: tuple[str, ...], what: str, data: bytes | None = None
+) -> np.ndarray:
     """Read one such file into the order of `ids`.
 
     Args:   ids: (n,) str, the ids it must hold, each once.   what: what these ids belong to, for messages.
+            data: the file's bytes if the caller has read them.
     Returns: float32 (n, L), label columns in the order of `label_names`.
-    Raises: UserError: not a UTF-8 CSV, other label columns, ids missing, foreign or twice, a cell that is no number,
-            NaN, a value outside [0, 1].
+    Raises: UserError: not a UTF-8 CSV, other label columns, a row that is wider or narrower than the header, ids
+            missing, foreign or twice, a cell that is no number, NaN, a value outside [0, 1].
     """
-    id_column, columns = _read_header(path, label_names)
-    frame = _read_table(path, id_column, columns)
+    data = read_bytes(path) if data is None else data
+    id_column, columns = _check_form(path, data, label_names)
+    frame = _read_table(path, data, id_column, columns)
     found = frame[id_column].to_numpy(dtype=str)
     order, wanted = np.argsort(found, kind="stable"), np.argsort(ids, kind="stable")
     if not np.array_equal(found[order], ids[wanted]):
@@ -263,12 +277,27 @@ def load_dropped(path: Path, ids: np.ndarray, label_names: tuple[str, ...], what
     return values
 
 
-def _read_header(path: Path, label_names: tuple[str, ...]) -> tuple[str, list[str]]:
+def _check_form(path: Path, data: bytes, label_names: tuple[str, ...]) -> tuple[str, list[str]]:
+    """The id column and the label columns, as the header has them; every row is as wide as the header.
+
+    pandas would take a wider row's first value for an index, or drop its last one, and go on.
+    """
     try:
-        with reading(path), open(path, encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file, strict=True), [])
+        rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        header = next(rows, [])
+        _check_header(path, header, label_names)
+        for number, row in enumerate(rows, start=2):
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"{path}: row {number} (the header is row 1) has {len(row)} values, the header has {len(header)}, "
+                    f"so nobody knows which value belongs to which label. It begins {','.join(row)[:60]!r}. Correct it"
+                )
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 CSV ({error})") from None
+    return header[0], header[1:]
+
+
+def _check_header(path: Path, header: list[str], label_names: tuple[str, ...]) -> None:
     if sorted(header[1:]) != sorted(label_names):
         absent, foreign = sorted(set(label_names) - set(header[1:])), sorted(set(header[1:]) - set(label_names))
         raise UserError(
@@ -277,22 +306,23 @@ def _read_header(path: Path, label_names: tuple[str, ...]) -> tuple[str, list[st
         )
     if header[0] in label_names:
         raise UserError(f"{path}: its first column is the label {header[0]!r}; expected the id")
-    return header[0], header[1:]
 
 
-def _read_table(path: Path, id_column: str, columns: list[str]) -> pd.DataFrame:
+def _read_table(path: Path, data: bytes, id_column: str, columns: list[str]) -> pd.DataFrame:
     types = {id_column: str} | dict.fromkeys(columns, np.float32)
     options = {"encoding": "utf-8-sig", "keep_default_na": False, "index_col": False}
     try:
-        return pd.read_csv(path, dtype=types, na_values=[], **options)
-    except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{path}: {_find_bad_cell(path, id_column, options) or error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # what pandas only warns of, such as cut values, is a fault of the file
+            return pd.read_csv(io.BytesIO(data), dtype=types, na_values=[], **options)
+    except (pd.errors.ParserError, UnicodeDecodeError, ValueError, Warning) as error:
+        raise UserError(f"{path}: {_find_bad_cell(data, id_column, options) or error}") from None
 
 
-def _find_bad_cell(path: Path, id_column: str, options: dict) -> str:
+def _find_bad_cell(data: bytes, id_column: str, options: dict) -> str:
     """Which cell is the first that is no number; empty if the table itself cannot be parsed."""
     try:
-        frame = pd.read_csv(path, dtype=str, **options)
+        frame = pd.read_csv(io.BytesIO(data), dtype=str, **options)
     except (pd.errors.ParserError, UnicodeDecodeError, ValueError):
         return ""
     for name in frame.columns.drop(id_column):
@@ -421,6 +451,44 @@ def group_seeds(runs: Sequence[PartOfRun | RunPredictions]) -> list[list[str]]:
 # ---------- the trained folds behind a submission, checked to be those that it was made with.
 
 
+_KIND = re.compile("multilabel|multiclass")
+_ONE = {
+    "form": re.compile("probs|scores|(label_|cross_label_)?stack|wide"),
+    "kind": _KIND,
+    "coefs": ([float], [[float]]),
+}
+_RULE = {"thresholds?": [float], "offsets?": [float], "steps?": [float], "at_least_one?": bool, "at_most?": int,
+         "exclusive?": int}  # fmt: skip
+RECIPE = {
+    "kind": _KIND,
+    "predictor": (
+        _ONE,
+        {"form": re.compile("average"), "first": _ONE, "second": _ONE, "share": [float]},
+        {"form": re.compile("rank_mean"), "points": [[[float]]], "probs": [[float]]},
+    ),
+    "rule": _RULE,
+    "priors?": [float],
+    "shifted?": [int],
+}
+"""As `scoring.ensembling.predictors.Recipe.to_record` writes it."""
+BLEND = Schema(
+    "a blend",
+    {
+        **SUBMISSION.fields,
+        "competition": NAME,
+        "runs": [NAME],
+        "settings": {
+            "competition": {"id_column": str, "files": {"sample_submission": FILE, "*": ANY}, "*": ANY},
+            "strategy?": str,
+        },
+        "inputs": {"folds": HASH, "*": HASH},
+        "recipe": RECIPE,
+        "constants?": {"label_names": [str], "answers": {"*": float}},
+    },
+    {1: with_report},
+)
+"""A submission that blend.py made, as the commands need it that make it again, predict with it or bundle it."""
+
 QUESTION = ("id_column", "task", "metric", "text", "labels", "submission")
 """Settings of a competition that change what an answer to a new text means."""
 
@@ -437,6 +505,8 @@ class TrainedRun:
     label_names: tuple[str, ...]
     checkpoints: list[Path]
     """Per fold, 0 to K - 1, the folder with its weights."""
+    weights_sha256: list[str]
+    """Per fold, the hash of its weights; empty if its record is of before 0.3 and has none."""
     fold: np.ndarray
     """int64 (N,): which fold held out which training row."""
 
@@ -512,7 +582,7 @@ def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, 
         path = folder / f"fold{k}.json"
         if not path.exists():
             raise UserError(f"{where}: fold {k} of {n_folds} is missing. Run: {train} {k}, {then}")
-        records.append(read_record(path))
+        records.append(read_record(path, FOLD))
         if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/fold{k}.npz"):
             raise UserError(
                 f"{where}: fold {k} was trained again since the blend. Run: {then.removeprefix('and then: ')}"
@@ -522,8 +592,8 @@ def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, 
     if missing:
         what = f"checkpoints/{competition_name}/{name}: no {weights_name} of fold {', '.join(missing)}"
         raise UserError(f"{what}. Run: {train} {' '.join(missing)} --overwrite, {then}")
-    first = records[0]
-    return TrainedRun(name, first["settings"], first["kind"], tuple(first["label_names"]), checkpoints, fold)
+    first, hashes = records[0], [record.get("weights_sha256", "") for record in records]
+    return TrainedRun(name, first["settings"], first["kind"], tuple(first["label_names"]), checkpoints, hashes, fold)
 
 
 def _others(record: dict, name: str) -> str:

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
@@ -18,11 +19,36 @@ from typing import Protocol
 
 from foldblend.errors import UserError
 from foldblend.files import hold_lock, read_bytes, sha256_bytes, sha256_file, write_atomically
-from foldblend.ledger.records import read_record, write_record
+from foldblend.ledger.records import HASH, Schema, read_record, write_record
 from foldblend.settings.fields import nearest
 from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 
+
+def with_report(record: dict) -> dict:
+    """Before 0.3 the report was called `account`, and `chosen` in it `handed_in`."""
+    record = dict(record)
+    if "account" in record:
+        report = record["report"] = record.pop("account")
+        if isinstance(report, dict) and "handed_in" in report:
+            record["report"] = {"chosen" if name == "handed_in" else name: report[name] for name in report}
+    return record
+
+
+REPORT = {
+    "metric": str,
+    "chosen?": str,
+    "in_sample?": (float, None),
+    "cross_fitted?": (float, None),
+    "expected_fold_mean?": {"score": float, "low": float, "high": float},
+}
+"""What submit.py reads of a blend's report."""
+SUBMISSION = Schema(
+    "a submission",
+    {"competition?": str, "settings?": {"strategy?": str}, "report?": REPORT, "csv_sha256": HASH},
+    {1: with_report},
+)
+"""The .json beside any CSV in submissions/."""
 CLOCKS_DIFFER_SECONDS = 60
 """A file server's clock may be ahead of ours by so much."""
 
@@ -35,7 +61,7 @@ def write_submission(paths: Paths, competition_name: str, name: str, csv_bytes: 
             FileError: the folder cannot be written; an earlier submission of that name is unchanged.
     """
     path = paths.submissions(check_name(competition_name, "competition")) / f"{check_name(name, 'submission')}.csv"
-    write_record(path.with_suffix(".json"), {**record, "csv_sha256": sha256_bytes(csv_bytes)})
+    write_record(path.with_suffix(".json"), {**record, "csv_sha256": sha256_bytes(csv_bytes)}, SUBMISSION)
     write_atomically(path, csv_bytes)
     return path
 
@@ -134,7 +160,8 @@ def read_log(paths: Paths) -> list[LogEntry]:
         found = ", ".join(rows[0])[:200] if rows else "nothing"
         raise UserError(f"{path}: columns are {found}; expected {', '.join(COLUMNS)}. {_fix(paths)}")
     entries = [_parse(row, f"{path}: row {number}", paths) for number, row in enumerate(rows[1:], 1)]
-    doubled = [entry.ref for entry in entries if entry.ref and sum(other.ref == entry.ref for other in entries) > 1]
+    counts = Counter(entry.ref for entry in entries)
+    doubled = [ref for ref, count in counts.items() if ref and count > 1]
     if doubled:
         raise UserError(f"{path}: ref {doubled[0]} is in several rows; expected one. {_fix(paths)}")
     return entries
@@ -261,7 +288,7 @@ class LocalFile:
     shown: str
     sha256: str
     report: dict | None
-    """The blend's report of its scores, kept under the record's key `account`; None without a record."""
+    """The blend's report of its scores, see REPORT; None without a record."""
     is_forced: bool = False
     """Whether its strategy was named by `--strategy`, whatever its score."""
 
@@ -303,11 +330,11 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
     shown = str(path.relative_to(paths.root)) if path.is_relative_to(paths.root) else str(path)
     if not source.is_file():
         return LocalFile(path, shown, digest, None)
-    record = read_record(source)
-    if record.get("csv_sha256") != digest:
+    record = read_record(source, SUBMISSION)
+    if record["csv_sha256"] != digest:
         raise UserError(
             f"{shown} has changed since it was written: sha256 {digest[:12]}, {source.name} says "
-            f"{str(record.get('csv_sha256'))[:12]}. Run: python src/blend.py --from {source}; or move {source.name} "
+            f"{record['csv_sha256'][:12]}. Run: python src/blend.py --from {source}; or move {source.name} "
             "away to submit the file as it is"
         )
     if record.get("competition", competition_name) != competition_name:
@@ -316,7 +343,7 @@ def describe_file(paths: Paths, path: Path, competition_name: str) -> LocalFile:
             f"Run: python src/submit.py --competition {record['competition']} {shown}"
         )
     forced = bool(record.get("settings", {}).get("strategy"))
-    return LocalFile(path, shown, digest, record.get("report", record.get("account")), forced)
+    return LocalFile(path, shown, digest, record.get("report"), forced)
 
 
 def local_files(paths: Paths, competition_name: str) -> list[LocalFile]:

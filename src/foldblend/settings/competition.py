@@ -1,6 +1,8 @@
 """What a competition gave us and what it wants back: one YAML in configs/competitions/, one frozen dataclass."""
 
+import re
 import string
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,6 +375,8 @@ def _check_files(settings: CompetitionSettings) -> Iterator[str]:
     for name, separator in separators:
         if len(separator) != 1 or separator in '"\r\n':
             yield f'{name} is {separator!r}; expected one character, a tab as "\\t"'
+    if files.kaggle and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", files.kaggle):  # it is in printed commands, too
+        yield f"files.kaggle is {files.kaggle!r}; expected the last part of https://www.kaggle.com/competitions/NAME"
     encodings = [("files.encoding", files.encoding)]
     encodings += [(f"files.encodings: {name}", given) for name, given in files.encodings.items()]
     for name, encoding in encodings:
@@ -466,7 +470,7 @@ def _check_groups(settings: CompetitionSettings) -> Iterator[str]:
     if not labels.groups:
         return
     members = [name for group in labels.groups.values() for name in group]
-    for name in sorted({name for name in members if members.count(name) > 1}):
+    for name in sorted(name for name, count in Counter(members).items() if count > 1):
         yield f"labels.groups has {name!r} twice"
     for name in sorted(set(members) - set(labels.names)):
         yield f"labels.groups has {name!r}, which is not in labels.names"
@@ -479,6 +483,10 @@ def _check_groups(settings: CompetitionSettings) -> Iterator[str]:
 
 
 def _check_text(settings: CompetitionSettings) -> Iterator[str]:
+    labels = settings.labels
+    answers = {labels.column, *labels.columns, *(labels.names if labels.form == "columns" else ())}
+    for name in sorted(answers & set(settings.text.columns)):
+        yield f"column {name!r} is in text.columns and holds labels, so the models would read the answer; remove it"
     text = settings.text
     if not text.columns:
         yield "text.columns is empty; expected the name of a column"

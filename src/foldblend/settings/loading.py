@@ -6,7 +6,8 @@ An unknown key or flag, a wrong type and a value that cannot work are errors her
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -95,11 +96,11 @@ def open_job(
     defaults = load_defaults(paths)
     parser = _build_parser(command, defaults, add_flags, parts)
     _check_flags(argv, parser)
-    picked = {"competition": _flag(argv, "competition") or defaults.competition}
+    picked = {"competition": _or(_flag(argv, "competition"), defaults.competition)}
     yamls: dict[type, Path] = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
     trained = None
     if with_run:
-        picked["run"] = _flag(argv, "run") or defaults.run
+        picked["run"] = _or(_flag(argv, "run"), defaults.run)
         is_yaml = any(path.stem == picked["run"] for path in list_configs(paths, "runs"))
         trained = None if is_yaml or find_trained is None else find_trained(paths, picked["competition"], picked["run"])
         yamls[RunSettings] = trained[0] if trained else find_config(paths, "runs", picked["run"])
@@ -252,7 +253,8 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        counts = Counter(key for key in keys if isinstance(key, Hashable))  # others are refused below
+        repeated = sorted(str(key) for key, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
                 None, None, f"{', '.join(repeated)} is there twice", node.start_mark
@@ -359,10 +361,15 @@ def _given_flags(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     return given
 
 
-def _flag(argv: Sequence[str], name: str) -> str:
-    """The value of `--name VALUE` or `--name=VALUE`, before the full parser can be built."""
-    words = dict(_given_flags(argv)).get(name, [])
-    return words[0] if words else ""
+def _flag(argv: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE`, before the full parser can be built; None if it is not given."""
+    words = dict(_given_flags(argv)).get(name)
+    return None if words is None else words[0] if words else ""
+
+
+def _or(given: str | None, default: str) -> str:
+    """An empty name that was given stays one, and is refused: `--competition "$UNSET"` must not mean the default."""
+    return default if given is None else given
 
 
 def _check_flags(argv: Sequence[str], parser: ArgumentParser) -> None:

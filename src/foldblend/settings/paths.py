@@ -17,6 +17,13 @@ class Paths:
     def configs(self) -> Path:
         return self.root / "configs"
 
+    @property
+    def kept(self) -> list[Path]:
+        """The folders whose files were given or have a record: no command writes over one because a flag names it."""
+        return [
+            self.root / name for name in ("configs", "data", "folds", "oof", "submissions", "checkpoints", "bundle")
+        ]
+
     def data(self, competition: str) -> Path:
         return self.root / "data" / competition
 

@@ -5,6 +5,7 @@ The same checks run twice: on the bytes that are about to be written, and on the
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -142,18 +143,27 @@ def _is_far(count: float, expected: float) -> bool:
 # ---------- errors: what must hold of a submission, checked on its cells.
 
 
+MOST_COLUMNS = 10
+"""Wrong columns that are named, each with the nearest right one, which is sought among all."""
+
+
 def check_header(header: Sequence[str], expected: Sequence[str], problems: Problems) -> bool:
     """Whether the columns are the sample submission's, in its order."""
     if tuple(header) == tuple(expected):
         return True
-    for name in expected:
-        if name not in header:
-            problems.add(f"column {name!r} is missing{nearest(name, header)}")
-    for name in dict.fromkeys(header):
-        if name not in expected:
-            problems.add(f"column {name!r} is not in the sample submission{nearest(name, expected)}")
-        elif list(header).count(name) > 1:
-            problems.add(f"column {name!r} appears {list(header).count(name)} times")
+    counts, wanted = Counter(header), set(expected)
+    missing = [name for name in expected if name not in counts]
+    foreign = [name for name in counts if name not in wanted]
+    for name in missing[:MOST_COLUMNS]:
+        problems.add(f"column {name!r} is missing{nearest(name, header)}")
+    for name in foreign[:MOST_COLUMNS]:
+        problems.add(f"column {name!r} is not in the sample submission{nearest(name, expected)}")
+    for what, names in (("missing", missing), ("not in the sample submission", foreign)):
+        if len(names) > MOST_COLUMNS:
+            problems.add(f"{len(names) - MOST_COLUMNS} more columns are {what}")
+    for name, count in counts.items():
+        if name in wanted and count > 1:
+            problems.add(f"column {name!r} appears {count} times")
     if not problems:
         problems.add(f"columns in another order: {quoted(header)}; expected {quoted(expected)}")
     return False
@@ -356,9 +366,10 @@ def lint_submission_file(
     tables: Tables,
     oof_answers: np.ndarray | None = None,
     earlier: Mapping[str, Path] | None = None,
+    data: bytes | None = None,
 ) -> list[str]:
-    """As `lint_submission`, for a file."""
-    return _lint(read_bytes(path), path, competition, tables, oof_answers, earlier or {})
+    """As `lint_submission`, for a file. Args: data: its bytes if the caller has read them."""
+    return _lint(read_bytes(path) if data is None else data, path, competition, tables, oof_answers, earlier or {})
 
 
 def read_submission(path: Path, competition: CompetitionSettings, tables: Tables) -> np.ndarray:

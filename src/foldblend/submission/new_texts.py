@@ -140,7 +140,7 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
     if report:
         return None
     keys = [next((key for key in (competition.id_column, "id") if key in one), None) for one in found]
-    ids = tuple(str(one[key]) for one, key in zip(found, keys, strict=True) if key)
+    ids = tuple(as_cell(one[key]) for one, key in zip(found, keys, strict=True) if key)  # null is none, as in a table
     if ids and len(ids) < len(found):
         report.add(f"{len(ids)} of {len(found)} rows have an id; expected all or none")
     elif ids:

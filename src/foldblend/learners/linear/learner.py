@@ -8,12 +8,14 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 
-from foldblend.cores import count_cores
+from foldblend.cores import count_cores, settle_compiled_code
 from foldblend.errors import UserError
 from foldblend.learners.table import Corpus, FoldRows, count_positives, label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, read_features, save_linear
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
+
+settle_compiled_code(numba.config, Path(__file__).with_name("__pycache__"))
 
 # L2-regularised logistic regression of sparse features, one per label, by coordinate descent on its dual.
 #

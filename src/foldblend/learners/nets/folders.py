@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -126,11 +127,13 @@ def _instead_of_weights(folder: Path) -> str:
     )
     if pickled:
         new = f"{folder.resolve().name}-safetensors"
-        command = (
-            'python -c "from transformers import AutoModel, AutoTokenizer; '
-            f"old, new = '{folder}', '{new}'; AutoModel.from_pretrained(old).save_pretrained(new); "
-            'AutoTokenizer.from_pretrained(old).save_pretrained(new)"'
+        code = (
+            "from transformers import AutoModel, AutoTokenizer; "
+            f"old, new = {json.dumps(str(folder))}, {json.dumps(new)}; "
+            "AutoModel.from_pretrained(old).save_pretrained(new); "
+            "AutoTokenizer.from_pretrained(old).save_pretrained(new)"
         )
+        command = f"python -c {shlex.quote(code)}"
         return (
             f": they are in {pickled[0]}, which is Python's pickle and can run code when it is loaded, so it is not. "
             f"If you trust it, convert it once and set --model.name {new}: {command}"
@@ -170,8 +173,16 @@ def _read_json(path: Path) -> dict:
 
 # 2. What a trained fold keeps of its model, so that it predicts after the folder has moved
 
-NEEDED = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "bpe.codes", "additional_chat_templates/*.jinja")
-"""Files that say how a model is built and reads texts; its weights are *.safetensors."""
+NEEDED = (
+    *("config.json", "generation_config.json", "*.safetensors.index.json"),
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*vocab*.json", "*vocab*.txt", "merges.txt"),
+    *("dict.txt", "bpe.codes", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja"),
+    *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "chat_template.json"),
+)
+"""Files that say how a model is built and reads texts. What else lies in its folder, such as notes or credentials, is
+not the model's and does not travel."""
+MODEL_WEIGHTS = "model*.safetensors"
+"""Its weights, in one file or several."""
 OWN_MODEL = "model"
 """In the folder of a trained encoder's fold: the config and the tokenizer that it was trained with."""
 NOTE = "pretrained.json"

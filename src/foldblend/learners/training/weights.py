@@ -7,6 +7,7 @@ while it trains.
 import hashlib
 import json
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ def find_weights_file(folder: Path) -> Path:
 
 def damaged(path: Path, reason: object) -> UserError:
     """The error for a file that cannot be trusted, with what to run."""
-    return UserError(f"{path} is damaged ({reason}). Remove it and train the fold again: rm '{path}'")
+    return UserError(f"{path} is damaged ({reason}). Remove it and train the fold again: rm {shlex.quote(str(path))}")
 
 
 def checksum(arrays: Mapping[str, np.ndarray]) -> str:
@@ -108,7 +109,7 @@ def save_linear(folder: Path, arrays: dict[str, np.ndarray], identity: dict) -> 
 def load_linear(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of `save_linear`, float64 again if they were.
 
-    Raises: UserError: the file is missing, cut off, damaged, or of another program.
+    Raises: UserError: the file is missing, cut off, damaged, of another program, or holds NaN.
     """
     path = find_weights_file(folder)
     try:
@@ -119,6 +120,9 @@ def load_linear(folder: Path) -> dict[str, np.ndarray]:
         raise damaged(path, error) from error
     if stated != checksum(arrays):
         raise damaged(path, "its checksum does not match")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise damaged(path, f"{name} holds NaN")
     return {name: _widened(name, array) for name, array in arrays.items()}
 
 
