@@ -159,7 +159,7 @@ def test_a_mistyped_strategy_is_refused_before_anything_is_fitted(small, capsys,
 
 def test_a_code_competitions_three_rows_are_answered_and_nothing_is_said_of_the_hidden_test(paths, capsys, monkeypatch):
     """Each of three rows deserves no label, as the sample submission says: that is an answer like any other."""
-    monkeypatch.setattr(sys.modules[__name__], "N_TEST", 3)
+    monkeypatch.setattr("small_competition.N_TEST", 3)
     hidden = write_competition(paths)
     hidden[N_ROWS:] = -9.0
     write_runs(paths, hidden, (0.1, 0.2))
