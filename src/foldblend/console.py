@@ -93,7 +93,8 @@ def say(*texts: str) -> None:
 
 def warn(*texts: str, stream: TextIO | None = None) -> None:
     """Print `warning: <text>` for each text on `stream` (stdout), in lines as long as the terminal."""
-    print_lines((wrapped(f"warning: {text}") for text in texts), stream)
+    # a no-break space, so that a first word as long as a line does not leave the head alone
+    print_lines((wrapped(f"warning:\xa0{text}").replace("\xa0", " ", 1) for text in texts), stream)
 
 
 def print_error(text: str) -> None:

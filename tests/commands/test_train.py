@@ -104,7 +104,7 @@ def test_a_fold_that_is_none_is_named(paths, toy_competition, given):
 
 def test_a_typing_mistake_exits_with_2_and_one_message(paths, toy_competition):
     output = finish(start(sys.executable, "src/train.py", *arguments("--optimizer.l", "1")), expected=2)
-    assert output == "error: src/train.py: unknown flag --optimizer.l; did you mean 'optimizer.lr'?\n"
+    assert output == "error: src/train.py: unknown flag --optimizer.l; did you mean --optimizer.lr?\n"
 
 
 def test_the_first_line_names_what_differs_from_the_defaults(paths, toy_competition, capsys):

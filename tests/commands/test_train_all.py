@@ -137,8 +137,8 @@ def test_a_signal_is_passed_on_and_the_way_to_go_on_is_said(words, fake_training
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--run", "words"], "unknown flag --run; did you mean 'runs'?"),
-        (["--side_by_sid", "2"], "unknown flag --side_by_sid; did you mean 'side_by_side'?"),
+        (["--run", "words"], "unknown flag --run; did you mean --runs?"),
+        (["--side_by_sid", "2"], "unknown flag --side_by_sid; did you mean --side_by_side?"),
         (["--optimizer.lr", "1"], "unknown flag --optimizer.lr"),
         (["--runs", "word"], "configs/runs/word.yaml is missing; did you mean 'words'?"),
         (["--fold", "2"], "--fold 2: expected numbers from 0 to 1, or `all`"),

@@ -71,8 +71,8 @@ def test_name_makes_a_sibling_run(paths):
 @pytest.mark.parametrize(
     "argv, message",
     [
-        (["--optimzer.lr", "1e-5"], r"unknown flag --optimzer.lr; did you mean 'optimizer.lr'\?"),
-        (["--lr", "1e-5"], r"did you mean 'optimizer.lr'\?"),
+        (["--optimzer.lr", "1e-5"], r"unknown flag --optimzer.lr; did you mean --optimizer.lr\?"),
+        (["--lr", "1e-5"], r"did you mean --optimizer.lr\?"),
         (["--optimizer.lr", "fast"], "train.py: --optimizer.lr is 'fast'; expected a number"),
         (["--model.pooling", "median"], r"--model.pooling is 'median'; did you mean 'mean'\? expected mean, cls, "),
         (["--text.columns", "title"], r"--text.columns is 'title'; expected a list, as \[title\]"),

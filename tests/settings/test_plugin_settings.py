@@ -65,7 +65,7 @@ def test_records_have_its_settings_and_build_the_same_run(knn_run, paths):
     [
         (["--knn.neighbours", "0"], "knn.neighbours is 0; expected 1 or more"),
         (["--knn.neighbours", "many"], "knn.neighbours"),
-        (["--knn.neighbors", "3"], r"unknown flag --knn.neighbors; did you mean 'knn.neighbours'\?"),
+        (["--knn.neighbors", "3"], r"unknown flag --knn.neighbors; did you mean --knn.neighbours\?"),
         (["--training.epochs", "3"], "learner knn does not read training"),
     ],
 )
