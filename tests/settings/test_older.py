@@ -103,7 +103,10 @@ def test_folds_of_an_old_record_are_kept(paths):
     folder = paths.oof("sample") / "minilm"
     folder.mkdir(parents=True)
     (folder / "fold0.npz").touch()
-    write_record(folder / "fold0.json", {"settings": json.loads(OLD_RECORD.read_text())})
+    of_data = dict.fromkeys(("ids", "texts"), "0" * 64)
+    described = {"kind": "logits", "n_folds": 5, "fold": 0, "rows": 1, "test_rows": 1, "label_names": ["joy"]}
+    described |= {"folds_sha256": "0" * 64, "npz_sha256": "0" * 64, "train_sha256": of_data, "test_sha256": of_data}
+    write_record(folder / "fold0.json", {"settings": json.loads(OLD_RECORD.read_text()), **described})
     run = load_run(paths, "minilm")
     check_same_settings(paths, "sample", "minilm", settings_of(run), default_settings_of(run))
     changed = replace(run, model=replace(run.model, head_init="random"))
