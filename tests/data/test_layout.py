@@ -1,5 +1,7 @@
 """Files whose columns, ids and rows are not as expected: what is taken as it is, what is asked for, what is advised."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import yaml
@@ -428,6 +430,21 @@ def test_long_submissions_that_cannot_work(submission, message):
 def test_what_older_competition_files_state_is_what_it_was():
     files = FilesSettings()
     assert files.stated == ("train.csv", "test.csv", "sample_submission.csv") and files.train == "train.csv"
+
+
+def test_files_inside_an_archive(load, refused, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name, rows in (("csv/train.csv", TRAIN), ("test.csv", TEST), ("sample_submission.csv", SAMPLE)):
+            archive.writestr(name, as_csv(rows))
+    files = {"train": "all.zip/csv/train.csv", "test": "all.zip/test.csv"}
+    files["sample_submission"] = "all.zip/sample_submission.csv"
+    tables = load(None, None, None, files=files)
+    assert tables.train_texts == [row[1] for row in TRAIN[1:]] and len(tables.test_ids) == 4
+    said = refused(None, None, None, files={**files, "train": "all.zip/train.csv"})
+    assert "all.zip holds no 'train.csv'; did you mean 'csv/train.csv'" in said
+    assert "sub.zip/train.csv: 1 problem missing." in refused(
+        None, None, None, files={**files, "train": "sub.zip/train.csv"}
+    )
 
 
 # ---------- columns beside the text.

@@ -74,7 +74,7 @@ def _read(path: Path) -> bytes:
         return read_bytes(path)
     there = sorted(each.name for each in path.parent.glob("*.csv")) if path.parent.is_dir() else []
     hint = nearest(path.name, there) or f"; {path.parent} has {quoted(there) if there else 'no .csv'}"
-    raise UserError(f"{path}: missing, although folds.file names it{hint}")
+    raise UserError(f"{path}: missing, although folds.file names it{hint}. Put it there, or correct folds.file")
 
 
 def _rows_of(ids: Sequence[str], train_ids: Sequence[str], report: Problems) -> dict[str, int]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
+from foldblend.data.formats import find_file
 from foldblend.data.reading import quoted, shown_path, table_bytes
 from foldblend.data.sample import sample_files
 from foldblend.errors import UserError
@@ -246,7 +247,7 @@ def ensure_data(competition_name: str, competition: CompetitionSettings, paths: 
     by_us = files.source in ("sample", "goemotions")
     if by_us and not set(stated) <= set(FILLED):
         raise UserError(f"files.source {files.source} fills {', '.join(FILLED[:3])}, not {', '.join(stated)}")
-    missing = [name for name in (FILLED if by_us else stated) if not (folder / name).is_file()]
+    missing = [name for name in (FILLED if by_us else stated) if find_file(folder / name) is None]
     if not missing:
         return []
     where = shown_path(folder)

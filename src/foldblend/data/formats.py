@@ -18,14 +18,39 @@ from typing import Any
 
 from foldblend.data.encodings import decode, name_kind
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, parse_table, quoted
+from foldblend.errors import nearest
 from foldblend.files import read_bytes
 
 # ---------- one file, whatever its kind.
 
 
 def read_file(path: Path, form: FileForm, problems: Problems) -> TextTable | None:
-    """Read one file of any kind; defects go to `problems`, and None comes back if there is no row to check."""
-    return parse_file(read_bytes(path), path.name, form, problems)
+    """Read one file of any kind; defects go to `problems`, and None comes back if there is no row to check.
+
+    Args: path: of a file that `find_file` finds.
+    """
+    archive, inner = find_file(path) or (path, "")
+    data = read_bytes(archive)
+    if not inner:
+        return parse_file(data, path.name, form, problems)
+    try:
+        member = _unpack_zip(data, archive.name, problems, inner)
+    except DAMAGE as error:
+        problems.add(f"{archive.name} cannot be unpacked ({error}). Get it again")
+        return None
+    return None if member is None else parse_file(*member, form, problems)
+
+
+def find_file(path: Path) -> tuple[Path, str] | None:
+    """The file on the disk and the path inside of it; None if there is no such file.
+
+    Example: data/mine/all.zip/csv/train.csv -> (data/mine/all.zip, "csv/train.csv"); data/mine/a.csv -> (it, "")
+    """
+    if path.is_file():
+        return path, ""
+    archives = (folder for folder in path.parents if folder.suffix.lower() == ".zip" and folder.is_file())
+    archive = next(archives, None)
+    return None if archive is None else (archive, path.relative_to(archive).as_posix())
 
 
 def parse_file(data: bytes, name: str, form: FileForm, problems: Problems) -> TextTable | None:
@@ -110,15 +135,24 @@ def _inflate(stream, packed_bytes: int, problems: Problems) -> bytes | None:
     return b"".join(parts)
 
 
-def _unpack_zip(data: bytes, stem: str, problems: Problems) -> tuple[bytes, str] | None:
-    """The only file of a .zip, or the one that has its name: train.csv in train.csv.zip."""
+def _unpack_zip(data: bytes, stem: str, problems: Problems, inner: str = "") -> tuple[bytes, str] | None:
+    """The only file of a .zip, or the one that has its name: train.csv in train.csv.zip; or that of path `inner`."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [one for one in archive.infolist() if not one.is_dir() and _is_table(one.filename)]
         same = [one for one in members if PurePosixPath(one.filename).name == stem]
         chosen = members if len(members) == 1 else same
+        if inner:
+            chosen = [one for one in members if one.filename == inner]
+        if inner and len(chosen) != 1:
+            names = [one.filename for one in members]
+            problems.add(f"{stem} holds no {excerpt(inner)}{nearest(inner, names) or f'; it holds {quoted(names)}'}")
+            return None
         if len(chosen) != 1:
             names = quoted(one.filename for one in members) or "no file"
-            problems.add(f"the archive holds {names}; expected one file, or one called {excerpt(stem)}. Unpack it")
+            problems.add(
+                f"the archive holds {names}; expected one file, or one called {excerpt(stem)}. Unpack it, or "
+                "name one of them in files, as ARCHIVE.zip/FILE"
+            )
             return None
         if chosen[0].flag_bits & 1:
             problems.add(f"{excerpt(chosen[0].filename)} is behind a password. Unpack it by hand")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foldblend.data.answer_form import Pair, guess_row_id, long_form, read_pairs, widen
 from foldblend.data.fetch import how_to_get
-from foldblend.data.formats import read_file
+from foldblend.data.formats import find_file, read_file
 from foldblend.data.labels import read_share
 from foldblend.data.reading import FileForm, Problems, TextTable, quoted
 from foldblend.errors import as_seen, find_nearest, nearest
@@ -112,8 +112,9 @@ def read_part(competition: CompetitionSettings, path: Path, name: str) -> tuple[
     Args:   name: the file of the settings that this one is written like; `path` may be elsewhere.
     """
     report = Problems(path)
-    if not path.is_file():
-        report.add(f"missing. {how_to_get(path.parent.name, competition.files)}{_no_sample(competition, name)}")
+    if find_file(path) is None:
+        folder = next(each for each in path.parents if each.suffix.lower() != ".zip")
+        report.add(f"missing. {how_to_get(folder.name, competition.files)}{_no_sample(competition, name)}")
         return None, report
     is_sample = name == competition.files.sample_submission and name not in (competition.files.test,)
     form = sample_form(competition) if is_sample else data_form(competition, name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.answer_form import built_header, written_form
-from foldblend.data.formats import as_cell
+from foldblend.data.formats import as_cell, find_file
 from foldblend.data.layout import original_header, read_part, settle_sample
 from foldblend.data.reading import (
     Problems,
@@ -196,7 +196,7 @@ def answer_tables(
         header, pairs = written_form(competition, (), (), _named(rows).ids, label_names)
         tables = _answer_tables(competition, label_names, rows, None)
         return replace(tables, sample_header=header, sample_pairs=pairs), []
-    if not sample.is_file():
+    if find_file(sample) is None:
         raise UserError(f"{shown_path(sample)} does not exist; a submission copies its columns")
     table, report = read_part(competition, sample, files.sample_submission)
     header, pairs = original_header(competition, table), []
