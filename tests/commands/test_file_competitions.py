@@ -108,20 +108,21 @@ def test_one_answer_per_pair_of_row_and_label(paths, capsys):
 
 def test_a_code_competition_shows_three_rows_and_a_test_row_is_added_later(paths, capsys):
     labels, texts = drawn(3)
-    settings = {"id_column": "id", "n_folds": 3, "files": {"hidden_test_rows": 15_000}}
+    settings = {"id_column": "id", "n_folds": 3, "files": {"hidden_test_rows": 15_000, "test": "dummy_test.csv"}}
     train = [["id", "text", *NAMES], *rows_of(labels, texts, 0, 110, "r")]
     test = [["id", "text"], *(row[:2] for row in rows_of(labels, texts, 110, 114, "t"))]
     sample = [["id", *NAMES], *([row[0], 0, 0, 0] for row in test[1:])]
-    write_made(paths, settings, train, test[:4], sample[:4])
+    write_made(paths, settings, train, [], sample[:4])
+    write_table(paths.data("made") / "dummy_test.csv", test[:4])
     _, rows, _ = to_submission(paths, capsys)
     assert len(rows) == 4
-    write_table(paths.data("made") / "test.csv", test)
+    write_table(paths.data("made") / "dummy_test.csv", test)
     write_table(paths.data("made") / "sample_submission.csv", sample)
     assert guard(lambda: blend.main(["--competition", "made"])) == 2
     said = capsys.readouterr().err
     assert "the test ids, test texts differ" in said and "answer the new test file without training. Run:" in said
     command = said[said.index("src/predict.py") :].split()[1:7]
-    assert command == ["--competition", "made", "--input", "data/made/test.csv", "--answer", "submission.csv"]
+    assert command == ["--competition", "made", "--input", "data/made/dummy_test.csv", "--answer", "submission.csv"]
     answer = paths.root / "submission.csv"
     command[3], command[5] = str(paths.root / command[3]), str(answer)
     assert guard(lambda: predict.main(command)) == 0, capsys.readouterr().err

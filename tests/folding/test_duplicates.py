@@ -169,6 +169,12 @@ def test_text_that_many_rows_share_joins_none_of_them(n, n_questions):
     assert all(group[n + row] == group[row] for row in range(n_questions))  # 30 and 300 are multiples of 1 and 3
 
 
+def test_short_unrelated_rows_are_each_a_group_of_their_own():
+    """Case template_none: eight words of a small vocabulary make no two of 1,000 rows the same."""
+    group = group_texts(posts(1000), 0.8)
+    assert len(set(group.tolist())) >= 995 and np.bincount(group).max() <= 2
+
+
 def test_many_copies_with_small_changes_stay_together():
     """A bot's text with another number each time is one text, however often it comes."""
     bot = [f"win a free phone now, click here to get your own prize today, number {row}" for row in range(100)]

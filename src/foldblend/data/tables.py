@@ -162,6 +162,8 @@ class Tables:
     """The columns beside the text of N training rows; None without `features`."""
     test_features: Features | None = None
     """The same of the n_test test rows."""
+    test_file: str = "test.csv"
+    """Name of the test file in data/<competition>/; empty if its rows are those of a training file."""
 
     @property
     def answer_names(self) -> tuple[str, ...]:
@@ -234,6 +236,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         all_names=label_names if taught.constants else (),
         train_features=features_of(taught.rows, competition.features, parts.train_report),
         test_features=test_features,
+        test_file="" if competition.files.split_column else competition.files.test,
     )
 
 

@@ -136,8 +136,12 @@ KINDS = ("logits", "probs")
 
 
 def describe_origin(folds: Folds, tables) -> dict:
-    """The folds, labels and data that predictions belong to: computed once, compared with every record."""
+    """The folds, labels and data that predictions belong to: computed once, compared with every record.
+
+    `test_file` is the name of the file for a message; records do not have it.
+    """
     return {
+        "test_file": tables.test_file,
         "n_folds": folds.n_folds,
         "folds_sha256": folds.sha256,
         "label_names": list(tables.label_names),
@@ -212,18 +216,21 @@ def check_record(path: Path, origin: dict) -> dict:
     if changed:
         what = f"{path}: trained on other data: the {', '.join(changed)} differ"
         is_test = all(part.startswith("test ") for part in changed)
-        raise UserError(f"{what}{_answer_new_test_rows(path.parent.parent.name) if is_test else ''}")
+        raise UserError(f"{what}{_answer_new_test_rows(path, origin['test_file']) if is_test else ''}")
     if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
         raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
 
 
-def _answer_new_test_rows(competition_name: str) -> str:
+def _answer_new_test_rows(path: Path, test_file: str) -> str:
     """The models of a run fit any test file; only what they said of the old one is out of date."""
+    competition_name = path.parent.parent.name
+    said = ". If a blend was made before, its models answer the new test file without training. "
+    if not test_file:
+        return f"{said}Put the rows into a file of their own and give it to src/predict.py as --input"
     return (
-        ". If a blend was made before, its models answer the new test file without training. Run: "
-        f"python src/predict.py --competition {competition_name} --input data/{competition_name}/test.csv "
-        "--answer submission.csv"
+        f"{said}Run: python src/predict.py --competition {competition_name} --input "
+        f"data/{competition_name}/{test_file} --answer submission.csv"
     )
 
 
@@ -344,6 +351,7 @@ def write_fold(
         file.flush()
         remove_file(path.with_suffix(".json"))  # from here on an older fold of this name no longer counts
     origin = describe_origin(folds, tables)
+    origin.pop("test_file")
     read = {name: _as_read(origin[name], record["settings"]) for name in ("train_sha256", "test_sha256")}
     described = {
         **origin,
