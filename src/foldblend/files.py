@@ -104,7 +104,8 @@ def _taking_place(path: Path, exclusive: bool) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path, exclusive)
             yield temporary
-            os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+            with suppress(PermissionError):  # a filesystem without permissions
+                os.chmod(temporary, stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)  # or a power cut could undo the rename
@@ -155,7 +156,7 @@ def _exchange(one: Path, other: Path) -> None:
     at_cwd, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of renameat2(2)
     if rename and rename(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0:
         return
-    between = _hidden_name(other)
+    between = one.with_name(f"{one.name}.before")  # in .old/, where nothing is removed unless it is asked for
     try:
         os.rename(other, between)
         os.rename(one, other)
