@@ -184,3 +184,21 @@ def test_what_is_missing_or_of_another_kind_is_refused_by_name(tmp_path):
     write_record(tmp_path / "r.json", FOLD_1)
     with pytest.raises(UserError, match="is no record of a blend: csv_sha256 is missing"):
         read_record(tmp_path / "r.json", BLEND)
+
+
+def test_a_recipe_of_every_form_is_read(tmp_path):
+    """As blend.py writes them now: averages of averages, quantiles, thresholds that adapt."""
+    plain = {"form": "scores", "kind": "multilabel", "coefs": [0.5, 0.5]}
+    stack = {"form": "cross_label_stack", "kind": "multilabel", "coefs": [[0.5, 0.5, -0.1]]}
+    ranks = {"form": "rank_mean", "points": [[[0.1, 0.2]]], "probs": [[0.1, 0.9]]}
+    inner = {"form": "average", "first": plain, "second": ranks, "share": [0.5]}
+    rule = {"thresholds": [0.5], "calibration": [[1.0], [0.0]], "at_least_one": True}
+    for predictor in (plain, stack, ranks, inner, {"form": "average", "first": inner, "second": inner, "share": [1]}):
+        recipe = {"kind": "multilabel", "predictor": predictor, "rule": rule}
+        write_record(tmp_path / "r.json", {**BLEND_1, "recipe": recipe})
+        assert read_record(tmp_path / "r.json", BLEND)["recipe"] == recipe
+    for place in ("first", "second"):
+        bad = {"kind": "multilabel", "predictor": {**inner, place: {**plain, "coefs": ["x"]}}, "rule": rule}
+        write_record(tmp_path / "r.json", {**BLEND_1, "recipe": bad})
+        with pytest.raises(UserError, match=rf"recipe.predictor.{place}.coefs.0. is 'x'; expected a number"):
+            read_record(tmp_path / "r.json", BLEND)

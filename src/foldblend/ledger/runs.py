@@ -457,15 +457,14 @@ _ONE = {
     "kind": _KIND,
     "coefs": ([float], [[float]]),
 }
-_RULE = {"thresholds?": [float], "offsets?": [float], "steps?": [float], "at_least_one?": bool, "at_most?": int,
-         "exclusive?": int}  # fmt: skip
+_RULE = {"thresholds?": [float], "offsets?": [float], "steps?": [float], "calibration?": [[float]],
+         "at_least_one?": bool, "at_most?": int, "exclusive?": int}  # fmt: skip
+_FORMULA: tuple[dict, ...] = (_ONE, {"form": re.compile("rank_mean"), "points": [[[float]]], "probs": [[float]]})
+for _ in range(4):  # an average of averages, and so on; a blend nests two
+    _FORMULA = (*_FORMULA[:2], {"form": re.compile("average"), "first": _FORMULA, "second": _FORMULA, "share": [float]})
 RECIPE = {
     "kind": _KIND,
-    "predictor": (
-        _ONE,
-        {"form": re.compile("average"), "first": _ONE, "second": _ONE, "share": [float]},
-        {"form": re.compile("rank_mean"), "points": [[[float]]], "probs": [[float]]},
-    ),
+    "predictor": _FORMULA,
     "rule": _RULE,
     "priors?": [float],
     "shifted?": [int],
