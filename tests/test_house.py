@@ -111,8 +111,10 @@ def test_no_folder_shows_more_than_15_files():
 
 
 def test_no_module_shadows_a_library():
-    """src/ comes first on the path of a command, so src/datasets.py would break transformers."""
+    """src/ comes first on the path of a command, so src/datasets.py would break transformers; bench/ on a bench's."""
     names = {path.stem for path in SRC.iterdir() if path.suffix == ".py" or path.is_dir()} - {"foldblend"}
+    names |= {path.stem for path in (PROJECT / "bench").glob("*.py")}
+    assert not names & {"coverage", "pkg_resources"}  # not installed here, but libraries import them if they are there
     code = f"import importlib.util as u; print([n for n in {sorted(names)} if u.find_spec(n)])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout
     assert found == "[]\n"

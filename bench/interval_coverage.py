@@ -1,7 +1,7 @@
 """Simulated competitions with known truth: does the 90 % interval hold it in 90 % of them, and is the score right?
 
-    python bench/coverage.py --seeds 100000:100500 --jobs 2
-    python bench/coverage.py --seeds 100000:100500 --report    # the table of what is finished
+    python bench/interval_coverage.py --seeds 100000:100500 --jobs 2
+    python bench/interval_coverage.py --seeds 100000:100500 --report    # the table of what is finished
 
 One seed is one competition: its labels (1 to 100), rows (300 to 8,000), folds (2 to 10), rates (0.3 to 0.002),
 duplicate groups, runs and test sets are drawn from it. It goes through the real blend. Per world there are several test
