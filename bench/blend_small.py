@@ -1,10 +1,13 @@
 """Small competitions drawn from the GoEmotions OOF rows, where the truth of every strategy is known.
 
-    python bench/blend_small.py --rows 1000 2000 5000 --draws 20
+    python bench/blend_small.py --rows 1000 2000 5000 --seeds 0:20
+    python bench/blend_small.py --rows 1000 2000 --seeds 1000:1012 --pool all --quick
 
-Each draw takes rows of nine runs (without minilm_ft) as a competition of its own. The truth of one fold's models is
-the score on 10,853 other OOF rows; that of the fold average is the score on dev and test together. Writes
-bench/figures/small_competitions.json, which bench/blend_figure.py draws.
+Each draw takes rows of nine runs (`--pool all`: of ten, minilm_ft among them, which is far above the others) as a
+competition of its own. `--quick` compares the trusted blend with the one of before version 0.3 and nothing else.
+The truth of one fold's models is the score on 10,853 other OOF rows; that of the fold average is the score on dev and
+test together. Without `--pool all` and `--quick` it writes bench/figures/small_competitions.json, which
+bench/blend_figure.py draws.
 """
 
 import argparse
@@ -17,15 +20,13 @@ from blend_data import PROJECT, Bench, load_bench
 from foldblend.cores import single_threaded_products
 from foldblend.scoring.blending import Blend, make_blend
 from foldblend.scoring.ensembling.predictors import mix
-from foldblend.scoring.ensembling.strategies import Given, climb_once
+from foldblend.scoring.ensembling.strategies import STRATEGIES, Given, climb_once
 from foldblend.scoring.inputs import Partition, Runs, Scores, Task, sigmoid
 from foldblend.scoring.metrics.formulas import macro_f1
-from foldblend.scoring.report import soften_answers
+from foldblend.scoring.report import TestFacts, describe_blend
 from foldblend.scoring.thresholds.exact import tune_thresholds
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
-from foldblend.scoring.validation.bootstrap import Buckets, make_additive
 from foldblend.scoring.validation.choice import predict_outer
-from foldblend.scoring.validation.expected import estimate_score
 
 TASK = Task("macro_f1")
 N_TRUTH = 10_853
@@ -41,18 +42,18 @@ class Draw:
     truths: dict[str, tuple[list[np.ndarray], np.ndarray]]
 
 
-def draw_competition(bench: Bench, n_rows: int, seed: int) -> Draw:
-    """Rows at random, folds at random, nine runs."""
+def draw_competition(bench: Bench, n_rows: int, seed: int, pool: str = "nine") -> Draw:
+    """Rows at random, folds at random, nine runs or all."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(bench.labels))
     rows, others = order[:n_rows], order[n_rows : n_rows + N_TRUTH]
-    used = [number for number, name in enumerate(bench.runs) if name != "minilm_ft"]
+    used = [number for number, name in enumerate(bench.runs) if pool == "all" or name != "minilm_ft"]
     fold = rng.permutation(n_rows) % 5
     runs = Runs(
         tuple(bench.runs[k] for k in used), Scores([bench.oof[k][rows] for k in used]), bench.labels[rows], fold,
         np.arange(n_rows),
     )  # fmt: skip
-    hidden = [np.concatenate([bench.dev[k][0], bench.test[k][0]]) for k in used]
+    hidden = [np.concatenate([bench.dev[k].mean(axis=0), bench.test[k].mean(axis=0)]) for k in used]
     both = np.concatenate([bench.dev_labels, bench.test_labels])
     return Draw(
         runs, {"one fold": ([bench.oof[k][others] for k in used], bench.labels[others]), "average": (hidden, both)}
@@ -103,13 +104,41 @@ def score_strategies(draw: Draw, blend: Blend) -> dict[str, dict]:
     return table
 
 
-def play(bench: Bench, n_rows: int, seed: int) -> dict:
+NOW, BEFORE = "mean_of_blends + adaptive", "shrunk_stack + robust"
+"""The trusted line, and that of before version 0.3."""
+
+
+def play_quickly(bench: Bench, n_rows: int, seed: int, pool: str) -> dict:
+    """One draw: the truths of these two lines and of what is between them, fitted on all rows."""
+    draw = draw_competition(bench, n_rows, seed, pool)
+    given = Given(TASK, draw.runs.scores, draw.runs.labels, Partition(draw.runs.fold), seed)
+    truths = {}
+    for name in ("mean_of_blends", "shrunk_stack"):
+        strategy = STRATEGIES[name](given)
+        outer, predictor = predict_outer(strategy, given), strategy.predictor(given.partition.n_parts, 0)
+        for tuning in ("adaptive", "robust"):
+            rule = tune_rule(TASK, tuning, outer, draw.runs.labels)
+            truths[f"{name} + {tuning}"] = score_truths(
+                draw, lambda scores, predictor=predictor: predictor.predict(Scores(scores)), rule
+            )
+    return truths
+
+
+def quick_report(n_rows: int, pool: str, draws: list[dict]) -> list[str]:
+    """What each line scores above the one of before, with standard errors over draws."""
+    lines = [f"{n_rows} rows, pool {pool}, {len(draws)} draws: above {BEFORE}, one fold and average"]
+    for name in draws[0]:
+        gains = [np.array([d[name][kind] - d[BEFORE][kind] for d in draws]) for kind in ("one fold", "average")]
+        cells = [f"{gain.mean():+.4f} ({gain.std(ddof=1) / len(gain) ** 0.5:.4f})" for gain in gains if name != BEFORE]
+        lines.append(f"  {name:26} {'  '.join(cells)}")
+    return lines
+
+
+def play(bench: Bench, n_rows: int, seed: int, pool: str = "nine") -> dict:
     """One draw: what was promised, what was true, what else would have been."""
-    draw = draw_competition(bench, n_rows, seed)
+    draw = draw_competition(bench, n_rows, seed, pool)
     blend = make_blend(TASK, draw.runs, seed=seed)
-    buckets = Buckets(draw.runs.fold, seed)
-    honest = [make_additive(TASK, draw.runs.labels, answer, buckets) for answer in blend.honest]
-    said = estimate_score(honest, soften_answers(TASK, blend, buckets), n_rows, N_TRUTH, seed)
+    said = describe_blend(TASK, blend, None, seed, TestFacts(hidden_rows=N_TRUTH), weighs_runs=False).one_fold
     truths = score_truths(draw, lambda scores: blend.predictor.predict(Scores(scores)), blend.rule)
     headline = float(np.mean([macro_f1(draw.runs.labels, answer) for answer in blend.honest]))
     default = {"in": blend.choice.in_sample, "cf": headline, **truths}
@@ -148,6 +177,9 @@ def report(n_rows: int, draws: list[dict]) -> list[str]:
             f"  {kind}: above Caruana {ours[kind].mean() - caruana:+.4f}; "
             f"regret against the best fixed strategy {best - ours[kind].mean():+.4f}"
         )
+    for kind in ("one fold", "average"):
+        gain = np.array([draw["default"][kind] - draw["fixed"][BEFORE][kind] for draw in draws])
+        lines.append(f"  {kind}: above {BEFORE} {gain.mean():+.4f} ({gain.std(ddof=1) / len(gain) ** 0.5:.4f})")
     errors = {name: ours[name] - ours["one fold"] for name in ("in", "cf", "expected")}
     held = ((ours["low"] < ours["one fold"]) & (ours["one fold"] < ours["high"])).mean()
     lines.append("  error against the truth of one fold's models, mean (and its standard error):")
@@ -163,13 +195,23 @@ def report(n_rows: int, draws: list[dict]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 2000, 5000])
-    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--seeds", default="0:20", help="FIRST:LAST, the last one not included")
+    parser.add_argument("--pool", choices=["nine", "all"], default="nine")
+    parser.add_argument("--quick", action="store_true", help="the trusted blend against the one of before only")
     asked = parser.parse_args()
-    bench = load_bench()
+    bench, seeds = load_bench(), range(*(int(end) for end in asked.seeds.split(":")))
+    if asked.quick:
+        for n_rows in asked.rows:
+            draws = [play_quickly(bench, n_rows, seed, asked.pool) for seed in seeds]
+            print("\n".join(quick_report(n_rows, asked.pool, draws)), flush=True)
+        return
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for n_rows in asked.rows:
-        results[str(n_rows)] = [play(bench, n_rows, seed) for seed in range(asked.draws)]
-        print("\n".join(report(n_rows, results[str(n_rows)])), flush=True)
+        draws = [play(bench, n_rows, seed, asked.pool) for seed in seeds]
+        print("\n".join(report(n_rows, draws)), flush=True)
+        if asked.pool == "all":
+            continue  # the figure shows the nine
+        results[str(n_rows)] = draws
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(results, indent=0), encoding="utf-8")
 
