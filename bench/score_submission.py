@@ -127,9 +127,12 @@ def score_rows(competition: CompetitionSettings, labels: np.ndarray, answers: np
 
 def metric_names(competition: CompetitionSettings) -> list[str]:
     """The metrics that take this form of answer, the competition's own first where it is among them."""
+    if competition.submission.form == "ranked":
+        return [competition.metric]
     in_probs = competition.submission.form == "probabilities"
     usual = PROBABILITY_METRICS if in_probs else DECISION_METRICS
-    own = [competition.metric] if METRICS[competition.metric].takes_probs == in_probs else []
+    entry = METRICS[competition.metric]
+    own = [competition.metric] if entry.takes_probs == in_probs and not entry.by_groups else []
     return list(dict.fromkeys((*own, *usual)))
 
 

@@ -251,3 +251,32 @@ def test_other_refusals():
         foldblend.tune_thresholds(PROBS, LABELS, "macro_auc")
     with pytest.raises(UserError, match="tuning is 'best'; expected robust or exact"):
         foldblend.tune_thresholds(PROBS, LABELS, tuning="best")
+
+
+def test_ranked_lists_and_groups_of_rows():
+    """MAP@k of one label per row, with labels that a row cannot have; AUC averaged over groups."""
+    rng = np.random.default_rng(3)
+    truth = np.eye(6, dtype=int)[rng.integers(0, 6, 300)]
+    _, runs = make_runs(300, rng, truth, n_names=6)
+    possible = (rng.random(truth.shape) < 0.5) | (truth == 1)
+    options = {"metric": "map_at_3", "task": "multiclass"}
+    plain = foldblend.blend(runs, truth, np.arange(300) % 5, runs, **options)
+    limited = foldblend.blend(
+        runs, truth, np.arange(300) % 5, runs, candidates=possible, test_candidates=possible, **options
+    )
+    assert limited.score > plain.score + 0.02 and "map_at_3" in repr(limited)
+    assert (limited.decisions[~possible] == 0).all() and (limited.decisions[possible] > 0).all()
+    assert foldblend.score(truth, limited.decisions, "map_at_3", "multiclass") > limited.score - 0.05
+    assert np.array_equal(limited.apply(runs, possible), limited.decisions)
+    groups = np.array(["a", "b", "c"])[rng.integers(0, 3, 300)]
+    shifted = runs["minilm"] / (1 + (groups == "b"))[:, None]  # the order within a group stays
+    ours, theirs = (foldblend.score(truth, probs, "group_auc", metric_by=groups) for probs in (runs["minilm"], shifted))
+    assert ours == pytest.approx(theirs) and ours > foldblend.score(truth, shifted, "macro_auc")
+    result = foldblend.blend(runs, truth, np.arange(300) % 5, metric="group_auc", metric_by=groups)
+    assert result.score >= foldblend.score(truth, runs["minilm"], "group_auc", metric_by=groups) - 0.01
+    with pytest.raises(UserError, match="metric map_at_k has no number: write how many labels a list has, as map_at_3"):
+        foldblend.score(truth, runs["tfidf"], "map_at_k")
+    with pytest.raises(UserError, match=r"metric_by is nothing; metric group_auc needs the group of each row, \(300,"):
+        foldblend.blend(runs, truth, np.arange(300) % 5, metric="group_auc")
+    with pytest.raises(UserError, match="candidates: 1 rows have none; expected at least one label per row"):
+        foldblend.blend(runs, truth, np.arange(300) % 5, candidates=possible & (np.arange(300) > 0)[:, None], **options)

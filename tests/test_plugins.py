@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from foldblend import plugins
@@ -215,3 +216,25 @@ def test_a_plugin_keeps_a_name_that_the_package_took_later(tmp_path):
     assert METRICS["macro_f2"].score(None, None) == 0.25
     load_plugins([], tmp_path / "elsewhere")
     assert METRICS["macro_f2"] is own
+
+
+def test_a_metric_of_ranked_lists_is_there_under_every_number(paths):
+    add(paths, "my_lists", '''from foldblend.plugins import metric
+
+@metric("hit_at_k", answer="list")
+def hit_at_k(labels, probs, k):
+    listed = (-probs).argsort(axis=1)[:, :k]
+    return float(labels[range(len(labels)), listed.T].any(axis=0).mean())
+''')  # fmt: skip
+    load_defaults(paths)
+    labels, probs = np.eye(3, dtype=bool), np.array([[0.5, 0.3, 0.2]] * 3)
+    assert METRICS["hit_at_2"].score(labels, probs) == pytest.approx(2 / 3) and METRICS["hit_at_2"].is_ranked
+    name = METRIC.replace('share_of_ones")', 'hits_at", answer="list")')
+    with pytest.raises(UserError, match="metric hits_at: answer is list, so its name must end in _at_k"):
+        exec(name, {})
+
+
+def test_a_plugin_keeps_the_name_of_a_list_that_the_package_took_later(paths):
+    add(paths, "my_map", METRIC.replace("share_of_ones", "map_at_3"))
+    load_defaults(paths)
+    assert not METRICS["map_at_3"].is_ranked and METRICS["map_at_5"].is_ranked

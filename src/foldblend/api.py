@@ -4,7 +4,7 @@ Shapes: N training rows, n test rows, L labels, M runs, K folds. docs/python-api
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from foldblend.errors import UserError
 from foldblend.scoring.arrays import ArrayBlend, blend_arrays
 from foldblend.scoring.inputs import Task
-from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.metrics.table import METRICS, k_of
 from foldblend.scoring.thresholds.rules import tune_rule
 
 if TYPE_CHECKING:
@@ -72,15 +72,26 @@ def tune_thresholds(probs: Table, labels: Table, metric: str = "macro_f1", tunin
     return thresholds
 
 
-def score(labels: Table, answer: Table, metric: str = "macro_f1", task: str = "multilabel") -> float:
+def score(
+    labels: Table,
+    answer: Table,
+    metric: str = "macro_f1",
+    task: str = "multilabel",
+    metric_by: Sequence | None = None,
+) -> float:
     """The number that the leaderboard would show.
 
-    Args:   labels: (N, L) of 0 and 1.
-            answer: (N, L): 0 and 1 for a metric of decisions, probabilities for one of probabilities (AUC, log loss).
+    Args:   labels: (N, L) of 0 and 1; numbers for a metric of values, such as `rmse`.
+            answer: (N, L): 0 and 1 for a metric of decisions, probabilities for one of probabilities (AUC, log loss)
+            or of ranked lists (`map_at_3`, with any number).
             task: `multilabel`, or `multiclass` for exactly one label per row.
+            metric_by: N groups of rows, such as rules, for a metric that is averaged over them (`group_auc`).
     Raises: UserError: an unknown metric, shapes that differ, or probabilities if the metric wants decisions.
     """
-    asked, truth = _task(metric, task), _read_labels(labels, task)
+    asked = _task(metric, task)
+    if asked.entry.of_values:
+        return float(asked.entry.score(np.asarray(labels, np.float64), np.asarray(answer, np.float64)))
+    truth = _read_labels(labels, task)
     values = _align("answer", answer, truth)
     if not asked.takes_probs and not np.isin(values, (0, 1)).all():
         raise UserError(
@@ -89,7 +100,10 @@ def score(labels: Table, answer: Table, metric: str = "macro_f1", task: str = "m
         )
     if values.shape != truth.values.shape:
         raise UserError(f"answer has shape {values.shape}; the labels have {truth.values.shape}")
-    return float(asked.entry.score(truth.values, values if asked.takes_probs else values.astype(bool)))
+    if asked.entry.by_groups:
+        asked = replace(asked, groups=_read_groups(metric, metric_by, truth))
+    values = values if asked.takes_probs else values.astype(bool)
+    return float(asked.entry.sign * asked.score(truth.values, values))
 
 
 # ---------- The blend
@@ -109,6 +123,10 @@ def blend(
     seed: int = 0,
     hidden_test_rows: int = 0,
     test_is: str = "",
+    metric_by: Sequence | None = None,
+    test_metric_by: Sequence | None = None,
+    candidates: Table | None = None,
+    test_candidates: Table | None = None,
 ) -> "BlendResult":
     """Compare every run and every strategy by cross-fitted score, choose one, and answer the test rows with it.
 
@@ -116,16 +134,22 @@ def blend(
              labels: (N, L) of 0 and 1.   folds: N numbers 0..K-1, those that the runs were trained on.
              test: name -> (n, L), the average of the fold models, or (K, n, L), each fold model's own: then the
                 expected score says what averaging them gains. None: `apply` answers new rows later.
-             metric: what the leaderboard computes, a name in METRICS.
+             metric: what the leaderboard computes, a name in METRICS; of ranked lists as `map_at_3`.
              task: `multilabel`, or `multiclass` for exactly one label per row.
              kind: `probs`, or `logits` if all tables hold logits.
              groups: N numbers; rows with the same number (such as duplicates) are never separated.
              strategy: a strategy or a run to take whatever its score; empty chooses.
              hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
              test_is: what a run's single table in `test` holds: `mean_of_folds` or `one_fold`; the report says so.
+             metric_by: N groups of rows for a metric that is averaged over groups (`group_auc`), and of the test rows,
+                without which they count as one group when the gain of averaging is estimated.
+             candidates: (N, L) of 0 and 1, 0 for labels that a row cannot have, and (n, L) of the test rows.
     Raises:  UserError: tables that do not fit each other, with the run's name and what was expected.
     """
-    asked, truth = _task(metric, task), _read_labels(labels, task)
+    asked = _task(metric, task)
+    if asked.entry.of_values:
+        raise UserError(f"metric {metric} is of a regression, which blend() does not take; use python src/blend.py")
+    truth = _read_labels(labels, task)
     if kind not in ("probs", "logits"):
         raise UserError(f"kind is {kind!r}; expected probs or logits")
     rows = None if test is None else _Rows.read("test", test, truth)
@@ -142,6 +166,14 @@ def blend(
         seed=seed,
         hidden_test_rows=hidden_test_rows,
         test_is=test_is,
+        metric_by=(
+            None if metric_by is None else _align("metric_by", metric_by, truth),
+            None if test_metric_by is None else np.asarray(test_metric_by),
+        ),
+        candidates=(
+            None if candidates is None else _align("candidates", candidates, truth).astype(bool),
+            None if rows is None else rows.candidates(test_candidates, truth),
+        ),
     )
     if rows is None or made.probs is None:
         return BlendResult(made, truth)
@@ -215,10 +247,10 @@ class BlendResult:
         frame = frame.sort_values("cross_fitted", ascending=ascending, kind="stable")
         return frame[["chosen", "in_sample", "cross_fitted", "spread"]]
 
-    def apply(self, new: Mapping[str, Table]) -> Any:
+    def apply(self, new: Mapping[str, Table], candidates: Table | None = None) -> Any:
         """Answer new rows: the runs' tables, as `test`. Returns what `decisions` holds for the test rows."""
         rows = _Rows.read("new", new, self._labels)
-        probs, decisions = self.made.apply(rows.tables)
+        probs, decisions = self.made.apply(rows.tables, rows.candidates(candidates, self._labels))
         return rows.like(probs if decisions is None else decisions, self.made.label_names)
 
     def __repr__(self) -> str:
@@ -253,6 +285,8 @@ class _Labels:
 def _task(metric: str, kind: str) -> Task:
     import difflib
 
+    if metric in METRICS and METRICS[metric].is_ranked and not k_of(metric):
+        raise UserError(f"metric {metric} has no number: write how many labels a list has, as {metric[:-1]}3")
     if metric not in METRICS:
         close = difflib.get_close_matches(metric, METRICS, n=1)
         raise UserError(
@@ -276,6 +310,15 @@ def _read_labels(labels: Table, task: str = "multilabel") -> _Labels:
         raise UserError(f"labels of row {row} hold {values[row].sum()} ones; task multiclass expects one per row")
     names = tuple(str(name) for name in (labels.columns if is_frame else range(values.shape[1])))
     return _Labels(values, names, labels.index if is_frame else None, is_frame)
+
+
+def _read_groups(metric: str, metric_by: Sequence | None, labels: _Labels) -> np.ndarray:
+    """The groups of a metric that is averaged over them as numbers, int64 (N,)."""
+    groups = None if metric_by is None else _align("metric_by", metric_by, labels)
+    if groups is None or groups.shape != labels.values.shape[:1]:
+        found = "nothing" if groups is None else groups.shape
+        raise UserError(f"metric_by is {found}; metric {metric} needs the group of each row, ({len(labels.values)},)")
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def _align(what: str, table: Table, labels: _Labels) -> np.ndarray:
@@ -330,6 +373,14 @@ class _Rows:
                 table = _align_rows(f"{what} of run {name}", table, index)
             read[str(name)] = _align_columns(f"{what} of run {name}", table, labels)
         return cls(read, index)
+
+    def candidates(self, table: Table | None, labels: _Labels) -> np.ndarray | None:
+        """The candidates bool (n, L) of these rows; None without."""
+        if table is None:
+            return None
+        if self.index is not None and hasattr(table, "iloc"):
+            table = _align_rows("candidates of the test rows", table, self.index)
+        return _align_columns("candidates of the test rows", table, labels).astype(bool)
 
     def like(self, values: np.ndarray, names: tuple[str, ...]) -> Any:
         """An answer (n, L) in the form of the tables."""

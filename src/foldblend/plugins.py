@@ -7,6 +7,7 @@ package's own learners, losses, metrics and strategies.
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -68,24 +69,30 @@ def loss(
 
 def metric(
     name: str,
-    answer: Literal["decisions", "probs"] = "decisions",
+    answer: Literal["decisions", "probs", "list"] = "decisions",
     greater_is_better: bool = True,
     rows: Callable | None = None,
 ) -> Callable[[Registered], Registered]:
     """Decorate a function `(labels, answer) -> float`: `metric: name` in a competition's YAML.
 
-    Args:   answer: `decisions`, a bool (N, L) table made by tuned thresholds, or `probs`, float32 (N, L) as they are.
+    Args:   answer: `decisions`, a bool (N, L) table made by tuned thresholds, or `probs`, float32 (N, L) as they are;
+                `list`, probabilities of which each row's k highest are submitted as a list: the function (and `rows`)
+                takes a third argument k, and the name ends in `_at_k`: `ndcg_at_k` is used as `ndcg_at_5`.
             greater_is_better: False for an error or a loss.
             rows: the values per row, float64 (N,), whose mean the metric is, if there are such: the interval of the
                 expected score is then computed without calling the metric once per resample.
     """
-    if answer not in ("decisions", "probs"):
-        raise UserError(f"metric {name}: answer is {answer!r}; expected decisions or probs")
+    if answer not in ("decisions", "probs", "list"):
+        raise UserError(f"metric {name}: answer is {answer!r}; expected decisions, probs or list")
+    if answer == "list" and not name.endswith("_at_k"):
+        raise UserError(f"metric {name}: answer is list, so its name must end in _at_k, as ndcg_at_k")
 
     def register(score: Registered) -> Registered:
         from foldblend.scoring.metrics.table import METRICS, Metric
 
-        _register(METRICS, "metric", name, Metric(score, answer, rows, greater_is_better), score.__module__)
+        takes: Literal["decisions", "probs"] = "decisions" if answer == "decisions" else "probs"
+        entry = Metric(score, takes, rows, greater_is_better, is_ranked=answer == "list")
+        _register(METRICS, "metric", name, entry, score.__module__)
         return score
 
     return register
@@ -175,7 +182,7 @@ def _find_elsewhere(top: str, root: Path) -> ModuleSpec | None:
 
 
 NEWER = {"macro_f2", "micro_f2", "samples_f2", "macro_f05", "micro_f05", "matthews", "quadratic_weighted_kappa"}
-NEWER |= {"mean_ranks"}
+NEWER |= {"mean_ranks", "group_auc", "map_at_k"}
 """Names that the package itself took after plugins could: a plugin that has one of them keeps it."""
 _REPLACED: dict[tuple[str, str], object] = {}
 """(what, name) of the package's own entries that a plugin's stand in for."""
@@ -184,7 +191,8 @@ _REPLACED: dict[tuple[str, str], object] = {}
 def _register(table: MutableMapping, what: str, name: str, entry: object, owner: str) -> None:
     """Raise UserError if another module, or the package itself, has this name already."""
     known = _REGISTERED.get((what, name))
-    if known is None and name in NEWER and name in table:
+    is_newer = name in NEWER or re.sub(r"_at_\d+$", "_at_k", name) in NEWER
+    if known is None and is_newer and name in table:
         _REPLACED[what, name] = table[name]
     elif name in table and (known is None or known[1] != owner):
         there = known[1] if known else "the package itself"

@@ -8,7 +8,7 @@ from foldblend.errors import UserError
 from foldblend.scoring.arrays import blend_arrays
 from foldblend.scoring.blending import make_blend
 from foldblend.scoring.ensembling.strategies import STRATEGIES, find_trusted, quick_score, search_weights
-from foldblend.scoring.inputs import Scores, Task, find_noise, split_into_parts, without_runs
+from foldblend.scoring.inputs import Runs, Scores, Task, find_noise, logit, sigmoid, split_into_parts, without_runs
 from foldblend.scoring.metrics.table import METRICS, Metric
 from foldblend.scoring.report import describe_blend
 from foldblend.scoring.thresholds.rules import decide
@@ -249,3 +249,21 @@ def test_runs_of_noise_cost_nothing(monkeypatch):
     assert noisy_blend.chosen == plain.chosen and np.array_equal(noisy_blend.thresholds, plain.thresholds)
     assert "Left out, as their predictions agree with nothing: noise0" in "\n".join(noisy_blend.lines)
     assert set(noisy_blend.weights) == set(runs.names)
+
+
+@pytest.mark.parametrize("metric", ["rmse", "spearman"])
+def test_values_are_blended_and_scored_on_their_own_scale(metric):
+    """Runs that predict shares of a range from -2 to 8, each with noise of its own."""
+    rng = np.random.default_rng(0)
+    shares = rng.beta(2, 3, (400, 2)).astype(np.float32)
+    drawn = [(logit(shares) + rng.normal(0, 0.8, shares.shape)).astype(np.float32) for _ in range(3)]
+    runs = Runs(("a", "b", "c"), Scores(drawn), shares, np.arange(400) % 5, np.arange(400))
+    task = Task(metric, scale=np.array([[-2.0, 8.0], [-2.0, 8.0]]))
+    blend = make_blend(task, runs)
+    report = describe_blend(task, blend, np.stack([blend.oof_probs[:100]] * 3), 0)
+    single = max(task.score(shares, sigmoid(run)) for run in drawn)
+    assert report.honest > single + 0.02 and blend.choice.strategy not in runs.names
+    assert report.one_fold.low <= report.honest <= report.one_fold.high
+    if metric == "rmse":  # an error of the values, not of their shares
+        error = 10 * np.sqrt(((blend.honest[0] - shares) ** 2).mean(axis=0)).mean()
+        assert report.honest == pytest.approx(-error, abs=0.02)

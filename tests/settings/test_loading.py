@@ -379,3 +379,67 @@ def test_a_column_of_labels_is_no_text(labels):
             text=TextSettings(columns=("text",)),
             labels=LabelsSettings(**{"form": "delimited" if "names" not in labels else "columns"} | labels),
         )
+
+
+RANKED = {"labels": LabelsSettings(form="class", column="y"), "submission": SubmissionSettings(column="y")}
+
+
+def test_a_ranked_task_settles_what_it_stands_for():
+    """`metric: map_at_k` with `k: 3` is `metric: map_at_3`; one label per row is learned as one, several as several."""
+    for metric, k in (("map_at_k", 3), ("map_at_3", 0), ("map_at_3", 3)):
+        made = CompetitionSettings(id_column="id", task="ranked", metric=metric, k=k, **RANKED)
+        assert (made.metric, made.k, made.task, made.submission.form) == ("map_at_3", 3, "multiclass", "ranked")
+        assert CompetitionSettings(**vars(made)) == made  # a bundle's YAML says it in the settled form
+    labels = LabelsSettings(form="delimited", column="y")
+    several = CompetitionSettings(id_column="id", task="ranked", metric="map_at_3", **(RANKED | {"labels": labels}))
+    assert several.task == "multilabel"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"metric": "map_at_k"}, "metric map_at_k needs k, how many labels a row's list has, as k: 3"),
+        ({"metric": "map_at_3", "k": 5}, "metric is map_at_3, k is 5; remove k"),
+        ({"metric": "MAP@3"}, r"metric is 'MAP@3', which is not known; did you mean 'map_at_3'\?"),
+        ({"metric": "mapk"}, r"did you mean 'map_at_k'\?"),
+        ({"metric": "map_at_0"}, "metric is 'map_at_0', which is not known"),
+        ({"metric": "macro_f1"}, "submission.form is ranked, so metric must be of ranked lists, as map_at_k with k: 3"),
+        ({"metric": "accuracy", "k": 2}, "k is set, but metric accuracy scores no ranked list"),
+        ({"submission": SubmissionSettings(form="class", column="y")}, "submission.form must be ranked; it is class"),
+        ({"submission": SubmissionSettings()}, "submission.column must name the column"),
+        ({"task": "multiclass"}, "metric map_at_3 scores ranked lists, so set task: ranked"),
+        ({"labels": LabelsSettings(form="class", template="{a}:{b}", column="y")}, "labels.column and labels.template"),
+        ({"labels": LabelsSettings(form="class", template="{a")}, "labels.template is '{a'; expected columns in br"),
+        ({"labels": LabelsSettings(form="class", template="a")}, "labels.template is 'a'; expected columns in br"),
+        ({"labels": LabelsSettings(form="columns", template="{a}")}, "only class reads it"),
+        ({"labels": LabelsSettings()}, "labels.names is needed"),
+        ({"labels": LabelsSettings(form="class", column="y", candidates="id")}, "labels.candidates is the id column"),
+        ({"metric": "group_auc"}, "metric group_auc needs metric_by, the column of the groups"),
+        ({"metric_by": "rule"}, "metric_by is set, but metric is map_at_3; only group_auc reads it"),
+    ],
+)
+def test_what_contradicts_a_ranked_task_is_said(change, message):
+    with pytest.raises(ValueError, match=message):
+        CompetitionSettings(**({"id_column": "id", "task": "ranked", "metric": "map_at_3"} | RANKED | change))
+
+
+def test_candidates_are_not_for_classes_in_an_order():
+    labels = LabelsSettings(form="class", column="y", names=("1", "2"), candidates="c")
+    with pytest.raises(ValueError, match="labels.candidates is not for classes in an order"):
+        CompetitionSettings(id_column="id", task="ordinal", metric="quadratic_weighted_kappa", labels=labels)
+
+
+def test_a_regression_settles_and_says_what_it_does_not_take():
+    made = CompetitionSettings(id_column="id", task="regression", metric="rmse")
+    assert (made.task, made.submission.form) == ("multilabel", "values") and CompetitionSettings(**vars(made)) == made
+    for change, message in (
+        ({"metric": "macro_f1"}, "metric is macro_f1 and submission.form values; metrics of values"),
+        ({"task": "multilabel"}, "metric is rmse and submission.form columns; metrics of values"),
+        ({"metric": "RMSE_score"}, "metric is 'RMSE_score', which is not known"),
+        ({"labels": LabelsSettings(form="class", column="y")}, "labels.form must be columns; it is class"),
+        ({"labels": LabelsSettings(aggregate="majority")}, "a regression takes mean"),
+        ({"labels": LabelsSettings(names=("a",), constants={"b": 1})}, "labels.constants is set, which is for labels"),
+        ({"submission": SubmissionSettings(form="probabilities")}, "submission.form must be values; it is prob"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            CompetitionSettings(**({"id_column": "id", "task": "regression", "metric": "rmse"} | change))

@@ -122,8 +122,9 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
     skipped: list[str] = []
     predictions = load_runs(job.paths, job.competition_name, run_names, folds, tables, skipped)
     say(*(f"left out, not all folds are trained: {note}" for note in skipped))
-    task = Task(job.competition.metric, job.competition.task)
-    test_scores = [TestScores(run.test_folds, run.kind, task) for run in predictions]
+    task = Task(job.competition.metric, job.competition.task, scale=tables.scale)
+    allowed = tables.of_learned(tables.test_allowed)
+    test_scores = [TestScores(run.test_folds, run.kind, task, allowed) for run in predictions]
     texts = None
     if compares_texts and len(tables.test_texts) >= FEWEST_TEST_ROWS:
         texts = compare_texts(tables.train_texts, tables.test_texts)
@@ -133,14 +134,22 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
 def gather_runs(inputs: Inputs) -> Runs:
     """The runs' out-of-fold scores side by side."""
     refuse_strategy_names([run.name for run in inputs.predictions])
+    tables, task = inputs.tables, inputs.task
+    allowed = tables.of_learned(tables.allowed)
     runs = Runs(
         names=tuple(run.name for run in inputs.predictions),
-        scores=Scores([inputs.task.to_scores(run.oof, run.kind) for run in inputs.predictions]),
-        labels=inputs.tables.labels,
+        scores=Scores([task.to_scores(run.oof, run.kind, allowed) for run in inputs.predictions], allowed),
+        labels=tables.labels if tables.scale is None or tables.soft is None else tables.soft,
         fold=split_into_parts(inputs.folds.fold, inputs.folds.group),
         group=inputs.folds.group,
+        metric_groups=number(tables.metric_groups),
     )
-    return runs if inputs.tables.known is None else score_known(runs, inputs.tables.known, inputs.task)
+    return runs if tables.known is None else score_known(runs, tables.known, task)
+
+
+def number(names: np.ndarray | None) -> np.ndarray | None:
+    """Groups as numbers, int64 (N,)."""
+    return None if names is None else np.unique(names, return_inverse=True)[1]
 
 
 # ---------- A new blend
@@ -153,7 +162,7 @@ def blend_anew(job: Job) -> Path:
     task, label_names = inputs.task, inputs.tables.label_names
 
     runs = gather_runs(inputs)
-    check_strategy(strategy, runs.names, task)
+    check_strategy(strategy, runs.names, task, len(label_names))
     noise = [] if job.own.runs else [name for name in find_noise(runs) if not strategy.startswith(name)]
     if noise:
         say(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}")
@@ -166,7 +175,8 @@ def blend_anew(job: Job) -> Path:
     fold_probs = recipe.fold_probs(inputs.test_scores)
     means = mean_run_probs(task, runs.scores), mean_test_probs(task, inputs.test_scores)
     brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
-    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought)
+    groups = number(inputs.tables.test_metric_groups)
+    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought, groups)
     report = describe_blend(task, blend, fold_probs, seed, facts)
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:
@@ -182,6 +192,7 @@ def blend_anew(job: Job) -> Path:
         "recipe": recipe.to_record(),
         "report": report_record(task, blend, report, label_names),
         **constants_record(inputs.tables.constants, inputs.tables.answer_names),
+        **({} if inputs.tables.scale is None else {"scale": inputs.tables.scale.tolist()}),
     }
     return write_blend(job, inputs.tables, recipe, fold_probs, blend.honest[0], record)
 
@@ -236,7 +247,7 @@ def name_submission(record: dict) -> str:
 
 def build_bytes(job: Job, tables: Tables, recipe: Recipe, fold_probs: np.ndarray) -> tuple[bytes, pd.DataFrame]:
     """The submission as bytes and as a table."""
-    probs, answer = recipe.answer(fold_probs)
+    probs, answer = recipe.answer(fold_probs, tables.of_learned(tables.test_allowed))
     frame = build_submission(job.competition, tables, answer if answer.dtype == bool else None, probs)
     return submission_bytes(frame, job.competition.submission.separator), frame
 

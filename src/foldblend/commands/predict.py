@@ -13,6 +13,7 @@ import numpy as np
 
 from foldblend.console import warn
 from foldblend.data.answer_form import recorded_constants
+from foldblend.data.tables import learned_columns
 from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.files import check_outputs, write_atomically
@@ -23,6 +24,7 @@ from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
+from foldblend.scoring.metrics.table import to_values
 from foldblend.scoring.thresholds.robust import ADAPT_FROM
 from foldblend.settings.loading import Job, open_job, run_from_settings
 from foldblend.submission.answers import build_submission, submission_bytes, with_constants
@@ -34,6 +36,7 @@ from foldblend.submission.new_texts import (
     prediction_lines,
     read_rows,
     typed_rows,
+    with_allowed,
 )
 
 
@@ -59,14 +62,20 @@ def main(argv: list[str] | None = None) -> None:
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
     print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
-    scores = [predict_run(job, run, rows) for run in runs]
-    probs, answer = recipe.answer(recipe.fold_probs(scores))
     label_names, constants = recorded_constants(record, runs[0].label_names)
+    rows = with_allowed(rows, job.competition, label_names, runs[0].label_names)
+    learned = learned_columns(label_names, runs[0].label_names)
+    allowed = None if rows.allowed is None else rows.allowed[:, learned]
+    scores = [predict_run(job, run, rows, allowed) for run in runs]
+    probs, answer = recipe.answer(recipe.fold_probs(scores), allowed)
     probs, answer = (with_constants(each, label_names, constants, job.competition.task) for each in (probs, answer))
     lacking = rows.lacking if any(run.settings.get("use_features") for run in runs) else ()
     found = [f"no {', '.join(lacking)} is given, so the features count as missing"] if lacking else []
+    scale = np.array(record["scale"], np.float64) if "scale" in record else None
+    if rows.allowed is not None:  # a constant label is not always among the candidates
+        probs, answer = (np.where(rows.allowed, each, each.dtype.type(0)) for each in (probs, answer))
     warn(*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts)))
-    write(job, rows, label_names, probs, answer if answer.dtype == bool else None)
+    write(job, rows, label_names, probs, answer if answer.dtype == bool else None, scale)
 
 
 def name_texts(argv: list[str]) -> list[str]:
@@ -106,8 +115,8 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
     return recipe.of_used_runs(len(record["runs"])), runs
 
 
-def predict_run(job: Job, run: TrainedRun, rows: NewRows) -> TestScores:
-    """One run's scores of the texts, a table per fold."""
+def predict_run(job: Job, run: TrainedRun, rows: NewRows, allowed: np.ndarray | None) -> TestScores:
+    """One run's scores of the texts, a table per fold. Args: allowed: as in `Scores`."""
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
     settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], job.own.models)
     if job.own.precision:
@@ -117,7 +126,7 @@ def predict_run(job: Job, run: TrainedRun, rows: NewRows) -> TestScores:
     features = rows.features if settings.use_features else None
     corpus = Corpus(texts, nothing, run.label_names, job.competition.task, features=features)
     tables = predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
-    return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task))
+    return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task), allowed)
 
 
 def recipe_warnings(recipe: Recipe, n_texts: int) -> list[str]:
@@ -130,14 +139,23 @@ def recipe_warnings(recipe: Recipe, n_texts: int) -> list[str]:
     return found
 
 
-def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarray, decisions: np.ndarray | None):
-    """Write the files that were asked for; print the predictions if none was."""
+def write(
+    job: Job,
+    rows: NewRows,
+    label_names: tuple[str, ...],
+    probs: np.ndarray,
+    decisions: np.ndarray | None,
+    scale: np.ndarray | None,
+):
+    """Write the files that were asked for; print the predictions if none was. Args: scale: as in `Tables`."""
     files = {}
+    if job.own.answer:
+        files[job.own.answer] = submission_of(job, rows, label_names, probs, decisions, scale)
+    if scale is not None:
+        probs = to_values(probs, scale)
     if job.own.output:
         suffix = Path(job.own.output).suffix
         files[job.own.output] = prediction_bytes(rows, label_names, probs, decisions, suffix)
-    if job.own.answer:
-        files[job.own.answer] = submission_of(job, rows, label_names, probs, decisions)
     for name, data in files.items():
         write_atomically(Path(name), data)
         print(f"{name}: {len(rows.texts):,} rows")
@@ -145,12 +163,12 @@ def write(job: Job, rows: NewRows, label_names: tuple[str, ...], probs: np.ndarr
         print("\n" + "\n".join(prediction_lines(rows, label_names, probs, decisions)))
 
 
-def submission_of(job: Job, rows: NewRows, label_names: tuple[str, ...], probs, decisions) -> bytes:
+def submission_of(job: Job, rows: NewRows, label_names: tuple[str, ...], probs, decisions, scale) -> bytes:
     """The bytes of a submission, checked."""
     sample = Path(job.own.sample or job.paths.data(job.competition_name) / job.competition.files.sample_submission)
     tables, warnings = answer_tables(job.competition, label_names, rows, sample)
     warn(*warnings)
-    frame = build_submission(job.competition, tables, decisions, probs)
+    frame = build_submission(job.competition, replace(tables, scale=scale), decisions, probs)
     data = submission_bytes(frame, job.competition.submission.separator)
     check_answer(data, Path(job.own.answer), job.competition, tables)
     return data

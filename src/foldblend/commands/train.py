@@ -120,6 +120,11 @@ def describe_labels(job: Job, tables: Tables) -> list[str]:
 
 def load_learner(job: Job, tables: Tables) -> Learner:
     """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
+    if tables.scale is not None and not learns_shares(job.run):
+        raise UserError(
+            f"run {job.run_name} cannot learn the values of a regression; use loss.name auto, or another learner, as "
+            "tfidf"
+        )
     soft_targets = tables.soft if learns_shares(job.run) else None
     if job.run.loss.soft_targets:
         path = job.paths.data(job.competition_name) / job.run.loss.soft_targets
@@ -134,6 +139,9 @@ def load_learner(job: Job, tables: Tables) -> Learner:
         cache_dir=job.paths.tokens(job.competition_name),
         soft_targets=soft_targets,
         known=tables.known,
+        metric_groups=tables.metric_groups,
+        allowed=tables.of_learned(tables.allowed),
+        scale=tables.scale,
     )
     return build_learner(job.run, corpus)
 

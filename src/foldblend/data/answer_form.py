@@ -8,7 +8,7 @@ import numpy as np
 
 from foldblend.data.labels import Targets
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
-from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.competition import IN_COLUMNS, CompetitionSettings
 
 # ---------- one row per pair of row and label, as `t0_joy,0.5`, and the same as one row per id.
 #
@@ -179,7 +179,7 @@ def written_form(
 def built_header(competition: CompetitionSettings, label_names: Sequence[str]) -> tuple[str, ...]:
     """Columns of a submission without a sample: the id and what `submission` states."""
     answer = competition.submission
-    in_columns = answer.form in ("columns", "probabilities")
+    in_columns = answer.form in IN_COLUMNS
     return (competition.id_column, *(label_names if in_columns else (answer.column,)))
 
 

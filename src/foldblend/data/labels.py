@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,6 +102,8 @@ class LabelForm:
     """Cells that say that nobody knows."""
     shares: bool = False
     """Whether numbers between 0 and 1 are allowed."""
+    any_number: bool = False
+    """Whether cells are values of a regression."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ class LabelForm:
     @property
     def has_fractions(self) -> bool:
         """Whether values may be other than 0 and 1: shares, or nan for unknown ones."""
-        return self.shares or bool(self.unknown)
+        return self.shares or self.any_number or bool(self.unknown)
 
     def is_unknown(self, cell: str) -> bool:
         """Whether the cell is one of `unknown`."""
@@ -146,6 +148,68 @@ def read_labels(table: TextTable, form: LabelForm, problems: Problems) -> np.nda
     return np.stack([_most(labels[:, group].T) for group in members], axis=1)
 
 
+def find_names(cells: Iterable[str], form: LabelForm) -> list[str]:
+    """The labels that cells name, sorted; numbers by their value, and 3.0 as 3.
+
+    Args: form: of these cells, without names.
+    """
+    found: dict[str, None] = {}
+    for cell in dict.fromkeys(cells):
+        word = mapped(cell, form.meanings)
+        if form.is_unknown(word) or not word.strip() or (form.empty and word.strip() == form.empty):
+            continue
+        said = [mapped(part, form.meanings) for part in _split(word.strip(), form, {})]
+        found |= dict.fromkeys(_as_whole(part.strip()) for part in said if part.strip())
+    return sorted(found, key=lambda name: (0, float(name), name) if is_number(name) else (1, 0.0, name))
+
+
+def _as_whole(name: str) -> str:
+    """A number as it is written without a point if it is whole: programs write 3.0 if other cells are empty."""
+    return str(int(float(name))) if re.fullmatch(r"\d+\.0+", name) else name
+
+
+def read_ranked(table: TextTable, form: LabelForm, k: int, problems: Problems) -> np.ndarray:
+    """The lists of a ranked submission, float64 (N, L): 1 / place in the list, from 1; 0 if it is not there.
+
+    A list of no label, or of more than k, is a problem.
+    """
+    read_labels(table, form, problems)
+    cells, numbers = table.column(form.column), form.numbers
+    lists = {cell: list(read_cell(cell, form, numbers)[0]) for cell in set(cells)}
+    places = np.zeros((len(cells), len(form.names)))
+    for row, cell in enumerate(cells):
+        places[row, lists[cell]] = 1 / np.arange(1, len(lists[cell]) + 1)
+    wrong = [row for row, cell in enumerate(cells) if not 1 <= len(lists[cell]) <= k]
+    found = [(row, f"{form.column!r} lists {len(lists[cells[row]])} labels; expected 1 to {k}") for row in wrong]
+    problems.add_rows(f"not 1 to {k} labels", found)
+    return places
+
+
+def read_candidates(cells: Sequence[str], form: LabelForm, problems: Problems, must_know: bool) -> np.ndarray:
+    """The labels that each row can have, bool (N, L); an empty cell allows all.
+
+    Args: form: of these cells, `delimited`.   must_know: whether a word that is no label is a problem; if not, a note.
+    """
+    numbers = form.numbers
+    read = {cell: read_cell(cell, form, numbers) for cell in set(cells)}
+    allowed = np.zeros((len(cells), len(form.names)), bool)
+    for row, cell in enumerate(cells):
+        allowed[row, list(read[cell][0])] = True
+    empty = [row for row, cell in enumerate(cells) if not cell.strip() or not (read[cell][0] or read[cell][1])]
+    problems.note_rows(f"{form.column!r} is empty in {len(empty)} rows, which allows every label", empty)
+    defects = {cell: [part for kind, part in read[cell][1] if kind == "unknown label"] for cell in read}
+    if must_know:
+        found = [(row, _spell_unknown(part, cell, form)) for row, cell in enumerate(cells) for part in defects[cell]]
+        problems.add_rows(f"{form.column!r} with an unknown label", found)
+    elif unknown := list(dict.fromkeys(part for parts in defects.values() for part in parts)):
+        problems.notes.append(
+            f"{len(unknown)} candidates in {form.column!r} are no label of the training file and are never answered: "
+            f"{quoted(unknown)}"
+        )
+    allowed[empty] = True
+    return allowed
+
+
 def _most(parts: np.ndarray) -> np.ndarray:
     """The largest along the first axis; nan if any part is unknown and none is a whole yes."""
     if parts.dtype == bool:
@@ -158,7 +222,7 @@ def _most(parts: np.ndarray) -> np.ndarray:
 
 def _from_columns(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
     labels = np.zeros((len(table.rows), len(form.names)), np.float32 if form.has_fractions else bool)  # (N, L)
-    wanted = "a share from 0 to 1" if form.shares else "0 or 1"
+    wanted = "a number" if form.any_number else "a share from 0 to 1" if form.shares else "0 or 1"
     strange: dict[str, None] = {}  # an ordered set
     for k, name in enumerate(form.names):
         cells = table.column(name)
@@ -166,7 +230,7 @@ def _from_columns(table: TextTable, form: LabelForm, problems: Problems) -> np.n
         labels[:, k] = [read[cell] or 0 for cell in cells]
         bad = [row for row, cell in enumerate(cells) if read[cell] is None]
         found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {wanted}") for row in bad]
-        problems.add_rows(f"{name!r} not 0 or 1", found)
+        problems.add_rows(f"{name!r} not {wanted}", found)
         strange |= dict.fromkeys(cells[row] for row in bad)
     problems.lines += advise_cells(list(strange), form)
     return labels
@@ -177,6 +241,8 @@ def _read_value(cell: str, form: LabelForm) -> float | None:
     cell = mapped(cell, form.meanings)
     if form.is_unknown(cell):
         return float("nan")
+    if form.any_number:
+        return float(cell) if is_number(cell.strip()) else None
     value = read_share(cell)
     return value if value in (0, 1) or (form.shares and value is not None and 0 <= value <= 1) else None
 
@@ -193,6 +259,9 @@ def mapped(cell: str, meanings: Mapping[str, str]) -> str:
 def advise_cells(cells: Sequence[str], form: LabelForm) -> list[str]:
     """What to set if a label's cells, distinct ones, say neither yes nor no: a line per kind of cell."""
     words = [cell.strip() for cell in cells]
+    if form.any_number and words:
+        named = ", ".join(map(as_yaml, dict.fromkeys(words[:MOST_MAPPED])))
+        return [f"if such a cell means that nobody knows the value, set labels.unknown: [{named}]"]
     values = {word: float(word) for word in words if is_number(word)}
     lines = []
     if not form.shares and any(0 < value < 1 for value in values.values()):
@@ -429,6 +498,22 @@ class Targets:
         """The same of some labels."""
         parts = (part if part is None else np.ascontiguousarray(part[:, columns]) for part in (self.soft, self.known))
         return Targets(np.ascontiguousarray(self.labels[:, columns]), *parts)
+
+
+def scale_values(values: np.ndarray) -> tuple[Targets, np.ndarray]:
+    """Values of a regression as shares of their range, and that range, float64 (L, 2).
+
+    `labels` say which values are above the middle one, so that folds have as many high ones each.
+    Args: values: float (N, L), nan is unknown; each column has two different values.
+    """
+    known = ~np.isnan(values)
+    scale = np.stack([np.nanmin(values, axis=0), np.nanmax(values, axis=0)], axis=1).astype(np.float64)
+    shares = (values - scale[:, 0]) / (scale[:, 1] - scale[:, 0])
+    middle = np.nanmedian(shares, axis=0)
+    middle = np.where(middle >= 1, np.nextafter(1, 0), middle)  # more than half of the values are the highest
+    labels = known & (shares > middle)
+    soft = np.where(known, shares, 0).clip(0, 1).astype(np.float32)
+    return Targets(labels, soft, None if known.all() else known), scale
 
 
 def split_values(values: np.ndarray, positive_from: float, one_a_row: bool) -> Targets:

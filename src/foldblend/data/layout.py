@@ -12,10 +12,10 @@ from pathlib import Path
 from foldblend.data.answer_form import Pair, guess_row_id, long_form, read_pairs, widen
 from foldblend.data.fetch import how_to_get
 from foldblend.data.formats import find_file, read_file
-from foldblend.data.labels import read_share
+from foldblend.data.labels import is_number, read_share
 from foldblend.data.reading import FileForm, Problems, TextTable, quoted
 from foldblend.errors import as_seen, find_nearest, nearest
-from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.competition import IN_COLUMNS, CompetitionSettings
 
 INDEX_NAMES = ("", "Unnamed: 0", "__index_level_0__")
 """Names of the column in which pandas writes its index: to a CSV, again to a CSV, to Parquet."""
@@ -228,6 +228,9 @@ def _check_same_columns(
         *competition.features.columns,
         *labels.names,
         labels.column,
+        *labels.parts,
+        labels.candidates,
+        competition.metric_by,
         competition.files.split_column,
     }
     only = [name for name in table.header if name not in common]
@@ -312,9 +315,11 @@ def _label_columns(competition: CompetitionSettings, table: TextTable) -> set[st
             *competition.text.columns,
             *competition.features.columns,
             competition.files.split_column,
+            competition.labels.candidates,
+            competition.metric_by,
         },
     )
-    stated = {labels.column, *labels.columns, *labels.names, *labels.rename} - {""}
+    stated = {labels.column, *labels.parts, *labels.columns, *labels.names, *labels.rename} - {""}
     return (stated or set(table.header)) - kept
 
 
@@ -364,7 +369,7 @@ def with_sample_ids(
     id_column, answer = competition.id_column, competition.submission
     if id_column in sample.header:
         return sample, []
-    in_columns = answer.form in ("columns", "probabilities") and not long_form(competition)
+    in_columns = answer.form in IN_COLUMNS and not long_form(competition)
     answers = set(label_names) if in_columns else {answer.column, answer.label_column} - {""}
     names = [name for name in dict.fromkeys(sample.header) if name not in answers]
     same = [name for name in names if test_ids and set(sample.column(name)) == set(test_ids)]
@@ -459,6 +464,8 @@ def label_candidates(competition: CompetitionSettings, train: TextTable) -> list
     if labels.form == "columns":
         taken = {competition.id_column, *competition.text.columns, competition.files.split_column}
         columns = [name for name in train.header if name not in taken]
+        if competition.submission.form == "values":
+            return [name for name in columns if all(map(is_number, set(train.column(name))))]
         return [name for name in columns if {read_share(cell) for cell in set(train.column(name))} <= {0, 1}]
     if labels.column not in train.header:
         return []

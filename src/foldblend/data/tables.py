@@ -19,10 +19,13 @@ from foldblend.data.labels import (
     LabelForm,
     Targets,
     as_yaml,
+    find_names,
     group_rows,
     is_number,
+    read_candidates,
     read_labels,
     read_share,
+    scale_values,
     split_values,
     unite_annotators,
 )
@@ -38,10 +41,10 @@ from foldblend.data.layout import (
     yaml_word,
 )
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
-from foldblend.data.texts import build_contents, build_texts, check_texts
+from foldblend.data.texts import build_contents, build_texts, check_texts, fill_template
 from foldblend.errors import find_nearest, nearest
 from foldblend.features import Features, read_features
-from foldblend.settings.competition import CompetitionSettings, FeaturesSettings
+from foldblend.settings.competition import IN_COLUMNS, CompetitionSettings, FeaturesSettings, LabelsSettings
 
 # ---------- checks of ids, texts, labels and the sample submission; each adds what it finds to `problems`.
 
@@ -164,21 +167,47 @@ class Tables:
     """The same of the n_test test rows."""
     test_file: str = "test.csv"
     """Name of the test file in data/<competition>/; empty if its rows are those of a training file."""
+    scale: np.ndarray | None = None
+    """float64 (L, 2): of a regression, the values that shares of 0 and 1 (`soft`) stand for; None for labels."""
+    allowed: np.ndarray | None = None
+    """bool (N, A), of all A labels of a submission: False for those that the row cannot have; None allows all."""
+    test_allowed: np.ndarray | None = None
+    """The same of the test rows, (n_test, A)."""
+    metric_groups: np.ndarray | None = None
+    """(N,) str: the group of each row, for a metric that is averaged over groups; None for others."""
+    test_metric_groups: np.ndarray | None = None
+    """The same of the test rows, (n_test,); None if the test file does not say."""
 
     @property
     def answer_names(self) -> tuple[str, ...]:
         """Names of all labels of a submission, in its order: those that are learned and `constants`."""
         return self.all_names or self.label_names
 
+    def of_learned(self, allowed: np.ndarray | None) -> np.ndarray | None:
+        """`allowed` or `test_allowed` of the labels that are learned, bool (n, L)."""
+        return None if allowed is None else allowed[:, learned_columns(self.answer_names, self.label_names)]
+
     @property
     def label_lines(self) -> list[str]:
         """What a user must know about labels that are not learned, or not everywhere; empty if there is nothing."""
-        lines = constant_lines(self.constants, len(self.answer_names))
+        lines = constant_lines(self.constants, len(self.answer_names)) + self._group_lines()
         if self.known is not None:
             lines.append(
                 f"{1 - self.known.mean():.1%} of the labels are unknown: they teach nothing and are not scored"
             )
         return lines
+
+    def _group_lines(self) -> list[str]:
+        if self.metric_groups is None:
+            return []
+        names, member = np.unique(self.metric_groups, return_inverse=True)
+        left_out = [
+            name
+            for k, name in enumerate(names.tolist())
+            if not (self.labels[member == k].any(axis=0) & ~self.labels[member == k].all(axis=0)).any()
+        ]
+        shown = f"; not scored, as all rows say the same: {quoted(left_out)}" if left_out else ""
+        return [f"the metric is averaged over {len(names) - len(left_out)} of {len(names)} groups of rows{shown}"]
 
     @property
     def compared_texts(self) -> list[str]:
@@ -202,12 +231,14 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     Raises: UserError: every problem of every file, with row numbers, in one message.
     """
     parts = read_parts(competition, data_dir)
+    parts.train = _with_template(parts.train, competition.labels)
     label_names = _check_form(competition, parts)
     if parts.train is not None:
         parts.train = check_texts(parts.train, competition.text, parts.train_report, drops=True)
     taught = _check_train(competition, parts.train, label_names, parts.train_report)
     answered = _check_test(competition, parts)
     test_features = features_of(parts.test, competition.features, parts.test_report)
+    allowed, test_allowed = _check_candidates(competition, parts, taught, label_names)
     raise_if_any(parts.reports)
     test = parts.test
     header = parts.sample.header if parts.sample else built_header(competition, label_names)
@@ -229,6 +260,11 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
             *([] if parts.sample else [f"no sample submission: one is built of {quoted(written or header)}"]),
         ),
         groups=_read_groups(taught.rows, competition.groups),
+        scale=taught.scale,
+        allowed=allowed,
+        test_allowed=test_allowed,
+        metric_groups=_read_groups(taught.rows, competition.metric_by),
+        test_metric_groups=_read_groups(test, competition.metric_by if competition.metric_by in test.header else ""),
         train_contents=build_contents(taught.rows, competition.text),
         soft=taught.targets.soft,
         known=taught.targets.known,
@@ -260,7 +296,7 @@ def _read_groups(table: TextTable, column: str) -> np.ndarray | None:
 
 def _check_form(competition: CompetitionSettings, parts: Parts) -> tuple[str, ...]:
     """The label names, after every check of the sample submission; empty if there are none anywhere."""
-    names = competition.labels.submitted
+    names = competition.labels.submitted or _names_of_train(competition, parts)
     if competition.files.has_sample:
         if advice := advise_long(competition, parts):
             parts.sample_report.add(advice)
@@ -273,6 +309,85 @@ def _check_form(competition: CompetitionSettings, parts: Parts) -> tuple[str, ..
     return names
 
 
+def _with_template(table: TextTable | None, labels: LabelsSettings) -> TextTable | None:
+    """The table with the column that labels.template makes of others; as it is if one of them is missing."""
+    if table is None or not labels.template or not set(labels.parts) <= set(table.header):
+        return table
+    made = fill_template(table, labels.template)
+    blank = [not any(cells) for cells in zip(*(table.column(name) for name in labels.parts), strict=True)]
+    cells = ["" if empty else cell for cell, empty in zip(made, blank, strict=True)]
+    return TextTable((*table.header, labels.template), [[*row, cell] for row, cell in zip(table.rows, cells)])
+
+
+def _names_of_train(competition: CompetitionSettings, parts: Parts) -> tuple[str, ...]:
+    """The labels of a ranked submission by the training file, if no setting names them; empty if it has none."""
+    labels, answer, train = competition.labels, competition.submission, parts.train
+    if answer.form != "ranked" or labels.form == "columns" or train is None:
+        return ()
+    form = train_label_form(competition, ())
+    if not set(form.columns) <= set(train.header):
+        return ()
+    names = find_names((cell for column in form.columns for cell in train.column(column)), form)
+    names = [labels.rename.get(name, name) for name in names]
+    columns = labels.parts or form.columns
+    parts.train_report.notes.append(
+        f"labels.names is not set, so the labels are what {quoted(columns)} says, sorted: {len(names)} of them"
+    )
+    if answer.values == "names" and answer.list == "off":
+        for name in (name for name in names if answer.delimiter in name):
+            parts.train_report.add(
+                f"label {name!r} contains submission.delimiter {answer.delimiter!r}, so a list could be read two ways. "
+                "Set another delimiter, submission.list: python or labels.map if the competition writes it otherwise"
+            )
+    return (*names, *(name for name in labels.constants if name not in names))
+
+
+def _check_candidates(
+    competition: CompetitionSettings, parts: Parts, taught: "_Taught | None", names: tuple[str, ...]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The labels that each training row and each test row can have, bool (n, A); None without labels.candidates."""
+    labels = competition.labels
+    column = labels.candidates
+    if not column or taught is None or parts.test is None or column not in parts.test.header or not names:
+        return None, None
+    form = candidate_form(competition, names)
+    learned, masks = learned_columns(names, taught.label_names), []
+    for table, report in ((taught.rows, parts.train_report), (parts.test, parts.test_report)):
+        allowed = read_candidates(table.column(column), form, report, bool(labels.names))
+        none = np.flatnonzero(~allowed[:, learned].any(axis=1)).tolist()
+        report.note_rows(f"no candidate of {len(none)} rows is learned, so every label is allowed", none)
+        allowed[none] = True
+        masks.append(allowed)
+    outside = (taught.targets.labels & ~masks[0][:, learned]).any(axis=1)
+    parts.train_report.note_rows(
+        f"the label of {int(outside.sum()):,} of {len(outside):,} rows is not among its candidates in {column!r}, so "
+        "that no answer to it can be right",
+        np.flatnonzero(outside).tolist(),
+    )
+    return masks[0], masks[1]
+
+
+def candidate_form(competition: CompetitionSettings, names: Sequence[str]) -> LabelForm:
+    """How labels.candidates lists labels; `names` are those of a submission."""
+    labels = competition.labels
+    own = {new: old for old, new in labels.rename.items()}  # the files call a label as the training file does
+    return LabelForm(
+        form="delimited",
+        names=tuple(names if labels.groups else (own.get(name, name) for name in names)),
+        column=labels.candidates,
+        delimiter=labels.delimiter,
+        values="names" if labels.values == "multi_hot" else labels.values,
+        first_number=labels.first_number,
+        meanings=labels.map,
+    )
+
+
+def learned_columns(answer_names: Sequence[str], label_names: Sequence[str]) -> list[int]:
+    """Positions of the labels that are learned among all labels of a submission."""
+    position = {name: k for k, name in enumerate(answer_names)}
+    return [position[name] for name in label_names]
+
+
 def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]:
     """The ids of a submission in its order, after every check of the test file; empty if they cannot be known."""
     id_column, test, sample, report = competition.id_column, parts.test, parts.sample, parts.test_report
@@ -283,7 +398,8 @@ def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]
     if has_no_header(test, needed):
         report.add(advise_columns(test.header, needed, report.path))
         return []
-    check_rows(test, id_column, competition.text.columns, competition.features.columns, report)
+    candidates = (competition.labels.candidates,) if competition.labels.candidates else ()
+    check_rows(test, id_column, competition.text.columns, (*competition.features.columns, *candidates), report)
     if advice := advise_ids(test, id_column, competition.files.test, sample):
         report.advise(advice)
     check_texts(test, competition.text, report, drops=False)
@@ -309,7 +425,7 @@ def train_label_form(competition: CompetitionSettings, label_names: Sequence[str
     return LabelForm(
         form=labels.form,
         names=tuple(own.get(name, name) for name in names),
-        column=labels.column,
+        column=labels.read_column,
         delimiter=labels.delimiter,
         values=labels.values,
         one_a_row=competition.task == "multiclass",
@@ -320,6 +436,7 @@ def train_label_form(competition: CompetitionSettings, label_names: Sequence[str
         meanings=labels.map,
         unknown=labels.unknown,
         shares=labels.positive_from > 0 and labels.aggregate == "off",
+        any_number=competition.submission.form == "values",
     )
 
 
@@ -333,6 +450,8 @@ class _Taught:
     """Of the labels that are learned."""
     label_names: tuple[str, ...]
     constants: list[Constant]
+    scale: np.ndarray | None = None
+    """As in `Tables`."""
 
 
 def _check_train(
@@ -347,9 +466,10 @@ def _check_train(
     labels, id_column = competition.labels, competition.id_column
     in_columns = labels.form == "columns" and not labels.groups
     form = train_label_form(competition, [name for name in names if not (in_columns and name in labels.constants)])
-    beside = (*competition.features.columns, *([competition.groups] if competition.groups else []))
-    others = (*(() if in_columns else form.columns), *beside)
-    needed = (id_column, *competition.text.columns, *form.columns)
+    label_columns = labels.parts or form.columns
+    more = (*competition.features.columns, competition.groups, labels.candidates, competition.metric_by)
+    others = (*(() if in_columns else label_columns), *filter(None, more))
+    needed = (id_column, *competition.text.columns, *label_columns)
     if has_no_header(table, needed):
         report.add(advise_columns(table.header, needed, report.path))
         return None
@@ -359,6 +479,9 @@ def _check_train(
     if advice := advise_ids(table, id_column, competition.files.train_files[0], None):
         report.advise(advice)
     features_of(table, competition.features, report)
+    if competition.metric_by in table.header:
+        without = [row for row, cell in enumerate(table.column(competition.metric_by)) if not cell.strip()]
+        report.note_rows(f"{competition.metric_by!r} is empty in {len(without)} rows, which are one group", without)
     absent = _find_absent(competition, table, form, report) if in_columns else []
     if not names or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
         return None
@@ -450,6 +573,8 @@ def _learnable(
 ) -> _Taught | None:
     """Split labels into those that are learned and constants."""
     labels, one_a_row = competition.labels, competition.task == "multiclass"
+    if competition.submission.form == "values":
+        return _learnable_values(table, values, names, absent, report)
     targets = split_values(values, labels.positive_from, one_a_row)
     constants = find_constants(targets, names, labels.constants, absent, one_a_row)
     fixed = {each.name for each in constants}
@@ -464,6 +589,22 @@ def _learnable(
     return _Taught(table, targets, tuple(names[k] for k in learned), constants)
 
 
+def _learnable_values(
+    table: TextTable, values: np.ndarray, names: tuple[str, ...], absent: Sequence[str], report: Problems
+) -> _Taught | None:
+    """What a regression learns; a column without two different values is a problem."""
+    for k, name in enumerate(names):
+        known = values[~np.isnan(values[:, k]), k]
+        if name in absent:
+            report.add(f"column {name!r} is missing; the file's columns are {quoted(table.header)}")
+        elif len(np.unique(known)) < 2:
+            report.add(f"{name!r} is {known[0] if len(known) else 'unknown'} in every row, so nothing can be learned")
+    if report:
+        return None
+    targets, scale = scale_values(values)
+    return _Taught(table, targets, names, [], scale)
+
+
 def check_sample(
     competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
 ) -> tuple[str, ...]:
@@ -475,7 +616,7 @@ def check_sample(
     answer, id_column = competition.submission, competition.id_column
     if table is None:
         return names
-    in_columns = answer.form in ("columns", "probabilities")
+    in_columns = answer.form in IN_COLUMNS
     if not names:
         names = tuple(dict.fromkeys(name for name in table.header if name != id_column))
         if not names:

@@ -24,9 +24,15 @@ def build_texts(table: TextTable, text: TextSettings) -> list[str]:
         return [PAIR.join(two) for two in zip(*parts, strict=True)]
     if not text.template:
         return [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
-    pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text.template)]
+    return fill_template(table, text.template)
+
+
+def fill_template(table: TextTable, template: str) -> list[str]:
+    """One text per row: the template with the cells of the columns in its braces."""
+    pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+    columns = {name: table.column(name) for _, name in pieces if name}
     return [
-        "".join(literal + (columns[name][row] if name is not None else "") for literal, name in pieces)
+        "".join(literal + (columns[name][row] if name else "") for literal, name in pieces)
         for row in range(len(table.rows))
     ]
 

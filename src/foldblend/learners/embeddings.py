@@ -96,7 +96,7 @@ class EmbeddingsLearner(LinearLearner):
         return ((self.embeddings[part] - fitted["mean"]) / fitted["spread"]).astype(np.float32)
 
     def fit(self, features, labels: np.ndarray, n_beside: int = 0):
-        return fit_each_label(features, labels, self.run.logistic, self.corpus.task)
+        return fit_each_label(features, labels, self.logistic, self.corpus.task)
 
     def device(self) -> str:
         device = find_device()

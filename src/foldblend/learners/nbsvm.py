@@ -15,7 +15,7 @@ from foldblend.learners.tfidf import TfidfLearner
 class NbsvmLearner(TfidfLearner):
     """One label against the rest, also if each row has exactly one label."""
 
-    drawn_tasks = ("multilabel", "multiclass")
+    is_multinomial = False
 
     def fold_features(self, rows: FoldRows):
         return self.ngrams.presence(rows.train, rows.heldout, self.corpus.test_rows)
@@ -27,13 +27,7 @@ class NbsvmLearner(TfidfLearner):
         n_grams = features.shape[1] - n_beside
         ratios = log_count_ratios(features[:, :n_grams] if n_beside else features, labels, self.run.nbsvm.smoothing)
         ratios = np.vstack([ratios, np.ones((n_beside, labels.shape[1]), np.float32)])  # no counts, so no ratios
-        return fit_labels(features, labels, self.run.logistic, self.run.seed, ratios)
-
-    def to_logits(self, margins: np.ndarray) -> np.ndarray:
-        """In multiclass log-probabilities: their softmax is each label's probability over the sum of all."""
-        if self.corpus.task == "multiclass":
-            margins = -np.logaddexp(0, -margins)
-        return super().to_logits(margins)
+        return fit_labels(features, labels, self.logistic, self.run.seed, ratios)
 
 
 def log_count_ratios(features, labels: np.ndarray, smoothing: float) -> np.ndarray:

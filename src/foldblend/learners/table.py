@@ -10,7 +10,7 @@ import numpy as np
 
 from foldblend.features import Features, FittedFeatures, fit_features
 from foldblend.predictions import FoldPredictions
-from foldblend.scoring.metrics.table import METRICS, find_metric
+from foldblend.scoring.metrics.table import METRICS, find_metric, to_values
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS, LOSSES
 
@@ -40,6 +40,12 @@ class Corpus:
     """Columns beside the text, of all texts; None if there are none or the run does not use them."""
     metric: str = "macro_f1"
     """The competition's metric, a name in METRICS: shown while training, and weights may be chosen by it."""
+    metric_groups: np.ndarray | None = None
+    """(n_train,): the group of each row, for a metric that is averaged over groups of rows; None for others."""
+    allowed: np.ndarray | None = None
+    """bool (n_train, L), False for labels that a row cannot have: they score as the least likely; None allows all."""
+    scale: np.ndarray | None = None
+    """float64 (L, 2): of a regression, the values that soft targets of 0 and 1 stand for; None for labels."""
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -55,6 +61,16 @@ class Corpus:
     def fit_features(self, rows: np.ndarray) -> FittedFeatures | None:
         """How the columns beside the text are read, fitted on training rows; None if there are none."""
         return None if self.features is None else fit_features(self.features.take(rows))
+
+    @property
+    def scored(self) -> np.ndarray:
+        """(n_train, L): what predictions are scored against, bool labels or the shares of a regression."""
+        return self.labels if self.scale is None or self.soft_targets is None else self.soft_targets
+
+    def judged(self, rows: np.ndarray) -> dict[str, np.ndarray | None]:
+        """What scores of some rows need beside their labels, by its name in `score_heldout`."""
+        parts = {"known": self.known, "groups": self.metric_groups, "allowed": self.allowed}
+        return {"scale": self.scale, **{name: part if part is None else part[rows] for name, part in parts.items()}}
 
     def rates(self, rows: np.ndarray) -> np.ndarray:
         """Share of positives of each label among the rows in which it is known, float64 (L,); 0 if there are none."""
@@ -136,6 +152,10 @@ def needs_gpu(learner: str) -> bool:
 # 3. The score a fold shows; its thresholds come from the training rows' rates, so nothing is tuned on held-out rows
 
 
+NEVER = np.float32(-1e4)
+"""The logit of a label that a row cannot have: its probability is 0, and no sum overflows."""
+
+
 def score_heldout(
     logits: np.ndarray,
     labels: np.ndarray,
@@ -143,16 +163,32 @@ def score_heldout(
     task: str,
     metric: str = "macro_f1",
     known: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+    allowed: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Scores of held-out rows; where a metric wants decisions, as many positives a label as the training rows have.
 
     Args:   logits: float32 (n, L); metrics of decisions and ranks read any rising function of the probabilities.
-            labels: bool (n, L).   train_rates: float (L,), share of positives a label in the fold's training rows.
+            labels: bool (n, L), or the shares of a regression.
+            train_rates: float (L,), share of positives a label in the fold's training rows.
             metric: the competition's, a name in METRICS.
             known: bool (n, L), False for cells that are not scored; None scores all. Metrics of probabilities are of
             the rows that are known as a whole.
+            groups: (n,), for a metric that is averaged over groups of rows.
+            allowed: bool (n, L), False for labels that a row cannot have; None allows all.
+            scale: float64 (L, 2), of a regression: the values of shares of 0 and 1.
     Returns: `macro_f1`, `accuracy` too where one label a row is the task, and `metric`.
     """
+    entry = find_metric(metric, task)
+    if scale is not None:
+        from scipy.special import expit  # as below
+
+        whole = slice(None) if known is None else known.all(axis=1)
+        values, predicted = (to_values(each[whole], scale) for each in (labels, expit(logits)))
+        return {metric: entry.score(values, predicted) if len(values) else 0.0}
+    if allowed is not None:
+        logits = np.where(allowed, logits, NEVER)
     if task == "multiclass":
         decisions = logits.argmax(1)[:, None] == np.arange(logits.shape[1])
     else:
@@ -167,9 +203,10 @@ def score_heldout(
         from scipy.special import expit, softmax  # here, as commands import this file before their first line
 
         probs = softmax(logits, axis=1) if task == "multiclass" else expit(logits)
+        more = () if not entry.by_groups else (groups,)
         if known is not None:
-            probs, labels = probs[whole], labels[whole]
-        scores[metric] = find_metric(metric, task).score(labels, probs) if len(labels) else 0.0
+            probs, labels, more = probs[whole], labels[whole], tuple(part[whole] for part in more)
+        scores[metric] = entry.score(labels, probs, *more) if len(labels) else 0.0
     return scores
 
 

@@ -12,6 +12,7 @@ import sys
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -294,19 +295,34 @@ def choose_columns(taught: sp.csr_matrix, settings: TfidfSettings) -> np.ndarray
 # The learner.
 
 
+MOST_CLASSES = 200
+"""Classes that one multinomial regression is fitted to; more are fitted one against the rest, which is far faster."""
+MOST_WEIGHTS = 50_000_000
+"""Weights of one fold with more than MOST_CLASSES labels: fewer n-grams are kept if there would be more."""
+
+
+def fit_to_memory(settings: TfidfSettings, n_labels: int) -> TfidfSettings:
+    """The settings with fewer n-grams if hundreds of labels would need gigabytes for their weights."""
+    if n_labels <= MOST_CLASSES:
+        return settings
+    return replace(settings, max_features=min(settings.max_features, max(MOST_WEIGHTS // (2 * n_labels), 1)))
+
+
 class TfidfLearner(LinearLearner):
     """The vocabulary and its weights are fitted on the fold's training rows alone."""
 
-    drawn_tasks = ("multilabel",)
-    """Tasks in which the fit visits rows in a random order, so that the seed matters."""
-
     def __init__(self, run: RunSettings, corpus: Corpus):
         super().__init__(run, corpus)
-        self.ngrams = Ngrams(corpus.texts, run.tfidf, corpus.cache_dir)
+        self.ngrams = Ngrams(corpus.texts, fit_to_memory(run.tfidf, len(corpus.label_names)), corpus.cache_dir)
+
+    @property
+    def is_multinomial(self) -> bool:
+        """Whether one regression is fitted for all classes; otherwise one per label."""
+        return self.corpus.task == "multiclass" and len(self.corpus.label_names) <= MOST_CLASSES
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         """As the base. Raises: UserError: a seed was set, but nothing would be drawn with it."""
-        if self.corpus.task not in self.drawn_tasks and self.run.seed != RunSettings.seed:
+        if self.is_multinomial and self.run.seed != RunSettings.seed:
             raise UserError(
                 f"seed {self.run.seed} would change nothing: with one label per row a {self.run.learner} run draws "
                 "nothing at random, so it would be the same run again. Remove seed"
@@ -324,6 +340,12 @@ class TfidfLearner(LinearLearner):
         return features_of(texts, fitted, self.run.tfidf)
 
     def fit(self, features, labels: np.ndarray, n_beside: int = 0):
-        if self.corpus.task == "multiclass":
-            return fit_multiclass(features, labels, self.run.logistic)
-        return fit_labels(features, labels, self.run.logistic, self.run.seed)
+        if self.is_multinomial:
+            return fit_multiclass(features, labels, self.logistic)
+        return fit_labels(features, labels, self.logistic, self.run.seed)
+
+    def to_logits(self, margins: np.ndarray) -> np.ndarray:
+        """Log-probabilities of classes that were fitted one by one: their softmax is each one's share of the sum."""
+        if self.corpus.task == "multiclass" and not self.is_multinomial:
+            margins = -np.logaddexp(0, -margins)
+        return super().to_logits(margins)

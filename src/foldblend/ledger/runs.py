@@ -157,7 +157,7 @@ def _load_run(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) ->
 def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
     data = {name: read_bytes(folder / name) for name in DROPPED_IN}  # once: what is hashed is what is parsed
     oof, test = (
-        load_dropped(folder / name, ids, tables.label_names, what, data[name])
+        load_dropped(folder / name, ids, tables.label_names, what, data[name], tables.scale)
         for name, ids, what in zip(
             DROPPED_IN, (tables.train_ids, tables.test_ids), ("the training file", "the test file"), strict=True
         )
@@ -251,12 +251,18 @@ def load_test_is(folder: Path) -> str:
 
 
 def load_dropped(
-    path: Path, ids: np.ndarray, label_names: tuple[str, ...], what: str, data: bytes | None = None
+    path: Path,
+    ids: np.ndarray,
+    label_names: tuple[str, ...],
+    what: str,
+    data: bytes | None = None,
+    scale: np.ndarray | None = None,
 ) -> np.ndarray:
     """Read one such file into the order of `ids`.
 
     Args:   ids: (n,) str, the ids it must hold, each once.   what: what these ids belong to, for messages.
             data: the file's bytes if the caller has read them.
+            scale: float64 (L, 2), of a regression: the file holds values, which become shares of this range.
     Returns: float32 (n, L), label columns in the order of `label_names`.
     Raises: UserError: not a UTF-8 CSV, other label columns, a row that is wider or narrower than the header, ids
             missing, foreign or twice, a cell that is no number, NaN, a value outside [0, 1].
@@ -271,6 +277,9 @@ def load_dropped(
     values = np.empty((len(ids), len(label_names)), dtype=np.float32)
     for column, name in enumerate(label_names):
         values[wanted, column] = frame[name].to_numpy()[order]
+    if scale is not None:
+        low, high = scale.T
+        values = ((values - low) / (high - low)).clip(0, 1).astype(np.float32)
     problems = check_values(values, "probs", f"{path}, rows in the order of {what},")
     if problems:
         raise UserError(problems[0])

@@ -98,19 +98,21 @@ class ArrayBlend:
         left_out = [f"Left out, as their predictions agree with nothing: {', '.join(self.noise)}"] if self.noise else []
         return [*table, *wrap(left_out), "", *report, *shift_lines(self.task, self.report, self.label_names)]
 
-    def apply(self, new: Arrays) -> tuple[np.ndarray, np.ndarray | None]:
+    def apply(self, new: Arrays, candidates: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Probabilities float32 (n, L) and decisions bool (n, L) of new rows; decisions are None for probabilities.
 
         Args: new: by run, (n, L), or (K, n, L) of K fold models; a run that the blend does not need may be missing.
+              candidates: bool (n, L), as in `blend_arrays`.
         """
         used = self.recipe.used_runs(len(self.run_names))
         missing = [self.run_names[run] for run in used if self.run_names[run] not in new]
         if missing:
             raise UserError(f"runs missing: {', '.join(missing)}. The blend needs their predictions of the new rows")
-        scores = [_fold_scores(self.task, self.run_names[run], new, self.kind, len(self.label_names)) for run in used]
+        names, n_labels = [self.run_names[run] for run in used], len(self.label_names)
+        scores = [_fold_scores(self.task, name, new, self.kind, n_labels, candidates) for name in names]
         _check_same_rows({self.run_names[run]: each.folds[0] for run, each in zip(used, scores, strict=True)})
         recipe = self.recipe.of_used_runs(len(self.run_names))
-        probs, answer = recipe.answer(recipe.fold_probs(scores))
+        probs, answer = recipe.answer(recipe.fold_probs(scores), candidates)
         return probs, answer if answer.dtype == bool else None
 
 
@@ -129,6 +131,8 @@ def blend_arrays(
     reestimate_priors: bool = False,
     hidden_test_rows: int = 0,
     test_is: str = "",
+    metric_by: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    candidates: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> ArrayBlend:
     """Choose, fit and describe a blend of some runs' predictions.
 
@@ -140,6 +144,8 @@ def blend_arrays(
             score.   seed: of resamples, bags and repeated partitions.   reestimate_priors: correct label shift.
             hidden_test_rows: rows of the test set that is scored, if `test` is only a part of it.
             test_is: of runs with one table (n, L) in `test`: `mean_of_folds`, `one_fold`, or empty.
+            metric_by: the group (N,) of each row, and (n,) of each test row, for a metric that is averaged over groups.
+            candidates: bool (N, L), and (n, L) of the test rows: False for labels that a row cannot have.
     Raises: UserError: shapes or names do not fit, values are not finite, or probs leave [0, 1].
     """
     if test_is not in ("", "mean_of_folds", "one_fold"):
@@ -150,8 +156,11 @@ def blend_arrays(
     if label_names is not None and len(label_names) != n_labels:
         raise UserError(f"label_names are {len(label_names)}; labels have {n_labels} columns")
     label_names = tuple(label_names or (f"label {label}" for label in range(n_labels)))
-    scores = Scores([task.to_scores(np.asarray(oof[name], np.float32), kind) for name in names])
-    runs = Runs(names, scores, labels, split_into_parts(folds, groups), groups)
+    own, of_test = candidates
+    _check_candidates("candidates", own, labels.shape)
+    scores = Scores([task.to_scores(np.asarray(oof[name], np.float32), kind, own) for name in names], own)
+    codes, test_codes = _number_groups(task, metric_by, len(labels))
+    runs = Runs(names, scores, labels, split_into_parts(folds, groups), groups, codes)
     noise = [name for name in find_noise(runs) if not strategy.startswith(name)]
     runs = without_runs(runs, noise)
     names, scores = runs.names, runs.scores
@@ -160,7 +169,7 @@ def blend_arrays(
         missing = [name for name in names if name not in test]
         if missing:
             raise UserError(f"test predictions missing of run {', '.join(missing)}")
-        test_scores = [_fold_scores(task, name, test, kind, n_labels) for name in names]
+        test_scores = [_fold_scores(task, name, test, kind, n_labels, of_test) for name in names]
         _check_same_rows({name: each.folds[0] for name, each in zip(names, test_scores, strict=True)})
 
     blend = make_blend(task, runs, strategy, seed)
@@ -168,13 +177,14 @@ def blend_arrays(
     fold_probs = None if test_scores is None else recipe.fold_probs(test_scores)
     means = None if test_scores is None else (mean_run_probs(task, scores), mean_test_probs(task, test_scores))
     brought = {name: test_is for name, each in zip(names, test_scores or [], strict=False) if len(each) == 1}
-    report = describe_blend(task, blend, fold_probs, seed, TestFacts(means, hidden_test_rows, brought=brought))
+    facts = TestFacts(means, hidden_test_rows, brought=brought, metric_groups=test_codes)
+    report = describe_blend(task, blend, fold_probs, seed, facts)
     if reestimate_priors and report.shift is not None:
         recipe = Recipe(
             task.kind, blend.predictor, blend.rule, labels.mean(axis=0), tuple(report.shift.shifted.tolist())
         )
     recipe = recipe if fold_probs is None else recipe.settled(fold_probs)
-    probs, answer = (None, None) if fold_probs is None else recipe.answer(fold_probs)
+    probs, answer = (None, None) if fold_probs is None else recipe.answer(fold_probs, of_test)
     decisions = answer if answer is not None and answer.dtype == bool else None
     return ArrayBlend(task, names, label_names, kind, blend, report, recipe, probs, decisions, noise)
 
@@ -212,14 +222,40 @@ def _check_table(what: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
         raise UserError(f"{what}: {int((~np.isfinite(values)).sum())} values are not finite")
 
 
-def _fold_scores(task: Task, name: str, tables: Arrays, kind: str, n_labels: int) -> TestScores:
+def _check_candidates(what: str, candidates: np.ndarray | None, shape: tuple[int, ...]) -> None:
+    if candidates is None:
+        return
+    if candidates.shape != shape or candidates.dtype != bool:
+        raise UserError(f"{what} are {candidates.shape} of {candidates.dtype}; expected {shape} of bool")
+    if empty := int((~candidates.any(axis=1)).sum()):
+        raise UserError(f"{what}: {empty} rows have none; expected at least one label per row")
+
+
+def _number_groups(
+    task: Task, metric_by: tuple[np.ndarray | None, np.ndarray | None], n_rows: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The groups of a metric as numbers, of the training rows and of the test rows."""
+    if not task.entry.by_groups:
+        return None, None
+    ours, theirs = (None if part is None else np.asarray(part) for part in metric_by)
+    if ours is None or ours.shape != (n_rows,):
+        found = "nothing" if ours is None else ours.shape
+        raise UserError(f"metric_by is {found}; metric {task.metric} needs the group of each row, ({n_rows},)")
+    numbers = np.unique(ours, return_inverse=True)[1]
+    return numbers, None if theirs is None else np.unique(theirs, return_inverse=True)[1]
+
+
+def _fold_scores(
+    task: Task, name: str, tables: Arrays, kind: str, n_labels: int, candidates: np.ndarray | None = None
+) -> TestScores:
     """One run's predictions of new rows: K tables (n, L)."""
     values = np.asarray(tables[name], np.float32)
     folds = values if values.ndim == 3 else values[None]
     if folds.ndim != 3 or folds.shape[2] != n_labels:
         raise UserError(f"test of run {name}: shape {values.shape}; expected (n, {n_labels}) or (K, n, {n_labels})")
     _check_table(f"test of run {name}", folds, folds.shape)
-    return TestScores(list(folds), kind, task)
+    _check_candidates("candidates of the test rows", candidates, folds.shape[1:])
+    return TestScores(list(folds), kind, task, candidates)
 
 
 def _check_same_rows(tables: Arrays) -> None:

@@ -14,6 +14,7 @@ from foldblend.cores import single_threaded_products
 from foldblend.errors import UserError
 from foldblend.scoring.ensembling.predictors import Formula
 from foldblend.scoring.ensembling.strategies import (
+    FOR_FEW_LABELS,
     FOR_ORDER,
     OLD_NAMES,
     STRATEGIES,
@@ -23,6 +24,7 @@ from foldblend.scoring.ensembling.strategies import (
     fit_single,
     fit_strategies,
     list_lines,
+    most_labels,
     refuse_strategy_names,
 )
 from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Task
@@ -108,6 +110,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
     """
     refuse_strategy_names(runs.names)
     compared = runs.sample(MAX_FIT_ROWS, seed)
+    task = compared.of(task)
     buckets = Buckets(compared.fold, seed, compared.group)
     candidates, strategies, honest = cross_fit_candidates(task, compared, buckets, forced, seed)
 
@@ -152,7 +155,8 @@ def choose(
     offered = offer_row_rules(given.labels) if has_row_rules(given.task) else {"": {}}
 
     def measure_ruled(position: int, outer: np.ndarray) -> dict[str, Measured]:
-        answers = cross_fit_row_rules(candidates[position].fits[0], outer, given.partition.part, offered)
+        fit, allowed = candidates[position].fits[0], given.scores.allowed
+        answers = cross_fit_row_rules(fit, outer, given.partition.part, offered, allowed)
         return {name: measure(given.task, given.labels, answer, buckets) for name, answer in answers.items()}
 
     outer = predict_outer(strategies[candidates[trusted].strategy], given)
@@ -183,7 +187,7 @@ def cross_fit_candidates(
 
     An honest answer (N, L), one per repeat, is by what was fitted and chosen without the row's part, row rule included.
     """
-    pairs = list_lines(task, runs.names)
+    pairs = list_lines(task, runs.names, runs.labels.shape[1])
     is_large = runs.labels.size * len(runs.names) >= LARGE_FROM
     candidates: list[Candidate] = []
     first: dict[str, Strategy] = {}
@@ -213,12 +217,12 @@ def _cross_fit_lines(
     return strategies, fits
 
 
-def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
+def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task, n_labels: int) -> None:
     """Refuse a `--strategy` that no candidate will have, before anything is fitted; an empty one is none.
 
     Raises: UserError: with the nearest name that there will be, and all names.
     """
-    lines = list_lines(task, run_names)
+    lines = list_lines(task, run_names, n_labels)
     names = list(dict.fromkeys(name for name, _ in lines))
     pairs = [f"{name} + {tuning}" for name, tuning in lines]
     strategy, plus, tuning = wanted.partition(" + ")
@@ -226,6 +230,8 @@ def check_strategy(wanted: str, run_names: tuple[str, ...], task: Task) -> None:
         return
     if strategy in STRATEGIES and len(run_names) == 1:
         hint = f": there is one run only, {run_names[0]}."
+    elif strategy in FOR_FEW_LABELS and strategy not in names:
+        hint = f": it is for up to {most_labels(task)} labels with metric {task.metric}; there are {n_labels}."
     elif strategy in FOR_ORDER and strategy not in names:
         hint = f": it is for metrics that read the order of rows alone, and {task.metric} does not."
     elif strategy in names:

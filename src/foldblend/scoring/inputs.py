@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.scoring.metrics.table import Metric, find_metric
+from foldblend.scoring.metrics.table import Metric, find_metric, to_values
 
 # ---------- Logits to probabilities and back: only here scoring applies a sigmoid or a softmax
 
@@ -52,11 +52,18 @@ def logit(probs: np.ndarray, smallest: float = SMALLEST) -> np.ndarray:
     return np.log(kept) - np.log1p(-kept)
 
 
-def to_scores(values: np.ndarray, kind: str, task: str, smallest: float = SMALLEST) -> np.ndarray:
+LOWEST_LOG_ODDS = -20.0
+"""Of a label that certainly is not there: a probability of 2e-9."""
+
+
+def to_scores(
+    values: np.ndarray, kind: str, task: str, smallest: float = SMALLEST, allowed: np.ndarray | None = None
+) -> np.ndarray:
     """A run's predictions on the scale that blends add up: log-odds, or log-probabilities for one label per row.
 
     Args:    values: float32 (..., L).   kind: "logits" or "probs".   task: "multilabel" or "multiclass".
              smallest: how far a label's probability is kept from 0 and 1.
+             allowed: bool (..., L), False for a label that the row cannot have; None allows all.
     Returns: float32 (..., L); multiclass rows satisfy sum(exp(scores)) = 1.
     Raises:  UserError: probabilities outside [0, 1], or an unknown kind.
     """
@@ -64,7 +71,10 @@ def to_scores(values: np.ndarray, kind: str, task: str, smallest: float = SMALLE
         raise UserError(f"predictions are of kind {kind!r}; expected 'logits' or 'probs'")
     values = np.asarray(values, np.float32)
     if task == "multilabel":
-        return values if kind == "logits" else logit(values, smallest)
+        scores = values if kind == "logits" else logit(values, smallest)
+        return scores if allowed is None else np.where(allowed, scores, np.float32(LOWEST_LOG_ODDS))
+    if allowed is not None:  # before the softmax, so that the labels that are left share all of the probability
+        values = np.where(allowed, values, np.float32(-np.inf if kind == "logits" else 0))
     probs = softmax(values) if kind == "logits" else values / np.maximum(values.sum(axis=-1, keepdims=True), SMALLEST)
     return np.log(np.clip(probs, SMALLEST, 1))
 
@@ -85,6 +95,10 @@ class Task:
     """A key of METRICS."""
     kind: str = "multilabel"
     """`multilabel` or `multiclass`."""
+    groups: np.ndarray | None = None
+    """int64 (N,): the group of each row that is scored, for a metric that is averaged over groups; None otherwise."""
+    scale: np.ndarray | None = None
+    """float64 (L, 2): of a regression, the values that a probability of 0 and of 1 stands for; None for labels."""
 
     @property
     def entry(self) -> Metric:
@@ -109,13 +123,22 @@ class Task:
             return ("steps", "offsets", "argmax") if self.entry.is_ordered else ("offsets", "argmax")
         return ("robust", "exact")
 
-    def to_scores(self, values: np.ndarray, kind: str) -> np.ndarray:
+    def to_scores(self, values: np.ndarray, kind: str, allowed: np.ndarray | None = None) -> np.ndarray:
         """A run's logits or probabilities, whichever `kind` says, on the scale that blends add up: float32 (..., L)."""
-        return to_scores(values, kind, self.kind, SMALLEST if self.takes_probs else SMALLEST_FOR_DECISIONS)
+        return to_scores(values, kind, self.kind, SMALLEST if self.takes_probs else SMALLEST_FOR_DECISIONS, allowed)
+
+    def at(self, rows) -> "Task":
+        """The task of some of the rows, a mask or their positions."""
+        return self if self.groups is None else replace(self, groups=self.groups[rows])
 
     def score(self, labels: np.ndarray, answer: np.ndarray) -> float:
         """The metric, negated for a loss, so that more is better."""
-        return self.entry.sign * self.entry.score(labels, answer)
+        entry = self.entry
+        if self.scale is not None:
+            labels, answer = (to_values(each, self.scale) for each in (labels, answer))
+        if not entry.by_groups:
+            return entry.sign * entry.score(labels, answer)
+        return entry.sign * entry.score(labels, answer, self.groups)
 
 
 # ---------- The runs' scores
@@ -127,6 +150,8 @@ class Scores:
 
     runs: list[np.ndarray]
     """M arrays, float32 (N, L), log-odds (multilabel) or log-probabilities (multiclass)."""
+    allowed: np.ndarray | None = None
+    """bool (N, L), False for labels that a row cannot have, which are never answered; None allows all."""
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -145,7 +170,15 @@ class Scores:
 
     def without(self, run: int) -> "Scores":
         """The same rows without one run."""
-        return Scores([other for number, other in enumerate(self.runs) if number != run])
+        return Scores([other for number, other in enumerate(self.runs) if number != run], self.allowed)
+
+    def at(self, rows) -> "Scores":
+        """Some of the rows, a mask or their positions."""
+        return Scores([run[rows] for run in self.runs], self.allowed_at(rows))
+
+    def allowed_at(self, rows) -> np.ndarray | None:
+        """`allowed` of some of the rows."""
+        return None if self.allowed is None else self.allowed[rows]
 
 
 @dataclass(frozen=True)
@@ -157,12 +190,14 @@ class TestScores(Sequence):
     kind: str
     """`logits` or `probs`."""
     task: Task
+    allowed: np.ndarray | None = None
+    """As in `Scores`, of the test rows."""
 
     def __len__(self) -> int:
         return len(self.folds)
 
     def __getitem__(self, fold):
-        return self.task.to_scores(self.folds[fold], self.kind)
+        return self.task.to_scores(self.folds[fold], self.kind, self.allowed)
 
 
 # ---------- The rows
@@ -170,8 +205,6 @@ class TestScores(Sequence):
 
 MAX_FIT_ROWS = 50_000
 """Weights and strategies are fitted and compared on this many rows; more would not move them beyond their noise."""
-LOWEST_LOG_ODDS = -20.0
-"""Of a label that certainly is not there: a probability of 2e-9."""
 KEPT_PER_LABEL = 5
 """A sample keeps at least this many rows with a label, and as many without it, if there are so many."""
 
@@ -188,6 +221,18 @@ class Runs:
     """int64 (N,): the folds that the runs were trained on, or `split_into_parts` of them."""
     group: np.ndarray
     """int64 (N,): rows with the same number are never separated."""
+    metric_groups: np.ndarray | None = None
+    """int64 (N,): as in `Task.groups`."""
+
+    def of(self, task: Task) -> Task:
+        """The task of these rows."""
+        return task if self.metric_groups is None else replace(task, groups=self.metric_groups)
+
+    def at(self, rows: np.ndarray) -> "Runs":
+        """Some of the rows, by their positions."""
+        groups = None if self.metric_groups is None else self.metric_groups[rows]
+        scores = self.scores.at(rows)
+        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows], groups)
 
     def sample(self, n_rows: int, seed: int) -> "Runs":
         """Whole groups drawn at random, about `n_rows` rows of them; all rows if there are no more.
@@ -199,9 +244,7 @@ class Runs:
         groups = np.unique(self.group, return_inverse=True)[1]
         drawn = np.random.default_rng(seed).random(groups.max() + 1)
         kept = _keep_every_label(drawn < n_rows / len(self.labels), drawn, groups, self.labels)
-        rows = np.flatnonzero(kept[groups])
-        scores = Scores([run[rows] for run in self.scores.runs])
-        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows])
+        return self.at(np.flatnonzero(kept[groups]))
 
     def partitions(self, n_repeats: int, seed: int) -> list["Partition"]:
         """The folds themselves first, then seeded draws of whole groups into as many parts."""
@@ -254,7 +297,7 @@ def _standardised(table: np.ndarray) -> np.ndarray:
 def without_runs(runs: Runs, names: list[str]) -> Runs:
     """The same rows without some runs."""
     kept = [number for number, name in enumerate(runs.names) if name not in names]
-    scores = Scores([runs.scores.runs[number] for number in kept])
+    scores = Scores([runs.scores.runs[number] for number in kept], runs.scores.allowed)
     return replace(runs, names=tuple(runs.names[number] for number in kept), scores=scores)
 
 
@@ -269,15 +312,16 @@ def score_known(runs: Runs, known: np.ndarray, task: Task) -> Runs:
     """
     kept = known.all(axis=1) if task.takes_probs else known.any(axis=1)
     rows = np.flatnonzero(kept)
-    labels, fold = runs.labels[rows], runs.fold[rows]
+    scored = runs.at(rows)
+    labels, fold = scored.labels, scored.fold
     if task.takes_probs and (len(np.unique(fold)) < 3 or not (labels.any(axis=0) & ~labels.all(axis=0)).all()):
         raise UserError(
             f"{task.metric} is computed on rows whose labels are all known, and {len(rows)} of {len(known)} are: too "
             "few to have each label and its absence among them. Use a metric of decisions, as macro_f1"
         )
     lowest = np.float32(LOWEST_LOG_ODDS)
-    scores = Scores([np.where(known[rows], run[rows], lowest) for run in runs.scores.runs])
-    return Runs(runs.names, scores, labels, np.unique(fold, return_inverse=True)[1], runs.group[rows])
+    scores = Scores([np.where(known[rows], run, lowest) for run in scored.scores.runs], scored.scores.allowed)
+    return replace(scored, scores=scores, fold=np.unique(fold, return_inverse=True)[1])
 
 
 def _keep_every_label(kept: np.ndarray, drawn: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -42,6 +42,8 @@ class TestFacts:
     """None if test texts were not compared with training texts."""
     brought: Mapping[str, str] = field(default_factory=dict)
     """Runs whose test predictions were made elsewhere: `mean_of_folds`, `one_fold`, or empty if nobody said."""
+    metric_groups: np.ndarray | None = None
+    """int64 (n,): as in `Task.groups`, of the test rows; None if they are not known."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def describe_blend(
           expected score is for as many new rows as the blend was made from.   facts: of the test rows.
           weighs_runs: whether to say what is lost without each run, which refits the blend once per run.
     """
-    labels, buckets = blend.compared.labels, Buckets(blend.compared.fold, seed, blend.compared.group)
+    labels, task = blend.compared.labels, blend.compared.of(task)
+    buckets = Buckets(blend.compared.fold, seed, blend.compared.group)
     honest = [make_additive(task, labels, answer, buckets) for answer in blend.honest]
     best = max((each for each in blend.candidates if each.is_single), key=lambda candidate: candidate.score)
     gain, needed = measure_lead(blend.choice, best, blend.why.leads.critical)
@@ -119,10 +122,13 @@ def describe_blend(
     measured = fold_probs is not None and fold_probs.shape[1] >= FEWEST_TEST_ROWS
     n_expected = facts.hidden_rows or (n_visible if n_visible and measured else len(blend.oof_probs))
     softened = soften_answers(task, blend, buckets)
+    error = float((labels - blend.honest[0]).std()) if task.scale is not None else 0.0
     return BlendReport(
         honest=float(np.mean([task.score(labels, answer) for answer in blend.honest])),
         one_fold=estimate_score(honest, softened, len(labels), n_expected, seed),
-        gain=gain_of_averaging(task, blend.rule, fold_probs, seed) if fold_probs is not None and measured else 0.0,
+        gain=gain_of_averaging(replace(task, groups=facts.metric_groups), blend.rule, fold_probs, seed, error)
+        if fold_probs is not None and measured
+        else 0.0,
         n_folds=1 if fold_probs is None else len(fold_probs),
         best_single=best.name,
         lead=Difference(gain, gain - needed, gain + needed),
@@ -167,6 +173,7 @@ def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Diff
         return {}
     strategy = STAND_INS.get(choice.strategy, choice.strategy)
     few = blend.compared.sample(CONTRIBUTION_ROWS, seed)
+    task = few.of(task)
     given = Given(task, few.scores, few.labels, Partition(few.fold), seed)
 
     def answer(scores: Scores) -> np.ndarray:
@@ -187,7 +194,7 @@ def find_shift(task: Task, blend: Blend, fold_probs: np.ndarray, facts: TestFact
     p = compare_means(here, there)
     shifted = find_shifted(p, here, there)
     correction = None
-    if len(shifted):
+    if len(shifted) and task.scale is None:  # a mean of values has no rate to correct
         labels, probs, test_probs = blend.compared.labels, blend.compared_probs, fold_probs.mean(axis=0)
         correction = simulate_correction(
             task, blend.rule, labels, probs, test_probs, shifted, facts.texts, blend.all_labels, seed

@@ -4,12 +4,12 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from foldblend.errors import UserError
-from foldblend.scoring.metrics.table import METRICS
+from foldblend.scoring.metrics.table import METRICS, k_of
 from foldblend.settings.fields import find_problems, nearest, only_read_by, setting
 
 METRIC_ALIASES = {
@@ -25,8 +25,13 @@ METRIC_ALIASES = {
     **dict.fromkeys(("iou", "jaccard_score", "jaccard_index"), "jaccard"),
     **dict.fromkeys(("qwk", "kappa", "cohen_kappa", "quadratic_weighted_kappa"), "quadratic_weighted_kappa"),
     **dict.fromkeys(("matthews", "mcc", "matthews_corrcoef", "phi"), "matthews"),
-    **dict.fromkeys(("root_mean_squared_error", "rmse"), "rmse"),
-    **dict.fromkeys(("map_3", "map3", "map_k", "mapk"), "map_at_k"),
+    **dict.fromkeys(("root_mean_squared_error", "mcrmse", "mean_columnwise_root_mean_squared_error"), "rmse"),
+    **dict.fromkeys(("mean_absolute_error", "l1"), "mae"),
+    **dict.fromkeys(("spearmanr", "spearman_correlation", "mean_spearman", "spearman_rho"), "spearman"),
+    **dict.fromkeys(("pearsonr", "pearson_correlation", "pcc"), "pearson"),
+    **dict.fromkeys(("map_k", "mapk", "mean_average_precision_at_k"), "map_at_k"),
+    **{f"map{glue}{k}": f"map_at_{k}" for k in range(1, 101) for glue in ("_", "")},
+    **dict.fromkeys(("auc_by_group", "grouped_auc", "mean_group_auc", "auc_per_group"), "group_auc"),
 }
 """Names of metrics elsewhere (scikit-learn, Kaggle) -> ours; one that is not in METRICS is not offered."""
 
@@ -165,6 +170,8 @@ class LabelsSettings:
     column with one name or number."""
     column: str = ""
     """The column of `delimited` and `class`."""
+    template: str = setting("", only_with=("form", "class"))
+    """How several columns make the one label of a `class`, such as `{Category}:{Misconception}`. Replaces `column`."""
     columns: tuple[str, ...] = ()
     """Several such columns instead of one, with `delimited`; a row has the labels of all of them."""
     delimiter: str = ","
@@ -189,7 +196,8 @@ class LabelsSettings:
     """If the training file has one row per annotator, so that ids repeat: `majority`: a label that more than half of
     them see. `any`: one is enough. `mean`: their share is learned, which needs `positive_from`."""
     names: tuple[str, ...] = ()
-    """Label names in submission order; empty takes the sample submission's columns after the id."""
+    """Label names in submission order; empty takes the sample submission's columns after the id. For a `ranked`
+    submission empty takes the labels of the training file, sorted."""
     rename: dict[str, str] = field(default_factory=dict)
     """A label's name in the training file -> its name in the submission, for those that differ."""
     constants: dict[str, float] = field(default_factory=dict)
@@ -198,6 +206,20 @@ class LabelsSettings:
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of a group -> labels of `names`. The groups become the labels, in this order; a row has a group if it has
     one of the group's labels."""
+
+    candidates: str = ""
+    """A column of the training and the test file that lists the labels that the row can have; no other is answered, and
+    scores are of such answers. Labels in it are separated as in a `delimited` cell; an empty cell allows all."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The columns of `template`, each once."""
+        return tuple(dict.fromkeys(name for _, name, _, _ in string.Formatter().parse(self.template) if name))
+
+    @property
+    def read_column(self) -> str:
+        """The column of `delimited` and `class`; a template makes one that is called like itself."""
+        return self.template or self.column
 
     @property
     def submitted(self) -> tuple[str, ...]:
@@ -210,27 +232,28 @@ class LabelsSettings:
 class SubmissionSettings:
     """How the submission is written."""
 
-    form: Literal["columns", "probabilities", "delimited", "class"] = "columns"
+    form: Literal["columns", "probabilities", "delimited", "class", "ranked", "values"] = "columns"
     """`columns`: 0 or 1 per label. `probabilities`: a number per label. `delimited`, `class`: names or numbers in one
-    column."""
+    column. `ranked`: the `k` likeliest labels in one column, the likeliest first. `values`: numbers of a regression."""
     column: str = ""
-    """The column of `delimited` and `class`, and of the answers if there is one row per pair of row and label."""
+    """The column of `delimited`, `class` and `ranked`, and of the answers if there is one row per pair of row and
+    label."""
     row_id: str = ""
     """For a submission with one row per pair of row and label: how its id is made, as `{id}_{label}`."""
     label_column: str = ""
     """The same, if the label has a column of its own: the name of that column."""
     delimiter: str = " "
-    """Between the labels of a `delimited` submission."""
+    """Between the labels of a `delimited` or `ranked` submission."""
     separator: str = ","
     """One character between the fields of the sample submission and of the submissions."""
     values: Literal["names", "numbers"] = "names"
-    """What the cells of `delimited` and `class` submissions contain."""
+    """What the cells of `delimited`, `class` and `ranked` submissions contain."""
     first_number: int = setting(0, at_least=0, only_with=("values", "numbers"))
     """The number of the first label."""
     empty: str = setting("", only_with=("form", "delimited"))
     """What a `delimited` cell of a row without labels says, as `none`; empty leaves the cell empty."""
-    list: Literal["off", "python", "json"] = setting("off", only_with=("form", "delimited"))
-    """Write a `delimited` cell as a list: `python`: `['joy', 'love']`, `json`: `["joy", "love"]`."""
+    list: Literal["off", "python", "json"] = setting("off", only_with=("form", "delimited", "ranked"))
+    """Write a `delimited` or `ranked` cell as a list: `python`: `['joy', 'love']`, `json`: `["joy", "love"]`."""
 
 
 @dataclass(frozen=True)
@@ -250,11 +273,20 @@ class CompetitionSettings:
 
     id_column: str
     """The column that identifies a row in all three files."""
-    task: Literal["multilabel", "multiclass", "ordinal"] = "multilabel"
+    task: Literal["multilabel", "multiclass", "ordinal", "ranked", "regression"] = "multilabel"
     """`multilabel`: any set of labels per row. `multiclass`: exactly one. `ordinal`: exactly one, and the labels have
-    an order, that of labels.names: read as `multiclass`, whose metric says whether the order counts."""
+    an order, that of labels.names: read as `multiclass`, whose metric says whether the order counts. `ranked`: the
+    answer is a list of the likeliest labels: read as `multiclass` if labels.form is class and otherwise as
+    `multilabel`, with submission.form ranked. `regression`: any number in each column: read as `multilabel`, with
+    submission.form values; models learn where a value is between the lowest and the highest one."""
     metric: str = setting("macro_f1", choices=METRICS, aliases=METRIC_ALIASES)
     """What the leaderboard scores and blend.py optimises."""
+    k: int = setting(0, at_least=0)
+    """How many labels the list of a row has at most, for `metric: map_at_k`; `metric: map_at_3` says the same as k 3.
+    0: the metric is of no list."""
+    metric_by: str = ""
+    """The column whose values are the groups of rows that `metric: group_auc` is averaged over. If the test file has
+    it, too, it is read there for the expected score."""
     n_folds: int = setting(5, at_least=2)
     """Number of folds, made once and stored in folds/<competition>.csv."""
     fold_seed: int = setting(42, at_least=0)
@@ -273,13 +305,35 @@ class CompetitionSettings:
     submission: SubmissionSettings = field(default_factory=SubmissionSettings)
 
     def __post_init__(self) -> None:
-        if self.task == "ordinal":
-            object.__setattr__(self, "task", "multiclass")
-        problems = list(find_problems(self))
+        problems = list(self._settle())
+        problems += find_problems(self)
         if self.metric in METRICS:
             problems += [problem for check in CHECKS for problem in check(self)]
         if problems:
             raise UserError("; ".join(problems))
+
+    def _settle(self) -> Iterator[str]:
+        """Names of a task or a metric that stand for other settings become these; a sentence for what contradicts."""
+        if self.task == "ordinal":
+            object.__setattr__(self, "task", "multiclass")
+        if self.task in ("ranked", "regression"):
+            form: Literal["ranked", "values"] = "ranked" if self.task == "ranked" else "values"
+            if self.submission.form not in ("columns", form):
+                yield f"task is {self.task}, so submission.form must be {form}; it is {self.submission.form}"
+            else:
+                object.__setattr__(self, "submission", replace(self.submission, form=form))
+            is_class = self.task == "ranked" and self.labels.form == "class"
+            object.__setattr__(self, "task", "multiclass" if is_class else "multilabel")
+        if self.metric in METRICS and METRICS[self.metric].is_ranked:
+            named = k_of(self.metric)
+            if self.k > 0 and not named:
+                object.__setattr__(self, "metric", f"{self.metric[:-1]}{self.k}")  # map_at_k -> map_at_3
+            elif named and not self.k:
+                object.__setattr__(self, "k", named)
+            elif named != self.k:
+                yield f"metric is {self.metric}, k is {self.k}; remove k, or write metric: map_at_k"
+            elif not named:
+                yield f"metric {self.metric} needs k, how many labels a row's list has, as k: 3"
 
 
 # ---------- Rules between settings. Each yields a sentence per rule that a competition breaks.
@@ -288,16 +342,17 @@ class CompetitionSettings:
 def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
     labels, submission = settings.labels, settings.submission
     for name, part in (("labels", labels), ("submission", submission)):
-        several = part.columns if isinstance(part, LabelsSettings) else ()
-        if part.form in ("delimited", "class") and not part.column and not several:
+        readers = ONE_COLUMN if isinstance(part, SubmissionSettings) else ONE_COLUMN[:2]
+        several = (*part.columns, part.template) if isinstance(part, LabelsSettings) else ()
+        if part.form in ONE_COLUMN and not part.column and not any(several):
             yield f"{name}.form is {part.form}, so {name}.column must name the column that contains it"
         is_long = isinstance(part, SubmissionSettings) and (part.row_id or part.label_column)
-        if part.form in ("columns", "probabilities") and part.column and not is_long:
+        if part.form in IN_COLUMNS and part.column and not is_long:
             yield (
-                f"{name}.column is set, but {name}.form is {part.form}; only delimited or class read it, "
+                f"{name}.column is set, but {name}.form is {part.form}; only {' or '.join(readers)} read it, "
                 f"so remove it or set {name}.form"
             )
-        if part.form == "delimited" and not part.delimiter:
+        if part.form in ("delimited", "ranked") and not part.delimiter:
             yield f"{name}.delimiter is empty; expected what stands between labels, such as ','"
         if part.form == "class" and settings.task != "multiclass":
             yield f"{name}.form is class, so task must be multiclass"
@@ -305,19 +360,45 @@ def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
         yield "submission.empty is set, but a submission.list of no label is written as []; remove one of them"
     if labels.columns and labels.form != "delimited":
         yield f"labels.columns is set, but labels.form is {labels.form}; {only_read_by(['delimited'])}"
-    if labels.columns and labels.column:
-        yield "labels.column and labels.columns are both set; remove one of them"
+    stated = [f"labels.{name}" for name in ("column", "columns", "template") if getattr(labels, name)]
+    if len(stated) > 1:
+        yield f"{' and '.join(stated)} are both set; remove one of them"
+    if not _is_template(labels):
+        yield (
+            f"labels.template is {labels.template!r}; expected columns in braces and what stands between them, as "
+            "{Category}:{Misconception}"
+        )
     if labels.values == "multi_hot" and labels.form != "delimited":
         yield f"labels.values is multi_hot, which is for labels.form delimited; labels.form is {labels.form}"
     if submission.form == "delimited" and settings.task == "multiclass":
         yield "submission.form is delimited, which is for multilabel; a multiclass submission is `class`"
-    if submission.form in ("delimited", "class") and not labels.names:
+    if submission.form == "ranked" and labels.form != "columns":
+        return  # the training file has the names
+    if submission.form in ONE_COLUMN and not labels.names:
         yield "labels.names is needed: the sample submission has no label columns to take them from"
+
+
+IN_COLUMNS = ("columns", "probabilities", "values")
+"""Forms of labels and of submissions that have a column per label."""
+ONE_COLUMN = ("delimited", "class", "ranked")
+"""Forms of labels and of submissions that have one column."""
+
+
+def _is_template(labels: LabelsSettings) -> bool:
+    """Whether `labels.template` can be read: names in braces only, or nothing."""
+    try:
+        pieces = list(string.Formatter().parse(labels.template))
+    except ValueError:
+        return False
+    names = [name for _, name, _, _ in pieces if name is not None]
+    plain = not any(spec or conversion for _, _, spec, conversion in pieces)
+    return not labels.template or (plain and bool(names) and all(names))
 
 
 def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
     labels, is_multiclass = settings.labels, settings.task == "multiclass"
-    if labels.aggregate == "mean" and not labels.positive_from:
+    is_regression = METRICS[settings.metric].of_values
+    if labels.aggregate == "mean" and not labels.positive_from and not is_regression:
         yield (
             "labels.aggregate is mean, so labels.positive_from must say from which share of annotators on a row has a "
             "label when scores are computed, as 0.5"
@@ -352,8 +433,51 @@ def _check_metric(settings: CompetitionSettings) -> Iterator[str]:
         )
     if metric in ("samples_f1", "samples_f2", "jaccard", "subset_accuracy") and settings.task == "multiclass":
         yield f"metric {metric} is for multilabel; use accuracy for one label per row"
-    if METRICS[metric].takes_probs and settings.submission.form != "probabilities":
+    yield from _check_ranked(settings)
+
+
+def _check_ranked(settings: CompetitionSettings) -> Iterator[str]:
+    """Rules of metrics that score lists, probabilities or groups of rows."""
+    metric, form, entry = settings.metric, settings.submission.form, METRICS[settings.metric]
+    if entry.is_ranked and form != "ranked":
+        yield f"metric {metric} scores ranked lists, so set task: ranked; submission.form is {form}"
+    elif form == "ranked" and not entry.is_ranked:
+        yield f"submission.form is ranked, so metric must be of ranked lists, as map_at_k with k: 3; it is {metric}"
+    elif entry.of_values != (form == "values"):
+        yield (
+            f"metric is {metric} and submission.form {form}; metrics of values ({', '.join(OF_VALUES)}) go with task: "
+            "regression, and others do not"
+        )
+    elif entry.takes_probs and form not in ("probabilities", "ranked", "values"):
         yield f"metric {metric} scores probabilities, so submission.form must be probabilities"
+    if form == "values":
+        yield from _check_values(settings)
+    if settings.k and not entry.is_ranked:
+        yield f"k is set, but metric {metric} scores no ranked list; only map_at_k reads it, so remove it"
+    if entry.by_groups and not settings.metric_by:
+        yield f"metric {metric} needs metric_by, the column of the groups that it is averaged over"
+    if settings.metric_by and not entry.by_groups:
+        yield f"metric_by is set, but metric is {metric}; only group_auc reads it, so remove it"
+    if settings.labels.candidates and entry.is_ordered:
+        yield f"labels.candidates is not for classes in an order, as metric {metric} has them; remove it"
+    for name, column in (("metric_by", settings.metric_by), ("labels.candidates", settings.labels.candidates)):
+        if column and column == settings.id_column:
+            yield f"{name} is the id column {column!r}; expected another column"
+
+
+OF_VALUES = [name for name, entry in METRICS.items() if entry.of_values]
+
+
+def _check_values(settings: CompetitionSettings) -> Iterator[str]:
+    """Rules of a regression."""
+    labels = settings.labels
+    if labels.form != "columns":
+        yield f"task is regression, so labels.form must be columns; it is {labels.form}"
+    if labels.aggregate in ("majority", "any"):
+        yield f"labels.aggregate is {labels.aggregate}, which is for labels; a regression takes mean"
+    for name in ("groups", "constants", "candidates", "positive_from"):
+        if getattr(labels, name):
+            yield f"labels.{name} is set, which is for labels; a regression has values, so remove it"
 
 
 def _check_files(settings: CompetitionSettings) -> Iterator[str]:
@@ -439,7 +563,7 @@ def _check_long(settings: CompetitionSettings) -> Iterator[str]:
         return
     if len(stated) > 1:
         yield "submission.row_id and submission.label_column are both set; remove one of them"
-    if answer.form not in ("columns", "probabilities"):
+    if answer.form not in IN_COLUMNS:
         yield f"submission.{stated[0]} is set, but submission.form is {answer.form}; expected columns or probabilities"
     if answer.row_id and (answer.row_id.count("{id}") != 1 or answer.row_id.count("{label}") != 1):
         yield f"submission.row_id is {answer.row_id!r}; expected {{id}} and {{label}} once each, as {{id}}_{{label}}"
@@ -460,8 +584,9 @@ def _check_names(settings: CompetitionSettings) -> Iterator[str]:
         if name == settings.id_column:
             yield f"labels.names has the id column {name!r}; remove it"
         for group, part, names in written:
-            in_words = part.form == "delimited" and part.values == "names" and name in names
-            if in_words and part.delimiter and part.delimiter in name:
+            in_words = part.form in ("delimited", "ranked") and part.values == "names" and name in names
+            is_list = isinstance(part, SubmissionSettings) and part.list != "off"
+            if in_words and not is_list and part.delimiter and part.delimiter in name:
                 yield f"label {name!r} contains {group}.delimiter {part.delimiter!r}, so a cell could be read two ways"
 
 

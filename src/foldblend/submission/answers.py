@@ -6,7 +6,7 @@ The same checks run twice: on the bytes that are about to be written, and on the
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 
 from foldblend.data.answer_form import Constant, long_form, read_pairs, widen
-from foldblend.data.labels import LabelForm, as_yaml, is_number, parse_list, read_cell, read_labels, read_share
+from foldblend.data.labels import (
+    LabelForm,
+    as_yaml,
+    is_number,
+    parse_list,
+    read_cell,
+    read_labels,
+    read_ranked,
+    read_share,
+)
 from foldblend.data.reading import (
     Problems,
     TextTable,
@@ -28,7 +37,7 @@ from foldblend.data.reading import (
 from foldblend.data.tables import Tables, check_ids, submission_form
 from foldblend.errors import nearest
 from foldblend.files import read_bytes
-from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.competition import IN_COLUMNS, ONE_COLUMN, CompetitionSettings
 
 # ---------- warnings: allowed, but rarely intended (label rates far from training's, constant columns).
 
@@ -54,13 +63,19 @@ def _numbers(table: TextTable, name: str) -> list[float | None]:
     return [read_share(cell) for cell in table.column(name)]
 
 
-def find_oddities(answers: np.ndarray, tables: Tables, oof_answers: np.ndarray | None) -> list[str]:
+def find_oddities(
+    answers: np.ndarray, tables: Tables, oof_answers: np.ndarray | None, form: str = "columns"
+) -> list[str]:
     """Sentences on constant labels, on label rates and on the share of rows without a label.
 
-    Args:   answers: (n_test, all labels of a submission) bool decisions or float probabilities.
-            oof_answers: (N, L) of the same kind, or None.
+    Args:   answers: (n_test, all labels of a submission) bool decisions or float probabilities, or `read_ranked`.
+            oof_answers: (N, L) of the same kind, or None.   form: `submission.form`; lists and values have no rates.
     """
     answers = answers[:, _learned(tables)]  # the others are constant on purpose
+    if form in ("ranked", "values"):
+        what = "list of labels" if form == "ranked" else "answer"
+        same = len(answers) >= FEWEST_ROWS and (answers == answers[0]).all()
+        return [f"the {what} is the same in all {len(answers)} rows"] if same else []
     kind, reference = ("training", tables.labels) if oof_answers is None else ("OOF", oof_answers)
     n_test = len(answers)
     findings = []
@@ -93,13 +108,16 @@ def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: T
     Example: the sample writes `none` for a row without labels, and 19 of 60 cells are blank.
     """
     answer = competition.submission
-    if answer.form not in ("delimited", "class") or not tables.sample_rows:
+    if answer.form not in ONE_COLUMN or not tables.sample_rows:
         return []
     ours, theirs = table.column(answer.column), _sample_column(tables, answer.column)
     form = answer_form(competition, tables.answer_names)
     strange = [cell.strip() for cell in theirs if cell.strip() and read_cell(cell, form, form.numbers)[1]]
     in_lists = [sum(isinstance(parse_list(cell), list) for cell in cells) for cells in (ours, theirs)]
     found = [*_spell_strange(strange, ours, competition)] if strange else []
+    longest = max(len(read_cell(cell, form, form.numbers)[0]) for cell in theirs)
+    if answer.form == "ranked" and longest > competition.k:
+        found.append(f"the sample submission lists up to {longest} labels, ours {competition.k}: compare it with k")
     if in_lists[1] and not in_lists[0] and answer.list == "off":
         found.append(f"the sample submission writes lists, {excerpt(theirs[0])}, ours not: set submission.list: python")
     blank = sum(not cell.strip() for cell in ours)
@@ -187,19 +205,31 @@ def check_submission_ids(ids: Sequence[str], expected: Sequence[str], problems: 
 def read_answers(
     table: TextTable, competition: CompetitionSettings, label_names: Sequence[str], problems: Problems
 ) -> np.ndarray:
-    """The answers, (n_test, L): bool decisions, or float64 probabilities; cells of another form are problems."""
+    """The answers, (n_test, L): bool decisions, float64 probabilities or values, or `read_ranked`; cells of another
+    form are problems."""
     if competition.submission.form == "probabilities":
         return _read_probabilities(table, label_names, problems)
-    return read_labels(table, answer_form(competition, label_names), problems)
+    if competition.submission.form == "values":
+        return _read_probabilities(table, label_names, problems, (-np.inf, np.inf), "a number")
+    form = answer_form(competition, label_names)
+    if competition.submission.form == "ranked":
+        return read_ranked(table, form, competition.k, problems)
+    return read_labels(table, form, problems)
 
 
-def _read_probabilities(table: TextTable, label_names: Sequence[str], problems: Problems) -> np.ndarray:
+def _read_probabilities(
+    table: TextTable,
+    label_names: Sequence[str],
+    problems: Problems,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    expected: str = "a number from 0 to 1",
+) -> np.ndarray:
     probs = np.zeros((len(table.rows), len(label_names)))
     for k, name in enumerate(label_names):
         cells = table.column(name)
-        bad = [row for row, cell in enumerate(cells) if not (is_number(cell) and 0.0 <= float(cell) <= 1.0)]
-        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected a number from 0 to 1") for row in bad]
-        problems.add_rows(f"{name!r} not a probability", found)
+        bad = [row for row, cell in enumerate(cells) if not (is_number(cell) and bounds[0] <= float(cell) <= bounds[1])]
+        found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {expected}") for row in bad]
+        problems.add_rows(f"{name!r} not {'a number' if bounds[1] > 1 else 'a probability'}", found)
         if not bad:
             probs[:, k] = [float(cell) for cell in cells]
     return probs
@@ -207,9 +237,10 @@ def _read_probabilities(table: TextTable, label_names: Sequence[str], problems: 
 
 def answer_form(competition: CompetitionSettings, label_names: Sequence[str]) -> LabelForm:
     """How a submission without probabilities writes labels."""
-    answer, one_a_row = competition.submission, competition.task == "multiclass"
+    answer, is_ranked = competition.submission, competition.submission.form == "ranked"
+    one_a_row = competition.task == "multiclass" and not is_ranked
     return LabelForm(
-        form=answer.form,
+        form="delimited" if is_ranked else answer.form,
         names=tuple(label_names),
         column=answer.column,
         delimiter=answer.delimiter,
@@ -256,23 +287,30 @@ def build_submission(
     """The answer in the sample submission's ids, columns, order and number format.
 
     Args:   decisions: bool (n_test, L), test_ids x label_names; may be None if the form is probabilities.
-            probs: float (n_test, L), in [0, 1]; read only by the form probabilities.
+            probs: float (n_test, L), in [0, 1]; read only by the forms probabilities, ranked and values (as shares).
     Returns: ids as text; answers int64, float64 or words as the sample writes them, float64 probabilities, or text;
              the labels that are not learned are there too, each with its constant.
     Raises: ValueError: a wrong shape, or no decisions although the form needs them; faults of the caller.
     """
     form = competition.submission.form
-    answers = probs if form == "probabilities" else decisions
+    answers = probs if form in ("probabilities", "ranked", "values") else decisions
     shape = (len(tables.test_ids), len(tables.label_names))
     if answers is None or answers.shape != shape:
         found = "nothing" if answers is None else answers.shape
         raise ValueError(f"submission.form {form} needs answers of shape {shape} (test rows, labels); found {found}")
     row_of = {name: row for row, name in enumerate(tables.test_ids.tolist())}
-    ordered = answers[[row_of[name] for name in tables.sample_ids.tolist()]]  # (n_test, L), sample order
+    rows = [row_of[name] for name in tables.sample_ids.tolist()]
+    ordered = answers[rows]  # (n_test, L), sample order
     ordered = with_constants(ordered, tables.answer_names, tables.constants, competition.task)  # (n_test, all labels)
+    if tables.scale is not None:
+        low, high = tables.scale.T
+        ordered = low + ordered.astype(np.float64) * (high - low)
+    if tables.test_allowed is not None:
+        ordered = np.where(tables.test_allowed[rows], ordered, ordered.dtype.type(0))
     columns = {competition.id_column: tables.sample_ids.tolist()}
-    if form in ("delimited", "class"):
-        columns[competition.submission.column] = _as_text(competition, tables, ordered)
+    if form in ONE_COLUMN:
+        chosen = list_labels(ordered, competition.k) if form == "ranked" else map(np.flatnonzero, ordered)
+        columns[competition.submission.column] = _as_text(competition, tables, chosen)
     else:
         columns |= _as_numbers(form, tables, ordered)
     return as_written(pd.DataFrame({name: columns[name] for name in tables.sample_columns}), competition, tables)
@@ -402,14 +440,18 @@ def _lint(
     assert table is not None  # or there were problems
     same = earlier.get(hashlib.sha256(data).hexdigest(), path)
     findings = [] if same == path else [f"byte for byte the same as {shown_path(same)}: Kaggle scores it the same"]
-    numeric = competition.submission.form in ("columns", "probabilities")
+    numeric = competition.submission.form in IN_COLUMNS
     if is_sample(table, numeric, tables):  # right if no row deserves a label, as in a file of three rows
         few = len(tables.test_ids) < FEWEST_ROWS
         findings.append(
             "every answer is the sample submission's"
             + (f", which {len(tables.test_ids)} test rows may well deserve" if few else "; was anything predicted?")
         )
-    return findings + find_odd_cells(table, competition, tables) + find_oddities(answers, tables, oof_answers)
+    return [
+        *findings,
+        *find_odd_cells(table, competition, tables),
+        *find_oddities(answers, tables, oof_answers, competition.submission.form),
+    ]
 
 
 def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, report: Problems) -> np.ndarray | None:
@@ -424,21 +466,35 @@ def _check(table: TextTable, competition: CompetitionSettings, tables: Tables, r
     return answers
 
 
-def _as_text(competition: CompetitionSettings, tables: Tables, decisions: np.ndarray) -> list[str]:
-    """Names or numbers of each row's labels, in label order, or the word for none."""
+def list_labels(probs: np.ndarray, k: int) -> list[np.ndarray]:
+    """The positions of each row's `k` likeliest labels, the likeliest first, as MAP@k scores them.
+
+    Of equal probabilities the first label comes first; a label of probability 0 is not listed.
+    """
+    k = min(k, probs.shape[1])
+    border = -np.partition(-probs, k - 1, axis=1)[:, k - 1]  # of many labels few are sorted: the k-th and above
+    lists = []
+    for row, least in zip(probs, border, strict=True):
+        found = np.flatnonzero((row >= least) & (row > 0))
+        lists.append(found[np.argsort(-row[found], kind="stable")][:k])
+    return lists
+
+
+def _as_text(competition: CompetitionSettings, tables: Tables, chosen: Iterable[np.ndarray]) -> list[str]:
+    """Names or numbers of each row's labels, at these positions, or the word for none."""
     answer, names = competition.submission, tables.answer_names
     numbers = range(answer.first_number, answer.first_number + len(names))
     words = numbers if answer.values == "numbers" else names
     if answer.list != "off":
         write = repr if answer.list == "python" else partial(json.dumps, ensure_ascii=False)
-        return [write([words[k] for k in np.flatnonzero(row)]) for row in decisions]
-    return [answer.delimiter.join(str(words[k]) for k in np.flatnonzero(row)) or answer.empty for row in decisions]
+        return [write([words[k] for k in row]) for row in chosen]
+    return [answer.delimiter.join(str(words[k]) for k in row) or answer.empty for row in chosen]
 
 
 def _as_numbers(form: str, tables: Tables, answers: np.ndarray) -> dict[str, Sequence]:
     """One column per label: probabilities, or no and yes written as the sample submission writes them."""
     columns = zip(tables.answer_names, answers.T, strict=True)
-    if form == "probabilities":
+    if form in ("probabilities", "values"):
         return {name: column.astype(np.float64) for name, column in columns}
     pairs = column_pairs(tables)
     return {name: _as_pair(column, pairs[name]) for name, column in columns}

@@ -9,6 +9,7 @@ import numpy as np
 
 from foldblend.data.answer_form import built_header, written_form
 from foldblend.data.formats import as_cell, find_file
+from foldblend.data.labels import read_candidates
 from foldblend.data.layout import original_header, read_part, settle_sample
 from foldblend.data.reading import (
     Problems,
@@ -22,10 +23,12 @@ from foldblend.data.reading import (
 )
 from foldblend.data.tables import (
     Tables,
+    candidate_form,
     check_columns,
     check_ids,
     check_sample,
     features_of,
+    learned_columns,
     submission_form,
 )
 from foldblend.data.texts import build_texts
@@ -50,6 +53,12 @@ class NewRows:
     """Columns beside the text; None if the competition has none."""
     lacking: tuple[str, ...] = ()
     """Names of those that no row has."""
+    candidates: tuple[str, ...] = ()
+    """The cells of labels.candidates; empty if every label of every text may be answered."""
+    allowed: np.ndarray | None = None
+    """What `with_allowed` read from them: bool (n, A), of all labels of a submission."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about them and allowed, as sentences."""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -59,7 +68,8 @@ class NewRows:
     def warnings(self) -> list[str]:
         """What is unusual about them, as sentences."""
         empty = [str(row + 1) for row, text in enumerate(self.texts) if not text.strip()]
-        return [f"{len(empty)} empty texts are predicted as they are: row {shortened(empty)}"] if empty else []
+        found = [f"{len(empty)} empty texts are predicted as they are: row {shortened(empty)}"] if empty else []
+        return [*found, *self.notes]
 
 
 def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
@@ -78,6 +88,25 @@ def read_rows(path: Path, competition: CompetitionSettings) -> NewRows:
         rows, report = _read_table(path, competition)
     raise_if_any([report])
     return rows
+
+
+def with_allowed(
+    rows: NewRows, competition: CompetitionSettings, names: Sequence[str], learned: Sequence[str]
+) -> NewRows:
+    """The rows with the labels that each can have.
+
+    Args:   names: all labels of a submission.   learned: those that are no constants.
+    Raises: UserError: a cell names a label that does not exist.
+    """
+    if not rows.candidates:
+        return rows
+    report = Problems(Path(f"the column {competition.labels.candidates!r}"))
+    report.row_numbers = range(1, len(rows.candidates) + 1)
+    form = candidate_form(competition, names)
+    allowed = read_candidates(rows.candidates, form, report, bool(competition.labels.names))
+    raise_if_any([report])
+    allowed[~allowed[:, learned_columns(names, learned)].any(axis=1)] = True  # as in the competition's own test file
+    return replace(rows, allowed=allowed, notes=(*rows.notes, *report.notes))
 
 
 NO_FEATURES = FeaturesSettings()
@@ -118,14 +147,16 @@ def _read_table(path: Path, competition: CompetitionSettings) -> tuple[NewRows |
     if table is None:
         return None, report
     ids_elsewhere = files.ids.get(files.test) == "sample_order" and id_column not in table.header
-    needed = (*columns, *competition.features.columns)
+    candidates = competition.labels.candidates
+    needed = (*columns, *competition.features.columns, *((candidates,) if candidates else ()))
     check_columns(table, needed if ids_elsewhere else (id_column, *needed), report)
     if not set(needed) <= set(table.header) or not (ids_elsewhere or id_column in table.header):
         return None, report
     ids = [] if ids_elsewhere else table.column(id_column)
     check_ids(ids, id_column, report)
     features = features_of(table, competition.features, report)
-    return NewRows(tuple(ids), tuple(build_texts(table, competition.text)), features), report
+    cells = tuple(table.column(candidates)) if candidates else ()
+    return NewRows(tuple(ids), tuple(build_texts(table, competition.text)), features, candidates=cells), report
 
 
 def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) -> NewRows | None:
@@ -148,7 +179,9 @@ def _read_jsonl(path: Path, competition: CompetitionSettings, report: Problems) 
     given = [name for name in competition.features.columns if any(name in one for one in found)]
     cells = {name: [as_cell(one.get(name)) for one in found] for name in given}
     features = _features_of(cells, competition.features, len(found), report)
-    return NewRows(ids, tuple(_text_of(one, competition) for one in found), *features)
+    column = competition.labels.candidates
+    possible = tuple(as_cell(one.get(column, "")) for one in found) if column else ()
+    return NewRows(ids, tuple(_text_of(one, competition) for one in found), *features, candidates=possible)
 
 
 def _parse_line(line: bytes, columns: Sequence[str], is_pair: bool = False) -> dict | str:
@@ -183,7 +216,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def answer_tables(
-    competition: CompetitionSettings, label_names: tuple[str, ...], rows: NewRows, sample: Path
+    competition: CompetitionSettings,
+    label_names: tuple[str, ...],
+    rows: NewRows,
+    sample: Path,
 ) -> tuple[Tables, list[str]]:
     """Tables for `build_submission`, with no training rows; and what is odd, as sentences.
 
@@ -237,6 +273,7 @@ def _answer_tables(
         sample_columns=sample.header if sample else built_header(competition, label_names),
         sample_ids=names,
         sample_rows=tuple(map(tuple, sample.rows)) if sample else (),
+        test_allowed=rows.allowed,
     )
 
 

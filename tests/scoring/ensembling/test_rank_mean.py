@@ -46,9 +46,9 @@ def test_a_record_gives_the_same_formula_which_needs_all_runs():
 
 
 def test_it_is_tried_only_if_order_is_all_that_counts():
-    assert "mean_ranks" in offered(Task("macro_auc"))
+    assert "mean_ranks" in offered(Task("macro_auc"), 3)
     for task in (Task("macro_f1"), Task("log_loss"), Task("macro_auc", "multiclass")):
-        assert "mean_ranks" not in offered(task)
+        assert "mean_ranks" not in offered(task, 3)
 
 
 def test_a_blend_by_ranks(monkeypatch):

@@ -1,6 +1,7 @@
 """Logistic regressions per label, and the base of the learners that fit them on a fold's features."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numba
@@ -235,6 +236,12 @@ class LinearLearner:
         """
         raise NotImplementedError
 
+    @property
+    def logistic(self) -> LogisticSettings:
+        """How labels are fitted; for a regression unbalanced, or every prediction would move to the middle."""
+        settings = self.run.logistic
+        return settings if self.corpus.scale is None else replace(settings, balanced=False)
+
     def device(self) -> str:
         """Name the device that trains, for the record."""
         return "cpu"
@@ -251,9 +258,8 @@ class LinearLearner:
         arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
         save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
-        corpus, known = self.corpus, self.corpus.known if self.corpus.known is None else self.corpus.known[rows.heldout]
-        rates = corpus.rates(rows.train)
-        score = score_heldout(heldout, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric, known)
+        corpus, rates, judged = self.corpus, self.corpus.rates(rows.train), self.corpus.judged(rows.heldout)
+        score = score_heldout(heldout, corpus.scored[rows.heldout], rates, corpus.task, corpus.metric, **judged)
         n_parameters = weights.size + bias.size
         return FoldPredictions(
             rows.fold, rows.heldout, heldout, test, "logits", score, self.device(), n_parameters=n_parameters

@@ -205,7 +205,7 @@ class NeuralLearner:
 
     def heldout_loss(self, loss: nn.Module, logits: np.ndarray, rows: FoldRows) -> float:
         """Mean loss per held-out row, from their logits, float32 (n_heldout, L)."""
-        labels = self.corpus.labels[rows.heldout].astype(np.float32)  # even if soft targets were trained on
+        labels = self.corpus.scored[rows.heldout].astype(np.float32)  # labels even if soft targets were trained on
         if self.corpus.known is not None:
             labels[~self.corpus.known[rows.heldout]] = np.nan
         device, targets = self.accelerator.device, torch.from_numpy(labels)
@@ -214,10 +214,8 @@ class NeuralLearner:
 
     def score(self, logits: np.ndarray, rows: FoldRows) -> dict[str, float]:
         """Scores of held-out logits (n_heldout, L); the thresholds come from the training rows' label rates."""
-        corpus = self.corpus
-        known = corpus.known[rows.heldout] if corpus.known is not None else None
-        rates = corpus.rates(rows.train)
-        return score_heldout(logits, corpus.labels[rows.heldout], rates, corpus.task, corpus.metric, known)
+        corpus, rates, judged = self.corpus, self.corpus.rates(rows.train), self.corpus.judged(rows.heldout)
+        return score_heldout(logits, corpus.scored[rows.heldout], rates, corpus.task, corpus.metric, **judged)
 
     def head_bias(self, rows: FoldRows) -> np.ndarray | None:
         """float32 (L,) that a fresh head starts from, if the settings ask for it."""

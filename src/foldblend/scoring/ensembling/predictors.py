@@ -300,10 +300,14 @@ class Recipe:
         """
         return predict_folds(self.predictor, test_folds)
 
-    def answer(self, fold_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again."""
+    def answer(self, fold_probs: np.ndarray, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again.
+
+        Args: allowed: as in `Scores`, of the same rows.
+        """
         probs = self.mean_probs(fold_probs)
-        return probs, decide(self.rule, probs)
+        answer = decide(self.rule, probs, allowed)
+        return (answer if answer.dtype != bool else probs), answer
 
     def mean_probs(self, fold_probs: np.ndarray) -> np.ndarray:
         """The probabilities of the answer, float32 (n, L)."""

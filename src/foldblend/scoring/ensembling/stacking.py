@@ -40,7 +40,8 @@ def fit_logistic(
     on the labels of a row that it may not see, to the last bit. A Hessian costs more than all else, so a fit keeps its
     own from step to step until the steps no longer shrink fast.
 
-    Args:    features: float32 (N, F), rows ordered by part.   labels: bool (N,).   parts: P slices of the N rows.
+    Args:    features: float32 (N, F), rows ordered by part.   labels: bool (N,), or shares in [0, 1].
+             parts: P slices of the N rows.
              subsets: bool (S, P), the parts each fit may see.   prior: float64 (F,) or (F, S).   penalty: float64 (F,).
              start: float64 (F, S), where to begin, each from its own subset; the prior by default.
     Returns: float64 (F, S).
@@ -94,6 +95,9 @@ def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
     # p for a positive, p - 1 for a negative: the absolute value is the probability of what did happen
     right = probs + (target - np.float32(1))
     np.maximum(np.abs(right, out=right), np.float32(1e-12), out=right)  # the probability of what did happen
+    if ((target > 0) & (target < 1)).any():  # shares: both things did, in part
+        yes, no = (np.log(np.maximum(part, np.float32(1e-12))) for part in (probs, 1 - probs))
+        right = np.exp(target * yes + (1 - target) * no)
     loss = -np.einsum("ns,ns->s", np.log(right, out=right), member, dtype=np.float64)
     return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
@@ -267,6 +271,15 @@ def fit_stack(
     return Stack(coefs, loss.sum(axis=0).argmin(axis=1), form, kind)
 
 
+def _log_loss(target: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Log loss summed over rows, (P,), of probs (n, P). Args: target: (n, 1), bool, or shares of a regression."""
+    least = np.float32(1e-7)
+    if target.dtype == bool:
+        return -np.log(np.maximum(np.where(target, probs, 1 - probs), least)).sum(axis=0, dtype=np.float64)
+    yes, no = np.log(np.maximum(probs, least)), np.log(np.maximum(1 - probs, least))
+    return -(target * yes + (1 - target) * no).sum(axis=0, dtype=np.float64)
+
+
 def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, partition: Partition) -> np.ndarray:
     """How each strength does on parts it did not see, within the rows that each part may see: (P + 1, T).
 
@@ -279,8 +292,7 @@ def _left_out_loss(features: np.ndarray, target: np.ndarray, coefs: np.ndarray, 
         fits = [partition.fit_without(inner, *([part] if part < n_parts else [])) for part in held_out]
         for strength, weights in enumerate(coefs):
             probs = sigmoid(features[rows] @ weights[:, fits].astype(np.float32))  # (n, P)
-            right = np.where(target[rows, None], probs, 1 - probs)
-            loss[held_out, strength] -= np.log(np.maximum(right, np.float32(1e-7))).sum(axis=0, dtype=np.float64)
+            loss[held_out, strength] += _log_loss(target[rows, None], probs)
     hits = np.array([target[rows].sum() for rows in partition.slices])
     sizes = np.array([rows.stop - rows.start for rows in partition.slices])
     # the label's rate without part k, for each k, and on all rows: (P + 1,); half a row keeps the logarithms finite

@@ -66,7 +66,7 @@ def climb_hill(task: Task, runs: list[np.ndarray], labels: np.ndarray, rng: np.r
     for _ in range(N_BAGS):
         # half of the rows without replacement is about as variable as a bootstrap and costs half
         rows = rng.permutation(len(labels))[: max(len(labels) // 2, 1)]
-        weights += climb_once(task, [run[rows] for run in runs], labels[rows])
+        weights += climb_once(task.at(rows), [run[rows] for run in runs], labels[rows])
     return weights / weights.sum()
 
 
@@ -228,7 +228,7 @@ def search_weights(given: Given, search: Callable) -> Mixture:
         rng = np.random.default_rng([given.seed, part])
         rows = rng.permutation(np.flatnonzero(given.partition.part != part))[:MAX_SEARCH_ROWS]
         probs = [to_probs(run[rows], given.task.kind) for run in given.scores.runs]
-        weights.append(search(given.task, probs, given.labels[rows], rng))
+        weights.append(search(given.task.at(rows), probs, given.labels[rows], rng))
     return Mixture(np.array(weights), "probs", given.task.kind)
 
 
@@ -328,14 +328,24 @@ FOR_F1 = {"mean_of_blends"}
 """Strategies that are tried only for the metrics that they were measured on, those of ADAPTIVE."""
 
 
-def offered(task: Task) -> list[str]:
+FOR_FEW_LABELS = {"shared_weights", "shrunk_stack", "label_weights", "cross_label_stack", "mean_of_blends"}
+"""Strategies of one regression per label: with hundreds of labels, each with few rows, they take hours for nothing."""
+MOST_LABELS, MOST_RANKED = 200, 40
+"""Labels up to which these are tried, and the same for ranked lists: a list needs one scale over all labels."""
+
+
+def offered(task: Task, n_labels: int) -> list[str]:
     """The strategies that are tried for a task, in the order of the table."""
     by_order = task.entry.reads_order_only and task.kind == "multilabel"
-    return [
-        name
-        for name in STRATEGIES
-        if (by_order or name not in FOR_ORDER) and (adapts_thresholds(task) or name not in FOR_F1)
-    ]
+    left_out = set() if by_order else set(FOR_ORDER)
+    left_out |= set() if adapts_thresholds(task) else FOR_F1
+    left_out |= FOR_FEW_LABELS if n_labels > most_labels(task) else set()
+    return [name for name in STRATEGIES if name not in left_out]
+
+
+def most_labels(task: Task) -> int:
+    """The number of labels up to which FOR_FEW_LABELS are tried."""
+    return MOST_RANKED if task.entry.is_ranked else MOST_LABELS
 
 
 def adapts_thresholds(task: Task) -> bool:
@@ -343,7 +353,7 @@ def adapts_thresholds(task: Task) -> bool:
     return task.kind == "multilabel" and task.metric in ADAPTIVE
 
 
-TRUSTED = ("mean_of_blends", "shrunk_stack")
+TRUSTED = ("mean_of_blends", "shrunk_stack", "mean_probs")
 """The strategy that is chosen unless another one proves better: the first of these that is offered."""
 
 
@@ -352,13 +362,13 @@ def find_trusted(names: Sequence[str]) -> int:
     return next((names.index(name) for name in TRUSTED if name in names), 0)
 
 
-def list_lines(task: Task, run_names: Sequence[str]) -> list[tuple[str, str]]:
+def list_lines(task: Task, run_names: Sequence[str], n_labels: int) -> list[tuple[str, str]]:
     """Every line of the score table: the name of a run or a strategy, and a tuning.
 
     Adaptive thresholds are for the trusted strategy alone, or the only run: a line more for each would hide the others,
     and make a lead of any harder to believe.
     """
-    names = [*run_names, *(offered(task) if len(run_names) > 1 else ())]
+    names = [*run_names, *(offered(task, n_labels) if len(run_names) > 1 else ())]
     more = {names[find_trusted(names)]: ("adaptive",)} if adapts_thresholds(task) else {}
     return [(name, tuning) for name in names for tuning in (*more.get(name, ()), *task.tunings)]
 

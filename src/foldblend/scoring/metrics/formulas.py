@@ -281,6 +281,82 @@ def macro_ap(labels: np.ndarray, probs: np.ndarray) -> float:
     return float(label_ap(labels, probs).mean())
 
 
+# ---------- AUC averaged over groups of rows
+
+
+def group_aucs(labels: np.ndarray, probs: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """ROC-AUC of each label within each group, float64 (G, L); nan if all rows of the group say the same of a label.
+
+    Args: groups: (N,); rows with the same number or name are a group.
+    """
+    order = np.argsort(groups, kind="stable")
+    edges = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
+    return np.stack([label_auc(labels[rows], probs[rows]) for rows in np.split(order, edges)])
+
+
+def group_auc(labels: np.ndarray, probs: np.ndarray, groups: np.ndarray | None = None) -> float:
+    """Mean ROC-AUC over groups and labels, those left out whose rows are of one class; 0.5 if none is left.
+
+    Without groups all rows are one. A ranking across groups does not count, only that within each.
+    Example: rows of groups 0, 0, 1, 1 with labels 1, 0, 1, 0 and probs .9, .8, .2, .1 -> 1.0, although .2 < .8.
+    Source:  Kaggle's "Jigsaw - Agile Community Rules": the AUC of each rule, averaged over rules.
+    """
+    of_groups = group_aucs(labels, probs, np.zeros(len(labels), int) if groups is None else groups)
+    defined = of_groups[np.isfinite(of_groups)]
+    return float(defined.mean()) if len(defined) else 0.5
+
+
+# ---------- Ranked lists: a row's labels from the likeliest on
+
+
+CELLS_AT_ONCE = 1 << 22
+"""Probabilities that are compared at a time: the copies stay small, whatever the number of labels."""
+
+
+def row_average_precision(labels: np.ndarray, probs: np.ndarray, k: int | None = None) -> np.ndarray:
+    """Average precision of each row's list of its `k` likeliest labels (all without k), float64 (N,).
+
+    The list has the labels with the highest probabilities, the first column of equal ones, and none of probability 0.
+    The sum of the precision at each right label is divided by the rights there can be: the row's labels, or k. A row
+    without labels has 0.
+
+    Example: the second of three listed labels is the only right one -> (1 / 2) / 1 = 0.5.
+    Source:  Kaggle's MAP@k; `apk` of github.com/benhamner/Metrics.
+    """
+    check_shapes(labels, probs)
+    k = k or labels.shape[1]
+    rows, columns = np.nonzero(labels)
+    ranks = _list_ranks(probs, rows, columns)
+    listed = (ranks <= k) & (probs[rows, columns] > 0)
+    rows, ranks = rows[listed], ranks[listed]
+    order = np.lexsort((ranks, rows))
+    rows, ranks = rows[order], ranks[order]
+    first = np.searchsorted(rows, rows, "left")  # of the row's right labels in the list
+    hits = np.arange(len(rows)) - first + 1
+    precision = np.bincount(rows, hits / ranks, len(labels))
+    return precision / np.clip(labels.sum(axis=1), 1, k)
+
+
+def _list_ranks(probs: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Place of some cells in their row's list, int64, from 1: one more than the labels before them.
+
+    Comparing each right label with its row is cheaper than sorting rows: most rows have one right label.
+    """
+    ranks, step = np.empty(len(rows), np.int64), max(CELLS_AT_ONCE // max(probs.shape[1], 1), 1)
+    number = np.arange(probs.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        own, of_row = probs[rows[part], columns[part], None], probs[rows[part]]
+        before = (of_row > own) | ((of_row == own) & (number < columns[part, None]))
+        ranks[part] = before.sum(axis=1) + 1
+    return ranks
+
+
+def map_at_k(labels: np.ndarray, probs: np.ndarray, k: int | None = None) -> float:
+    """Mean over rows of `row_average_precision`."""
+    return float(row_average_precision(labels, probs, k).mean())
+
+
 # ---------- Log loss
 
 
@@ -310,3 +386,38 @@ def row_class_log_loss(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def class_log_loss(labels: np.ndarray, probs: np.ndarray) -> float:
     """Multiclass log loss. Source: sklearn.metrics.log_loss on one-hot labels."""
     return float(row_class_log_loss(labels, probs).mean())
+
+
+# ---------- Values: float (N, L), one column per value, each scored by itself and averaged
+
+
+def rmse(values: np.ndarray, predicted: np.ndarray) -> float:
+    """Root of the mean squared error, averaged over columns (MCRMSE if there are several)."""
+    check_shapes(values, predicted)
+    return float(np.sqrt(((values - predicted) ** 2).mean(axis=0, dtype=np.float64)).mean())
+
+
+def mae(values: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean absolute error."""
+    check_shapes(values, predicted)
+    return float(np.abs(values - predicted).mean(dtype=np.float64))
+
+
+def pearson(values: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean of the columns' correlation; 0 for a column that is constant in truth or prediction."""
+    check_shapes(values, predicted)
+    ours, theirs = (each - each.mean(axis=0, dtype=np.float64) for each in (values, predicted))
+    spread = np.sqrt((ours**2).sum(axis=0) * (theirs**2).sum(axis=0))
+    return float(ratio((ours * theirs).sum(axis=0), spread).mean())
+
+
+def spearman(values: np.ndarray, predicted: np.ndarray) -> float:
+    """The same of ranks, equal values sharing the mean of theirs. Source: scipy.stats.spearmanr."""
+    ours, theirs = (np.stack([_mid_ranks(column) for column in each.T], axis=1) for each in (values, predicted))
+    return pearson(ours, theirs)
+
+
+def _mid_ranks(column: np.ndarray) -> np.ndarray:
+    """Ranks float64 (N,), equal values sharing the mean of theirs; scipy.stats would take a second to import."""
+    _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[inverse]

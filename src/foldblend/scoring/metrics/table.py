@@ -13,8 +13,9 @@ If the score is a mean over rows, name the values of the rows too (`by_row`): th
 The training side imports this module as well, so it stays light.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -24,16 +25,22 @@ from foldblend.scoring.metrics.formulas import (
     accuracy,
     class_log_loss,
     class_matthews,
+    group_auc,
     jaccard,
     log_loss,
     macro_ap,
     macro_auc,
     macro_f1,
     macro_f_beta,
+    mae,
+    map_at_k,
     matthews,
     micro_f1,
     micro_f_beta,
+    pearson,
     quadratic_weighted_kappa,
+    rmse,
+    row_average_precision,
     row_class_log_loss,
     row_correct,
     row_f1,
@@ -42,11 +49,12 @@ from foldblend.scoring.metrics.formulas import (
     row_log_loss,
     samples_f1,
     samples_f_beta,
+    spearman,
     subset_accuracy,
     weighted_f1,
 )
 
-Score = Callable[[np.ndarray, np.ndarray], float]
+Score = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Metric:
     """(labels bool (N, L), answer (N, L)) -> the number on the leaderboard."""
     takes: Literal["decisions", "probs"]
     """What the answer is: bool decisions or float probabilities."""
-    by_row: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    by_row: Callable[..., np.ndarray] | None = None
     """Values float (N,) whose mean is the score, if there are such."""
     greater_is_better: bool = True
     """False for losses."""
@@ -69,6 +77,12 @@ class Metric:
     """Whether each label's order of the rows is all that counts, so that ranks do as well as probabilities."""
     is_ordered: bool = False
     """Whether the classes have an order, that of the labels: decisions are then tuned on the expected class."""
+    is_ranked: bool = False
+    """Whether the answer of a row is a list of its likeliest labels; `score` and `by_row` then take `k`, too."""
+    by_groups: bool = False
+    """Whether `score` takes a third argument, int (N,): the group of each row."""
+    of_values: bool = False
+    """Whether labels and answer are numbers, float (N, L), of a regression."""
 
     @property
     def takes_probs(self) -> bool:
@@ -83,7 +97,34 @@ class Metric:
 
 SHARE, CORRELATION, LOSS = (0.0, 1.0), (-1.0, 1.0), (0.0, np.inf)
 """Bounds of most scores, of correlations, and of losses."""
-METRICS = {
+
+
+class MetricTable(dict[str, Metric]):
+    """The metrics by name. One whose name ends in `_at_k` is there under every number: `map_at_3`."""
+
+    def __missing__(self, name: str) -> Metric:
+        entry, k = super().get(self.family(name)), k_of(name)
+        if entry is None or not k:
+            raise KeyError(name)
+        by_row = partial(entry.by_row, k=k) if entry.by_row else None
+        return replace(entry, score=partial(entry.score, k=k), by_row=by_row)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (super().__contains__(self.family(str(name))) and k_of(str(name)) > 0)
+
+    @staticmethod
+    def family(name: str) -> str:
+        """The name with k in place of its number. Example: "map_at_3" -> "map_at_k"."""
+        return re.sub(r"_at_\d+$", "_at_k", name)
+
+
+def k_of(name: str) -> int:
+    """How many labels a row's list has by the name of a metric; 0 if it does not say. Example: "map_at_3" -> 3."""
+    found = re.search(r"_at_([1-9]\d{0,5})$", name)
+    return int(found[1]) if found else 0
+
+
+METRICS = MetricTable({
     "macro_f1": Metric(macro_f1, "decisions", bounds=SHARE),
     "weighted_f1": Metric(weighted_f1, "decisions", bounds=SHARE),
     "micro_f1": Metric(micro_f1, "decisions", bounds=SHARE),
@@ -109,7 +150,13 @@ METRICS = {
         log_loss, "probs", row_log_loss, greater_is_better=False, bounds=LOSS,
         for_classes=Metric(class_log_loss, "probs", row_class_log_loss, greater_is_better=False, bounds=LOSS),
     ),
-}  # fmt: skip
+    "group_auc": Metric(group_auc, "probs", bounds=SHARE, reads_order_only=True, by_groups=True),
+    "rmse": Metric(rmse, "probs", greater_is_better=False, bounds=LOSS, of_values=True),
+    "mae": Metric(mae, "probs", greater_is_better=False, bounds=LOSS, of_values=True),
+    "pearson": Metric(pearson, "probs", bounds=CORRELATION, of_values=True),
+    "spearman": Metric(spearman, "probs", bounds=CORRELATION, reads_order_only=True, of_values=True),
+    "map_at_k": Metric(map_at_k, "probs", row_average_precision, bounds=SHARE, is_ranked=True),
+})  # fmt: skip
 """Every metric by its name in `metric:` of a competition's YAML; plugins add theirs."""
 
 
@@ -121,3 +168,12 @@ def find_metric(name: str, kind: str) -> Metric:
     """
     metric = METRICS[name]
     return metric.for_classes if kind == "multiclass" and metric.for_classes else metric
+
+
+def to_values(shares: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The values float64 (..., L) that shares from 0 to 1 of a scale (L, 2) stand for.
+
+    Example: to_values(np.array([[0.5]]), np.array([[-1.0, 3.0]])) -> [[1.0]]
+    """
+    low, high = scale[:, 0], scale[:, 1]
+    return low + shares.astype(np.float64) * (high - low)

@@ -78,28 +78,37 @@ def settle(rule: Rule, probs: np.ndarray) -> Rule:
     return replace(rule, thresholds=adapted, calibration=None)
 
 
-def decide(rule: Rule, probs: np.ndarray) -> np.ndarray:
+LEAST_PROB = np.float32(1e-12)
+"""Of a label that a row may have: 0 is of those that it cannot."""
+
+
+def decide(rule: Rule, probs: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
     """The answer for some rows.
 
     Args:    probs: float32 (n, L), of all rows that are answered together: adaptive thresholds depend on them.
+             allowed: bool (n, L), False for labels that a row cannot have, which are never decided and have
+             probability 0; at least one per row is allowed. None allows all.
     Returns: bool (n, L) decisions, or the probs themselves if the metric takes probabilities.
     Example: decide(Rule(thresholds=np.float32([.5, .5])), np.float32([[.9, .1]])) -> [[True, False]]
     """
     if rule.offsets is not None:
         decisions = np.zeros(probs.shape, bool)
-        best = (np.log(np.maximum(probs, SMALLEST)) + rule.offsets).argmax(axis=1)
+        scores = np.log(np.maximum(probs, SMALLEST)) + rule.offsets
+        best = (scores if allowed is None else np.where(allowed, scores, -np.inf)).argmax(axis=1)
         decisions[np.arange(len(probs)), best] = True
         return decisions
     if rule.steps is not None:
         return decide_by_steps(rule.steps, probs)
     rule = settle(rule, probs)
     if rule.thresholds is None:
-        return probs
+        return probs if allowed is None else np.where(allowed, np.maximum(probs, LEAST_PROB), 0).astype(probs.dtype)
     decisions = probs >= rule.thresholds
+    decisions = decisions if allowed is None else decisions & allowed
     if rule.at_least_one or rule.at_most is not None or rule.exclusive is not None:
         rows = _find_touched(rule, decisions)
         touched = decisions[rows]
-        _apply_row_rules(rule, logit(probs[rows]) - logit(rule.thresholds), touched)
+        margins = logit(probs[rows]) - logit(rule.thresholds)
+        _apply_row_rules(rule, margins if allowed is None else np.where(allowed[rows], margins, -np.inf), touched)
         decisions[rows] = touched
     return decisions
 

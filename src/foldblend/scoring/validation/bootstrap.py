@@ -195,6 +195,8 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
     # the metric is not a sum, but to first order it moves by the sum of the influences of the rows that are drawn
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
+    elif task.metric == "group_auc":
+        value, influence = _group_auc_influence(labels, answer, task.groups)
     elif task.entry.by_row is not None:
         return Additive(buckets.add_up(task.entry.sign * task.entry.by_row(labels, answer)[:, None]), _mean)
     else:
@@ -253,6 +255,21 @@ def _auc_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.nda
         values.append(value)
         influence += (placed - value) / rate
     return float(np.mean(values)), influence / max(len(values), 1)
+
+
+def _group_auc_influence(labels: np.ndarray, probs: np.ndarray, groups: np.ndarray | None) -> tuple[float, np.ndarray]:
+    """The same for AUC averaged over groups: a row moves the AUCs of its own group alone."""
+    groups = np.zeros(len(labels), np.int64) if groups is None else groups
+    values, influence = [], np.zeros(len(labels))
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        defined = labels[rows].any(axis=0) & ~labels[rows].all(axis=0)
+        if not defined.any():
+            continue
+        value, own = _auc_influence(labels[rows][:, defined], probs[rows][:, defined])
+        values += [value] * int(defined.sum())
+        influence[rows] = own * defined.sum() * (len(labels) / len(rows))  # `own` is per row of the group
+    return float(np.mean(values)) if values else 0.5, influence / max(len(values), 1)
 
 
 def _share_below(column: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -99,18 +99,19 @@ def cross_fit(
     without: dict[str, list[Measured]] = {tuning: [] for tuning in tunings}
     for part, probs in enumerate(strategy.predict_parts(given.scores, partition)):
         held = partition.part == part
-        seen, seen_labels = probs[~held], labels[~held]
+        seen, seen_labels, seen_task = probs[~held], labels[~held], task.at(~held)
         for tuning, answer in answers.items():
             rule = Rule() if task.takes_probs else tune_rule(task, tuning, seen, seen_labels)
             rules[tuning].append(rule)
-            answer[held] = decide(rule, probs[held])
+            answer[held] = decide(rule, probs[held], given.scores.allowed_at(held))
             if rest is not None:
-                without[tuning].append(measure(task, seen_labels, decide(rule, seen), rest[part]))
+                decided = decide(rule, seen, given.scores.allowed_at(~held))
+                without[tuning].append(measure(seen_task, seen_labels, decided, rest[part]))
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
             name, tuning, pack_answer(answer), labels.shape, task.score(labels, answer),
-            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole)),
+            task.score(labels, decide(tune_rule(task, tuning, whole, labels), whole, given.scores.allowed)),
             tuple(rules[tuning]), tuple(without[tuning]),
         )
         for tuning, answer in answers.items()
@@ -124,19 +125,20 @@ def buckets_without_parts(partition: Partition, seed: int, group: np.ndarray) ->
 
 
 def cross_fit_row_rules(
-    fit: CrossFit, outer: np.ndarray, part: np.ndarray, row_rules: Mapping[str, dict]
+    fit: CrossFit, outer: np.ndarray, part: np.ndarray, row_rules: Mapping[str, dict], allowed: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """The answers of a cross-fit with each of several row rules added: bool (N, L) by the name of the rule.
 
     Args: outer: float32 (N, L), `predict_outer` of the same strategy.   part: int64 (N,), of the same partition.
-          row_rules: fields of `Rule` by name, as `offer_row_rules` gives them.
+          row_rules: fields of `Rule` by name, as `offer_row_rules` gives them.   allowed: as in `Scores`.
     """
     answers = {name: np.empty(outer.shape, bool) if fields else fit.answer for name, fields in row_rules.items()}
     for number, rule in enumerate(fit.rules):
         held = part == number
         for name, fields in row_rules.items():
             if fields:
-                answers[name][held] = decide(replace(rule, **fields), outer[held])
+                mask = None if allowed is None else allowed[held]
+                answers[name][held] = decide(replace(rule, **fields), outer[held], mask)
     return answers
 
 
@@ -364,15 +366,17 @@ def measure_without_parts(
         if left_out not in row_rules:
             continue
         kept = np.flatnonzero(part != left_out)
-        probs, labels, within = probs[kept], given.labels[kept], part[kept]
+        probs, labels, within, scores = probs[kept], given.labels[kept], part[kept], given.scores
         kind = np.float32 if task.takes_probs else bool
         answers = {name: np.empty(labels.shape, kind) for name in row_rules[left_out]}
         for inner in np.unique(within):
             held = within == inner
             rule = Rule() if task.takes_probs else tune_rule(task, tuning, probs[~held], labels[~held])
             for name, fields in row_rules[left_out].items():
-                answers[name][held] = decide(replace(rule, **fields), probs[held])
-        found[left_out] = {name: measure(task, labels, answer, rest[left_out]) for name, answer in answers.items()}
+                allowed = scores.allowed_at(kept[held])
+                answers[name][held] = decide(replace(rule, **fields), probs[held], allowed)
+        scored = task.at(kept)
+        found[left_out] = {name: measure(scored, labels, answer, rest[left_out]) for name, answer in answers.items()}
     return found
 
 
@@ -385,7 +389,8 @@ def answer_parts(
         fit = fits[each.position]
         if each.fields:
             predictor = strategies[fit.strategy].predictor(part, given.partition.fit_without(part))
-            stitched[rows] = decide(replace(fit.rules[part], **each.fields), predictor.predict(given.scores, rows))
+            probs, allowed = predictor.predict(given.scores, rows), given.scores.allowed_at(rows)
+            stitched[rows] = decide(replace(fit.rules[part], **each.fields), probs, allowed)
         else:
             stitched[rows] = fit.answer[rows]
     return stitched

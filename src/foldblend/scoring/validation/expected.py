@@ -104,12 +104,13 @@ def _any_in_group(labels: np.ndarray, group: np.ndarray) -> np.ndarray:
 # ---------- What averaging the fold models adds
 
 
-def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int) -> float:
+def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int, error: float = 0.0) -> float:
     """How much better the mean of the fold models should score than one of them; 0 with one fold model.
 
     Draws of labels on which the metric is not defined (a label that no row got has no AUC) are left out; 0 without any.
 
     Args:   fold_probs: float32 (K, n, L), the blend of each fold's models on the test rows.
+            error: of a regression, the standard deviation of a value around its prediction, on the scale of shares.
     How:    a fold's log-odds are the average's plus noise of its own. If single models are calibrated, their average is
             too timid by the share of variance that is noise; undoing that gives each row's probability of each label.
             Labels are drawn from these, and one model and the average are scored against them.
@@ -122,7 +123,7 @@ def gain_of_averaging(task: Task, rule: Rule, fold_probs: np.ndarray, seed: int)
     together, alone = decide(rule, mean), [decide(rule, probs) for probs in fold_probs]
     gains = []
     for _ in range(N_DRAWS):
-        drawn = _draw_labels(sharp, task.kind, rng)
+        drawn = _draw_labels(sharp, task.kind, rng) if task.scale is None else rng.normal(sharp, error)
         gains.append(task.score(drawn, together) - np.mean([task.score(drawn, answer) for answer in alone]))
     defined = np.isfinite(gains)
     return float(np.mean(gains, where=defined)) if defined.any() else 0.0

@@ -179,7 +179,7 @@ def simulate_correction(
             rows = rng.choice(len(labels), min(len(labels), SIMULATED_ROWS), p=weights / weights.sum())
             probs = oof_probs[rows]
             corrected = correct_shifted(probs, priors, shifted, task.kind)
-            with_it, without = (task.score(labels[rows], decide(rule, each)) for each in (corrected, probs))
+            with_it, without = (task.at(rows).score(labels[rows], decide(rule, each)) for each in (corrected, probs))
             gained.append(with_it - without)
         return np.array(gained)[np.isfinite(gained)]
 
