@@ -33,7 +33,7 @@ def blend_once(paths, kept, names, **models):
         for name in names:
             (paths.configs / "runs" / f"{name}.yaml").write_text(RUNS[name].format(**models))
             train.main(["--competition", "toy", "--run", name, "--fold", "all"])
-        blend.main(["--competition", "toy", "--strategy", "cross_label_stack"])
+        blend.main(["--competition", "toy", "--runs", *names, "--strategy", "cross_label_stack"])
         shutil.copytree(paths.root, made)
     shutil.copytree(made, paths.root, dirs_exist_ok=True)
     return next(paths.submissions("toy").glob("*.json"))

@@ -173,7 +173,7 @@ def test_a_command_of_the_console_script_is_the_one_in_src(capsys, given, monkey
     shown = capsys.readouterr().err
     command = [sys.executable, str(PROJECT / "src" / "train_all.py"), "--side_by_sid", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr == shown and "did you mean 'side_by_side'?" in shown
+    assert done.returncode == 2 and done.stderr == shown and "did you mean --side_by_side?" in shown
 
 
 def test_the_package_and_its_commands_are_light_to_import():
