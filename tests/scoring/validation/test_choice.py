@@ -167,7 +167,7 @@ LINES = [(name, tuning) for name in STRATEGIES if name != "mean_ranks" for tunin
 def test_no_answer_of_any_strategy_changes_with_the_parts_labels(name, tuning, monkeypatch):
     monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
     runs, task = make_runs(n_rows=200, n_labels=3, noise=(0.5, 1.5)), Task("macro_f1")
-    monkeypatch.setattr("foldblend.scoring.ensembling.strategies.offered", lambda task: [name])
+    monkeypatch.setattr("foldblend.scoring.ensembling.strategies.offered", lambda task, n_labels: [name])
     rows = np.flatnonzero(runs.fold == 2)
     asked = f"{name} + {tuning}"
     before, after = (honest_answers(task, runs, each, asked)[0][1] for each in (runs.labels, flip(runs, rows)))
