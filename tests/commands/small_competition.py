@@ -20,7 +20,9 @@ def write_competition(paths, metric="macro_f1", form="columns", task="multilabel
     labels = (rng.random(hidden.shape) < sigmoid(hidden)).astype(int)
     if task != "multilabel":
         labels = np.eye(3, dtype=int)[hidden.argmax(axis=1)]
-    settings = f"id_column: id\ntask: {task}\nmetric: {metric}\nsubmission: {{form: {form}}}\nfiles: {{kaggle: small}}\n"
+    settings = (
+        f"id_column: id\ntask: {task}\nmetric: {metric}\nsubmission: {{form: {form}}}\nfiles: {{kaggle: small}}\n"
+    )
     (paths.configs / "competitions" / "small.yaml").write_text(settings)
     data = paths.data("small")
     data.mkdir(parents=True)
