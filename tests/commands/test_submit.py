@@ -204,7 +204,7 @@ def test_two_finals_are_proposed_without_asking_kaggle(paths, kaggle, capsys):
 
 def test_a_blend_goes_in_as_blend_py_wrote_it(paths, kaggle, capsys):
     """What one command writes the other reads: account, hash, competition."""
-    from test_blend import LABELS, N_ROWS, write_competition, write_runs
+    from small_competition import LABELS, N_ROWS, write_competition, write_runs
 
     from foldblend.commands import blend
 
