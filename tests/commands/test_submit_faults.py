@@ -144,7 +144,7 @@ def test_a_planted_key_is_nowhere_and_wide_permissions_are_named(paths, kaggle, 
     assert [run(), run(), run()] == [2, 2, 2]
     paths.submissions_log.unlink()
     assert run("-m", "the end") == 0
-    shown = "".join(capfd.readouterr())
+    shown = " ".join("".join(capfd.readouterr()).split())  # a warning is wrapped
     assert "kaggle.json can be read by others (mode 644). Run: chmod 600" in shown and "<redacted>" in shown
     texts = [path.read_text() for path in paths.root.rglob("submissions/**/*") if path.is_file()]
     assert len(texts) == 3 and KEY not in shown + "".join(texts)
