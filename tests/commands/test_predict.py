@@ -47,7 +47,7 @@ def test_the_test_file_gives_the_stored_logits_and_the_same_submission(paths, bl
     _, runs = predict.load_recipe(job, read_record(blended))
     assert sorted(run.name for run in runs) == sorted(NAMES)
     for run in runs:
-        scores = predict.predict_run(job, run, predict.gather_rows(job))
+        scores = predict.predict_run(job, run, predict.gather_rows(job), None)
         for fold, table in enumerate(scores.folds):
             assert table == pytest.approx(stored_test(paths, run.name, fold), abs=1e-5)
     out = tmp_path / "again.csv"
@@ -149,7 +149,7 @@ def test_a_run_made_elsewhere_cannot_predict(paths, blended, capsys):
     for name, first, n in (("oof.csv", 0, 90), ("test.csv", 90, 21)):
         rows = [f"r{first + i},{i / 200},0.5,{0.9 - i / 200}" for i in range(n)]
         (folder / name).write_text("\n".join(["id,joy,sadness,anger", *rows, ""]))
-    blend.main(arguments("--strategy", "cross_label_stack"))
+    blend.main(arguments("--strategy", "cross_label_stack", "--runs", "notebook", *sorted(NAMES)))
     said = refused(capsys, "--text", "x")
     assert "oof/toy/notebook: its predictions were made elsewhere, so it cannot predict new texts" in said
     assert "--runs frozen ratios tiny words" in said

@@ -50,8 +50,9 @@ def test_the_learner_is_told_the_competitions_metric(monkeypatch):
     paths = SimpleNamespace(tokens=lambda name: None)
     competition = SimpleNamespace(task="multilabel", metric="macro_auc")
     job = SimpleNamespace(paths=paths, competition_name="x", competition=competition, run=RunSettings("tfidf"))
-    labels = {"labels": np.ones((1, 2), bool), "label_names": ("x", "y"), "soft": None, "known": None}
-    tables = SimpleNamespace(train_texts=["a"], test_texts=["b"], **labels)
+    nothing = dict.fromkeys(("soft", "known", "scale", "allowed", "metric_groups"))
+    labels = {"labels": np.ones((1, 2), bool), "label_names": ("x", "y"), "of_learned": lambda each: each}
+    tables = SimpleNamespace(train_texts=["a"], test_texts=["b"], **labels, **nothing)
     assert train.load_learner(job, tables).metric == "macro_auc"
 
 
