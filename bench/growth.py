@@ -25,8 +25,8 @@ import yaml  # noqa: E402
 from foldblend.data.formats import parse_file  # noqa: E402
 from foldblend.data.reading import FileForm, Problems, parse_table  # noqa: E402
 from foldblend.errors import UserError  # noqa: E402
+from foldblend.ledger.dropped import load_dropped  # noqa: E402
 from foldblend.ledger.records import read_record, write_record  # noqa: E402
-from foldblend.ledger.runs import load_dropped  # noqa: E402
 from foldblend.ledger.submissions import COLUMNS, read_log  # noqa: E402
 from foldblend.settings.loading import _StrictLoader  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402

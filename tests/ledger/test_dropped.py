@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldblend.errors import UserError
-from foldblend.ledger.runs import load_dropped, load_run
+from foldblend.ledger.dropped import load_dropped
+from foldblend.ledger.runs import load_run
 
 NAMES = ("joy", "anger", "fear")
 

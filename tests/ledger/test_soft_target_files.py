@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from foldblend.ledger.runs import load_soft_targets, with_file_hash
+from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.settings.run import LossSettings, RunSettings
 
 TABLES = SimpleNamespace(train_ids=np.array(["a", "b", "007"]), label_names=("joy", "anger"))

@@ -21,6 +21,7 @@ from foldblend.files import describe_old, sha256_file
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
 from foldblend.learners.training.weights import WEIGHTS
+from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.history import FoldHistory, history_path
 from foldblend.ledger.oof import (
@@ -32,7 +33,6 @@ from foldblend.ledger.oof import (
     write_fold,
 )
 from foldblend.ledger.records import describe_environment
-from foldblend.ledger.runs import load_soft_targets, with_file_hash
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.records import changed_settings, default_settings_of, settings_of
 from foldblend.settings.tables import LEARNERS

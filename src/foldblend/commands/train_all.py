@@ -19,10 +19,10 @@ from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import check_outputs, describe_old, write_atomically
 from foldblend.learners.table import needs_gpu
+from foldblend.ledger.dropped import with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.oof import FOLD, check_same_settings, find_trained, finished_folds, run_folder, set_folds_aside
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import with_file_hash
 from foldblend.queueing.machines import (
     describe_slots,
     find_gpus,
