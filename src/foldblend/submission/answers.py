@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from foldblend.data.answer_form import Constant, long_form, read_pairs, widen
+from foldblend.data.checks import check_ids
 from foldblend.data.labels import (
     LabelForm,
     as_yaml,
@@ -34,7 +35,7 @@ from foldblend.data.reading import (
     shown_path,
     table_bytes,
 )
-from foldblend.data.tables import Tables, check_ids, submission_form
+from foldblend.data.tables import Tables, submission_form
 from foldblend.errors import nearest
 from foldblend.files import read_bytes
 from foldblend.settings.competition import IN_COLUMNS, ONE_COLUMN, CompetitionSettings

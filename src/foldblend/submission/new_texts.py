@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.answer_form import built_header, written_form
+from foldblend.data.checks import check_columns, check_ids, check_sample
 from foldblend.data.formats import as_cell, find_file
 from foldblend.data.labels import read_candidates
 from foldblend.data.layout import original_header, read_part, settle_sample
@@ -24,9 +25,6 @@ from foldblend.data.reading import (
 from foldblend.data.tables import (
     Tables,
     candidate_form,
-    check_columns,
-    check_ids,
-    check_sample,
     features_of,
     learned_columns,
     submission_form,
