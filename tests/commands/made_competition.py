@@ -6,7 +6,7 @@ import io
 import numpy as np
 import yaml
 
-from foldblend.commands import blend, guard, make_folds, predict, train
+from foldblend.commands import blend, guard, make_folds, predict, runs, train
 from foldblend.data.tables import load_tables
 from foldblend.settings.loading import load_competition
 from foldblend.submission.answers import lint_submission_file, read_submission
@@ -51,6 +51,8 @@ def to_submission(paths, capsys, name="made", again=True):
         out, err = capsys.readouterr()
         assert status == 0, out + err
         printed += out
+    assert guard(lambda: runs.main(flags)) == 0, capsys.readouterr()  # whatever the task, its runs can be compared
+    capsys.readouterr()
     (path,) = paths.submissions(name).glob("*.csv")
     competition = load_competition(paths, name)
     tables = load_tables(competition, paths.data(name))

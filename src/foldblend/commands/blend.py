@@ -34,6 +34,8 @@ from foldblend.scoring.inputs import (
     Task,
     TestScores,
     find_noise,
+    number,
+    rows_to_score,
     score_known,
     split_into_parts,
     without_runs,
@@ -133,23 +135,13 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
 
 def gather_runs(inputs: Inputs) -> Runs:
     """The runs' out-of-fold scores side by side."""
-    refuse_strategy_names([run.name for run in inputs.predictions])
-    tables, task = inputs.tables, inputs.task
-    allowed = tables.of_learned(tables.allowed)
-    runs = Runs(
-        names=tuple(run.name for run in inputs.predictions),
-        scores=Scores([task.to_scores(run.oof, run.kind, allowed) for run in inputs.predictions], allowed),
-        labels=tables.labels if tables.scale is None or tables.soft is None else tables.soft,
-        fold=split_into_parts(inputs.folds.fold, inputs.folds.group),
-        group=inputs.folds.group,
-        metric_groups=number(tables.metric_groups),
-    )
-    return runs if tables.known is None else score_known(runs, tables.known, task)
-
-
-def number(names: np.ndarray | None) -> np.ndarray | None:
-    """Groups as numbers, int64 (N,)."""
-    return None if names is None else np.unique(names, return_inverse=True)[1]
+    names = tuple(run.name for run in inputs.predictions)
+    refuse_strategy_names(names)
+    rows, task = rows_to_score(inputs.tables, inputs.folds), inputs.task
+    allowed = rows.scores.allowed
+    scores = Scores([task.to_scores(run.oof, run.kind, allowed) for run in inputs.predictions], allowed)
+    runs = replace(rows, names=names, scores=scores, fold=split_into_parts(rows.fold, rows.group))
+    return runs if inputs.tables.known is None else score_known(runs, inputs.tables.known, task)
 
 
 # ---------- A new blend

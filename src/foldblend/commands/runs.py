@@ -20,9 +20,9 @@ from foldblend.errors import UserError
 from foldblend.ledger.folds import load_folds
 from foldblend.ledger.history import OpenHistory, find_open_histories
 from foldblend.ledger.runs import PartOfRun, group_seeds, load_parts_of_runs
-from foldblend.scoring.inputs import Task
+from foldblend.scoring.inputs import Task, rows_to_score
 from foldblend.scoring.validation.bootstrap import Difference
-from foldblend.scoring.validation.comparing import Comparer, Predicted, Rows, RunScore
+from foldblend.scoring.validation.comparing import Comparer, Predicted, RunScore
 from foldblend.settings.loading import Job, open_job, split_names
 from foldblend.settings.records import differing_settings, with_defaults
 
@@ -46,11 +46,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"--diff {' '.join(job.own.diff)}: expected the names of two runs")
     compared = load_compared(job, names)
     if job.own.diff:
-        print_difference(compared, *names, seed=job.own.seed)
+        print_difference(compared, *names)
     elif job.own.csv:
-        print_csv(describe_runs(compared, job.own.seed))
+        print_csv(describe_runs(compared))
     else:
-        print_table(compared, describe_runs(compared, job.own.seed))
+        print_table(compared, describe_runs(compared))
 
 
 # ---------- What goes in
@@ -58,11 +58,11 @@ def main(argv: list[str] | None = None) -> None:
 
 @dataclass(frozen=True)
 class Compared:
-    """The runs, and the rows that they are compared on."""
+    """The runs, and what compares them."""
 
     task: Task
     n_folds: int
-    rows: Rows
+    comparer: Comparer
     parts: dict[str, PartOfRun]
     """By name of the run."""
     predicted: dict[str, Predicted]
@@ -76,10 +76,11 @@ def load_compared(job: Job, names: list[str] | None) -> Compared:
     left_out: list[str] = []
     parts = load_parts_of_runs(job.paths, job.competition_name, names, folds, tables, left_out)
     warn(*(f"left out: {sentence}" for sentence in left_out))
-    task = Task(job.competition.metric, job.competition.task)
-    rows = Rows(tables.labels, tables.known, folds.fold, folds.group)
-    predicted = [Predicted(part.name, part.rows, task.to_scores(part.oof, part.kind)) for part in parts]
-    return Compared(task, folds.n_folds, rows, {part.name: part for part in parts}, {p.name: p for p in predicted})
+    task, rows = Task(job.competition.metric, job.competition.task, scale=tables.scale), rows_to_score(tables, folds)
+    scores = (task.to_scores(part.oof, part.kind, rows.scores.allowed_at(part.rows)) for part in parts)
+    predicted = {part.name: Predicted(part.name, part.rows, each) for part, each in zip(parts, scores, strict=True)}
+    comparer = Comparer(task, rows, tables.known, job.own.seed)
+    return Compared(task, folds.n_folds, comparer, {part.name: part for part in parts}, predicted)
 
 
 # ---------- The table
@@ -97,13 +98,12 @@ class RunLine:
     """What it adds to the blend of the others; None if not all its folds are trained, or there are no others."""
 
 
-def describe_runs(compared: Compared, seed: int) -> list[RunLine]:
+def describe_runs(compared: Compared) -> list[RunLine]:
     """A line per run, the best score first."""
-    predicted, rows = compared.predicted, compared.rows
-    comparer = Comparer(compared.task, rows, seed)
+    predicted, comparer = compared.predicted, compared.comparer
     scores = {name: comparer.score(run) for name, run in predicted.items()}
     order = sorted(predicted, key=lambda name: -scores[name].score)
-    whole = [run for run in predicted.values() if len(run.rows) == len(rows.labels)]
+    whole = [run for name, run in predicted.items() if len(compared.parts[name].folds) == compared.n_folds]
     added = comparer.measure_additions(whole)
     first = predicted[order[0]]
     behind = {name: comparer.compare(first, predicted[name]) for name in order[1:]}
@@ -217,7 +217,7 @@ def _device(part: PartOfRun) -> str:
 # ---------- Two runs
 
 
-def print_difference(compared: Compared, first: str, second: str, seed: int) -> None:
+def print_difference(compared: Compared, first: str, second: str) -> None:
     """The settings that differ, and the paired bootstrap of the second run's score minus the first's."""
     parts = [compared.parts[name] for name in (first, second)]
     if all(part.records for part in parts):
@@ -226,8 +226,7 @@ def print_difference(compared: Compared, first: str, second: str, seed: int) -> 
         print("\n".join(["", *table_lines(rows)]) if differing else "\nno setting differs")
     else:
         print("\nno settings to compare: one of the runs was made by another program")
-    comparer = Comparer(compared.task, compared.rows, seed)
-    found = comparer.compare(*(compared.predicted[name] for name in (first, second)))
+    found = compared.comparer.compare(*(compared.predicted[name] for name in (first, second)))
     if found is None:
         raise UserError(f"{first} and {second} have no fold in common: folds {parts[0].folds} and {parts[1].folds}")
     common = len(np.intersect1d(parts[0].rows, parts[1].rows))

@@ -301,6 +301,26 @@ def without_runs(runs: Runs, names: list[str]) -> Runs:
     return replace(runs, names=tuple(runs.names[number] for number in kept), scores=scores)
 
 
+def rows_to_score(tables, folds) -> Runs:
+    """The training rows as runs are scored on them, without any run yet.
+
+    Args: tables: of data/tables.py.   folds: of ledger/folds.py, drawn on them.
+    """
+    return Runs(
+        names=(),
+        scores=Scores([], tables.of_learned(tables.allowed)),
+        labels=tables.labels if tables.scale is None or tables.soft is None else tables.soft,
+        fold=folds.fold,
+        group=folds.group,
+        metric_groups=number(tables.metric_groups),
+    )
+
+
+def number(names: np.ndarray | None) -> np.ndarray | None:
+    """Groups (N,) by name as numbers, int64 (N,)."""
+    return None if names is None else np.unique(names, return_inverse=True)[1]
+
+
 def score_known(runs: Runs, known: np.ndarray, task: Task) -> Runs:
     """The runs such that labels which nobody knows do not count.
 

@@ -1,11 +1,13 @@
 """Scores of single runs and their differences, against what they are made of, done by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from foldblend.scoring.inputs import Partition, Scores, Task, sigmoid
+from foldblend.scoring.inputs import Partition, Runs, Scores, Task, sigmoid
 from foldblend.scoring.thresholds.rules import decide, tune_rule
-from foldblend.scoring.validation.comparing import PENALTY, Comparer, Predicted, Rows, fit_weights
+from foldblend.scoring.validation.comparing import PENALTY, Comparer, Predicted, fit_weights
 
 TASK = Task("macro_f1")
 N = 600
@@ -17,7 +19,7 @@ def world():
     rng = np.random.default_rng(0)
     hidden = 2 * rng.normal(size=(N, 4)) - [0.0, 0.5, 1.0, 1.5]
     labels = rng.random(hidden.shape) < sigmoid(hidden)
-    return hidden, Rows(labels, None, np.arange(N) % 5, np.arange(N))
+    return hidden, Runs((), Scores([]), labels, np.arange(N) % 5, np.arange(N))
 
 
 def run_of(hidden, name, noise, rows=None, seed=1):
@@ -87,12 +89,12 @@ def test_unknown_labels_do_not_count(world):
     hidden, rows = world
     known = np.ones_like(rows.labels)
     known[::7, 2] = False
-    masked = Rows(rows.labels & known, known, rows.fold, rows.group)
+    masked = replace(rows, labels=rows.labels & known)
     run = run_of(hidden, "a", 0.5)
     changed = run.scores.copy()
     changed[::7, 2] = 9.0
-    found = Comparer(TASK, masked).score(Predicted("a", run.rows, changed))
-    assert found == Comparer(TASK, masked).score(run)
+    found = Comparer(TASK, masked, known).score(Predicted("a", run.rows, changed))
+    assert found == Comparer(TASK, masked, known).score(run)
 
 
 def test_weights_are_those_of_scikit_learn(world):

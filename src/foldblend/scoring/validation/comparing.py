@@ -8,7 +8,7 @@ Scores are on the scale that tasks compare: more is better.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,20 +23,6 @@ BLEND_ROWS, BLEND_CELLS, FEWEST_BLEND_ROWS = 8_000, 150_000, 2_000
 PENALTY = 1e-3
 """On the squared weights of runs: only against two runs that are alike."""
 N_RESAMPLES = 1_000
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The training rows that runs are compared on; N rows, L labels."""
-
-    labels: np.ndarray
-    """bool (N, L)."""
-    known: np.ndarray | None
-    """bool (N, L), False for a label that nobody knows; None if all are known."""
-    fold: np.ndarray
-    """int64 (N,)."""
-    group: np.ndarray
-    """int64 (N,): rows with the same number are duplicates."""
 
 
 @dataclass(frozen=True)
@@ -63,21 +49,25 @@ class RunScore:
 
 
 class Comparer:
-    """Scores and compares runs; a run's answer on the same rows is tuned once."""
+    """Scores and compares runs; a run's answer on the same rows is tuned once.
 
-    def __init__(self, task: Task, rows: Rows, seed: int = 0):
-        self.task, self.rows, self.seed = task, rows, seed
+    Args: rows: of `rows_to_score`, N rows.
+          known: bool (N, L), False for a label that nobody knows; None if all are known.
+    """
+
+    def __init__(self, task: Task, rows: Runs, known: np.ndarray | None = None, seed: int = 0):
+        self.task, self.rows, self.known, self.seed = task, rows, known, seed
         self._answers: dict[tuple[str, bytes], tuple[Runs, np.ndarray]] = {}
 
     def score(self, run: Predicted) -> RunScore:
         """The cross-fitted score of one run on the rows that it predicted."""
         runs, answer = self._answer(run, run.rows)
-        task, labels, buckets = self.task, runs.labels, Buckets(runs.fold, self.seed, runs.group)
+        task, labels, buckets = runs.of(self.task), runs.labels, self._buckets(runs)
         drawn = resample([make_additive(task, labels, answer, buckets)], buckets.everything, 1, N_RESAMPLES, self.seed)
         n_folds = len(np.unique(self.rows.fold[run.rows]))
         pieces = (runs.fold.max() + 1) // n_folds or 1  # one or two folds are tuned on in pieces
         folds = [runs.fold // pieces == fold for fold in range(n_folds)]
-        alone = [task.score(labels[fold], answer[fold]) for fold in folds if fold.any()]
+        alone = [task.at(fold).score(labels[fold], answer[fold]) for fold in folds if fold.any()]
         spread = float(np.std(alone, ddof=1)) if len(alone) > 1 else None
         return RunScore(task.score(labels, answer), float(drawn.std()), spread)
 
@@ -87,7 +77,7 @@ class Comparer:
         if not len(common):
             return None
         (runs, worse), (_, better) = (self._answer(run, common) for run in (first, second))
-        return compare(self.task, runs.labels, better, worse, Buckets(runs.fold, self.seed, runs.group))
+        return compare(runs.of(self.task), runs.labels, better, worse, self._buckets(runs))
 
     def measure_additions(self, whole: Sequence[Predicted]) -> dict[str, Difference]:
         """What each run adds to the blend of all others, cross-fitted; nothing for fewer than two runs.
@@ -98,23 +88,28 @@ class Comparer:
             return {}
         n_rows = min(BLEND_ROWS, max(BLEND_CELLS // self.rows.labels.shape[1], FEWEST_BLEND_ROWS))
         runs = self._gather(whole, np.arange(len(self.rows.labels))).sample(n_rows, self.seed)
-        together, buckets = self._blend(runs, runs.scores), Buckets(runs.fold, self.seed, runs.group)
+        task, together, buckets = runs.of(self.task), self._blend(runs, runs.scores), self._buckets(runs)
+        without = (self._blend(runs, runs.scores.without(position)) for position in range(len(whole)))
         return {
-            run.name: compare(
-                self.task, runs.labels, together, self._blend(runs, runs.scores.without(position)), buckets
-            )
-            for position, run in enumerate(whole)
+            run.name: compare(task, runs.labels, together, answer, buckets)
+            for run, answer in zip(whole, without, strict=True)
         }
+
+    def _buckets(self, runs: Runs) -> Buckets:
+        return Buckets(runs.fold, self.seed, runs.group)
 
     def _gather(self, predicted: Sequence[Predicted], common: np.ndarray) -> Runs:
         """Runs side by side on common rows, split into parts to tune on; a sample of them if there are very many."""
-        rows = self.rows
-        scores = Scores([run.scores[np.searchsorted(run.rows, common)] for run in predicted])
-        fold, group = np.unique(rows.fold[common], return_inverse=True)[1], rows.group[common]
-        names = tuple(run.name for run in predicted)
-        runs = Runs(names, scores, rows.labels[common], split_into_parts(fold, group), group)
-        if rows.known is not None:
-            runs = score_known(runs, rows.known[common], self.task)
+        rows = self.rows.at(common)
+        tables = [run.scores[np.searchsorted(run.rows, common)] for run in predicted]
+        runs = replace(
+            rows,
+            names=tuple(run.name for run in predicted),
+            scores=Scores(tables, rows.scores.allowed),
+            fold=split_into_parts(np.unique(rows.fold, return_inverse=True)[1], rows.group),
+        )
+        if self.known is not None:
+            runs = score_known(runs, self.known[common], self.task)
         return runs.sample(MAX_FIT_ROWS, self.seed)
 
     def _answer(self, run: Predicted, common: np.ndarray) -> tuple[Runs, np.ndarray]:
@@ -122,16 +117,21 @@ class Comparer:
         key = run.name, common.tobytes()
         if key not in self._answers:
             runs = self._gather([run], common)
-            given = Given(self.task, runs.scores, runs.labels, Partition(runs.fold), self.seed)
-            self._answers[key] = runs, cross_fit(run.name, fit_single(given, 0), given, self.task.tunings[:1])[0].answer
+            given = self._given(runs, runs.scores)
+            self._answers[key] = runs, self._cross_fit(given, fit_single(given, 0))
         return self._answers[key]
 
     def _blend(self, runs: Runs, scores: Scores) -> np.ndarray:
         """The cross-fitted answer (n, L) of runs with one weight each."""
-        partition = Partition(runs.fold)
-        given = Given(self.task, scores, runs.labels, partition, self.seed)
-        strategy = Mixture(fit_weights(scores, runs.labels, partition), "scores", self.task.kind)
-        return cross_fit("blend", strategy, given, self.task.tunings[:1])[0].answer
+        given = self._given(runs, scores)
+        weights = fit_weights(scores, runs.labels, given.partition)
+        return self._cross_fit(given, Mixture(weights, "scores", self.task.kind))
+
+    def _given(self, runs: Runs, scores: Scores) -> Given:
+        return Given(runs.of(self.task), scores, runs.labels, Partition(runs.fold), self.seed)
+
+    def _cross_fit(self, given: Given, strategy: Mixture) -> np.ndarray:
+        return cross_fit("compared", strategy, given, self.task.tunings[:1])[0].answer
 
 
 def fit_weights(scores: Scores, labels: np.ndarray, partition: Partition) -> np.ndarray:
