@@ -29,7 +29,7 @@ from foldblend.bundling.dataset import (
     own_requirements,
     write_package_wheel,
 )
-from foldblend.console import warn, wrapped
+from foldblend.console import say, warn
 from foldblend.errors import UserError
 from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
 from foldblend.kaggle.client import default_owner, push
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> None:
             dataset.prove()
         kept = [each for each in list_old(target.parent) if each not in before]
         if kept:
-            print(wrapped(describe_old(job.paths.root, kept)))
+            say(describe_old(job.paths.root, kept))
         show(job, target, owner, missing, models)
         if job.own.push:
             push(target / "dataset", target / "notebook", path.stem, print)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.console import Screen, coloured, table_lines, wrapped
+from foldblend.console import Screen, coloured, say, table_lines
 from foldblend.cores import count_cores
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError
@@ -163,7 +163,7 @@ def set_trained_aside(job: Job, jobs: list[FoldJob]) -> None:
         folds.setdefault(each.run, []).append(each.fold)
     moved = [path for run in folds for path in set_folds_aside(job.paths, job.competition_name, run, folds[run])]
     if moved:
-        print(wrapped(f"--overwrite: {describe_old(job.paths.root, moved)}"), flush=True)
+        say(f"--overwrite: {describe_old(job.paths.root, moved)}")
 
 
 def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str]) -> list[FoldJob]:

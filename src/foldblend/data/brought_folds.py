@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.reading import FileForm, Problems, excerpt, parse_table, quoted, raise_if_any
-from foldblend.errors import UserError
+from foldblend.errors import UserError, nearest
 from foldblend.files import read_bytes
-from foldblend.settings.fields import nearest
 
 WHOLE = re.compile(r"([+-]?\d{1,9})(\.0*)?")
 """A whole number, also as pandas writes one of a column that had missing values: 3.0."""

@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from foldblend.errors import UserError
+from foldblend.errors import UserError, nearest
 from foldblend.files import hold_lock, read_bytes, sha256_bytes, sha256_file, write_atomically
 from foldblend.ledger.records import HASH, Schema, read_record, write_record
-from foldblend.settings.fields import nearest
 from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from foldblend.errors import UserError
+from foldblend.errors import UserError, nearest
 from foldblend.scoring.metrics.table import METRICS, k_of
-from foldblend.settings.fields import find_problems, nearest, only_read_by, setting
+from foldblend.settings.fields import find_problems, only_read_by, setting
 
 METRIC_ALIASES = {
     **dict.fromkeys(("f1", "f1_score", "mean_f1", "macro", "f1_score_macro", "macro_f1_score"), "macro_f1"),

@@ -1,6 +1,5 @@
 """What a setting may be: its kind and range, declared beside it and checked in one place for every group."""
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,6 +8,8 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
+
+from foldblend.errors import find_nearest, nearest
 
 _RULE = "rule"
 """Key of a rule in the metadata of its dataclass field."""
@@ -123,16 +124,14 @@ def only_read_by(readers: Iterable[str]) -> str:
     return f"only {' or '.join(names)} {'reads' if len(names) == 1 else 'read'} it, so remove it"
 
 
-def nearest(name: str, known: Iterable[str], spell: Callable[[str], str] = repr) -> str:
-    """`; did you mean 'epochs'?`, or nothing if no known name is near. A name in the wrong group is found too.
+def nearest_setting(name: str, known: Iterable[str], spell: Callable[[str], str] = repr) -> str:
+    """`; did you mean 'training.epochs'?`, or nothing if no setting is near. One in the wrong group is found too.
 
     Args: spell: how the nearest name is written.
     """
     ordered, name = sorted(known), str(name)
     by_leaf = {full.rsplit(".", 1)[-1]: full for full in reversed(ordered)}
-    close = difflib.get_close_matches(name, ordered, n=1, cutoff=0.6)
-    leaf = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.6)
-    best = close[0] if close else by_leaf[leaf[0]] if leaf else ""
+    best = find_nearest(name, ordered) or by_leaf.get(find_nearest(name.rsplit(".", 1)[-1], list(by_leaf)) or "")
     return f"; did you mean {spell(best)}?" if best else ""
 
 

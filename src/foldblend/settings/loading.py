@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from foldblend.console import warn
-from foldblend.errors import UserError
+from foldblend.errors import UserError, nearest
 from foldblend.plugins import load_plugins
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import (
@@ -26,7 +26,7 @@ from foldblend.settings.fields import (
     fits,
     is_structured,
     keep_texts,
-    nearest,
+    nearest_setting,
     parse_flag,
     rule_of,
     walk_settings,
@@ -271,7 +271,7 @@ def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
             raise UserError(f"{path}: {group} is a group of settings; expected `name: value` below it, found {found}")
     expected = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
     unknown = [
-        f"unknown setting {key!r}{nearest(key, known) or expected}"
+        f"unknown setting {key!r}{nearest_setting(key, known) or expected}"
         for key in _dotted(values, leaves)
         if key not in known
     ]
@@ -416,7 +416,7 @@ def _in_plain_words(error: ArgumentError) -> str:
 
 
 def _flag_hint(name: str, known: Iterable[str]) -> str:
-    return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest(name, known, "--{}".format)
+    return f"; it is now --{RENAMED[name]}" if name in RENAMED else nearest_setting(name, known, "--{}".format)
 
 
 # ---------- Building the dataclasses.
