@@ -128,7 +128,7 @@ def test_the_printed_lead_decides(noise, monkeypatch):
         assert result.chosen == choice["nearest"]
         assert f"It replaces {candidate_words(choice['trusted'])}: {said}" in text
     else:
-        assert f"No run or strategy is surely better. Nearest is {name}: {said}" in text
+        assert f"No run or strategy is surely better. Nearest to that is {name}: {said}" in text
     lead = result.record["above_best_single"]
     table = {line["name"]: line["cross_fitted"] for line in result.record["table"]}
     assert lead["gain"] == pytest.approx(table[result.chosen] - table[result.record["best_single"]])

@@ -124,6 +124,7 @@ def print_table(compared: Compared, lines: Sequence[RunLine]) -> None:
         scores.append((name, f"{entry.sign * score.score:.4f}", f"{score.error:.4f}", spread, *differences))
         facts.append((name, folds, _hours(part), _count(part), _date(part), _commit(part), _device(part)[:16]))
     print("\n".join([f"\n{compared.task.metric}, cross-fitted; {better} is better", "", *table_lines(scores), ""]))
+    print("  score     on the folds themselves; blend.py's table adds other splits")
     print("  +- rows   standard deviation if other rows had been drawn")
     print("  +- folds  standard deviation over the folds, each scored alone")
     print("  vs first  against the first line, on the rows that both predicted")

@@ -168,9 +168,11 @@ def original_header(competition: CompetitionSettings, sample: TextTable | None) 
 
 
 def advise_rename(name: str, header: Sequence[str], path: Path) -> str:
-    """` Set files.rename: ...` if a missing column has a near name in the file; empty if none is near."""
+    """What to do about a missing column that has a near name in the file; empty if none is near."""
     near = find_nearest(name, header)
-    return f" Set files.rename: {{{path.name}: {{{yaml_word(near)}: {yaml_word(name)}}}}}" if near is not None else ""
+    if near is None:
+        return ""
+    return f" Use that name in the YAML, or set files.rename: {{{path.name}: {{{yaml_word(near)}: {yaml_word(name)}}}}}"
 
 
 def yaml_word(word: str) -> str:

@@ -403,7 +403,7 @@ def choice_lines(blend: Blend) -> list[str]:
         if blend.chosen != why.trusted:
             lines.append(f"  It replaces {trusted}: {numbers}")
         else:
-            lines.append(f"  No run or strategy is surely better. Nearest is {rival}: {numbers}")
+            lines.append(f"  No run or strategy is surely better. Nearest to that is {rival}: {numbers}")
     if why.row_rule_needed:
         lines.append(f"  Row rule: lead {why.row_rule_lead:+.4f}, needed {why.row_rule_needed:.4f}")
     if lines and not why.is_forced:
