@@ -116,8 +116,15 @@ def test_no_module_shadows_a_library():
     names |= {path.stem for path in (PROJECT / "bench").glob("*.py")}
     assert not names & {"coverage", "pkg_resources"}  # not installed here, but libraries import them if they are there
     code = f"import importlib.util as u; print([n for n in {sorted(names)} if u.find_spec(n)])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout
+    # -I: without the current folder, or a folder of that name beside it would count as a library.
+    found = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "[]\n"
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by it; with a cached module the second one would go unseen."""
+    names = [path.name for path in (PROJECT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), [name for name in sorted(set(names)) if names.count(name) > 1]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
