@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from foldblend.commands import blend, guard, predict, train
+from foldblend.commands import blend, guard, predict, train, train_all
 from foldblend.ledger.records import read_record
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -54,6 +54,17 @@ def test_a_model_folder_that_moved(paths, toy_competition, model, tmp_path, caps
     model.rename(tmp_path / "moved")
     predict.main([*question, str(tmp_path / "after.csv")])
     assert (tmp_path / "before.csv").read_bytes() == (tmp_path / "after.csv").read_bytes()
+
+
+def test_files_that_are_shared_hold_no_absolute_folder(paths, toy_competition, model, tmp_path, monkeypatch):
+    """Records name the model's folder from the project's, and are read so wherever a command starts."""
+    train.main(arguments("--name", "tg", "--model.name", model, "--training.epochs", 1, "--fold", 0))
+    record = read_record(paths.oof("toy") / "tg" / "fold0.json")
+    assert (paths.root / record["settings"]["model"]["name"]).resolve() == model
+    monkeypatch.chdir("/")
+    train_all.main(["--competition", "toy", "--runs", "tg", "--fold", "1"])  # goes by the record
+    for path in (*paths.oof("toy").rglob("*"), *paths.checkpoints("toy", "tg").rglob("*")):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
 
 
 def test_cut_texts_are_said_before_training_in_a_plan_and_in_the_record(paths, toy_competition, capsys):

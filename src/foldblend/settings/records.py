@@ -1,12 +1,14 @@
 """Settings as records store them: compared, completed with what older releases meant, and hashed as they were then."""
 
 import json
+import os
 import shlex
 from dataclasses import asdict
 from typing import Any
 
 from foldblend.errors import UserError
 from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.paths import find_paths
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
@@ -15,7 +17,28 @@ def settings_of(run: RunSettings) -> dict:
     """The settings that the run's learner reads, as plain nested dicts: what a fold's record stores."""
     entry = LEARNERS[run.learner]
     own = {run.learner: asdict(run.plugin)} if entry.settings is not None else {}
-    return {name: value for name, value in asdict(run).items() if name in entry.reads} | own
+    return _with_relative_folders({name: value for name, value in asdict(run).items() if name in entry.reads}) | own
+
+
+MAY_BE_FOLDERS = (("model", "name"), ("embeddings", "name"))
+"""Settings that are a hub name or a folder."""
+
+
+def _with_relative_folders(settings: dict) -> dict:
+    """Settings with every absolute folder as the way to it from the project: records are public, user names are not."""
+    for group, name in MAY_BE_FOLDERS:
+        value = settings.get(group, {}).get(name, "")
+        if isinstance(value, str) and value.startswith(("/", "~")):
+            settings = {**settings, group: {**settings[group], name: relative_folder(value)}}
+    return settings
+
+
+def relative_folder(name: str) -> str:
+    """`/home/me/models/mini` -> `../models/mini`, from the project's folder; any other name as it is."""
+    if not name.startswith(("/", "~")):
+        return name
+    way = os.path.relpath(os.path.expanduser(name), find_paths().root)
+    return way if way.startswith("..") else f"./{way}"
 
 
 BEFORE_IT_EXISTED = {"tfidf": {"strip_accents": True}}
@@ -111,7 +134,7 @@ def with_defaults(stored: dict) -> dict:
     if stored.get("learner") not in LEARNERS:
         return stored
     defaults = default_settings_of(RunSettings(stored["learner"]))
-    return merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0])
+    return _with_relative_folders(merge(json.loads(json.dumps(defaults)), with_new_names(stored)[0]))
 
 
 def competition_with_defaults(stored: dict) -> dict:

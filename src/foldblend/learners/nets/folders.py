@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from foldblend.errors import UserError
 from foldblend.files import write_atomically
+from foldblend.settings.records import relative_folder
 
 # 1. The parts of a model: config, weights, tokenizer
 
@@ -211,7 +212,7 @@ def keep_own_model(folder: Path, checkpoint_dir: Path) -> None:
 
 def note_model(folder: Path, name: str, checkpoint_dir: Path) -> None:
     """Write into a fold's folder which pretrained model it needs."""
-    note = {"name": name, "proof": describe_model(folder, True)}
+    note = {"name": relative_folder(name), "proof": describe_model(folder, True)}
     write_atomically(checkpoint_dir / NOTE, (json.dumps(note, indent=1) + "\n").encode())
 
 

@@ -22,6 +22,7 @@ from foldblend.learners.nets.folders import (
     missing_parts,
     nearest_model,
 )
+from foldblend.settings.paths import find_paths
 
 if TYPE_CHECKING:  # predict and bundle look for weights before they know whether they need torch, which takes seconds
     import torch
@@ -59,6 +60,8 @@ def find_weights(name: str, revision: str) -> tuple[Path, str]:
     Raises:  UserError: there is no such folder, or neither the hub nor a package has it, with what to do.
     """
     folder = Path(name).expanduser()
+    if name.startswith(("./", "../")) and not folder.is_dir():  # records name folders from the project's one
+        folder = find_paths().root / name
     if name.strip() and folder.is_dir():
         return folder, f"weights of {name} from that folder"
     check_folder_name(name)
