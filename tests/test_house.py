@@ -13,7 +13,7 @@ SRC = PROJECT / "src"
 PACKAGE = SRC / "foldblend"
 COMMANDS = sorted(path.stem for path in SRC.glob("*.py"))
 PACKAGES = sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] not in "_.")
-BASE = {"errors", "files", "cores", "plugins", "predictions", "console", "features"}
+BASE = {"errors", "files", "npz", "cores", "plugins", "predictions", "console", "features"}
 """Modules that every package may import."""
 MAY = {
     "settings": {"scoring", "learners"},

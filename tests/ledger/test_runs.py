@@ -8,9 +8,10 @@ import pytest
 from ledger_settings import SETTINGS
 
 from foldblend.files import sha256_file
-from foldblend.ledger.oof import set_folds_aside, write_fold, write_npz
+from foldblend.ledger.oof import set_folds_aside, write_fold
 from foldblend.ledger.records import read_record, write_record
 from foldblend.ledger.runs import find_runs, find_stale_runs, load_run, load_runs
+from foldblend.npz import write_npz
 
 
 def test_a_run_comes_back_in_the_order_of_the_tables(paths, folds, tables, run):

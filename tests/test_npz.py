@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from foldblend.ledger.oof import load_npz, write_npz
+from foldblend.npz import load_npz, write_npz
 
 ARRAYS = {
     "fold": np.array(3),
