@@ -157,9 +157,17 @@ def load_competition(paths: Paths, name: str) -> CompetitionSettings:
 def load_run(paths: Paths, name: str) -> RunSettings:
     """The settings of configs/runs/<name>.yaml alone. Raises UserError as `open_job` does."""
     path = find_config(paths, "runs", name)
-    run = _load_alone(RunSettings, path)
-    _check_read(run, parse_yaml(path), path)
+    values = load_part(RunSettings, path)
+    run = build_run(values, str(path))
+    _check_read(run, values, path)
     return run
+
+
+def build_run(values: dict, where: str) -> RunSettings:
+    """A run of nested values, as a YAML has them. Raises UserError, whose message begins with `where`."""
+    parser = _empty_parser()
+    _add_settings(parser, RunSettings)
+    return _build(RunSettings, _parse_object(parser, values, where), where)
 
 
 # ---------- Strict YAML: repeated and unknown keys are errors, as are names that would leave their folder.
@@ -203,16 +211,74 @@ def list_configs(paths: Paths, folder: str) -> list[Path]:
 
 
 def load_part(part: type, path: Path) -> dict:
-    """One YAML as a dict whose every key is a setting of `part`. Raises UserError with the nearest known key."""
-    values = parse_yaml(path, kinds_of(part))
-    if part is RunSettings:
+    """One YAML as a dict whose every key is a setting of `part`; the YAML of a run on top of that of its `base`.
+
+    Raises: UserError: an unknown key, with the nearest known one; a value of another kind; a base that is missing.
+    """
+    values, base = _read_part(part, path)
+    if base is None:
+        return values
+    base_path = _find_base(path, base)
+    base_values, its_base = _read_part(part, base_path)
+    if its_base is not None:
+        raise UserError(
+            f"{path}: base {base} has a base itself, {its_base}; only one level is allowed. Set base: {its_base} and "
+            f"copy the settings of {base_path.name}"
+        )
+    learner = values.get("learner", base_values.get("learner"))
+    unread = _find_unread_groups(learner, base_values) if learner in LEARNERS else []
+    if unread:
+        raise UserError(
+            f"{path}: learner {learner} does not read {', '.join(unread)}, which base {base} sets. Choose a base with "
+            f"learner {learner}, or none"
+        )
+    return _inherit(base_values, values, set(kinds_of(part)))
+
+
+BASE = "base"
+"""The key of a run's YAML that names another run, whose values are taken first."""
+
+
+def _read_part(part: type, path: Path) -> tuple[dict, Any]:
+    """The checked values of one file alone, and the base that it names, None without one."""
+    is_run = part is RunSettings
+    values = parse_yaml(path, {**kinds_of(part), **({BASE: str} if is_run else {})})
+    base = None
+    if is_run:
+        if BASE in values:
+            base = "" if values[BASE] is None else values[BASE]
+            values = {name: value for name, value in values.items() if name != BASE}
         values = _read_old_names(values, path)
         _check_learner(values, str(path))
-    refuse_unknown_keys(path, values, names_of(part))
+    refuse_unknown_keys(path, values, names_of(part), {BASE} if is_run else set())
     misfits = find_misfits(values, kinds_of(part))
     if misfits:
         raise UserError(f"{path}: " + "; ".join(misfits))
-    return values
+    return values, base
+
+
+def _find_base(path: Path, base: Any) -> Path:
+    """The file that `base: NAME` means. Raises UserError: no name of a file, none of that name, or the file itself."""
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{path}: base is {base!r}; expected the name of a file in configs/runs/, as minilm")
+    folder = path.parent.parent if path.parent.name == "published" else path.parent
+    try:
+        found = find_config(Paths(folder.parent.parent), "runs", base)
+    except UserError as error:
+        raise UserError(f"{path}: base is {base!r}: {error}") from None
+    if found == path:
+        raise UserError(f"{path}: base is {base!r}, which is this file itself; name another run, or remove the line")
+    return found
+
+
+def _inherit(base: dict, own: dict, leaves: set[str], prefix: str = "") -> dict:
+    """The values of `base`, replaced by `own` key by key in each group; a list or mapping is replaced as a whole."""
+    merged = base | own
+    for key in base.keys() & own.keys():
+        is_group = isinstance(base[key], dict) and isinstance(own[key], dict) and f"{prefix}{key}" not in leaves
+        if is_group:
+            merged[key] = _inherit(base[key], own[key], leaves, f"{prefix}{key}.")
+    return merged
 
 
 def _stored_part(path: Path, settings: dict) -> dict:
@@ -262,8 +328,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
-    """Raise UserError for every dotted key of `values` that is not in `known`, and for a group that is no mapping."""
+def refuse_unknown_keys(path: Path, values: dict, known: set[str], others: Iterable[str] = ()) -> None:
+    """Raise UserError for every dotted key of `values` that is not in `known`, and for a group that is no mapping.
+
+    Args: others: names that may have been meant, too: keys that are no settings.
+    """
     leaves = {key for key in known if not any(name.startswith(f"{key}.") for name in known)}
     for group in sorted((known - leaves) & values.keys()):
         if not isinstance(values[group], dict):
@@ -271,7 +340,7 @@ def refuse_unknown_keys(path: Path, values: dict, known: set[str]) -> None:
             raise UserError(f"{path}: {group} is a group of settings; expected `name: value` below it, found {found}")
     expected = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
     unknown = [
-        f"unknown setting {key!r}{nearest_setting(key, known) or expected}"
+        f"unknown setting {key!r}{nearest_setting(key, {*known, *others}) or expected}"
         for key in _dotted(values, leaves)
         if key not in known
     ]
@@ -301,12 +370,17 @@ def _check_learner(values: dict, where: str) -> None:
 
 def _check_read(run: RunSettings, given: Iterable[str], path: Path) -> None:
     """Raise UserError if a group was given that the chosen learner does not read: it would have no effect."""
-    groups = {name.split(".")[0] for name in names_of(RunSettings)}
-    entry = LEARNERS[run.learner]
-    reads = entry.reads | ({run.learner} if entry.settings else set())
-    unread = sorted((set(given) & groups) - reads)
+    unread = _find_unread_groups(run.learner, given)
     if unread:
         raise UserError(f"{path}: learner {run.learner} does not read {', '.join(unread)}; remove it")
+
+
+def _find_unread_groups(learner: str, given: Iterable[str]) -> list[str]:
+    """Which of the given groups of settings a known learner does not read, sorted."""
+    groups = {name.split(".")[0] for name in names_of(RunSettings)}
+    entry = LEARNERS[learner]
+    reads = entry.reads | ({learner} if entry.settings else set())
+    return sorted((set(given) & groups) - reads)
 
 
 # ---------- Flags.
@@ -497,9 +571,7 @@ def run_from_settings(settings: dict, where: str) -> RunSettings:
     older = {group: values for group, values in BEFORE_IT_EXISTED.items() if group in settings}
     settings = merge(older, settings)
     refuse_unknown_keys(Path(where), settings, names_of(RunSettings))
-    parser = _empty_parser()
-    _add_settings(parser, RunSettings)
-    return _build(RunSettings, _parse_object(parser, settings, where), where)
+    return build_run(settings, where)
 
 
 def _read_old_names(values: dict, path: Path) -> dict:

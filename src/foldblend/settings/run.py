@@ -370,7 +370,8 @@ class LogisticSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """One run: a learner and the groups of settings that it reads."""
+    """One run: a learner and the groups of settings that it reads. `base: NAME` on the first line of the YAML takes the
+    values of another run's YAML first."""
 
     learner: str = setting(choices=LEARNERS)
     """The kind of model that is trained."""
@@ -432,7 +433,7 @@ def learner_entry(
             without a default.
     """
     known = {each.name for each in fields(RunSettings)} - {"plugin"}
-    if not name.isidentifier() or name in known | {"plugin"}:
+    if not name.isidentifier() or name in known | {"plugin", "base"}:  # `base: NAME` is a key of a run's YAML
         raise UserError(f"learner {name!r} cannot be registered; choose another name of letters, digits and _")
     if unknown := sorted(set(reads) - known):
         raise UserError(f"learner {name} reads {', '.join(unknown)}; expected some of {', '.join(sorted(known))}")
