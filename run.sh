@@ -4,6 +4,8 @@
 #   ./run.sh --competition goemotions --runs tfidf,minilm    another competition, other runs: about an hour
 #   ./run.sh test [pytest arguments]                         the tests
 #   ./run.sh setup                                           only the environment
+#   ./run.sh --no-lock ...                                   newest versions in the ranges of requirements.txt
+#   ./run.sh lock                                            writes requirements.lock anew from those ranges
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -26,12 +28,21 @@ find_python() {
     die "no Python 3.11, 3.12 or 3.13 found. Install one, or name it: PYTHON=/path/to/python ./run.sh"
 }
 
+TORCH=torch==2.13.0 # not in the lock: the CPU and the CUDA build are different files of one version
+RANGES=(-r requirements.txt -r tests/requirements.txt)
+LOCK=(--require-hashes --no-deps --only-binary :all: -r requirements.lock)
+
 install_with_uv() {
     local backend=auto
+    local -a install=(uv pip install --python .venv/bin/python)
     if [ "$(uname -s)" = Linux ] && [ "$(gpus)" -eq 0 ]; then backend=cpu; fi
-    uv venv --quiet --seed --allow-existing --python ">=3.11,<3.14" .venv &&
-        UV_TORCH_BACKEND=$backend uv pip install --python .venv/bin/python -r requirements.txt -r tests/requirements.txt &&
-        uv pip install --quiet --python .venv/bin/python --no-deps -r requirements-no-deps.txt
+    export UV_TORCH_BACKEND=$backend
+    uv venv --quiet --seed --allow-existing --python ">=3.11,<3.14" .venv || return
+    if [ -n "$locked" ]; then
+        "${install[@]}" "$TORCH" && "${install[@]}" "${LOCK[@]}"
+    else
+        "${install[@]}" "${RANGES[@]}" && "${install[@]}" --quiet --no-deps -r requirements-no-deps.txt
+    fi
 }
 
 install_on_kaggle() { # the environment sees the notebook's own torch and transformers
@@ -45,23 +56,28 @@ install_with_pip() {
     local python=$1
     "$python" -m venv .venv
     if [ "$(gpus)" -eq 0 ]; then install_cpu_torch; fi
-    .venv/bin/python -m pip install --quiet -r requirements.txt -r tests/requirements.txt
-    .venv/bin/python -m pip install --quiet --no-deps -r requirements-no-deps.txt
+    if [ -n "$locked" ]; then
+        .venv/bin/python -m pip install --quiet "$TORCH"
+        .venv/bin/python -m pip install --quiet "${LOCK[@]}"
+    else
+        .venv/bin/python -m pip install --quiet "${RANGES[@]}"
+        .venv/bin/python -m pip install --quiet --no-deps -r requirements-no-deps.txt
+    fi
 }
 
 install_cpu_torch() { # if pip would download gigabytes of CUDA libraries, uv finds the CPU build
     local pip=".venv/bin/python -m pip"
-    if $pip install --quiet --dry-run --report - torch==2.13.0 2>/dev/null | grep -q '"name": "nvidia-'; then
+    if $pip install --quiet --dry-run --report - "$TORCH" 2>/dev/null | grep -q '"name": "nvidia-'; then
         $pip install --quiet uv
-        if .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu torch==2.13.0; then return; fi
+        if .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu "$TORCH"; then return; fi
         say "no CPU build of torch found: installing the CUDA build"
     fi
-    $pip install --quiet torch==2.13.0
+    $pip install --quiet "$TORCH"
 }
 
 setup() {
     local wanted python
-    wanted=$(cat requirements.txt requirements-no-deps.txt tests/requirements.txt)
+    wanted=$(echo "locked: $locked" && cat requirements.txt requirements-no-deps.txt tests/requirements.txt requirements.lock)
     if [ "$(cat .venv/installed.txt 2>/dev/null)" = "$wanted" ]; then return; fi
     say "installing into $PWD/.venv"
     if [ -n "${KAGGLE_KERNEL_RUN_TYPE:-}" ]; then
@@ -75,6 +91,23 @@ setup() {
         printf '\nexport ACCELERATE_LOG_LEVEL="${ACCELERATE_LOG_LEVEL:-error}"\n' >>.venv/bin/activate
     fi
     printf '%s\n' "$wanted" >.venv/installed.txt
+}
+
+write_lock() {
+    local tools
+    tools=$(mktemp -d)
+    "$(find_python)" -m venv "$tools/venv" && "$tools/venv/bin/pip" install --quiet uv
+    echo "$TORCH" >"$tools/torch.txt"
+    local -a compile=("$tools/venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes
+        --only-binary :all: --no-annotate --no-header)
+    {
+        echo "# Written by ./run.sh lock. Wheels alone; torch and what its CUDA build needs are left out: see run.sh."
+        "${compile[@]}" -c "$tools/torch.txt" requirements.txt tests/requirements.txt
+        "${compile[@]}" --no-deps requirements-no-deps.txt
+    } | awk '/^[a-z]/ { kept = !/^(torch|triton|nvidia-[^=]*|cuda-[^=]*)==/ } kept || /^#/' >"$tools/requirements.lock"
+    mv "$tools/requirements.lock" requirements.lock
+    rm -rf "$tools"
+    say "requirements.lock: $(grep -c == requirements.lock) packages"
 }
 
 default() { # one value of configs/default.yaml; a list becomes a,b,c
@@ -99,7 +132,8 @@ main_job() {
     .venv/bin/python src/blend.py --competition "$competition" --runs "${runs[@]}"
 }
 
-competition="" wanted_runs=""
+competition="" wanted_runs="" locked=yes
+if [ "${1:-}" = --no-lock ]; then locked="" && shift; fi
 case "${1:-}" in
 test)
     shift
@@ -108,6 +142,10 @@ test)
     ;;
 setup)
     setup
+    exit
+    ;;
+lock)
+    write_lock
     exit
     ;;
 esac
@@ -120,8 +158,8 @@ while [ $# -gt 0 ]; do
         ;;
     --competition=*) competition=${1#*=} && shift ;;
     --runs=*) wanted_runs=${1#*=} && shift ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit ;;
-    *) die "unknown argument '$1'; expected --competition NAME, --runs A,B, test or setup" ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0" && exit ;;
+    *) die "unknown argument '$1'; expected --competition NAME, --runs A,B, test, setup or lock" ;;
     esac
 done
 setup

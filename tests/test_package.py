@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,26 @@ def imported(path):
             yield node.module
 
 
-def required():
-    """requirements.txt."""
-    lines = (line.split("#")[0].strip() for line in (PROJECT / "requirements.txt").read_text().splitlines())
+def required(name="requirements.txt"):
+    """A file of requirements."""
+    lines = (line.split("#")[0].strip() for line in (PROJECT / name).read_text().splitlines())
     return [Requirement(line) for line in lines if line]
+
+
+def test_the_lock_is_of_these_requirements_and_hashes_every_file():
+    """A changed range without `./run.sh lock` would install what nobody asked for."""
+    pins = {}
+    for block in re.split(r"\n(?=[a-z])", (PROJECT / "requirements.lock").read_text())[1:]:
+        first, *hashes = block.replace(" \\", "").splitlines()
+        assert hashes and all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in hashes), first
+        pin = Requirement(first)
+        pins.setdefault(pin.name, []).append(str(pin.specifier).removeprefix("=="))
+    for name in ("requirements.txt", "requirements-no-deps.txt", "tests/requirements.txt"):
+        for requirement in required(name):
+            if requirement.name != "torch":  # run.sh installs the build that fits the machine
+                versions = pins[canonicalize_name(requirement.name)]
+                assert all(requirement.specifier.contains(version) for version in versions), requirement
+    assert not any(name == "torch" or name.startswith("nvidia") for name in pins)
 
 
 @pytest.fixture(scope="module")
