@@ -26,6 +26,7 @@ MAY = {
     "scoring": set(),
     "queueing": {"learners"},
     "bundling": {"settings"},
+    "reports": {"scoring"},
     "commands": set(PACKAGES),
 }
 """Package -> the other packages that it may import."""
@@ -50,6 +51,7 @@ MAY_NOT = {
     "scoring": {*NETS, "pandas"},
     "queueing": {*NETS, "numpy", "pandas", "sklearn"},
     "bundling": {*NETS, "numpy", "pandas", "sklearn"},
+    "reports": {*NETS, "pandas"},
     "commands": NETS,
 }
 """Package -> libraries that it may not import."""
@@ -134,7 +136,7 @@ def test_every_command_explains_itself(command):
     assert done.returncode == 0 and "--competition" in done.stdout and "--n_folds" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "train_all", "make_folds", "blend", "bundle", "submit"])
+@pytest.mark.parametrize("command", ["train", "train_all", "make_folds", "blend", "report", "bundle", "submit"])
 def test_the_first_line_comes_before_slow_libraries(paths, command, tmp_path):
     """Libraries that take seconds end the command here as soon as one is imported."""
     stubs = tmp_path / "stubs"

@@ -96,7 +96,9 @@ def run_installed(installed, tmp_path):
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    sources = {path for pattern in ("*.py", "*.c", "*.h") for path in (PROJECT / "src" / "foldblend").rglob(pattern)}
+    sources = {
+        path for pattern in ("*.py", "*.[ch]", "page.*") for path in (PROJECT / "src" / "foldblend").rglob(pattern)
+    }
     assert files == {path.relative_to(PROJECT / "src").as_posix() for path in sources}
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foldblend.folding.duplicates import compare_texts
+from foldblend.folding.duplicates import compare_texts, find_repeats, find_telling_words
 
 
 def texts(n, words, seed):
@@ -35,3 +35,16 @@ def test_repeats_are_counted_whatever_their_case_and_not_classified():
 def test_too_few_texts_and_texts_without_a_common_word_say_nothing():
     assert compare_texts(["a b", "c d"], ["e f"] * 40).auc == 0.5
     assert compare_texts([f"q{row}" for row in range(40)], [f"z{row}" for row in range(40)]).auc == 0.5
+
+
+def test_words_that_tell_the_files_apart():
+    ours = [f"story {k} of the old town" for k in range(40)]
+    theirs = [f"story {k} of the new city" for k in range(40, 80)]
+    words = {word: shares for word, *shares in find_telling_words(ours, theirs)}
+    assert words["old"] == [1.0, 0.0] and words["city"] == [0.0, 1.0]
+    assert list(words)[-1] in ("story", "of", "the")  # in all texts: it tells nothing
+    assert find_telling_words(ours[:3], theirs) == []
+
+
+def test_repeated_test_rows_name_the_first_training_row():
+    assert find_repeats(["A b", "c", "a  B!"], ["x", "a b", "C"]) == [(1, 0), (2, 1)]

@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "train folds of one run",
     "train_all": "train the folds of several runs on all GPUs or cores",
     "runs": "compare runs, or two of them; watch what trains",
+    "report": "show data, runs, labels and errors on one HTML page",
     "blend": "weight the runs, tune thresholds, write a submission",
     "submit": "submit to Kaggle and log the score",
     "predict": "predict new texts with a blend's models",

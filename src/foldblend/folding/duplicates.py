@@ -438,6 +438,46 @@ def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> T
     return TextComparison(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
 
 
+def find_repeats(train: Sequence[str], test: Sequence[str]) -> list[tuple[int, int]]:
+    """Test rows whose text is in the training file, each with the first training row that has it."""
+    same, _ = group_same([*train, *test])
+    first = {key: row for row, key in reversed(list(enumerate(same[: len(train)].tolist())))}
+    return [(row, first[key]) for row, key in enumerate(same[len(train) :].tolist()) if key in first]
+
+
+def find_telling_words(
+    train: Sequence[str], test: Sequence[str], n_words: int = 20, seed: int = 0
+) -> list[tuple[str, float, float]]:
+    """The words by which the classifier of `compare_texts` tells test texts from training texts.
+
+    Returns: words, those with the largest weights of either sign first, each with the shares of sampled training
+             texts and test texts that have it; none if there are too few texts.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    same, _ = group_same([*train, *test])
+    in_train, in_test = same[: len(train)], same[len(train) :]
+    rng = np.random.default_rng(seed)
+    rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
+    if min(len(rows), len(new)) < 2 * N_PARTS:
+        return []
+    texts = [*(train[row] for row in rows), *(test[row] for row in new)]
+    is_test = np.repeat([False, True], [len(rows), len(new)])
+    vectorizer = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=max(2, len(texts) // 1000))
+    try:
+        features = vectorizer.fit_transform(texts).tocsr()
+    except ValueError:  # no word stands in enough texts
+        return []
+    model = LogisticRegression(C=1.0, class_weight="balanced", solver="liblinear", random_state=0)
+    weights = model.fit(features, is_test).coef_[0]
+    shares = [features[part].getnnz(axis=0) / part.sum() for part in (~is_test, is_test)]
+    # a weight counts as often as its word comes: a rare word may have a large one by chance
+    order = np.argsort(-np.abs(weights) * np.sqrt(shares[0] + shares[1]), kind="stable")[:n_words]
+    names = vectorizer.get_feature_names_out()
+    return [(str(names[k]), float(shares[0][k]), float(shares[1][k])) for k in order]
+
+
 def _sample(ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows int64, rising: one of each text that the other file does not have, at most MOST_SAMPLED."""
     first = np.unique(ours, return_index=True)[1]
