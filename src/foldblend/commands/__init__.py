@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "show data, runs, labels and errors on one HTML page",
     "blend": "weight the runs, tune thresholds, write a submission",
     "submit": "submit to Kaggle and log the score",
+    "teach": "let a blend or a language model label texts for training",
     "predict": "predict new texts with a blend's models",
     "bundle": "pack a blend for a Kaggle notebook without internet",
     "check": "compare every file with its record; list and remove old ones",

@@ -22,7 +22,7 @@ from foldblend.files import sha256_bytes
 from foldblend.folding.duplicates import compare_texts
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
-from foldblend.ledger.runs import BLEND, RunPredictions, group_seeds, load_runs
+from foldblend.ledger.runs import BLEND, RunPredictions, check_same_inputs, group_seeds, input_hashes, load_runs
 from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import check_strategy, make_blend
@@ -30,11 +30,11 @@ from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
 from foldblend.scoring.inputs import (
     Runs,
-    Scores,
     Task,
     TestScores,
     find_noise,
     number,
+    put_side_by_side,
     rows_to_score,
     score_known,
     split_into_parts,
@@ -53,7 +53,7 @@ from foldblend.scoring.report import (
 )
 from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
 from foldblend.settings.loading import Job, open_job, split_names
-from foldblend.settings.records import competition_with_defaults, without_new_defaults
+from foldblend.settings.records import as_answered, competition_with_defaults, without_new_defaults
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 
@@ -112,8 +112,7 @@ class Inputs:
 
     def digests(self) -> dict[str, str]:
         """Every file that went in -> its sha256."""
-        files = {path: digest for run in self.predictions for path, digest in run.files.items()}
-        return {"folds": self.folds.sha256, **files}
+        return input_hashes(self.folds, self.predictions)
 
 
 def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = False) -> Inputs:
@@ -135,12 +134,10 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
 
 def gather_runs(inputs: Inputs) -> Runs:
     """The runs' out-of-fold scores side by side."""
-    names = tuple(run.name for run in inputs.predictions)
-    refuse_strategy_names(names)
-    rows, task = rows_to_score(inputs.tables, inputs.folds), inputs.task
-    allowed = rows.scores.allowed
-    scores = Scores([task.to_scores(run.oof, run.kind, allowed) for run in inputs.predictions], allowed)
-    runs = replace(rows, names=names, scores=scores, fold=split_into_parts(rows.fold, rows.group))
+    task = inputs.task
+    runs = put_side_by_side(rows_to_score(inputs.tables, inputs.folds), inputs.predictions, task)
+    refuse_strategy_names(runs.names)
+    runs = replace(runs, fold=split_into_parts(runs.fold, runs.group))
     return runs if inputs.tables.known is None else score_known(runs, inputs.tables.known, task)
 
 
@@ -233,7 +230,7 @@ def name_submission(record: dict) -> str:
     """`blend-` and 8 hex digits of the inputs, the settings and the recipe: same in, same name."""
     parts = {key: record[key] for key in ("competition", "runs", "settings", "inputs", "recipe")}
     settings = parts["settings"]
-    parts["settings"] = {**settings, "competition": without_new_defaults(settings["competition"])}
+    parts["settings"] = {**settings, "competition": as_answered(without_new_defaults(settings["competition"]))}
     return f"blend-{sha256_bytes(json.dumps(parts, sort_keys=True).encode())[:8]}"
 
 
@@ -262,11 +259,12 @@ def repeat_blend(job: Job, source: Path) -> Path:
 
 def check_unchanged(job: Job, inputs: Inputs, record: dict, source: Path) -> None:
     """Raises UserError if files or the competition's settings are not those of the record."""
-    found = inputs.digests()
-    changed = sorted(name for name in found | record["inputs"] if found.get(name) != record["inputs"].get(name))
-    if changed:
-        raise UserError(f"{source}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
-    if competition_with_defaults(record["settings"]["competition"]) != json.loads(json.dumps(asdict(job.competition))):
+    check_same_inputs(source, record, inputs.digests())
+    then, now = (
+        competition_with_defaults(record["settings"]["competition"]),
+        json.loads(json.dumps(asdict(job.competition))),
+    )
+    if as_answered(then) != as_answered(now):
         raise UserError(f"{source}: configs/competitions/{job.competition_name}.yaml or its flags changed since")
 
 

@@ -1,5 +1,7 @@
 """What every training command begins with: the competition's tables and folds, made first if they are missing."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,13 +11,17 @@ from foldblend.console import say, warn
 from foldblend.data.brought_folds import read_brought_folds
 from foldblend.data.fetch import ensure_data
 from foldblend.data.reading import FileForm
-from foldblend.data.tables import Tables, load_tables
+from foldblend.data.tables import Tables, learned_columns, load_tables
+from foldblend.data.texts import clean_texts, strip_template
 from foldblend.errors import UserError
+from foldblend.features import Features
 from foldblend.files import OLD, hold_lock
 from foldblend.folding.draw import describe_large_groups, draw_folds
 from foldblend.folding.duplicates import group_texts, join_groups, number_groups, split_by_fold
 from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, finish_record, write_folds
-from foldblend.settings.loading import Job
+from foldblend.ledger.runs import TrainedRun
+from foldblend.settings.loading import Job, run_from_settings
+from foldblend.submission.new_texts import read_rows, with_allowed
 
 
 def prepare_tables(job: Job) -> Tables:
@@ -27,6 +33,29 @@ def prepare_tables(job: Job) -> Tables:
     tables = load_tables(job.competition, data_dir)
     warn(*tables.notes)
     return tables
+
+
+def predict_trained(
+    job: Job, run: TrainedRun, texts: Sequence[str], features: Features | None, models: str = "", precision: str = ""
+) -> list[np.ndarray]:
+    """New texts by each fold's model of a run that `check_folds` has checked: K tables float32 (n, L), of its kind.
+
+    Args:   models: a folder to search for pretrained models.   precision: other than trained in.
+    Raises: UserError: weights or a pretrained model are missing, damaged or of other settings.
+    """
+    # here, as they load torch, and most commands that begin with tables never need it
+    from foldblend.learners.table import Corpus
+    from foldblend.learners.trained import predict_folds, resolve_model
+
+    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
+    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], models)
+    if precision:
+        settings = replace(settings, training=replace(settings.training, precision=precision))
+    nothing = np.zeros((0, len(run.label_names)), dtype=bool)
+    cleaned = tuple(clean_texts(texts, settings.cleaning))
+    features = features if settings.use_features else None
+    corpus = Corpus(cleaned, nothing, run.label_names, job.competition.task, features=features)
+    return predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
 
 
 def prepare_folds(job: Job, tables: Tables) -> Folds:
@@ -117,3 +146,50 @@ def _warn_torn(torn: np.ndarray, tables: Tables) -> None:
             f"{str(tables.train_ids[torn[0]])!r} {first!r}: out-of-fold scores are too good by what models learn "
             "from them. The folds are kept as they are"
         )
+
+
+# ---------- Rows that a teacher labels
+
+
+@dataclass(frozen=True)
+class RowsToTeach:
+    """Texts that a teacher labels."""
+
+    kind: str
+    """One of `data.taught.KINDS`."""
+    ids: list[str]
+    texts: list[str]
+    contents: list[str] | None
+    """As in `TaughtRows`."""
+    features: Features | None = None
+    allowed: np.ndarray | None = None
+    """bool (n, L), of the learned labels; None allows all."""
+
+
+def gather_rows(job: Job, tables: Tables, named: str) -> RowsToTeach:
+    """The rows of that name: `test`, `train`, or a file. Raises: UserError: a file that does not exist or cannot be read."""
+    text = job.competition.text
+    if named == "test":
+        texts, allowed = list(tables.test_texts), tables.of_learned(tables.test_allowed)
+        contents = strip_template(texts, text)
+        return RowsToTeach("test", tables.test_ids.tolist(), texts, contents, tables.test_features, allowed)
+    if named == "train":
+        texts, allowed = list(tables.train_texts), tables.of_learned(tables.allowed)
+        ids = tables.train_ids.tolist()
+        return RowsToTeach("train", ids, texts, tables.train_contents, tables.train_features, allowed)
+    path = Path(named)
+    if not path.is_file():
+        path = job.paths.data(job.competition_name) / named
+    if not path.is_file():
+        raise UserError(
+            f"--rows is {named!r}: no file of that name, here or in data/{job.competition_name}/; expected a file, test or "
+            "train"
+        )
+    found = with_allowed(read_rows(path, job.competition), job.competition, tables.answer_names, tables.label_names)
+    warn(*found.warnings())
+    allowed = found.allowed
+    if allowed is not None:
+        allowed = allowed[:, learned_columns(tables.answer_names, tables.label_names)]
+    ids = list(found.ids) or [f"row {number}" for number in range(1, len(found.texts) + 1)]
+    texts = list(found.texts)
+    return RowsToTeach("unlabelled", ids, texts, strip_template(texts, text), found.features, allowed)

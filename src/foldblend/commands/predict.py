@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from foldblend.commands.inputs import predict_trained
 from foldblend.console import warn
 from foldblend.data.answer_form import recorded_constants
 from foldblend.data.tables import learned_columns
-from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.files import check_outputs, write_atomically
-from foldblend.learners.table import Corpus
-from foldblend.learners.trained import check_folds, predict_folds, resolve_model
+from foldblend.learners.trained import check_folds
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
@@ -26,7 +25,7 @@ from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
 from foldblend.scoring.metrics.table import to_values
 from foldblend.scoring.thresholds.robust import ADAPT_FROM
-from foldblend.settings.loading import Job, open_job, run_from_settings
+from foldblend.settings.loading import Job, open_job
 from foldblend.submission.answers import build_submission, submission_bytes, with_constants
 from foldblend.submission.new_texts import (
     NewRows,
@@ -117,15 +116,7 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
 
 def predict_run(job: Job, run: TrainedRun, rows: NewRows, allowed: np.ndarray | None) -> TestScores:
     """One run's scores of the texts, a table per fold. Args: allowed: as in `Scores`."""
-    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
-    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], job.own.models)
-    if job.own.precision:
-        settings = replace(settings, training=replace(settings.training, precision=job.own.precision))
-    nothing = np.zeros((0, len(run.label_names)), dtype=bool)
-    texts = tuple(clean_texts(rows.texts, settings.cleaning))
-    features = rows.features if settings.use_features else None
-    corpus = Corpus(texts, nothing, run.label_names, job.competition.task, features=features)
-    tables = predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
+    tables = predict_trained(job, run, rows.texts, rows.features, job.own.models, job.own.precision)
     return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task), allowed)
 
 

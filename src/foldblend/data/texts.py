@@ -37,6 +37,22 @@ def fill_template(table: TextTable, template: str) -> list[str]:
     ]
 
 
+def strip_template(texts: Sequence[str], text: TextSettings) -> list[str] | None:
+    """As `build_contents`, of texts that a template made; None if it has no literal words."""
+    pieces = list(string.Formatter().parse(text.template))
+    if not any(character.isalnum() for literal, _, _, _ in pieces for character in literal):
+        return None
+    pattern = "".join(re.escape(literal) + ("(.*?)" if name else "") for literal, name, _, _ in pieces)
+    cells = re.compile(pattern, re.DOTALL)
+    names = [name for _, name, _, _ in pieces if name]
+    contents = []
+    for each in texts:
+        match = cells.fullmatch(each)
+        cell = dict(zip(names, match.groups(), strict=True)) if match else {}
+        contents.append(" ".join(cell[name] for name in text.columns) if match else each)
+    return contents
+
+
 def build_contents(table: TextTable, text: TextSettings) -> list[str] | None:
     """The cells of one row as one text, without the literal words of the template; None if it has none."""
     literals = "".join(literal for literal, _, _, _ in string.Formatter().parse(text.template))

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record
 from foldblend.ledger.submissions import SUBMISSION, with_report
 from foldblend.settings.loading import NAME
 from foldblend.settings.paths import Paths
-from foldblend.settings.records import competition_with_defaults, describe_differences, with_defaults
+from foldblend.settings.records import as_answered, competition_with_defaults, describe_differences, with_defaults
 
 # ---------- the predictions of a run.
 
@@ -374,6 +374,22 @@ def find_blend(paths: Paths, competition_name: str, named: str) -> Path:
     return max(records, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
+def input_hashes(folds: Folds, runs: Sequence[RunPredictions]) -> dict[str, str]:
+    """Every file that goes into a blend -> its sha256; `folds` is the folds' CSV."""
+    return {"folds": folds.sha256, **{path: digest for run in runs for path, digest in run.files.items()}}
+
+
+def check_same_inputs(path: Path, record: dict, found: Mapping[str, str]) -> None:
+    """Check that a blend's files are as it was made of. Args: found: `input_hashes` of now.
+
+    Raises: UserError: one of them changed or is gone.
+    """
+    then = record["inputs"]
+    changed = sorted(name for name in found | then if found.get(name) != then.get(name))
+    if changed:
+        raise UserError(f"{path}: {len(changed)} of its inputs changed or are gone: {', '.join(changed[:5])}")
+
+
 def check_same_questions(path: Path, record: dict, competition_name: str, competition: dict) -> None:
     """Check that a blend answers what this competition asks.
 
@@ -385,6 +401,7 @@ def check_same_questions(path: Path, record: dict, competition_name: str, compet
             f"{path}: made for {record.get('competition')!r}; add --competition {record.get('competition')}"
         )
     then, now = competition_with_defaults(record["settings"]["competition"]), json.loads(json.dumps(competition))
+    then, now = as_answered(then), as_answered(now)
     then, now = ({key: value[key] for key in QUESTION if key in value} for value in (then, now))
     differences = describe_differences(then, now)
     if differences:

@@ -195,7 +195,7 @@ def cross_fit_candidates(
     for partition in runs.partitions(1 if is_large else N_REPEATS, seed):
         given = Given(task, runs.scores, runs.labels, partition, seed)
         rest = buckets_without_parts(partition, seed, runs.group)
-        strategies, fits = _cross_fit_lines(given, runs.names, pairs, rest)
+        strategies, fits = cross_fit_lines(given, runs.names, pairs, rest)
         known = candidates or [Candidate(fit.strategy in runs.names, [], []) for fit in fits]
         candidates = [line.with_fit(task, runs.labels, fit, buckets) for line, fit in zip(known, fits, strict=True)]
         first = first or strategies
@@ -205,7 +205,7 @@ def cross_fit_candidates(
     return candidates, first, honest
 
 
-def _cross_fit_lines(
+def cross_fit_lines(
     given: Given, run_names: tuple[str, ...], pairs: list[tuple[str, str]], rest: list[Buckets]
 ) -> tuple[dict[str, Strategy], list[CrossFit]]:
     """Fit runs and strategies and cross-fit them. Args: pairs: each line's strategy and tuning, in their order."""

@@ -316,6 +316,16 @@ def rows_to_score(tables, folds) -> Runs:
     )
 
 
+def put_side_by_side(rows: Runs, predictions, task: Task) -> Runs:
+    """The same rows with the scores of runs.
+
+    Args: rows: of `rows_to_score`.   predictions: runs of ledger/runs.py, with name, oof (N, L) and kind.
+    """
+    allowed = rows.scores.allowed
+    scores = Scores([task.to_scores(run.oof, run.kind, allowed) for run in predictions], allowed)
+    return replace(rows, names=tuple(run.name for run in predictions), scores=scores)
+
+
 def number(names: np.ndarray | None) -> np.ndarray | None:
     """Groups (N,) by name as numbers, int64 (N,)."""
     return None if names is None else np.unique(names, return_inverse=True)[1]

@@ -207,6 +207,9 @@ class LabelsSettings:
     """Name of a group -> labels of `names`. The groups become the labels, in this order; a row has a group if it has
     one of the group's labels."""
 
+    definitions: dict[str, str] = field(default_factory=dict)
+    """A label's name in the submission -> what it means, in a sentence, for a language model that labels texts
+    (src/teach.py). Nothing else reads it."""
     candidates: str = ""
     """A column of the training and the test file that lists the labels that the row can have; no other is answered, and
     scores are of such answers. Labels in it are separated as in a `delimited` cell; an empty cell allows all."""
@@ -414,6 +417,10 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
         yield "labels.constants has every label, so nothing is left to learn; remove one"
     if len(set(labels.rename.values())) < len(labels.rename):
         yield "labels.rename gives two labels the same name; to unite labels use labels.groups"
+    for name in labels.definitions:
+        if labels.submitted and name not in labels.submitted:
+            hint = nearest(name, labels.submitted) or f"; expected one of {', '.join(labels.submitted)[:200]}"
+            yield f"labels.definitions has {name[:80]!r}, which is no label{hint}"
     if labels.rename and labels.names and not labels.groups:
         for name in sorted(set(labels.rename.values()) - set(labels.submitted)):
             yield (

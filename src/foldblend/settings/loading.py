@@ -35,6 +35,7 @@ from foldblend.settings.paths import Paths, find_paths
 from foldblend.settings.records import BEFORE_IT_EXISTED, RENAMED, merge, with_new_names
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.teacher import TeacherSettings
 
 Settings = TypeVar("Settings")
 """A dataclass of settings."""
@@ -168,6 +169,21 @@ def build_run(values: dict, where: str) -> RunSettings:
     parser = _empty_parser()
     _add_settings(parser, RunSettings)
     return _build(RunSettings, _parse_object(parser, values, where), where)
+
+
+def load_teacher(paths: Paths, name: str, flags: Mapping[str, str]) -> TeacherSettings:
+    """The settings of configs/teachers/<name>.yaml, changed by flags.
+
+    Args:   flags: name of a setting -> the word behind its flag.
+    Raises: UserError: as `open_job` does.
+    """
+    path, kinds = find_config(paths, "teachers", name), kinds_of(TeacherSettings)
+    changes = {key: parse_flag(word, kinds[key]) for key, word in flags.items()}
+    if misfits := find_misfits(changes, kinds):
+        raise UserError("; ".join(f"--{each}" for each in misfits))
+    parser = _empty_parser()
+    _add_settings(parser, TeacherSettings)
+    return _build(TeacherSettings, _parse_object(parser, load_part(TeacherSettings, path) | changes, path), str(path))
 
 
 # ---------- Strict YAML: repeated and unknown keys are errors, as are names that would leave their folder.

@@ -143,6 +143,12 @@ def competition_with_defaults(stored: dict) -> dict:
     return merge(json.loads(json.dumps(defaults)), stored)
 
 
+def as_answered(competition: dict) -> dict:
+    """A competition's stored settings without those that change no prediction: the definitions of labels."""
+    labels = {name: value for name, value in competition["labels"].items() if name != "definitions"}
+    return {**competition, "labels": labels}
+
+
 FIRST_SETTINGS = {
     "id_column", "task", "metric", "n_folds", "fold_seed", "near_duplicates",
     "files.train", "files.test", "files.sample_submission", "files.encoding", "files.separator", "files.quoting",

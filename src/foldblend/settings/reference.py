@@ -18,6 +18,7 @@ from foldblend.settings.fields import rule_of
 from foldblend.settings.loading import Defaults
 from foldblend.settings.run import LossSettings, RunSettings
 from foldblend.settings.tables import LEARNERS, LOSSES
+from foldblend.settings.teacher import TeacherSettings
 
 _INTRO = """\
 # Which settings are there?
@@ -36,6 +37,7 @@ def build_reference() -> str:
         _INTRO,
         _section("configs/default.yaml", Defaults),
         _section("Competitions: configs/competitions/NAME.yaml", CompetitionSettings),
+        _section("Teachers: configs/teachers/NAME.yaml", TeacherSettings),
         "## Runs: configs/runs/NAME.yaml\n",
         f"{_sentence(RunSettings)}\n",
         _learners(),

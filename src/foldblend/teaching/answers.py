@@ -1,0 +1,209 @@
+"""What a teacher's answers say: read strictly, counted by kind, made into probabilities, compared with true labels."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# ---------- One answer
+
+
+KINDS = ("usable", "refused", "cut", "unreadable", "unknown")
+"""`refused`: the model or a filter declined. `cut`: it ran out of tokens. `unreadable`: not in the form that was asked
+for. `unknown`: too few labels of the list in it."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one question, as the log keeps it."""
+
+    content: str
+    """The answer's text; of a refusal what was said instead."""
+    finish: str
+    """`stop`, `length` or `refusal`."""
+    tokens_in: int
+    tokens_out: int
+
+
+@dataclass(frozen=True)
+class Named:
+    """The labels that an answer names."""
+
+    kind: str
+    """One of KINDS."""
+    labels: tuple[str, ...] = ()
+    n_unknown: int = 0
+    """Labels in it that are not in the list, which are left out."""
+    n_too_many: int = 0
+
+
+def read_labels(reply: Reply, names: Sequence[str], least: int, most: int) -> Named:
+    """The labels that a reply names, each once, at most `most`. Case and spaces around a name do not count."""
+    if kind := failed_kind(reply):
+        return Named(kind)
+    found = _as_list(_parse(reply.content), "labels")
+    if found is None:
+        found = _listed(reply.content, names)
+    if found is None:
+        return Named("unreadable")
+    by_name = {name.casefold(): name for name in names}
+    known = list(
+        dict.fromkeys(by_name[name.strip().casefold()] for name in found if name.strip().casefold() in by_name)
+    )
+    n_unknown = sum(name.strip().casefold() not in by_name for name in found)
+    if len(known) < least or (n_unknown and not known):
+        return Named("unknown", (), n_unknown)
+    return Named("usable", tuple(known[:most]), n_unknown, max(len(known) - most, 0))
+
+
+def failed_kind(reply: Reply) -> str:
+    """The kind of a reply that holds no whole answer; empty for others."""
+    return {"refusal": "refused", "length": "cut"}.get(reply.finish, "")
+
+
+def read_texts(reply: Reply, names: Sequence[str]) -> tuple[str, list[tuple[str, tuple[str, ...]]]]:
+    """The kind of a reply, and the texts that it holds with the labels that it gives them (none for paraphrases)."""
+    if kind := failed_kind(reply):
+        return kind, []
+    value = _parse(reply.content)
+    found = value.get("texts") if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        return "unreadable", []
+    by_name, texts = {name.casefold(): name for name in names}, []
+    for each in found:
+        text = each.get("text") if isinstance(each, dict) else each
+        if not isinstance(text, str) or not text.strip():
+            continue
+        given = _as_list(each, "labels") or [] if isinstance(each, dict) else []
+        labels = [by_name[name.strip().casefold()] for name in given if name.strip().casefold() in by_name]
+        texts.append((" ".join(text.split()), tuple(dict.fromkeys(labels))))
+    return ("usable" if texts else "unreadable"), texts
+
+
+THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+FENCE = re.compile(r"^\s*```[a-z]*\s*\n(.*?)\n?\s*```\s*$", re.DOTALL)
+
+
+def _parse(content: str):
+    """The JSON value that the answer is, alone, in a code fence, or after a model's thoughts; None if it is none."""
+    content = THOUGHTS.sub("", content)
+    fenced = FENCE.match(content)
+    try:
+        return json.loads(fenced[1] if fenced else content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _as_list(value, key: str) -> list[str] | None:
+    """The list of texts that a JSON value is, or has below `key`."""
+    if isinstance(value, dict):
+        value = value.get(key)
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    return None
+
+
+def _listed(content: str, names: Sequence[str]) -> list[str] | None:
+    """The pieces of a plain list, if each but an unknown word or two is a label: prose is not read."""
+    content = THOUGHTS.sub("", content).strip()
+    if not content or content[0] in "{[":
+        return None
+    pieces = [piece.strip(" \t\r-*•.\"'`") for piece in re.split(r"[,;\n]", content)]
+    pieces = [piece for piece in pieces if piece]
+    known = {name.casefold() for name in names}
+    short = all(len(piece.split()) <= 3 or piece.casefold() in known for piece in pieces)
+    return pieces if pieces and short and any(piece.casefold() in known for piece in pieces) else None
+
+
+# ---------- All answers
+
+
+@dataclass
+class Tally:
+    """How many answers were of which kind."""
+
+    kinds: Counter
+    n_unknown: int = 0
+    n_too_many: int = 0
+
+    def lines(self) -> list[str]:
+        """What a user must know, as sentences; empty if every answer was usable."""
+        said = {
+            "refused": "refused by the model or a filter",
+            "cut": "cut off: raise max_answer_tokens",
+            "unreadable": "in another form than asked for",
+            "unknown": "with too few labels of the list",
+        }
+        total = sum(self.kinds.values())
+        found = [
+            f"{self.kinds[kind]:,} of {total:,} answers {words}" for kind, words in said.items() if self.kinds[kind]
+        ]
+        if self.n_unknown:
+            found.append(f"{self.n_unknown:,} labels that are not in the list were left out")
+        if self.n_too_many:
+            found.append(f"{self.n_too_many:,} labels beyond max_labels were left out")
+        return found
+
+
+def count_votes(
+    named: Iterable[tuple[int, int, Named]], shape: tuple[int, int], names: Sequence[str]
+) -> tuple[np.ndarray, Tally]:
+    """Probabilities: the share of a row's usable answers that name a label.
+
+    Args:    named: (set, row, what was named) of each answer.   shape: sets and rows.
+    Returns: float32 (sets, rows, L), nan for a row without a usable answer; and the counts.
+    """
+    position = {name: label for label, name in enumerate(names)}
+    votes, usable = np.zeros((*shape, len(names)), np.float32), np.zeros(shape, np.float32)
+    tally = Tally(Counter())
+    for n_set, row, one in named:
+        tally.kinds[one.kind] += 1
+        tally.n_unknown += one.n_unknown
+        tally.n_too_many += one.n_too_many
+        if one.kind == "usable":
+            usable[n_set, row] += 1
+            votes[n_set, row, [position[name] for name in one.labels]] += 1
+    probs = np.full_like(votes, np.nan)
+    answered = usable > 0
+    probs[answered] = votes[answered] / usable[answered][:, None]
+    return probs, tally
+
+
+# ---------- Agreement with true labels
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well decisions agree with true labels; arrays (L,)."""
+
+    n_rows: int
+    true_rate: np.ndarray
+    given_rate: np.ndarray
+    f1: np.ndarray
+    """0 for a label that nobody names."""
+    kappa: np.ndarray
+    """Cohen's kappa; nan if the label and the teacher are both constant."""
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of `f1`."""
+        return float(self.f1.mean())
+
+
+def measure_agreement(labels: np.ndarray, given: np.ndarray) -> Agreement:
+    """F1 and Cohen's kappa of each label.
+
+    Args:    labels, given: bool (n, L).
+    Example: labels [[1], [1], [0], [0]], given [[1], [0], [0], [0]] -> f1 [0.667], kappa [0.5]
+    Source:  Cohen 1960: (p - e) / (1 - e), p the share of rows on which both agree, e what their rates give by chance.
+    """
+    both, true, said = (labels & given).mean(0), labels.mean(0), given.mean(0)
+    f1 = 2 * both / np.maximum(true + said, 1e-12)
+    agreed = (labels == given).mean(0)
+    chance = true * said + (1 - true) * (1 - said)
+    kappa = np.full(len(true), np.nan)
+    np.divide(agreed - chance, 1 - chance, out=kappa, where=chance < 1)
+    return Agreement(len(labels), true, said, f1, kappa)
