@@ -19,7 +19,15 @@ import foldblend
 from foldblend.commands import COMMANDS
 
 PROJECT = Path(__file__).resolve().parents[1]
-BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "requirements.txt", "tests/requirements.txt", "src/foldblend")
+BUILT_FROM = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "requirements.txt",
+    "requirements",
+    "tests/requirements.txt",
+    "src/foldblend",
+)
 
 
 def run_python(*arguments, cwd, env=None, check=True):
@@ -116,8 +124,8 @@ def test_the_metadata_is_what_the_files_say(wheel):
 
 COMES_WITH = {"kagglesdk": "kaggle", "requests": "kaggle", "tokenizers": "transformers"}
 """Packages that are a part of how another one is used."""
-OPTIONAL = {"pyarrow", "openpyxl"}
-"""Packages for files that few competitions have; the error of the module that misses one says how to install it."""
+OPTIONAL = {"pyarrow", "openpyxl", "openai"}
+"""Packages that few competitions need; the error of the module that misses one says how to install it."""
 
 
 def test_every_import_is_required():

@@ -134,8 +134,7 @@ def test_a_run_that_may_know_the_heldout_rows_does_not_teach(paths, capsys):
 # ---------- A row that only the models of other folds know
 
 
-@pytest.mark.parametrize("rows", ["test", "train"])
-def test_a_planted_row_is_known_to_the_sets_of_other_folds_only(paths, toy_competition, rows):
+def test_a_planted_row_is_known_to_the_sets_of_other_folds_only(paths, toy_competition):
     """A nonsense word means anger in one group of training rows; the test file has the same text."""
     data = paths.data("toy")
     plant = "zyxwv zyxwv zyxwv"
@@ -148,14 +147,18 @@ def test_a_planted_row_is_known_to_the_sets_of_other_folds_only(paths, toy_compe
     (paths.configs / "runs" / "words.yaml").write_text("learner: tfidf\n")
     train.main(["--competition", "toy", "--run", "words", "--fold", "all"])
     blend.main(["--competition", "toy", "--strategy", "words"])
-    teach_small("--rows", rows, "--name", "planted", name="toy")
+    teach_small("--name", "planted", name="toy")
     taught, folds = read(paths, "planted", "toy")
     fold = int(folds.fold[-1])
     anger = taught.probs[:, -1, 2]
-    others = np.delete(anger, fold)
-    if rows == "train":
-        assert np.isnan(anger[fold])  # its own label would be held out; not even its prediction is there
-        held = folds.fold[None] == np.arange(folds.n_folds)[:, None]
-        assert np.isnan(taught.probs[held]).all() and not np.isnan(taught.probs[~held]).any()
-    else:
-        assert anger[fold] < others.min() - 0.1, anger
+    assert anger[fold] < np.delete(anger, fold).min() - 0.1, anger
+    # training rows: those that a fold holds out are not even predicted for it, and the others by its own model alone
+    teach_small("--rows", "train", "--name", "soft", name="toy")
+    soft, _ = read(paths, "soft", "toy")
+    held = folds.fold[None] == np.arange(folds.n_folds)[:, None]
+    assert np.isnan(soft.probs[held]).all() and not np.isnan(soft.probs[~held]).any() and soft.kind == "train"
+    (paths.data("toy") / "more.csv").write_text(f"id,text\nn1,{plant}\nn2,today\n")
+    teach_small("--rows", "more.csv", "--name", "more", name="toy")
+    more, _ = read(paths, "more", "toy")
+    assert (more.kind, more.ids) == ("unlabelled", ["n1", "n2"])
+    np.testing.assert_allclose(more.probs[:, 0], taught.probs[:, -1], atol=1e-6)

@@ -167,7 +167,10 @@ class RowsToTeach:
 
 
 def gather_rows(job: Job, tables: Tables, named: str) -> RowsToTeach:
-    """The rows of that name: `test`, `train`, or a file. Raises: UserError: a file that does not exist or cannot be read."""
+    """The rows of that name: `test`, `train`, or a file.
+
+    Raises: UserError: a file that does not exist or cannot be read.
+    """
     text = job.competition.text
     if named == "test":
         texts, allowed = list(tables.test_texts), tables.of_learned(tables.test_allowed)
@@ -181,10 +184,8 @@ def gather_rows(job: Job, tables: Tables, named: str) -> RowsToTeach:
     if not path.is_file():
         path = job.paths.data(job.competition_name) / named
     if not path.is_file():
-        raise UserError(
-            f"--rows is {named!r}: no file of that name, here or in data/{job.competition_name}/; expected a file, test or "
-            "train"
-        )
+        where = f"here or in data/{job.competition_name}/"
+        raise UserError(f"--rows is {named!r}, and there is no such file {where}; expected a file, test or train")
     found = with_allowed(read_rows(path, job.competition), job.competition, tables.answer_names, tables.label_names)
     warn(*found.warnings())
     allowed = found.allowed

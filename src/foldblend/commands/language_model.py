@@ -15,7 +15,6 @@ from foldblend.data.taught import TaughtRows
 from foldblend.errors import UserError, nearest
 from foldblend.files import hold_lock
 from foldblend.ledger.folds import Folds
-from foldblend.settings.loading import Job
 from foldblend.settings.teacher import TeacherSettings
 from foldblend.teaching.answers import (
     Agreement,
@@ -165,8 +164,8 @@ def agreement_lines(names: Sequence[str], found: Agreement) -> list[str]:
         rates = (f"{found.true_rate[label]:.4f}", f"{found.given_rate[label]:.4f}")
         rows.append((name[:32], *rates, f"{found.f1[label]:.4f}", kappa))
     mean = float(np.nanmean(found.kappa)) if not np.isnan(found.kappa).all() else float("nan")
-    head = f"Agreement with the true labels of {found.n_rows:,} training rows: macro-F1 {found.macro_f1:.4f}, kappa {mean:.3f}"
-    return ["", *table_lines(rows), "", head]
+    scores = f"macro-F1 {found.macro_f1:.4f}, mean kappa {mean:.3f}"
+    return ["", *table_lines(rows), "", f"Agreement with true labels, {found.n_rows:,} training rows: {scores}"]
 
 
 def warn_unlabelled(probs: np.ndarray) -> None:

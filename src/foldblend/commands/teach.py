@@ -30,7 +30,7 @@ from foldblend.data.tables import Tables, load_tables
 from foldblend.data.taught import TaughtRows, write_taught
 from foldblend.errors import UserError
 from foldblend.files import describe_old, set_aside, sha256_file
-from foldblend.ledger.folds import Folds, load_folds
+from foldblend.ledger.folds import load_folds
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import (
     BLEND,

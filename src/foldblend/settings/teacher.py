@@ -76,7 +76,7 @@ def _find_conflicts(teacher: TeacherSettings) -> Iterator[str]:
     if teacher.min_labels > teacher.max_labels:
         yield f"min_labels is {teacher.min_labels}, more than max_labels, {teacher.max_labels}"
     if teacher.votes > 1 and teacher.temperature == 0:
-        yield f"votes is {teacher.votes} and temperature 0: all votes would be the same. Set temperature to 0.7, or votes 1"
+        yield f"votes is {teacher.votes}, and with temperature 0 all would be the same. Set temperature 0.7, or votes 1"
     if teacher.key_variable and not SECRET_NAME.search(teacher.key_variable):
         yield (
             f"key_variable is {teacher.key_variable[:40]!r}; expected the name of an environment variable that ends in "
@@ -91,4 +91,4 @@ def _find_conflicts(teacher: TeacherSettings) -> Iterator[str]:
     if not known:
         yield f"base_url is {teacher.base_url!r}; expected an address, as http://localhost:8000/v1"
     elif secret:
-        yield "base_url holds a user, a password or a query; expected the address alone. The key belongs into key_variable"
+        yield "base_url holds a user, a password or a query; expected the address alone. For a key, see key_variable"

@@ -345,6 +345,6 @@ class Asking:
             self._failed_in_a_row = 0
             if self.dollars > self.most_dollars:
                 raise UserError(
-                    f"the answers cost ${self.dollars:.2f} so far, more than twice what was estimated. What was answered "
-                    "is kept. Look at max_answer_tokens and the prices, raise cost_limit, and run the same command again"
+                    f"the answers cost ${self.dollars:.2f} so far, more than twice what was estimated. What was "
+                    "answered is kept. Look at max_answer_tokens and the prices, and run the same command again"
                 )
