@@ -83,6 +83,8 @@ class Blend:
     """The rows that everything was compared on."""
     all_labels: np.ndarray
     """bool (N, L): of all rows."""
+    all_groups: np.ndarray
+    """int64 (N,): the duplicate group of each row."""
     compared_probs: np.ndarray
     """float32 (n, L): cross-fitted probabilities of these rows by the chosen strategy."""
     oof_probs: np.ndarray
@@ -129,6 +131,7 @@ def make_blend(task: Task, runs: Runs, forced: str = "", seed: int = 0) -> Blend
         honest=honest,
         compared=compared,
         all_labels=runs.labels,
+        all_groups=runs.group,
         compared_probs=outer,
         oof_probs=oof_probs,
         rule=replace(tune_rule(task, choice.tuning, oof_probs, runs.labels), **fields),

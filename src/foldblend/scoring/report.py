@@ -191,7 +191,7 @@ def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Diff
 def find_shift(task: Task, blend: Blend, fold_probs: np.ndarray, facts: TestFacts, seed: int) -> Shift:
     """Each label's mean probability here and there, and if one moved, what a correction does."""
     here, there = facts.run_means or (blend.oof_probs, fold_probs)
-    p = compare_means(here, there)
+    p = compare_means(here, there, blend.all_groups)
     shifted = find_shifted(p, here, there)
     correction = None
     if len(shifted) and task.scale is None:  # a mean of values has no rate to correct

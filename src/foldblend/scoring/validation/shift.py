@@ -46,20 +46,34 @@ def mean_test_probs(task: Task, runs: list[TestScores]) -> np.ndarray:
     return total[None]
 
 
-def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
+def compare_means(oof_probs: np.ndarray, fold_probs: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Whether the model sees a label more or less often on the test rows than on its own held-out rows.
 
     Args:    oof_probs: float32 (N, L), cross-fitted.   fold_probs: float32 (K, n, L), of each fold's models.
+             group: int64 (N,), the duplicate group of each of our rows.
     Returns: float64 (L,): p-values of equal mean probability, times L (Bonferroni), at most 1.
-    How:     Welch's test on means; the fold models' means are averaged, their rows are the same rows.
+    How:     Welch's test on means; the fold models' means are averaged, their rows are the same rows. Rows of a group
+             move together, so that a mean varies by more than by its rows: by the sums of whole groups (Liang and Zeger
+             1986). Groups of test rows are not known; they are taken to be like ours.
     """
     n_rows, n_test = len(oof_probs), fold_probs.shape[1]
     difference = fold_probs.mean(axis=(0, 1), dtype=np.float64) - oof_probs.mean(axis=0, dtype=np.float64)
     # Welch: the two sets of rows may differ in spread and in number
     variance = oof_probs.var(axis=0, dtype=np.float64) / n_rows
     variance += fold_probs.mean(axis=0).var(axis=0, dtype=np.float64) / n_test
+    variance *= _grouping(oof_probs, group)
     deviations = np.abs(difference) / np.sqrt(variance + 1e-30)  # (L,), normal if no label shifts; scipy.stats is slow
     return np.minimum(2 * ndtr(-deviations) * oof_probs.shape[1], 1.0)
+
+
+def _grouping(probs: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """By how much groups widen the variance of each column's mean, float64 (L,): 1 without groups of several rows."""
+    names, member = np.unique(group, return_inverse=True)
+    if len(names) == len(group):
+        return np.ones(probs.shape[1])
+    around = probs - probs.mean(axis=0, dtype=np.float64)
+    sums = np.stack([np.bincount(member, weights=column) for column in around.T], axis=1)  # (G, L)
+    return np.maximum((sums**2).sum(axis=0) / np.maximum((around**2).sum(axis=0), 1e-30), 1.0)
 
 
 def find_shifted(p_values: np.ndarray, oof_probs: np.ndarray, fold_probs: np.ndarray) -> np.ndarray:
