@@ -18,11 +18,12 @@ def test_a_containers_limit_is_kept(tmp_path, monkeypatch, written, limit):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(cores, "CGROUP", tmp_path)
     assert cores.count_cores() == 64
-    for unlimited in ("max 100000\n", "odd"):
-        (tmp_path / "cpu.max").write_text(unlimited)
-        assert cores.count_cores() == 64
-    (tmp_path / "cpu.max").write_text(written)
-    assert cores.count_cores() == limit
+    for number, (text, expected) in enumerate([("max 100000\n", 64), ("odd", 64), (written, limit)]):
+        folder = tmp_path / str(number)  # a limit is read once
+        folder.mkdir()
+        (folder / "cpu.max").write_text(text)
+        monkeypatch.setattr(cores, "CGROUP", folder)
+        assert cores.count_cores() == expected
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     assert cores.count_cores() == 1
     monkeypatch.setenv("FOLDBLEND_THREADS", "5")

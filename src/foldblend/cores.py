@@ -30,7 +30,7 @@ def count_cores() -> int:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise UserError(f"$FOLDBLEND_THREADS is {wanted!r}; expected a whole number from 1")
         return int(wanted)
-    return max(1, min(_affinity(), _container_limit()))
+    return max(1, min(_affinity(), _container_limit(CGROUP)))
 
 
 def _affinity() -> int:
@@ -38,14 +38,15 @@ def _affinity() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _container_limit() -> int:
+@cache  # a blend asks some thousand times
+def _container_limit(cgroup: Path) -> int:
     """Cores' worth of time that the container may take, rounded up; the machine's cores if there is no limit.
 
     `docker --cpus 2` leaves all cores visible and stops every thread for most of each 100 ms.
     Source: docs.kernel.org, cgroup-v2 (`cpu.max`: quota and period, or `max` and period).
     """
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
         quota, period = "max", "1"
     return -(-int(quota) // int(period)) if quota.isdecimal() else os.cpu_count() or 1

@@ -68,11 +68,12 @@ def fit_calibration(counted: Histogram) -> tuple[np.ndarray, np.ndarray]:
     Source:  Platt 1999; Newton-Raphson on the two parameters of all labels at once, the 2 x 2 system solved by
              Cramer's rule. Steps are bounded, as a separable label would send them to infinity.
     """
-    scores, n_labels = counted.scores[:, None], counted.rows.shape[1]
-    slope, shift = np.ones(n_labels), np.zeros(n_labels)
+    used = counted.rows.any(axis=1)  # few rows fill few bins
+    scores, rows, positives = counted.scores[used, None], counted.rows[used], counted.positives[used]
+    slope, shift = np.ones(rows.shape[1]), np.zeros(rows.shape[1])
     for _ in range(MAX_STEPS):
         fitted = sigmoid(scores * slope + shift)  # (H, L)
-        error, spread = counted.rows * fitted - counted.positives, counted.rows * fitted * (1 - fitted)
+        error, spread = rows * fitted - positives, rows * fitted * (1 - fitted)
         # gradient and Hessian of log loss + ridge, by slope and by shift
         # the ridge pulls the slope to 1 and the shift to 0, the identity; the shift a hundred times less, as label
         # rates do differ
