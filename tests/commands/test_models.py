@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from foldblend.commands import blend, guard, predict, train, train_all
+from foldblend.commands import blend, guard, predict, train
 from foldblend.ledger.records import read_record
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -62,7 +62,7 @@ def test_files_that_are_shared_hold_no_absolute_folder(paths, toy_competition, m
     record = read_record(paths.oof("toy") / "tg" / "fold0.json")
     assert (paths.root / record["settings"]["model"]["name"]).resolve() == model
     monkeypatch.chdir("/")
-    train_all.main(["--competition", "toy", "--runs", "tg", "--fold", "1"])  # goes by the record
+    train.main(["--competition", "toy", "--run", "tg", "--fold", "1"])  # goes by the record
     for path in (*paths.oof("toy").rglob("*"), *paths.checkpoints("toy", "tg").rglob("*")):
         assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
 
