@@ -4,13 +4,27 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+FULL = 1_000_000
+"""The number of the fold that holds out no row: it trains on all of them, for the test rows. Beyond any real fold's, so
+that seeds drawn from numbers of folds are its own."""
+
+
+def fold_name(fold: int) -> str:
+    """The name of a fold's files and folders: `fold3`, or `full`."""
+    return "full" if fold == FULL else f"fold{fold}"
+
+
+def fold_title(fold: int) -> str:
+    """A fold in words: `fold 3`, or `all rows`."""
+    return "all rows" if fold == FULL else f"fold {fold}"
+
 
 @dataclass(frozen=True)
 class FoldPredictions:
     """One fold's predictions of its held-out rows and of the test rows; L labels. From learners/ to ledger/."""
 
     fold: int
-    """0..n_folds-1."""
+    """0..n_folds-1, or FULL."""
     rows: np.ndarray
     """int64 (n_heldout,): positions of the held-out rows in the training file, in any order."""
     oof: np.ndarray

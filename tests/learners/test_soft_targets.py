@@ -83,7 +83,7 @@ def test_a_file_of_shares_from_training_to_prediction(paths, toy_competition, ca
     settings = read_record(paths.oof("toy") / "tiny" / "fold0.json")["settings"]
     folder = paths.checkpoints("toy", "tiny") / "fold0"
     fold = np.loadtxt(paths.folds("toy"), delimiter=",", skiprows=1, usecols=1, dtype=np.int64)
-    check_folds(settings, fold, [folder], [""])
+    check_folds(settings, fold, [folder], [""], [[]])
     new = Corpus(("today it was happy",), np.zeros((0, 3), bool), ("joy", "sadness", "anger"), "multilabel")
     (logits,) = predict_folds(run_from_settings(settings, "fold0.json"), new, [folder], print)
     assert logits.shape == (1, 3) and np.isfinite(logits).all()

@@ -156,7 +156,9 @@ def test_a_fold_beyond_the_folds_is_refused(paths, folds, tables, run):
 
 def test_folds_of_different_recipes_are_refused(paths, folds, tables, fold_file, run):
     write_fold(paths, "toy", "r", folds, tables, fold_file(2), {"settings": {**SETTINGS, "seed": 9}})
-    with pytest.raises(ValueError, match="folds 0 and 2 were trained with different settings: seed was 7, is now 9"):
+    with pytest.raises(
+        ValueError, match="fold 0 and fold 2 were trained with different settings: seed was 7, is now 9"
+    ):
         load_run(paths, "toy", "r", folds, tables)
     probs = fold_file(2, oof=np.full((4, 3), 0.5, np.float32), test=np.zeros((4, 3), np.float32), kind="probs")
     write_fold(paths, "toy", "r", folds, tables, probs, {"settings": SETTINGS})

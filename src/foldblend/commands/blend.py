@@ -165,13 +165,15 @@ def blend_anew(job: Job) -> Path:
     means = mean_run_probs(task, runs.scores), mean_test_probs(task, inputs.test_scores)
     brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
     groups = number(inputs.tables.test_metric_groups)
-    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought, groups)
+    has_full = bool(member_lines(inputs.predictions, recipe))
+    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought, groups, has_full)
     report = describe_blend(task, blend, fold_probs, seed, facts)
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:
         recipe = correct_priors(recipe, inputs, report)
     recipe = recipe.settled(fold_probs)
 
+    print_lines(member_lines(inputs.predictions, recipe))
     print_lines(inputs.tables.label_lines)
     record = {
         "competition": job.competition_name,
@@ -208,7 +210,28 @@ def find_strategy(asked: str) -> str:
 def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
     """What a reader of the table must know about a run."""
     chosen = [run.name for run in predictions if any(record.get("selected_on_heldout") for record in run.records)]
-    return {name: "selected on its held-out rows, so its scores are too good" for name in chosen}
+    notes = {name: "selected on its held-out rows, so its scores are too good" for name in chosen}
+    for run in predictions:
+        if run.has_full:
+            full = "its model of all rows predicts test rows only: no score shows it"
+            notes[run.name] = f"{notes[run.name]}; {full}" if run.name in notes else full
+    return notes
+
+
+def member_lines(predictions: list[RunPredictions], recipe: Recipe) -> list[str]:
+    """Which models the answer to a test row is the mean of, if some run has a model of all rows; otherwise nothing."""
+    used = [predictions[k] for k in recipe.used_runs(len(predictions))]
+    full = [run.name for run in used if run.has_full]
+    if not full:
+        return []
+    n_folds = max(len(run.test_folds) for run in used) - 1
+    others = [run.name for run in used if not run.has_full and len(run.test_folds) > 1]
+    rest = f"; of {', '.join(others)} the mean of the folds stands in its place" if others else ""
+    return [
+        f"a test row's answer is the mean over {n_folds} folds and, with the weight of one more fold, the model of all "
+        f"rows of {', '.join(full)}{rest}. It has no out-of-fold predictions: weights, thresholds and scores are those "
+        "of the folds"
+    ]
 
 
 def write_blend(

@@ -103,7 +103,7 @@ def load_runs(job: Job, record: dict) -> list[TrainedRun]:
     names = [record["runs"][k] for k in recipe.used_runs(len(record["runs"]))]
     runs = load_trained_runs(job.paths, record, names, WEIGHTS)
     for run in runs:
-        check_folds(run.settings, run.fold, run.checkpoints, run.weights_sha256)
+        check_folds(run.settings, run.fold, run.checkpoints, run.weights_sha256, run.left_out)
     return runs
 
 

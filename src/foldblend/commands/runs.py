@@ -20,6 +20,7 @@ from foldblend.errors import UserError
 from foldblend.ledger.folds import load_folds
 from foldblend.ledger.history import OpenHistory, find_open_histories
 from foldblend.ledger.runs import PartOfRun, group_seeds, load_parts_of_runs
+from foldblend.predictions import fold_title
 from foldblend.scoring.inputs import Task, rows_to_score
 from foldblend.scoring.validation.bootstrap import Difference
 from foldblend.scoring.validation.comparing import Comparer, Predicted, RunScore
@@ -118,7 +119,7 @@ def print_table(compared: Compared, lines: Sequence[RunLine]) -> None:
     facts = [("run", "folds", "time", "params", "date", "commit", "device")]
     for line in lines:
         part, score = line.part, line.score
-        name, folds = _short(part.name), f"{len(part.folds)}/{compared.n_folds}"
+        name, folds = _short(part.name), f"{len(part.folds)}/{compared.n_folds}{'+full' * part.has_full}"
         spread = "" if score.spread is None else f"{score.spread:.4f}"
         differences = (_signed(found, entry.sign) for found in (line.behind, line.adds))
         scores.append((name, f"{entry.sign * score.score:.4f}", f"{score.error:.4f}", spread, *differences))
@@ -271,7 +272,9 @@ def watch_lines(job: Job, width: int, now: float) -> list[str]:
     lines = []
     for history in find_open_histories(job.paths, job.competition_name):
         state = _describe(history, job.competition.metric, now)
-        lines.append(job_line(f"{history.run} fold {history.fold}", history.entries[-1]["seconds"], state, width))
+        lines.append(
+            job_line(f"{history.run} {fold_title(history.fold)}", history.entries[-1]["seconds"], state, width)
+        )
     return lines
 
 

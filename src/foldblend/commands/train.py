@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.commands.starts import NO_ROWS, NO_SOURCES, Sources, open_sources, with_start_hash
 from foldblend.console import is_first_process, print_lines, say
 from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts
@@ -33,13 +34,14 @@ from foldblend.ledger.oof import (
     write_fold,
 )
 from foldblend.ledger.records import describe_environment
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.loading import Job, open_job
 from foldblend.settings.records import changed_settings, default_settings_of, settings_of
 from foldblend.settings.tables import LEARNERS
 
 
 def add_flags(parser) -> None:
-    parser.add_argument("--fold", nargs="+", default=["all"], help="which folds: 3, 0 1, 0,1, 0-2 or all")
+    parser.add_argument("--fold", nargs="+", default=["all"], help="3, 0 1, 0,1, 0-2 or all; full: learn all rows")
     parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
     parser.add_argument("--profile", action="store_true", help="only time some steps and print where the time goes")
     parser.add_argument("--plan", action="store_true", help="only time some steps and print hours, memory and price")
@@ -55,8 +57,9 @@ def main(argv: list[str] | None = None) -> None:
 
     tables = prepare_tables(job)
     folds = prepare_folds(job, tables)
-    job = replace(job, run=with_file_hash(job.run, job.paths.data(job.competition_name)))
+    job = replace(job, run=with_start_hash(job.paths, with_file_hash(job.run, job.paths.data(job.competition_name))))
     wanted = parse_fold_numbers(job.own.fold, folds.n_folds)
+    refuse_selection(job, wanted)
     if job.own.profile or job.own.plan:
         measure_steps(job, wanted, folds, tables, is_first)
         return
@@ -67,10 +70,22 @@ def main(argv: list[str] | None = None) -> None:
         print_lines(describe_labels(job, tables))
     if not todo:
         return
-    learner = load_learner(job, tables)
+    sources = open_sources(job, tables, folds, todo)
+    say(*sources.lines)
+    learner = load_learner(job, tables, sources)
     if is_first or learner.uses_all_processes:
         for fold in todo:
-            train_one(job, learner, fold, folds, tables, is_first)
+            train_one(job, learner, fold, folds, tables, sources, is_first)
+
+
+def refuse_selection(job: Job, wanted: list[int]) -> None:
+    """Raises: UserError: weights are to be chosen by held-out rows, and there are none."""
+    selection = job.run.training.selection
+    if FULL in wanted and "training" in LEARNERS[job.run.learner].reads and selection not in ("last", "average_last"):
+        raise UserError(
+            f"--fold full holds out no row, but training.selection {selection} chooses weights by held-out rows. Train "
+            "the run's folds without full, or with --training.selection last"
+        )
 
 
 def describe_run(job: Job) -> str:
@@ -98,9 +113,14 @@ def show_folds(wanted: list[int], todo: list[int]) -> None:
     """Which of the wanted folds are trained now, and which were trained before."""
     skipped = [fold for fold in wanted if fold not in todo]
     if skipped:
-        print(f"already trained: fold {', '.join(map(str, skipped))} (--overwrite trains again)", flush=True)
+        print(f"already trained: fold {name_folds(skipped)} (--overwrite trains again)", flush=True)
     if todo:
-        print(f"to train: fold {', '.join(map(str, todo))}", flush=True)
+        print(f"to train: fold {name_folds(todo)}", flush=True)
+
+
+def name_folds(numbers: list[int]) -> str:
+    """`0, 1, full`, as `--fold` takes them."""
+    return ", ".join(fold_name(fold).removeprefix("fold") for fold in numbers)
 
 
 def describe_labels(job: Job, tables: Tables) -> list[str]:
@@ -118,7 +138,7 @@ def describe_labels(job: Job, tables: Tables) -> list[str]:
     return lines
 
 
-def load_learner(job: Job, tables: Tables) -> Learner:
+def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES) -> Learner:
     """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
     if tables.scale is not None and not learns_shares(job.run):
         raise UserError(
@@ -142,6 +162,7 @@ def load_learner(job: Job, tables: Tables) -> Learner:
         metric_groups=tables.metric_groups,
         allowed=tables.of_learned(tables.allowed),
         scale=tables.scale,
+        start=sources.start,
     )
     return build_learner(job.run, corpus)
 
@@ -162,13 +183,15 @@ def read_features(job: Job, tables: Tables) -> Features | None:
     return tables.train_features.followed_by(tables.test_features)
 
 
-def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Tables, is_first: bool) -> None:
+def train_one(
+    job: Job, learner: Learner, fold: int, folds: Folds, tables: Tables, sources: Sources, is_first: bool
+) -> None:
     """Train one fold and write its predictions; one launch at a time may train a fold."""
     lock = training_lock(job.paths, job.competition_name, job.run_name, fold)
     with lock if is_first else nullcontext():
         started = time.monotonic()
         history = FoldHistory(history_path(job.paths, job.competition_name, job.run_name, fold))
-        predictions = learner.train_fold(replace(split_rows(job, fold, folds), history=history))
+        predictions = learner.train_fold(replace(split_rows(job, fold, folds, sources.left_out), history=history))
         if not is_first:
             return
         record = {
@@ -180,23 +203,30 @@ def train_one(job: Job, learner: Learner, fold: int, folds: Folds, tables: Table
             "n_parameters": predictions.n_parameters,
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
+            **sources.record(fold, folds),
         }
         weights = checkpoint_dir(job, fold) / WEIGHTS
         if weights.is_file():  # a learner of a plugin may keep none
             record["weights_sha256"] = sha256_file(weights)
         path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, predictions, record)
     score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
-    print(f"{path.relative_to(job.paths.root)}: held-out {score}, {record['seconds']:.0f} s", flush=True)
+    score = f"held-out {score}" if score else "no row held out"
+    print(f"{path.relative_to(job.paths.root)}: {score}, {record['seconds']:.0f} s", flush=True)
 
 
-def split_rows(job: Job, fold: int, folds: Folds) -> FoldRows:
-    """The rows that a fold learns from and those it holds out."""
-    heldout = folds.fold == fold
-    return FoldRows(fold, np.flatnonzero(~heldout), np.flatnonzero(heldout), checkpoint_dir(job, fold))
+def split_rows(job: Job, fold: int, folds: Folds, left_out: np.ndarray = NO_ROWS) -> FoldRows:
+    """The rows that a fold learns from and those it holds out.
+
+    Args: left_out: int64, rows that no fold learns from.
+    """
+    heldout = folds.fold == fold  # no row of the fold FULL
+    taught = ~heldout
+    taught[left_out] = False
+    return FoldRows(fold, np.flatnonzero(taught), np.flatnonzero(heldout), checkpoint_dir(job, fold))
 
 
 def checkpoint_dir(job: Job, fold: int) -> Path:
-    return job.paths.checkpoints(job.competition_name, job.run_name) / f"fold{fold}"
+    return job.paths.checkpoints(job.competition_name, job.run_name) / fold_name(fold)
 
 
 def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> None:

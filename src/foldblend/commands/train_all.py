@@ -13,6 +13,7 @@ from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.commands.starts import with_start_hash
 from foldblend.console import Screen, coloured, say, table_lines
 from foldblend.cores import count_cores
 from foldblend.data.tables import Tables
@@ -23,6 +24,7 @@ from foldblend.ledger.dropped import with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.oof import FOLD, check_same_settings, find_trained, finished_folds, run_folder, set_folds_aside
 from foldblend.ledger.records import read_record
+from foldblend.predictions import fold_name
 from foldblend.queueing.machines import (
     describe_slots,
     find_gpus,
@@ -65,7 +67,7 @@ class NamedRun:
 def add_flags(parser) -> None:
     parser.add_argument("--runs", nargs="+", default=None, help="files in configs/runs/; by default as in default.yaml")
     parser.add_argument("--seed", nargs="+", default=None, help="seeds to train each run with; by default its own")
-    parser.add_argument("--fold", nargs="+", default=["all"], help="which folds: 3, 0 1, 0,1, 0-2 or all")
+    parser.add_argument("--fold", nargs="+", default=["all"], help="3, 0 1, 0,1, 0-2 or all; full: learn all rows")
     parser.add_argument("--name", default="", help="name of the run in oof/, if one run is trained with one seed")
     parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
     parser.add_argument("--side_by_side", type=int, default=0, help="trainings per GPU (1), or on all cores (one each)")
@@ -171,14 +173,21 @@ def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str])
     shared, jobs = without_flags(argv, OWN), []
     for run in runs:
         for fold in folds:
-            flags = ["--competition", job.competition_name, *run.flags, "--fold", str(fold), *shared]
+            flags = [
+                "--competition",
+                job.competition_name,
+                *run.flags,
+                "--fold",
+                fold_name(fold).removeprefix("fold"),
+                *shared,
+            ]
             jobs.append(
                 FoldJob(
                     run=run.name,
                     fold=fold,
                     command=(*start_words("train"), *flags),
                     shown=shlex.join(["python", "src/train.py", *flags]),
-                    log=job.paths.checkpoints(job.competition_name, run.name) / f"fold{fold}.log",
+                    log=job.paths.checkpoints(job.competition_name, run.name) / f"{fold_name(fold)}.log",
                     wants_gpu=needs_gpu(run.settings.learner),
                 )
             )
@@ -189,7 +198,7 @@ def check_settings(job: Job, runs: list[NamedRun], folds: Folds) -> None:
     """Raises UserError if train.py would refuse to add folds to a run, but for those that it trains again."""
     forgotten = parse_fold_numbers(job.own.fold, folds.n_folds) if job.own.overwrite else []
     for run in runs:
-        settings = with_file_hash(run.settings, job.paths.data(job.competition_name))
+        settings = with_start_hash(job.paths, with_file_hash(run.settings, job.paths.data(job.competition_name)))
         now, default = settings_of(settings), default_settings_of(settings)
         check_same_settings(job.paths, job.competition_name, run.name, now, default, forgotten)
 
@@ -254,14 +263,15 @@ def show_table(job: Job, jobs: list[FoldJob], tickets: list[Ticket]) -> None:
     now = {(ticket.job.run, ticket.job.fold): ticket for ticket in tickets}
     rows, is_bad = [("run", "fold", "held-out", "seconds", "attempts")], [False]
     for each in jobs:
-        ticket = now.get((each.run, each.fold))
+        ticket, number = now.get((each.run, each.fold)), fold_name(each.fold).removeprefix("fold")
         attempts = str(ticket.attempts if ticket else 0)
         is_bad.append(ticket is not None and ticket.state in ("failed", "refused", "dropped"))
         if ticket is None or ticket.state == "done":
-            record = read_record(run_folder(job.paths, job.competition_name, each.run) / f"fold{each.fold}.json", FOLD)
+            path = run_folder(job.paths, job.competition_name, each.run) / f"{fold_name(each.fold)}.json"
+            record = read_record(path, FOLD)
             score = ", ".join(f"{metric} {value:.4f}" for metric, value in record.get("score", {}).items())
-            rows.append((each.run, str(each.fold), score, f"{record.get('seconds', 0):.0f}", attempts))
+            rows.append((each.run, number, score or "none", f"{record.get('seconds', 0):.0f}", attempts))
         else:
-            rows.append((each.run, str(each.fold), ticket.state, "", attempts))
+            rows.append((each.run, number, ticket.state, "", attempts))
     lines = [coloured(line, "red") if bad else line for line, bad in zip(table_lines(rows), is_bad)]
     print("\n".join(["", *lines]), flush=True)

@@ -18,6 +18,7 @@ from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
 from foldblend.learners.training.neural import NeuralLearner
+from foldblend.predictions import fold_title
 from foldblend.settings.competition import PAIR
 
 UNCUT = 1 << 20
@@ -48,7 +49,7 @@ class EncoderLearner(NeuralLearner):
         if len(left) and self.accelerator.is_main_process:
             same = ", ".join(names[k] for k in left)
             reason = "the encoder cannot tell their names, or the rows, apart"
-            announce(f"fold {rows.fold}", f"labels start at random, as {reason}: {same}")
+            announce(fold_title(rows.fold), f"labels start at random, as {reason}: {same}")
 
     def build_trained_model(self) -> nn.Module:
         """All weights come from the fold, so the pretrained ones are not loaded."""

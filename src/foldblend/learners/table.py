@@ -18,6 +18,18 @@ from foldblend.settings.tables import LEARNERS, LOSSES
 
 
 @dataclass(frozen=True)
+class Start:
+    """Another training that every fold goes on from."""
+
+    source: str
+    """As `model.start_from` names it."""
+    folders: tuple[Path, ...]
+    """Of its trained folds, whose mean is taken; or one folder with an ordinary model."""
+    settings: Mapping | None
+    """Those that it was trained with, as in its folds' records; None for an ordinary model."""
+
+
+@dataclass(frozen=True)
 class Corpus:
     """All texts of a competition with their labels; shared by all folds of a run."""
 
@@ -46,6 +58,8 @@ class Corpus:
     """bool (n_train, L), False for labels that a row cannot have: they score as the least likely; None allows all."""
     scale: np.ndarray | None = None
     """float64 (L, 2): of a regression, the values that soft targets of 0 and 1 stand for; None for labels."""
+    start: Start | None = None
+    """What `model.start_from` names; None without it, and where trained folds predict."""
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -98,7 +112,7 @@ class FoldRows:
     train: np.ndarray
     """int64 (n_train,), rising."""
     heldout: np.ndarray
-    """int64 (n_heldout,), rising."""
+    """int64 (n_heldout,), rising; none of the fold FULL."""
     checkpoint_dir: Path
     """The folder of this fold's checkpoint and weights."""
     history: History | None = None
@@ -178,9 +192,11 @@ def score_heldout(
             groups: (n,), for a metric that is averaged over groups of rows.
             allowed: bool (n, L), False for labels that a row cannot have; None allows all.
             scale: float64 (L, 2), of a regression: the values of shares of 0 and 1.
-    Returns: `macro_f1`, `accuracy` too where one label a row is the task, and `metric`.
+    Returns: `macro_f1`, `accuracy` too where one label a row is the task, and `metric`; nothing for no rows.
     """
     entry = find_metric(metric, task)
+    if not len(logits):
+        return {}
     if scale is not None:
         from scipy.special import expit  # as below
 

@@ -13,6 +13,7 @@ from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import WEIGHTS, check_training, damaged, hash_fold_rows
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 
@@ -126,15 +127,21 @@ def predict_folds(
     return tables
 
 
-def check_folds(settings: dict, fold: np.ndarray, checkpoints: list[Path], hashes: list[str]) -> None:
+def check_folds(
+    settings: dict, fold: np.ndarray, checkpoints: list[Path], hashes: list[str], left_out: list[list[int]]
+) -> None:
     """Prove that each fold's weights are those of its record: of these settings, of that fold's rows, these bytes.
 
     Args:   settings: as the folds' records have them.   fold: int64 (N,), which fold held out which training row.
             hashes: sha256 of each fold's weights; empty for a record that has none.
+            left_out: of each fold, training rows that it did not learn.
     Raises: UserError: what differs, or a file that is missing or damaged.
     """
     for k, folder in enumerate(checkpoints):
-        rows = hash_fold_rows(np.flatnonzero(fold != k), np.flatnonzero(fold == k))
+        number = FULL if folder.name == fold_name(FULL) else k
+        taught = fold != number
+        taught[left_out[k]] = False
+        rows = hash_fold_rows(np.flatnonzero(taught), np.flatnonzero(fold == number))
         check_training(folder, settings, rows)
         path = folder / WEIGHTS
         if hashes[k] and sha256_file(path) != hashes[k]:

@@ -18,6 +18,7 @@ import numpy as np
 from foldblend.errors import UserError
 from foldblend.files import OLD, hold_lock, read_bytes, set_aside, sha256_bytes, sha256_file, write_atomically
 from foldblend.ledger.records import HASH, Schema, read_record, write_record
+from foldblend.predictions import FULL
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import Paths
 
@@ -240,15 +241,18 @@ FOLD_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
 
 
 def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
-    """The folds that a command's --fold names, rising: `3`, `0 1`, `0,1`, `0-2`, `all`.
+    """The folds that a command's --fold names, rising: `3`, `0 1`, `0,1`, `0-2`, `all`; `full` is FULL, the last.
 
     Raises: UserError: it names what is not a fold.
     """
     words = [word for part in given for word in part.split(",") if word]
-    if words == ["all"]:
-        return list(range(n_folds))
-    numbers, wrong = set(), []
+    full = [FULL] if "full" in words else []
+    if set(words) - {"full"} == {"all"}:
+        return [*range(n_folds), *full]
+    numbers, wrong = set(full), []
     for word in words:
+        if word == "full":
+            continue
         found = FOLD_RANGE.fullmatch(word)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if first > last or last >= n_folds:
@@ -256,7 +260,8 @@ def parse_fold_numbers(given: list[str], n_folds: int) -> list[int]:
         numbers |= set(range(first, min(last + 1, n_folds)))
     if wrong or not words:
         raise UserError(
-            f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`; 0,1 and 0-1 are two folds"
+            f"--fold {' '.join(wrong)}: expected numbers from 0 to {n_folds - 1}, or `all`; 0,1 and 0-1 are two folds; "
+            "`full` trains on all rows"
         )
     return sorted(numbers)
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 from foldblend.files import write_atomically
 from foldblend.ledger.oof import HISTORY_SUFFIX, run_folder
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.paths import Paths
 
 
 def history_path(paths: Paths, competition_name: str, run_name: str, fold: int) -> Path:
     """The file of one fold. Raises: UserError: a name that could leave oof/."""
-    return run_folder(paths, competition_name, run_name) / f"fold{fold}{HISTORY_SUFFIX}"
+    return run_folder(paths, competition_name, run_name) / f"{fold_name(fold)}{HISTORY_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class OpenHistory:
 
 def find_open_histories(paths: Paths, competition_name: str) -> list[OpenHistory]:
     """All folds of a competition that train now, or were stopped before their end; by run and fold."""
-    found = []
-    for path in sorted(paths.oof(competition_name).glob(f"*/fold*{HISTORY_SUFFIX}")):
+    found, folder = [], paths.oof(competition_name)
+    names = ("fold*", fold_name(FULL))
+    for path in sorted(path for name in names for path in folder.glob(f"*/{name}{HISTORY_SUFFIX}")):
         stem = path.name.removesuffix(HISTORY_SUFFIX)
         entries = read_history(path)
         if entries and not path.with_name(f"{stem}.json").exists():
-            found.append(OpenHistory(path.parent.name, int(stem.removeprefix("fold")), entries, path.stat().st_mtime))
+            fold = FULL if stem == fold_name(FULL) else int(stem.removeprefix("fold"))
+            found.append(OpenHistory(path.parent.name, fold, entries, path.stat().st_mtime))
     return found
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from foldblend.errors import UserError
 from foldblend.files import HIDDEN_FILE, OLD, read_bytes, sha256_file
 from foldblend.ledger.folds import find_record
-from foldblend.ledger.oof import FOLD
+from foldblend.ledger.oof import FOLD, record_paths
 from foldblend.ledger.records import HASH, find_mismatch, read_record
 from foldblend.ledger.submissions import SUBMISSION, read_log
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.paths import Paths
 
 MISSING, DAMAGED, ORPHANED = "missing", "damaged", "orphaned"
@@ -132,7 +133,7 @@ def _check_folds(findings: Findings, path: Path) -> None:
 
 def _check_run(findings: Findings, paths: Paths, run: Path, weights_name: str) -> None:
     """The records of a run's folds, their predictions and weights."""
-    for record_path in sorted(run.glob("fold*.json")):
+    for record_path in record_paths(run):
         try:
             record = read_record(record_path, FOLD)
         except UserError as error:
@@ -142,7 +143,7 @@ def _check_run(findings: Findings, paths: Paths, run: Path, weights_name: str) -
         weights = paths.checkpoints(run.parent.name, run.name) / record_path.stem / weights_name
         if record.get("weights_sha256"):
             findings.compare(weights, record["weights_sha256"], findings.shown(record_path))
-    for predictions in sorted(run.glob("fold*.npz")):
+    for predictions in [*sorted(run.glob("fold*.npz")), *run.glob(f"{fold_name(FULL)}.npz")]:
         if not predictions.with_suffix(".json").exists():
             findings.add(ORPHANED, predictions, "has no .json: its training was cut off and counts as not done")
 

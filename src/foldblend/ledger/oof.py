@@ -18,7 +18,7 @@ from foldblend.files import hold_lock, remove_file, replacing, set_aside, sha256
 from foldblend.ledger.folds import FEATURES, Folds, compare_ids, describe_test, describe_train, name_changes
 from foldblend.ledger.records import ANY, HASH, Schema, read_record, write_record
 from foldblend.npz import load_npz, write_npz
-from foldblend.predictions import FoldPredictions
+from foldblend.predictions import FULL, FoldPredictions, fold_name
 from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import describe_differences, flags_to, merge, with_new_names
@@ -55,7 +55,7 @@ def _as_read(hashes: Any, settings: object) -> Any:
 def check_fold(predictions: FoldPredictions, folds: Folds, n_labels: int, n_test: int) -> list[str]:
     """Sentences on what is wrong with one fold's predictions; none if they are whole."""
     k, rows = predictions.fold, predictions.rows
-    if not 0 <= k < folds.n_folds:
+    if k != FULL and not 0 <= k < folds.n_folds:
         return [f"fold {k}; folds.csv has 0 to {folds.n_folds - 1}"]
     problems = _compare_rows(rows, np.flatnonzero(folds.fold == k), k)
     for name, array, length in (("oof", predictions.oof, len(rows)), ("test", predictions.test, n_test)):
@@ -111,7 +111,7 @@ def check_record(path: Path, origin: dict) -> dict:
         what = f"{path}: trained on other data: the {', '.join(changed)} differ"
         is_test = all(part.startswith("test ") for part in changed)
         raise UserError(f"{what}{_answer_new_test_rows(path, origin['test_file']) if is_test else ''}")
-    if record.get("fold") != int(path.stem.removeprefix("fold")) or record.get("npz_sha256") != sha256_file(path):
+    if fold_name(record["fold"]) != path.stem or record.get("npz_sha256") != sha256_file(path):
         raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
 
@@ -199,6 +199,8 @@ FOLD = Schema(
         "test_sha256": {"*": HASH},
         "npz_sha256": HASH,
         "weights_sha256?": HASH,
+        "start?": {"from": str, "weights_sha256": {"*": HASH}, "compared_rows": int, "*": ANY},
+        "left_out?": [int],
     },
 )
 """The .json beside a fold's predictions."""
@@ -223,7 +225,7 @@ def write_fold(
             are not the fold's held-out rows, a wrong shape, probabilities outside [0, 1].
             FileError: the folder cannot be written.
     """
-    path = run_folder(paths, competition_name, run_name) / f"fold{predictions.fold}.npz"
+    path = run_folder(paths, competition_name, run_name) / f"{fold_name(predictions.fold)}.npz"
     problems = _refuse_dropped_in(path.parent)
     problems += check_fold(predictions, folds, len(tables.label_names), len(tables.test_ids))
     problems += _check_plain(record)
@@ -275,15 +277,16 @@ def _refuse_dropped_in(folder: Path) -> list[str]:
 
 
 def finished_folds(paths: Paths, competition_name: str, run_name: str, folds: Folds, tables) -> list[int]:
-    """Folds of a run that need no training, rising.
+    """Folds of a run that need no training, rising; FULL, the model of all rows, is the last.
 
     Raises: UserError: a fold of other folds, labels or data, or a damaged one: none is trained again or kept silently.
     """
     folder = run_folder(paths, competition_name, run_name)
     done, problems, origin = [], _refuse_dropped_in(folder), describe_origin(folds, tables)
-    for k in recorded_folds(folder, folds.n_folds):
+    full = [FULL] if is_recorded(folder, FULL) else []
+    for k in [*recorded_folds(folder, folds.n_folds), *full]:
         try:
-            check_record(folder / f"fold{k}.npz", origin)
+            check_record(folder / f"{fold_name(k)}.npz", origin)
             done.append(k)
         except UserError as error:
             problems.append(str(error))
@@ -294,9 +297,19 @@ def finished_folds(paths: Paths, competition_name: str, run_name: str, folds: Fo
 
 
 def recorded_folds(folder: Path, n_folds: int) -> list[int]:
-    """Folds whose .npz and .json both exist."""
-    there = [k for k in range(n_folds) if (folder / f"fold{k}.npz").exists()]
-    return [k for k in there if (folder / f"fold{k}.json").exists()]
+    """Those of the folds 0 to n_folds - 1 whose .npz and .json both exist."""
+    return [k for k in range(n_folds) if is_recorded(folder, k)]
+
+
+def is_recorded(folder: Path, fold: int) -> bool:
+    """Whether a fold's .npz and .json both exist."""
+    return all((folder / f"{fold_name(fold)}{suffix}").exists() for suffix in (".npz", ".json"))
+
+
+def record_paths(folder: Path) -> list[Path]:
+    """The .json of every fold of a run, that of all rows (`full.json`) last."""
+    full = folder / f"{fold_name(FULL)}.json"
+    return [*sorted(folder.glob("fold*.json")), *([full] if full.exists() else [])]
 
 
 def check_same_settings(
@@ -317,7 +330,7 @@ def check_same_settings(
     folder = run_folder(paths, competition_name, run_name)
     differences: dict[str, list[str]] = {}
     flags = set()
-    kept = set(folder.glob("fold*.json")) - {folder / f"fold{k}.json" for k in forgotten}
+    kept = set(record_paths(folder)) - {folder / f"{fold_name(k)}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
             stored = merge(_as_json(defaults), with_new_names(read_record(path, FOLD)["settings"])[0])
@@ -337,7 +350,7 @@ def check_same_settings(
 def find_trained(paths: Paths, competition_name: str, run_name: str) -> tuple[Path, dict] | None:
     """The record of a trained fold of a run and the settings in it: what `train.py --name` left; None without one."""
     folder = run_folder(paths, competition_name, run_name)
-    records = sorted(path for path in folder.glob("fold*.json") if path.with_suffix(".npz").exists())
+    records = [path for path in record_paths(folder) if path.with_suffix(".npz").exists()]
     settings = read_record(records[0], FOLD)["settings"] if records else None
     return (records[0], settings) if settings and settings.get("learner") else None
 
@@ -350,9 +363,9 @@ def _as_json(values: dict) -> dict:
 @contextmanager
 def training_lock(paths: Paths, competition_name: str, run_name: str, fold: int) -> Iterator[None]:
     """Hold the lock of one fold's training. Raises: BusyError: another process trains it."""
-    folder = paths.checkpoints(competition_name, run_name) / f"fold{fold}"
+    folder = paths.checkpoints(competition_name, run_name) / fold_name(fold)
     busy = f"{folder}: another process trains this fold now; wait for it, or train another fold"
-    with hold_lock(folder.with_name(f".fold{fold}.lock"), busy):
+    with hold_lock(folder.with_name(f".{folder.name}.lock"), busy):
         yield
 
 
@@ -365,12 +378,12 @@ def set_folds_aside(paths: Paths, competition_name: str, run_name: str, numbers:
     """
     folder, checkpoints = run_folder(paths, competition_name, run_name), paths.checkpoints(competition_name, run_name)
     numbers = list(numbers)
-    names = [f"fold{k}{suffix}" for suffix in (".json", ".npz", HISTORY_SUFFIX) for k in numbers]
+    names = [f"{fold_name(k)}{suffix}" for suffix in (".json", ".npz", HISTORY_SUFFIX) for k in numbers]
     with ExitStack() as locks:
         for k in numbers:
             locks.enter_context(training_lock(paths, competition_name, run_name, k))
         moved = [
             set_aside([folder / name for name in names]),
-            set_aside([checkpoints / f"fold{k}" for k in numbers]),
+            set_aside([checkpoints / fold_name(k) for k in numbers]),
         ]
     return [each for each in moved if each]

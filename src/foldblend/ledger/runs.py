@@ -17,13 +17,16 @@ from foldblend.ledger.oof import (
     FOLD,
     check_record,
     describe_origin,
+    is_recorded,
     load_fold,
     load_test,
+    record_paths,
     recorded_folds,
     run_folder,
 )
 from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record
 from foldblend.ledger.submissions import SUBMISSION, with_report
+from foldblend.predictions import FULL, fold_name, fold_title
 from foldblend.settings.loading import NAME
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import as_answered, competition_with_defaults, describe_differences, with_defaults
@@ -39,8 +42,9 @@ class RunPredictions:
     oof: np.ndarray
     """(N, L) float32, in the order of the training file; each row from the one model that did not see it."""
     test_folds: Sequence[np.ndarray]
-    """K tables (n_test, L) float32, in the order of the test file. A fold's table is read from disk each time it is
-    asked for: all K at once would take K times the memory that anything needs."""
+    """K tables (n_test, L) float32, in the order of the test file; K + 1 if there is a model of all rows, whose table
+    is the last. A table is read from disk each time it is asked for: all at once would take more memory than anything
+    needs."""
     kind: str
     """`logits` or `probs`."""
     records: list[dict]
@@ -49,6 +53,8 @@ class RunPredictions:
     """Path relative to the root -> sha256."""
     test_is: str = ""
     """Of a run that another program made: one of TEST_IS; empty if nobody said."""
+    has_full: bool = False
+    """Whether the last of `test_folds` is of a model of all rows, which has no out-of-fold predictions."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def find_stale_runs(paths: Paths, competition_name: str, folds: Folds) -> dict[s
     """Runs with models that were trained on other folds than these -> how many of their folds were."""
     stale = {}
     for name in find_runs(paths, competition_name):
-        records = (paths.oof(competition_name) / name).glob("fold*.json")
+        records = record_paths(paths.oof(competition_name) / name)
         trained = [read_record(path, FOLD) for path in records if path.with_suffix(".npz").exists()]
         count = sum(record.get("folds_sha256") != folds.sha256 for record in trained)
         if count:
@@ -163,19 +169,22 @@ def _load_made_elsewhere(paths: Paths, folder: Path, tables) -> RunPredictions:
 def _load_trained(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -> RunPredictions:
     _check_complete(folder, folds.n_folds)
     fold_paths = [folder / f"fold{k}.npz" for k in range(folds.n_folds)]
-    records = [check_record(path, origin) for path in fold_paths]
+    has_full = is_recorded(folder, FULL)
+    all_paths = [*fold_paths, *([folder / f"{fold_name(FULL)}.npz"] if has_full else [])]
+    records = [check_record(path, origin) for path in all_paths]
     _check_agreement(folder, records)
     n_labels = len(tables.label_names)
     oof = np.empty((len(folds.ids), n_labels), dtype=np.float32)
-    for path, record in zip(fold_paths, records, strict=True):
+    for path, record in zip(all_paths, records, strict=True):
         predictions = load_fold(path, record, folds, tables)
-        oof[predictions.rows] = predictions.oof
-    test_folds = StoredTestFolds(fold_paths, (len(tables.test_ids), n_labels))
+        oof[predictions.rows] = predictions.oof  # no row, of the model of all rows
+    test_folds = StoredTestFolds(all_paths, (len(tables.test_ids), n_labels))
     files = {
-        **_relative(paths, fold_paths, records),
-        **_hash_files(paths, folder, [f"{p.stem}.json" for p in fold_paths]),
+        **_relative(paths, all_paths, records),
+        **_hash_files(paths, folder, [f"{p.stem}.json" for p in all_paths]),
     }
-    return RunPredictions(folder.name, oof, test_folds, records[0]["kind"], records, files)
+    kind, of_folds = records[0]["kind"], records[: len(fold_paths)]
+    return RunPredictions(folder.name, oof, test_folds, kind, of_folds, files, has_full=has_full)
 
 
 def _check_complete(folder: Path, n_folds: int) -> None:
@@ -202,7 +211,8 @@ def _check_agreement(folder: Path, records: list[dict]) -> None:
             problems.append(f"kind was {records[0]['kind']}, is now {record['kind']}")
         if problems:
             raise UserError(
-                f"{folder}: folds {records[0]['fold']} and {record['fold']} were trained with different settings: "
+                f"{folder}: {fold_title(records[0]['fold'])} and {fold_title(record['fold'])} were trained with "
+                "different settings: "
                 f"{'; '.join(problems)}. Train again with --fold all --overwrite, or keep them in two runs (--name)"
             )
 
@@ -236,6 +246,8 @@ class PartOfRun:
     """One per trained fold; empty for a run that another program made."""
     finished_at: float
     """When the newest file was written, in seconds since 1970."""
+    has_full: bool = False
+    """Whether there is a model of all rows, too, which predicts test rows only."""
 
 
 def load_parts_of_runs(
@@ -279,7 +291,8 @@ def _load_part(paths: Paths, folder: Path, folds: Folds, tables, origin: dict) -
     order = np.argsort(rows)
     oof = np.concatenate([each.oof for each in predicted])[order]
     written = max(path.with_suffix(".json").stat().st_mtime for path in fold_paths)
-    return PartOfRun(folder.name, rows[order], oof, records[0]["kind"], tuple(trained), records, written)
+    has_full = is_recorded(folder, FULL)
+    return PartOfRun(folder.name, rows[order], oof, records[0]["kind"], tuple(trained), records, written, has_full)
 
 
 def group_seeds(runs: Sequence[PartOfRun | RunPredictions]) -> list[list[str]]:
@@ -347,9 +360,11 @@ class TrainedRun:
     """`logits` or `probs`."""
     label_names: tuple[str, ...]
     checkpoints: list[Path]
-    """Per fold, 0 to K - 1, the folder with its weights."""
+    """Per fold, 0 to K - 1 and then FULL if it was trained, the folder with its weights."""
     weights_sha256: list[str]
     """Per fold, the hash of its weights; empty if its record is of before 0.3 and has none."""
+    left_out: list[list[int]]
+    """Per fold, training rows that it did not learn, as `training.leave_out` says."""
     fold: np.ndarray
     """int64 (N,): which fold held out which training row."""
 
@@ -437,23 +452,25 @@ def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, 
         )
     train = f"accelerate launch src/train.py --competition {competition_name} --run {name} --fold"
     then = f"and then: python src/blend.py --competition {competition_name}"
+    names = [fold_name(k) for k in range(n_folds)]
+    names += [fold_name(FULL)] if f"{where}/{fold_name(FULL)}.npz" in record["inputs"] else []
     records = []
-    for k in range(n_folds):
-        path = folder / f"fold{k}.json"
+    for own in names:
+        path, number = folder / f"{own}.json", own.removeprefix("fold")
         if not path.exists():
-            raise UserError(f"{where}: fold {k} of {n_folds} is missing. Run: {train} {k}, {then}")
+            raise UserError(f"{where}: {own} of {n_folds} folds is missing. Run: {train} {number}, {then}")
         records.append(read_record(path, FOLD))
-        if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/fold{k}.npz"):
-            raise UserError(
-                f"{where}: fold {k} was trained again since the blend. Run: {then.removeprefix('and then: ')}"
-            )
-    checkpoints = [paths.checkpoints(competition_name, name) / f"fold{k}" for k in range(n_folds)]
-    missing = [str(k) for k, path in enumerate(checkpoints) if not (path / weights_name).is_file()]
+        if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/{own}.npz"):
+            raise UserError(f"{where}: {own} was trained again since the blend. Run: {then.removeprefix('and then: ')}")
+    checkpoints = [paths.checkpoints(competition_name, name) / own for own in names]
+    missing = [path.name.removeprefix("fold") for path in checkpoints if not (path / weights_name).is_file()]
     if missing:
         what = f"checkpoints/{competition_name}/{name}: no {weights_name} of fold {', '.join(missing)}"
         raise UserError(f"{what}. Run: {train} {' '.join(missing)} --overwrite, {then}")
     first, hashes = records[0], [record.get("weights_sha256", "") for record in records]
-    return TrainedRun(name, first["settings"], first["kind"], tuple(first["label_names"]), checkpoints, hashes, fold)
+    left_out = [record.get("left_out", []) for record in records]
+    kind, labels = first["kind"], tuple(first["label_names"])
+    return TrainedRun(name, first["settings"], kind, labels, checkpoints, hashes, left_out, fold)
 
 
 def _others(record: dict, name: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from foldblend.console import Screen, clock_time, coloured, job_line
 from foldblend.errors import UserError
 from foldblend.learners.processes.interruption import QUEUE, Interruption
+from foldblend.predictions import fold_title
 from foldblend.queueing.machines import Slot
 
 # ---------- The list of jobs, and the part of it that one machine takes.
@@ -26,7 +27,7 @@ class FoldJob:
     run: str
     """Its name in oof/."""
     fold: int
-    """0..n_folds-1."""
+    """0..n_folds-1, or FULL."""
     command: tuple[str, ...]
     """What starts the process; the same command goes on where a killed process was last saved."""
     shown: str
@@ -38,7 +39,7 @@ class FoldJob:
 
     @property
     def name(self) -> str:
-        return f"{self.run} fold {self.fold}"
+        return f"{self.run} {fold_title(self.fold)}"
 
 
 def take_part(jobs: Sequence[FoldJob], part: str) -> list[FoldJob]:

@@ -44,6 +44,8 @@ class TestFacts:
     """Runs whose test predictions were made elsewhere: `mean_of_folds`, `one_fold`, or empty if nobody said."""
     metric_groups: np.ndarray | None = None
     """int64 (n,): as in `Task.groups`, of the test rows; None if they are not known."""
+    has_full: bool = False
+    """Whether the last model that is averaged learned from all rows."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class BlendReport:
     texts: TextComparison | None
     brought: dict[str, str]
     """As in `TestFacts`, of the runs that the blend needs."""
+    has_full: bool = False
+    """As in `TestFacts`."""
 
     @property
     def has_few_rows(self) -> bool:
@@ -138,6 +142,7 @@ def describe_blend(
         n_expected=n_expected,
         hidden_rows=facts.hidden_rows,
         texts=facts.texts,
+        has_full=facts.has_full,
         brought={
             blend.compared.names[run]: facts.brought[blend.compared.names[run]]
             for run in used_runs(blend.predictor, len(blend.compared.names))
@@ -428,7 +433,8 @@ def expected_lines(task: Task, report: BlendReport) -> list[str]:
         )
     lines += _fit("Expected on the test set, a single fold:", _interval(report.one_fold, 0.0, task))
     if report.n_folds > 1:
-        average = f"{report.n_folds}-fold average"
+        n_folds = report.n_folds - report.has_full
+        average = f"{n_folds}-fold average" + " with the model of all rows" * report.has_full
         if report.has_few_rows:
             lines.append(f"What the {average} adds cannot be measured on so few test rows")
         else:

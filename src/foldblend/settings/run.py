@@ -25,6 +25,13 @@ class ModelSettings:
     """Name on the Hugging Face hub, or a folder with config.json, safetensors weights and a tokenizer."""
     revision: str = "main"
     """Branch, tag or commit on the hub. Give a commit to be sure that the weights never change."""
+    start_from: str = ""
+    """Go on from another training: `goemotions/minilm` is the mean of the encoders of all folds of that run,
+    `goemotions/minilm/fold0` one fold's, `goemotions/minilm/full` that of all rows; or a folder with a model. The head
+    is new. The other model must not have seen rows that this run holds out: docs/more-rows.md."""
+    start_sha256: str = ""
+    """sha256 of the weights that start_from names, filled in when a training starts. If you set it, others are
+    refused."""
     max_length_tokens: int = setting(128, at_least=4)
     """Longer texts are truncated to this many tokens. Raise it for long texts; time and memory grow with it."""
     tail_fraction: float = setting(0.0, at_least=0, less_than=1)
@@ -310,6 +317,9 @@ class TrainingSettings:
     collapse_check_after_steps: int = setting(300, at_least=0)
     """From this optimizer step on, a loss that is no better than predicting the label rates stops the run. A fold of
     50 steps or more is checked at its end too. 0 is off."""
+    leave_out: tuple[str, ...] = ()
+    """Competitions that will start from this run (model.start_from there): a training row that says the same as one of
+    their training rows is not learned, so that no row they hold out was seen. Their data must be in data/."""
 
 
 # ---------- Groups of settings: linear models.
@@ -470,6 +480,20 @@ def _check_model(run: RunSettings) -> Iterator[str]:
         yield f"model.pad_token is set, but learner is {run.learner}; {only_read_by(['decoder'])}"
 
 
+START_PART = re.compile(r"full|fold\d{1,6}", re.ASCII)
+"""The third part of model.start_from."""
+
+
+def _check_start(run: RunSettings) -> Iterator[str]:
+    start = run.model.start_from
+    if run.model.start_sha256 and not start:
+        yield "model.start_sha256 is set, but model.start_from names no training"
+    if start and (not start.strip("/ ") or "\0" in start or "//" in start):
+        yield f"model.start_from is {start[:80]!r}; expected COMPETITION/RUN, COMPETITION/RUN/fold0 or a folder"
+    if wrong := [name for name in run.training.leave_out if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII)]:
+        yield f"training.leave_out has {wrong[0][:80]!r}; expected names of files in configs/competitions/"
+
+
 def _check_optimizer(run: RunSettings) -> Iterator[str]:
     optimizer = run.optimizer
     if optimizer.state_precision == "8bit" and optimizer.embedding_updates == "lazy":
@@ -628,6 +652,15 @@ def _changed(group: Any) -> list[str]:
 
 
 CHECKS = (
-    *(_check_model, _check_optimizer, _check_adversarial, _check_loss, _check_texts, _check_prompt, _check_answer),
+    *(
+        _check_model,
+        _check_start,
+        _check_optimizer,
+        _check_adversarial,
+        _check_loss,
+        _check_texts,
+        _check_prompt,
+        _check_answer,
+    ),
     *(_check_adapter, _check_training, _check_decoder, _check_generator),
 )

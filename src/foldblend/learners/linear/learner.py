@@ -248,7 +248,10 @@ class LinearLearner:
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         labels = self.corpus.taught[rows.train]
-        train, heldout, test = self.fold_features(rows)
+        # scikit-learn transforms one row or more: of the fold that holds out none, one is computed and dropped
+        some = rows if len(rows.heldout) else replace(rows, heldout=rows.train[:1])
+        train, heldout, test = self.fold_features(some)
+        heldout = heldout[: len(rows.heldout)]
         fitted = self.corpus.fit_features(rows.train)
         if fitted is not None:
             read = fitted.read(self.corpus.features)  # (n_texts, W)

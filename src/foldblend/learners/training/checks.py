@@ -118,15 +118,16 @@ class CollapseGuard:
         model that has learned something is better on one of them.
 
         Args: mean_loss: of the last training steps.   heldout_loss, heldout_prior: of the held-out rows, the model's
-              and that of the constant that is best on the rows taught.
+              and that of the constant that is best on the rows taught; infinite if no row is held out.
         """
         judged = self.check_after_steps and n_steps >= min(LEAST_STEPS, self.check_after_steps)
         if judged and mean_loss >= self.prior_loss and heldout_loss >= heldout_prior:
+            heldout = f" and the held-out loss {heldout_loss:.4f}" if math.isfinite(heldout_prior) else ""
+            constant = f" and {heldout_prior:.4f}" if heldout else ""
             raise UserError(
-                f"The model has learned nothing: after {n_steps} steps the mean training loss is {mean_loss:.4f} and "
-                f"the held-out loss {heldout_loss:.4f}; answering every text with the label rates has "
-                f"{self.prior_loss:.4f} and {heldout_prior:.4f}. {ADVICE}, or more --training.epochs; "
-                "--training.collapse_check_after_steps 0 turns this check off"
+                f"The model has learned nothing: after {n_steps} steps the mean training loss is {mean_loss:.4f}"
+                f"{heldout}; answering every text with the label rates has {self.prior_loss:.4f}{constant}. "
+                f"{ADVICE}, or more --training.epochs; --training.collapse_check_after_steps 0 turns this check off"
             )
 
     def check_finite(self, step: int, loss: float, bad_rows: np.ndarray | None = None) -> None:
@@ -351,8 +352,9 @@ def compare_logits(found: np.ndarray, expected: np.ndarray, precision: str, foun
 def check_end(learner, fold) -> None:
     """Prove that the saved file is the model, and that padding does not change predictions.
 
-    A few held-out rows are predicted as the fold will be, after reloading the file, and each row alone. This is done in
-    float32 if the weights are held in it, whatever the training computed in: rounding would hide a mistake.
+    A few held-out rows (training rows if none are held out) are predicted as the fold will be, after reloading the
+    file, and each row alone. This is done in float32 if the weights are held in it, whatever the training computed in:
+    rounding would hide a mistake.
 
     Args:   learner: a NeuralLearner.   fold: a trained BuiltFold whose weights are saved.
     Raises: UserError: what differs, by how much, and where to look.
@@ -360,8 +362,8 @@ def check_end(learner, fold) -> None:
     accelerator = learner.accelerator
     model = accelerator.unwrap_model(fold.model)
     fold.frozen.check(model)
-    lengths, heldout = learner.tokens.lengths, fold.rows.heldout
-    rows = choose_rows(lengths, heldout, accelerator.num_processes, accelerator.device.type)
+    lengths, checked = learner.tokens.lengths, fold.rows.heldout if len(fold.rows.heldout) else fold.rows.train
+    rows = choose_rows(lengths, checked, accelerator.num_processes, accelerator.device.type)
     exact = is_held_in_float32(model)
     precision = "no" if exact else learner.precision
     with without_autocast(accelerator, model) if exact else nullcontext():

@@ -49,6 +49,7 @@ from foldblend.learners.training.optimizer import (
     lr_factor,
     set_lr,
 )
+from foldblend.predictions import fold_title
 
 LOSS_EVERY_STEPS = 10
 """Reading the loss waits for the device, so it is read this often."""
@@ -142,7 +143,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     drawn = [draw_epoch(learner, rows, e) for e in range(training.epochs if run.augmentation.oversample_factor else 1)]
     rows_per_epoch = len(drawn[0])
     if run.augmentation.oversample_factor and rows_per_epoch == len(rows.train) and accelerator.is_main_process:
-        announce(f"fold {rows.fold}", "no row is drawn twice: none, or too few, have a rare label")
+        announce(fold_title(rows.fold), "no row is drawn twice: none, or too few, have a rare label")
     # rounded up: one step of an epoch may have fewer rows, and none are left out
     steps_per_epoch = -(-rows_per_epoch // training.global_batch_size)
     check_warmup(training.epochs * steps_per_epoch, run.optimizer)
@@ -153,6 +154,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     model = learner.build_fold_model(rows, seed)
     # a head that starts from the labels' names or rates costs a pass over the texts, and a resumed fold overwrites it
     if not FoldStore.has_saved(rows.checkpoint_dir):
+        learner.go_on_from_start(model)
         learner.start_beside(model, rows)
         learner.start_model(model, rows)
     model, optimizer = prepare(accelerator, model, build_fold_optimizer(model, run, accelerator))
@@ -209,7 +211,7 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
     if state.epoch == training.epochs:
         return
     done, total = rows_taught(learner, fold, state), training.epochs * fold.rows_per_epoch
-    progress = Progress(f"fold {fold.rows.fold}", total, done, accelerator.is_main_process)
+    progress = Progress(fold_title(fold.rows.fold), total, done, accelerator.is_main_process)
     if done:
         before = clock_time(state.seconds)
         progress.say(f"goes on from epoch {state.epoch + 1}, step {state.step}; {before} were spent on it before")
@@ -328,7 +330,7 @@ def gather_gradients(learner, fold: BuiltFold, rows: np.ndarray, seeds: list[int
                 raise torch.OutOfMemoryError(f"{refusal} ({error})") from error
         # out of the except block, so that no frame of the failed step holds its tensors
         fold.optimizer.zero_grad()
-        announce(f"fold {fold.rows.fold}", fold.micro_batches.shrink(rows))
+        announce(fold_title(fold.rows.fold), fold.micro_batches.shrink(rows))
 
 
 def add_gradients(learner, fold: BuiltFold, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
@@ -423,7 +425,7 @@ def evaluate(
     check_finite(fold, state)
     # candidates are scored and kept as they would be used: with the running mean of the weights if there is one
     with evaluated_weights(fold.optimizer, fold.average):
-        if measured:
+        if measured and len(fold.rows.heldout):
             state.history.append(measure(learner, fold))
             metric, last = learner.corpus.metric, state.history[-1]
             when = f"epoch {state.epoch}" if at_epoch_end else f"epoch {state.epoch + 1} step {state.step}"

@@ -48,10 +48,11 @@ from foldblend.learners.processes.devices import (
 from foldblend.learners.table import Corpus, FoldRows, prior_logits, score_heldout
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import Tokens, add_placeholders, load_or_make, tokenize
-from foldblend.learners.training.checkpoints import load_weights, restore_model
+from foldblend.learners.training.checkpoints import FoldStore, load_weights, restore_model
 from foldblend.learners.training.checks import check_end, check_logits
 from foldblend.learners.training.loop import BuiltFold, build_fold, note, train
 from foldblend.learners.training.predicting import predict_logits
+from foldblend.learners.training.starts import check_start, load_start, take_start
 from foldblend.learners.training.weights import describe_training, read_features
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
@@ -155,6 +156,25 @@ class NeuralLearner:
     def start_model(self, model: nn.Module, rows: FoldRows) -> None:
         """Change a new model in place before its first step; a resumed one has it from its checkpoint."""
 
+    def go_on_from_start(self, model: nn.Module) -> None:
+        """Put the weights of `model.start_from`, if it is set, into a new model, in place."""
+        if self.start_weights is not None:
+            take_start(model, self.start_weights, self.run.model.start_from)
+
+    @cached_property
+    def start_weights(self) -> dict[str, torch.Tensor] | None:
+        """What every fold starts from in place of the pretrained weights; None for those.
+
+        Raises: UserError: the other training cannot be a start of this run, or its weights are missing or damaged.
+        """
+        if not self.run.model.start_from:
+            return None
+        start = self.corpus.start
+        if start is None:
+            raise UserError(f"model.start_from is {self.run.model.start_from}, but no weights of it are given")
+        check_start(self.run, start, self.folder, self.tokenizer.get_vocab())
+        return load_start(start)
+
     def start_beside(self, model: nn.Module, rows: FoldRows) -> None:
         """Start the share of the columns beside the texts, in place, at what they say without a text.
 
@@ -239,6 +259,8 @@ class NeuralLearner:
 
     def _train_fold(self, rows: FoldRows) -> FoldPredictions:
         check_weights(self.folder)  # before texts are tokenized, which may take minutes
+        if not FoldStore.has_saved(rows.checkpoint_dir):
+            self.start_weights  # noqa: B018  # the same: it is refused here if it does not fit
         self.tell_truncation()
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.fresh_scaler)
@@ -282,6 +304,9 @@ class NeuralLearner:
 
     def check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
         """Raise UserError if neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
+        if not len(heldout):  # all rows were taught: only the training loss is left to judge by
+            fold.guard.check_end(self.run.training.epochs * fold.steps_per_epoch, mean_loss, np.inf, np.inf)
+            return
         check_logits(heldout, f"fold {fold.rows.fold}, held-out rows")
         constant = np.tile(fold.constant, (len(heldout), 1))
         losses = [self.heldout_loss(fold.loss, logits, fold.rows) for logits in (heldout, constant)]

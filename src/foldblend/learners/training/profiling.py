@@ -131,7 +131,7 @@ def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
             fold.store.save_checkpoint(state)
         if folder is not None:
             _trace(learner, fold, state, steps[WARM_STEPS + TIMED_STEPS :], folder)
-        timed_rows = rows.heldout[:TIMED_ROWS]
+        timed_rows = (rows.heldout if len(rows.heldout) else rows.train)[:TIMED_ROWS]
         with spans.span("prediction"):
             learner.predict(fold.model, timed_rows)
     spans.seconds["prediction"] /= len(timed_rows)

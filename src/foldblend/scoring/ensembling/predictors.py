@@ -257,12 +257,20 @@ def mix(runs: Iterable[np.ndarray], weights: np.ndarray) -> np.ndarray:
 def predict_folds(predictor: Formula, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Probabilities of the test rows by each fold's models, float32 (K, n, L).
 
-    Args: test_folds: for each of M runs, K tables of scores (n, L), or one for a run that has no fold models.
+    Args: test_folds: for each of M runs, K tables of scores (n, L); K + 1 if it has a model of all rows, or one if it
+          has no fold models. A run with fewer tables than others takes part in their last ones by its mean.
     """
     n_folds = max(len(run) for run in test_folds)
     return np.stack(
-        [predictor.predict(Scores([run[fold % len(run)] for run in test_folds])) for fold in range(n_folds)]
+        [predictor.predict(Scores([_table_of(run, fold) for run in test_folds])) for fold in range(n_folds)]
     )
+
+
+def _table_of(run: Sequence[np.ndarray], fold: int) -> np.ndarray:
+    """A run's scores (n, L) of one fold; beyond its last one the mean, so that none of its models counts twice."""
+    if fold < len(run) or len(run) == 1:
+        return run[min(fold, len(run) - 1)]
+    return np.stack([run[k] for k in range(len(run))]).mean(axis=0, dtype=np.float32)
 
 
 # The recipe of a submission: everything that turns the runs' test scores into the answer, as plain numbers.
@@ -296,7 +304,7 @@ class Recipe:
     def fold_probs(self, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """Each fold's probabilities of the test rows, float32 (K, n, L).
 
-        Args: test_folds: for each of M runs, K tables of scores (n, L), or one for a run that has no fold models.
+        Args: test_folds: as in `predict_folds`.
         """
         return predict_folds(self.predictor, test_folds)
 
