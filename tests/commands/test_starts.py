@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from foldblend.commands import blend, check, guard, predict, train, train_all
+from foldblend.errors import UserError
 from foldblend.files import sha256_file
 from foldblend.ledger.oof import FOLD, run_folder
 from foldblend.ledger.records import read_record
@@ -189,7 +190,7 @@ def test_a_model_of_all_rows_is_one_more_member_of_the_test_rows_mean(paths, toy
     assert answer.read_bytes() == path.with_suffix(".csv").read_bytes()
     check.main(["--competition", "toy"])  # ends with a status if anything is wrong
     (folder / "full.npz").write_bytes(b"")
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="1 files are not what their records say"):
         check.main(["--competition", "toy"])
 
 

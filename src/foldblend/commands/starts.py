@@ -26,6 +26,7 @@ from foldblend.ledger.records import read_record
 from foldblend.predictions import FULL, fold_name
 from foldblend.settings.loading import NAME, Job, list_configs, load_competition
 from foldblend.settings.paths import Paths
+from foldblend.settings.records import relative_folder
 from foldblend.settings.run import START_PART, RunSettings
 from foldblend.settings.tables import LEARNERS
 
@@ -240,7 +241,11 @@ def check_seen(job: Job, tables: Tables, folds: Folds, todo: list[int], training
     said = f"starts from {training.source}"
     if len(training.folds) > 1:
         said += f", the mean of {len(training.folds)} folds"
-    facts: dict = {"from": training.source, "weights_sha256": training.weights_sha256, "compared_rows": 0}
+    facts: dict = {
+        "from": relative_folder(training.source),
+        "weights_sha256": training.weights_sha256,
+        "compared_rows": 0,
+    }
     if not training.competition:
         return facts, f"{said}; what it learned from is not known here. No row of train.csv may have been in it"
     seen = find_seen(job, tables, folds, training)

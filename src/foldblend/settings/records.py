@@ -20,7 +20,7 @@ def settings_of(run: RunSettings) -> dict:
     return _with_relative_folders({name: value for name, value in asdict(run).items() if name in entry.reads}) | own
 
 
-MAY_BE_FOLDERS = (("model", "name"), ("embeddings", "name"))
+MAY_BE_FOLDERS = (("model", "name"), ("model", "start_from"), ("embeddings", "name"))
 """Settings that are a hub name or a folder."""
 
 
