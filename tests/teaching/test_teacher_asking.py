@@ -189,3 +189,15 @@ def test_equal_texts_are_one_question_and_votes_are_several():
     counts = Counter(each.key for each in questions)
     assert len(counts) == 6 and Counter(counts.values()) == {1: 3, 2: 3}
     assert json.dumps(questions[0].messages).count("joy") == 1
+
+
+# ---------- Kills
+
+
+def test_three_kills_lose_no_answer_and_ask_for_none_again(tmp_path):
+    """The short form of bench/teacher_kills.py."""
+    from teacher_kills import CONCURRENCY, kill_and_restart
+
+    outcome = kill_and_restart(tmp_path, kills=3, n_texts=150, seed=3)
+    assert (outcome.kills, outcome.missing, outcome.asked_again) == (3, 0, [])
+    assert outcome.answered_twice <= 3 * CONCURRENCY
