@@ -8,6 +8,8 @@ from foldblend.commands import blend, guard, teach, train
 from foldblend.data.tables import load_tables
 from foldblend.data.taught import read_taught
 from foldblend.ledger.folds import load_folds
+from foldblend.ledger.oof import write_fold
+from foldblend.predictions import FULL, FoldPredictions
 from foldblend.scoring.inputs import sigmoid
 from foldblend.settings.loading import load_competition
 
@@ -55,6 +57,22 @@ def test_test_rows_get_a_set_of_labels_per_fold(paths, blended, capsys):
     teach_small("--strategy", "mean_probs", "--name", "pseudo")
     assert (paths.data("small") / "pseudo.npz").read_bytes() == before
     assert not (paths.data("small") / ".old").exists() or not list((paths.data("small") / ".old").iterdir())
+
+
+def test_a_model_of_all_rows_does_not_speak(paths, blended):
+    """`--fold full` adds a model that saw every fold; here it says yes to everything."""
+    teach_small("--name", "before")
+    competition = load_competition(paths, "small")
+    tables = load_tables(competition, paths.data("small"))
+    folds = load_folds(paths, "small", tables, competition)
+    certain = np.full((N_TEST, 3), 9, np.float32)
+    for run in ("run0", "run1"):
+        entry = FoldPredictions(FULL, np.zeros(0, np.int64), np.zeros((0, 3), np.float32), certain, "logits")
+        write_fold(paths, "small", run, folds, tables, entry, {"settings": {}})
+    blend.main(["--competition", "small", "--strategy", "label_weights"])
+    teach_small("--name", "after")
+    before, after = (read(paths, name)[0].probs for name in ("before", "after"))
+    np.testing.assert_array_equal(before, after)
 
 
 def test_the_weights_of_a_set_are_fitted_without_its_fold(paths, blended):

@@ -184,16 +184,22 @@ def refuse_runs_that_know(runs: Sequence[RunPredictions], competition_name: str)
 
 
 def score_rows(job: Job, record: dict, predictions: Sequence[RunPredictions], rows: RowsToTeach):
-    """Each run, and its K tables float32 (n, L) of the rows. The test rows' are in oof/; others are predicted now."""
+    """Each run, and its K tables float32 (n, L) of the rows, table k by the model of fold k.
+
+    The test rows' are in oof/; others are predicted now. A model of all rows, which comes last, knows every fold and
+    does not speak.
+    """
+    n_folds = [len(run.records) for run in predictions]
     if rows.kind == "test":
-        yield from ((run, run.test_folds) for run in predictions)
+        yield from ((run, [run.test_folds[k] for k in range(n)]) for run, n in zip(predictions, n_folds, strict=True))
         return
     from foldblend.learners.trained import check_folds
     from foldblend.learners.training.weights import WEIGHTS
 
     trained = load_trained_runs(job.paths, record, [run.name for run in predictions], WEIGHTS)
+    trained = [replace(each, checkpoints=each.checkpoints[:n]) for each, n in zip(trained, n_folds, strict=True)]
     for each in trained:
-        check_folds(each.settings, each.fold, each.checkpoints, each.weights_sha256)
+        check_folds(each.settings, each.fold, each.checkpoints, each.weights_sha256, each.left_out)
     for run, each in zip(predictions, trained, strict=True):
         yield run, predict_trained(job, each, rows.texts, rows.features)
 
