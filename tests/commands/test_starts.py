@@ -194,6 +194,39 @@ def test_a_model_of_all_rows_is_one_more_member_of_the_test_rows_mean(paths, toy
         check.main(["--competition", "toy"])
 
 
+def test_an_exported_encoder_is_an_ordinary_model_and_the_same_start(paths, toy_competition, first_weights, capsys):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    write_other(paths, texts_of(paths, 1))
+    urls = ("--cleaning.urls", "true", "--cleaning.placeholder_tokens", "true")
+    train_other("--fold", "all", "--training.leave_out", "[toy]", *urls)
+    train_other("--export", "encoder")
+    folder = paths.checkpoints("other", "tiny") / "encoder"
+    assert "to start another run from it" in capsys.readouterr().out and (folder / "model.safetensors").is_file()
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        assert model(**tokenizer("a happy <URL> day", return_tensors="pt")).last_hidden_state.isfinite().all()
+    weights = dict(model.state_dict())
+    first_weights.clear()
+    for number, start in enumerate(("other/tiny", str(folder))):
+        train_toy("--fold", "0", "--model.start_from", start, "--name", f"later{number}", *urls)
+    by_run, by_folder = first_weights
+    names = [name for name in by_run if name.startswith("encoder.")]
+    assert len(names) > 20 and all(np.array_equal(by_run[name], by_folder[name]) for name in names)
+    assert all(np.array_equal(by_run[name], weights[name.removeprefix("encoder.")]) for name in names)
+    assert "it learned from 59 rows" in " ".join(capsys.readouterr().out.split())  # by the note in the folder, too
+
+
+def test_a_folder_says_what_it_has_seen_under_any_setting(paths, toy_competition, capsys):
+    train_toy("--fold", "0")
+    train_toy("--export", "encoder", "--fold", "0")
+    folder = str(paths.checkpoints("toy", "tiny") / "encoder-fold0")
+    for setting in ("--model.start_from", "--model.name"):
+        said = refused(capsys, train_toy, "--fold", "1", setting, folder, "--name", "x")
+        assert "rows that fold 1 holds out" in said and "It is of this competition" in said
+
+
 @pytest.mark.parametrize("learner", ["tfidf", "nbsvm"])
 def test_linear_learners_learn_all_rows_too(paths, toy_competition, capsys, learner):
     (paths.configs / "runs" / "words.yaml").write_text(f"learner: {learner}\n")

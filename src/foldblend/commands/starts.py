@@ -13,18 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_tables
+from foldblend.console import say
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError, nearest
-from foldblend.files import sha256_bytes, sha256_file
+from foldblend.files import replacing_folder, sha256_bytes, sha256_file
 from foldblend.folding.duplicates import group_texts
 from foldblend.learners.nets.folders import weight_files
 from foldblend.learners.table import Start
 from foldblend.learners.trained import model_group
-from foldblend.ledger.folds import Folds, load_folds
+from foldblend.ledger.folds import Folds, load_folds, parse_fold_numbers
 from foldblend.ledger.oof import FOLD, check_record, describe_origin, is_recorded, recorded_folds, run_folder
 from foldblend.ledger.records import read_record
 from foldblend.predictions import FULL, fold_name
-from foldblend.settings.loading import NAME, Job, list_configs, load_competition
+from foldblend.settings.loading import NAME, Job, list_configs, load_competition, run_from_settings
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import relative_folder
 from foldblend.settings.run import START_PART, RunSettings
@@ -334,3 +335,38 @@ def find_left_out(job: Job, tables: Tables) -> np.ndarray:
 def open_tables(job: Job, other: str) -> Tables:
     """The tables of another competition of this project; files that can be fetched are."""
     return prepare_tables(replace(job, competition_name=other, competition=load_competition(job.paths, other)))
+
+
+# 3. The encoder of a run as an ordinary model
+
+
+def export_encoder(job: Job) -> None:
+    """Write the encoder of trained folds as a folder that transformers loads: `--export encoder`.
+
+    Raises: UserError: the run has no encoder of its own, or folds are not trained.
+    """
+    paths, name, run_name = job.paths, job.competition_name, job.run_name
+    numbers = parse_fold_numbers(job.own.fold, job.competition.n_folds)
+    folds = [fold_name(fold) for fold in numbers]
+    sources = [f"{name}/{run_name}"] if job.own.fold == ["all"] else [f"{name}/{run_name}/{fold}" for fold in folds]
+    trainings = [find_training(paths, source) for source in sources]
+    starts = [open_start(paths, training) for training in trainings]
+    run = run_from_settings(dict(starts[0].settings or {}), sources[0])
+    if run.learner != "encoder":
+        raise UserError(
+            f"--export encoder: run {run_name} is a {run.learner}, whose weights are no encoder. To go on from a "
+            f"decoder's adapters: --model.start_from {name}/{run_name}/fold0"
+        )
+    from foldblend.learners.training.starts import export_encoder as write_encoder
+
+    target = paths.checkpoints(name, run_name) / "-".join(["encoder", *(folds if job.own.fold != ["all"] else [])])
+    folders = [folder for start in starts for folder in start.folders]
+    hashes = {fold: sha256 for training in trainings for fold, sha256 in training.weights_sha256.items()}
+    with replacing_folder(target) as folder:
+        write_encoder(run, folders, folder)
+        note = {"competition": name, "run": run_name, "folds": hashes}
+        (folder / ORIGIN).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    shown = target.relative_to(paths.root)
+    what = f"the mean of {len(folders)} folds" if len(folders) > 1 else folders[0].name
+    say(f"{shown}: the encoder of {name}/{run_name}, {what}; transformers' AutoModel loads it")
+    say(f"to start another run from it: --model.start_from {shown}")

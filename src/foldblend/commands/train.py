@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.commands.starts import NO_ROWS, NO_SOURCES, Sources, open_sources, with_start_hash
+from foldblend.commands.starts import NO_ROWS, NO_SOURCES, Sources, export_encoder, open_sources, with_start_hash
 from foldblend.console import is_first_process, print_lines, say
 from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts
@@ -43,6 +43,9 @@ from foldblend.settings.tables import LEARNERS
 def add_flags(parser) -> None:
     parser.add_argument("--fold", nargs="+", default=["all"], help="3, 0 1, 0,1, 0-2 or all; full: learn all rows")
     parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
+    parser.add_argument(
+        "--export", default="", choices=["", "encoder"], help="only write the trained encoder as a model"
+    )
     parser.add_argument("--profile", action="store_true", help="only time some steps and print where the time goes")
     parser.add_argument("--plan", action="store_true", help="only time some steps and print hours, memory and price")
     parser.add_argument("--price_per_hour", type=float, default=0.0, help="of this machine, for --plan")
@@ -54,6 +57,9 @@ def main(argv: list[str] | None = None) -> None:
     is_first = is_first_process()
     job = open_job("train.py", argv, add_flags, with_run=True, find_trained=find_trained)
     say(describe_run(job))
+    if job.own.export:
+        export_encoder(job)
+        return
 
     tables = prepare_tables(job)
     folds = prepare_folds(job, tables)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from foldblend.errors import UserError
 from foldblend.learners.nets.folders import NOTE, OWN_MODEL, describe_model
-from foldblend.learners.nets.pretrained import load_pretrained, load_tokenizer
+from foldblend.learners.nets.pretrained import load_pretrained, load_tokenizer, refusing_code
 from foldblend.learners.table import Start
+from foldblend.learners.tokens.tokens import add_placeholders, fit_embeddings
 from foldblend.learners.training.checkpoints import load_weights
 from foldblend.settings.records import differing_settings, with_defaults
 from foldblend.settings.run import RunSettings
@@ -63,6 +64,30 @@ def mean_weights(folders: Sequence[Path], with_head: bool = False) -> dict[str, 
 def _fold_weights(folder: Path, with_head: bool) -> dict[str, torch.Tensor]:
     tensors = ((name.removeprefix("model."), value) for name, value in load_weights(folder).items())
     return {name: value for name, value in tensors if with_head or not name.startswith(HEAD)}
+
+
+def export_encoder(run: RunSettings, folders: Sequence[Path], target: Path) -> None:
+    """Write the encoder of trained folds, or their mean, as an ordinary model: config, weights and tokenizer.
+
+    Args:   run: as it was trained.   folders: of the folds.   target: an empty folder.
+    Raises: UserError: the folds hold no encoder of their own, or damaged weights.
+    """
+    own = folders[0] / OWN_MODEL
+    if not (own / "config.json").is_file():
+        raise UserError(f"{folders[0]}: no {OWN_MODEL}/config.json. Train the fold again, with --overwrite")
+    tensors = {name.removeprefix("encoder."): value for name, value in mean_weights(folders).items()}
+    tokenizer = load_tokenizer(own)
+    if run.cleaning.placeholder_tokens:
+        add_placeholders(tokenizer, run.cleaning.placeholders)
+    with refusing_code(own):
+        config = AutoConfig.from_pretrained(own, local_files_only=True, trust_remote_code=False)
+    encoder = AutoModel.from_config(config, dtype=torch.float32)
+    if not any(name.startswith("pooler.") for name in tensors) and getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # a fold drops it unless model.pooling reads it
+    fit_embeddings(encoder, tokenizer)
+    encoder.load_state_dict(tensors)
+    encoder.save_pretrained(target)
+    tokenizer.save_pretrained(target)
 
 
 # 2. Into a new model
