@@ -65,7 +65,7 @@ def test_json_holds_no_nan_and_no_half_character():
         (12345, "int", "12,345"),
         (0.03119, "share", "3.1 %"),
         (0.0001, "share", "under 0.1 %"),
-        (0.0, "share", "0.0 %"),
+        (0.0, "share", "0 %"),
         (0.5, "share", "50 %"),
         (0.51234, "score", "0.5123"),
         (-0.01, "signed", "-0.0100"),

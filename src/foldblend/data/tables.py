@@ -40,7 +40,7 @@ from foldblend.data.layout import (
 )
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
 from foldblend.data.texts import build_contents, build_texts, check_texts, fill_template
-from foldblend.errors import find_nearest, nearest
+from foldblend.errors import UserError, find_nearest, nearest
 from foldblend.features import Features, read_features
 from foldblend.settings.competition import CompetitionSettings, FeaturesSettings, LabelsSettings
 
@@ -199,6 +199,27 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         test_features=test_features,
         test_file="" if competition.files.split_column else competition.files.test,
     )
+
+
+def read_columns(
+    competition: CompetitionSettings, data_dir: Path, names: Sequence[str], ids: np.ndarray
+) -> dict[str, list[str]]:
+    """Columns of the training file as they are written, a cell per training row of `Tables`.
+
+    Args:   ids: (N,) str, `train_ids`; of several rows with one id the first counts.
+    Raises: UserError: the file has no such column.
+    """
+    parts = read_parts(competition, data_dir)
+    raise_if_any(parts.reports)
+    table = parts.train
+    missing = [name for name in names if name not in table.header]
+    if missing:
+        hint = nearest(missing[0], table.header)
+        raise UserError(f"column {missing[0]!r} is missing{hint or '.'} The columns are {quoted(table.header)}")
+    first = {id_: row for row, id_ in reversed(list(enumerate(table.column(competition.id_column))))}
+    rows = [first[id_] for id_ in ids.tolist()]
+    cells = {name: table.column(name) for name in names}
+    return {name: [column[row] for row in rows] for name, column in cells.items()}
 
 
 def features_of(table: TextTable | None, settings: FeaturesSettings, report: Problems) -> Features | None:

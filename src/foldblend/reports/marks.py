@@ -13,6 +13,7 @@ import numpy as np
 URL, MENTION, HASHTAG = re.compile(r"https?://\S|www\.\S"), re.compile(r"(?<!\w)@\w"), re.compile(r"(?<!\w)#\w")
 EMOJI = re.compile("[\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff\u2600-\u27bf\u2b50\u2b55]|\ufe0f|[0-9#*]\u20e3")
 """Pictographs, flags and symbols that are shown as pictures (Unicode TR 51)."""
+LETTER = re.compile("[A-Za-z]")
 WORD = re.compile(r"\S+")
 LETTERS_READ = 400
 """A text's script is that of most of its first so many characters."""
@@ -54,7 +55,7 @@ def find_script(text: str) -> str:
     """The script of most letters of a text. Example: find_script("Привет ok") -> "Cyrillic"."""
     part = text[:LETTERS_READ]
     if part.isascii():
-        return "Latin" if any(map(str.isalpha, part)) else "no letters"
+        return "Latin" if LETTER.search(part) else "no letters"
     counts = Counter(_script_of(character) for character in part if character.isalpha())
     return counts.most_common(1)[0][0] if counts else "no letters"
 

@@ -145,6 +145,8 @@ def write_cell(value: Any, kind: Kind) -> str:
 def write_share(value: float) -> str:
     """A share as percent, with a digit after the point below ten. Example: 0.0312 -> "3.1 %"."""
     percent = 100 * value
+    if not percent:
+        return "0 %"
     if 0 < percent < 0.05:
         return "under 0.1 %"
     return f"{percent:.1f} %" if abs(percent) < 9.95 else f"{percent:.0f} %"
@@ -209,6 +211,8 @@ def _rounded(values: Any) -> Any:
     if isinstance(values, Mapping):
         return {key: _rounded(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
+        if values and all(type(value) is int or type(value) is str for value in values):
+            return values  # most lists are long and plain
         return [_rounded(value) for value in values]
     if isinstance(values, float):
         if values != values or values in (float("inf"), float("-inf")):

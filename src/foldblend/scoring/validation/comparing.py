@@ -95,6 +95,25 @@ class Comparer:
             for run, answer in zip(whole, without, strict=True)
         }
 
+    def blend(self, whole: Sequence[Predicted], name: str) -> Predicted:
+        """The blend of runs with one weight each: a row's weights are fitted without its part.
+
+        Args: whole: runs that predicted all rows.
+        """
+        part = split_into_parts(np.unique(self.rows.fold, return_inverse=True)[1], self.rows.group)
+        n_parts, everything = int(part.max()) + 1, np.arange(len(part))
+        tables = Scores([run.scores for run in whole], self.rows.scores.allowed)
+        runs = replace(self.rows, names=tuple(run.name for run in whole), scores=tables, fold=part)
+        sure = everything if self.known is None else np.flatnonzero(self.known.all(axis=1))
+        some = runs.at(sure).sample(max(BLEND_CELLS // runs.labels.shape[1], FEWEST_BLEND_ROWS), self.seed)
+        if len(np.unique(some.fold)) < n_parts:  # a sample without a part has no weights for it
+            some = runs
+        weights = fit_weights(some.scores, some.labels, Partition(some.fold)).astype(np.float32)  # (P + 1, M)
+        scores = np.zeros(self.rows.labels.shape, np.float32)
+        for number, run in enumerate(whole):
+            scores += weights[part, number][:, None] * run.scores
+        return Predicted(name, everything, scores)
+
     def _buckets(self, runs: Runs) -> Buckets:
         return Buckets(runs.fold, self.seed, runs.group)
 
