@@ -47,6 +47,7 @@ from foldblend.scoring.fold_teachers import fit_without_folds, keep_most_certain
 from foldblend.scoring.inputs import Task, TestScores, put_side_by_side, rows_to_score, score_known, to_probs
 from foldblend.settings.fields import walk_settings
 from foldblend.settings.loading import Job, check_name, load_teacher, open_job
+from foldblend.settings.records import relative_folder
 from foldblend.settings.teacher import TeacherSettings
 from foldblend.teaching.questions import LabelList
 
@@ -147,7 +148,7 @@ def teach_from_blend(job: Job, tables: Tables) -> Path:
     scores = [
         TestScores(each, run.kind, task, rows.allowed) for run, each in score_rows(job, record, predictions, rows)
     ]
-    probs = teach_without_folds(teachers, scores)
+    probs = teach_without_folds(teachers, scores, task.kind)
     if rows.kind == "train":
         probs[folds.fold[None, :] == np.arange(folds.n_folds)[:, None]] = np.nan  # a fold learns from the others' rows
     kept = keep_most_certain(probs, job.own.keep, task.kind)
@@ -266,7 +267,7 @@ def teach_locally(job: Job, tables: Tables) -> Path:
     own_task = Task(job.competition.metric, task)
     probs = to_probs(own_task.to_scores(logits, "logits", rows.allowed), task)[None]
     show_agreement(tables, rows, probs, None)
-    made_by = {"teacher": job.own.local, "definitions": definitions}
+    made_by = {"teacher": relative_folder(job.own.local), "definitions": definitions}
     weights = np.ones((1, len(rows.ids)), np.float32)
     taught = TaughtRows(rows.kind, rows.ids, rows.texts, tables.label_names, probs, weights, "", made_by, rows.contents)
     return finish_labels(job, tables, taught, f"local-{rows_name(job)}")

@@ -15,7 +15,8 @@ from foldblend.errors import UserError
 from foldblend.scoring.blending import cross_fit_lines, find_candidate, has_row_rules
 from foldblend.scoring.ensembling.predictors import Formula
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, Given, find_trusted, list_lines
-from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Scores, Task, split_into_parts
+from foldblend.scoring.inputs import MAX_FIT_ROWS, Partition, Runs, Scores, Task, logit, sigmoid, split_into_parts
+from foldblend.scoring.thresholds.robust import count_scores, fit_calibration
 from foldblend.scoring.validation.choice import Candidate, buckets_without_parts, choose_without_parts
 
 # ---------- The weights without each fold
@@ -31,6 +32,17 @@ class FoldTeacher:
     strategy: str
     """The strategy or run that the other folds' rows chose."""
     formula: Formula
+    calibration: tuple[np.ndarray, np.ndarray] | None = None
+    """Slope and shift (L,) of the log-odds, fitted on the other folds' rows; None leaves probabilities as they are."""
+
+    def predict(self, scores: Scores, kind: str) -> np.ndarray:
+        """Probabilities float32 (n, L) of new rows. Args: kind: as `Task.kind`."""
+        probs = self.formula.predict(scores)
+        if self.calibration is None:
+            return probs
+        slope, shift = self.calibration
+        probs = sigmoid(slope * logit(probs) + shift).astype(np.float32)
+        return probs / probs.sum(axis=1, keepdims=True) if kind == "multiclass" else probs
 
 
 @single_threaded_products()
@@ -38,7 +50,9 @@ def fit_without_folds(task: Task, runs: Runs, n_folds: int, forced: str = "", se
     """For each fold, the strategy that the other folds' rows choose, fitted on these rows alone.
 
     It is the choice and the fit by which the blend's cross-fitted score is measured. The out-of-fold predictions that
-    the weights of fold k are fitted on come from models that did see fold k, as in that score.
+    the weights of fold k are fitted on come from models that did see fold k, as in that score. The probabilities are
+    calibrated: class weights, which many runs learn with, make rare labels look twice as frequent, and so would a
+    student learn them.
 
     Args:   runs: with the folds themselves as `fold`, 0 to K - 1.   forced: as for `make_blend`.
     Returns: one per fold.
@@ -64,22 +78,37 @@ def fit_without_folds(task: Task, runs: Runs, n_folds: int, forced: str = "", se
     strategies, fits = cross_fit_lines(given, runs.names, pairs, rest)
     if not is_fitted:
         formula = strategies[strategy].predictor(given.partition.n_parts, given.partition.fit_without())
-        return [FoldTeacher(strategy, formula)] * n_folds
+        probs = formula.predict(given.scores)  # each row's by the models without its fold, as nothing was fitted
+        return [FoldTeacher(strategy, formula, _calibrate(given, probs, compared.fold != k)) for k in range(n_folds)]
     lines = [Candidate(fit.strategy in runs.names, [fit], []) for fit in fits]
     trusted = find_candidate(lines, forced) if forced else find_trusted([fit.strategy for fit in fits])
     picked = choose_without_parts(given, strategies, fits, rest, trusted, bool(forced), has_row_rules(task))
     names = [fits[each.position].strategy for each in picked]
-    fit_without = given.partition.fit_without
-    return [FoldTeacher(name, strategies[name].predictor(k, fit_without(k))) for k, name in enumerate(names)]
+    teachers: dict[int, FoldTeacher] = {}
+    for name in dict.fromkeys(names):
+        for k, probs in enumerate(strategies[name].predict_parts(given.scores, given.partition)):
+            if names[k] == name:  # every other fold's rows by a fit without that fold and without k
+                formula = strategies[name].predictor(k, given.partition.fit_without(k))
+                teachers[k] = FoldTeacher(name, formula, _calibrate(given, probs, given.partition.part != k))
+    return [teachers[k] for k in range(n_folds)]
+
+
+def _calibrate(given: Given, probs: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slope and shift of each label on some rows; None for a regression, whose values are no chances."""
+    if given.task.scale is not None:
+        return None
+    return fit_calibration(count_scores(probs[rows], given.labels[rows]))
 
 
 @single_threaded_products()
-def teach_without_folds(teachers: Sequence[FoldTeacher], tables: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def teach_without_folds(
+    teachers: Sequence[FoldTeacher], tables: Sequence[Sequence[np.ndarray]], kind: str
+) -> np.ndarray:
     """Probabilities of new rows, set k by the models and weights without fold k: float32 (K, n, L).
 
-    Args: tables: for each of M runs, K tables of scores (n, L), table k by the model of fold k.
+    Args: tables: for each of M runs, K tables of scores (n, L), table k by the model of fold k.   kind: as `Task.kind`.
     """
-    return np.stack([teacher.formula.predict(Scores([run[k] for run in tables])) for k, teacher in enumerate(teachers)])
+    return np.stack([each.predict(Scores([run[k] for run in tables]), kind) for k, each in enumerate(teachers)])
 
 
 # ---------- Confidence
