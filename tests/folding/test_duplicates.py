@@ -124,14 +124,14 @@ def test_long_texts_of_unlike_lengths():
 def test_recall_at_the_threshold():
     """Bands are chosen so that a pair exactly at the threshold is found with the wanted chance."""
     for threshold in (0.5, 0.6, 0.7, 0.8, 0.9, 0.99):
-        rows = duplicates._choose_rows_per_band(threshold)
+        rows = duplicates.choose_rows_per_band(threshold)
         bands = duplicates.PERMUTATIONS // rows
         assert 1 - (1 - threshold**rows) ** bands >= duplicates.WANTED_RECALL
 
 
 def test_min_hashes_estimate_jaccard():
     texts = made_up_texts(60, 4)
-    least = duplicates._min_hashes(texts)
+    least = duplicates.min_hashes(texts)
     a, b = np.triu_indices(60, 1)
     error = (least[a] == least[b]).mean(axis=1) - duplicates.jaccard(texts, a, b)
     assert abs(error.mean()) < 0.01 and error.std() < 0.07

@@ -295,7 +295,7 @@ def test_rare_rows_come_more_often_and_batches_are_augmented(run, tmp_path, monk
     monkeypatch.setattr(loop, "take_step", lambda *given: (seen.append(given[-1]), take_step(*given)))
     loop.train(learner, fold, state)
     times = np.bincount(np.concatenate(seen), minlength=len(corpus.labels))
-    assert times.sum() == 2 * (len(rows.train) + 2 * len(carriers)) == 2 * fold.rows_per_epoch
+    assert times.sum() == 2 * (len(rows.train) + 2 * len(carriers)) == fold.n_rows
     assert set(np.flatnonzero(times)) == set(rows.train)
     assert times[carriers].mean() == 6.0 and (times[np.setdiff1d(rows.train, carriers)] == 2).all()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.commands.more_rows import NO_MORE, MoreRows, build_teacher, guard_rows, read_more_rows
 from foldblend.commands.starts import NO_ROWS, NO_SOURCES, Sources, export_encoder, open_sources, with_start_hash
 from foldblend.console import is_first_process, print_lines, say
 from foldblend.data.tables import Tables
@@ -63,11 +64,13 @@ def main(argv: list[str] | None = None) -> None:
 
     tables = prepare_tables(job)
     folds = prepare_folds(job, tables)
-    job = replace(job, run=with_start_hash(job.paths, with_file_hash(job.run, job.paths.data(job.competition_name))))
+    run = with_start_hash(job.paths, with_file_hash(job.run, job.paths.data(job.competition_name)))
+    run, more = read_more_rows(job, run, tables, folds)
+    job = replace(job, run=run)
     wanted = parse_fold_numbers(job.own.fold, folds.n_folds)
     refuse_selection(job, wanted)
     if job.own.profile or job.own.plan:
-        measure_steps(job, wanted, folds, tables, is_first)
+        measure_steps(job, wanted, folds, tables, is_first, guard_rows(job, tables, folds, more))
         return
 
     todo = choose_folds(job, wanted, folds, tables, is_first)
@@ -76,12 +79,13 @@ def main(argv: list[str] | None = None) -> None:
         print_lines(describe_labels(job, tables))
     if not todo:
         return
+    more = guard_rows(job, tables, folds, more)
     sources = open_sources(job, tables, folds, todo)
-    say(*sources.lines)
-    learner = load_learner(job, tables, sources)
+    say(*more.lines, *sources.lines)
+    learner = load_learner(job, tables, sources, more)
     if is_first or learner.uses_all_processes:
         for fold in todo:
-            train_one(job, learner, fold, folds, tables, sources, is_first)
+            train_one(job, learner, fold, folds, tables, sources, more, is_first)
 
 
 def refuse_selection(job: Job, wanted: list[int]) -> None:
@@ -144,8 +148,8 @@ def describe_labels(job: Job, tables: Tables) -> list[str]:
     return lines
 
 
-def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES) -> Learner:
-    """The run's learner over the competition's texts, cleaned as the run says, and its soft targets if it has any."""
+def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES, more: MoreRows = NO_MORE) -> Learner:
+    """The run's learner over the competition's texts and extra rows, cleaned as the run says, and its soft targets."""
     if tables.scale is not None and not learns_shares(job.run):
         raise UserError(
             f"run {job.run_name} cannot learn the values of a regression; use loss.name auto, or another learner, as "
@@ -157,7 +161,7 @@ def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES) -> Lea
         soft_targets = load_soft_targets(path, tables, job.competition.task)
     corpus = Corpus(
         features=read_features(job, tables),
-        texts=tuple(clean_texts([*tables.train_texts, *tables.test_texts], job.run.cleaning)),
+        texts=tuple(clean_texts([*tables.train_texts, *tables.test_texts, *more.texts], job.run.cleaning)),
         labels=tables.labels,
         label_names=tables.label_names,
         task=job.competition.task,
@@ -169,6 +173,8 @@ def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES) -> Lea
         allowed=tables.of_learned(tables.allowed),
         scale=tables.scale,
         start=sources.start,
+        sources=more.sources,
+        teacher=build_teacher(job.run, more),
     )
     return build_learner(job.run, corpus)
 
@@ -190,7 +196,14 @@ def read_features(job: Job, tables: Tables) -> Features | None:
 
 
 def train_one(
-    job: Job, learner: Learner, fold: int, folds: Folds, tables: Tables, sources: Sources, is_first: bool
+    job: Job,
+    learner: Learner,
+    fold: int,
+    folds: Folds,
+    tables: Tables,
+    sources: Sources,
+    more: MoreRows,
+    is_first: bool,
 ) -> None:
     """Train one fold and write its predictions; one launch at a time may train a fold."""
     lock = training_lock(job.paths, job.competition_name, job.run_name, fold)
@@ -211,6 +224,8 @@ def train_one(
             "environment": describe_environment(Path(__file__).parent),
             **sources.record(fold, folds),
         }
+        if more.sources:
+            record["extra_rows"] = more.record(fold)
         weights = checkpoint_dir(job, fold) / WEIGHTS
         if weights.is_file():  # a learner of a plugin may keep none
             record["weights_sha256"] = sha256_file(weights)
@@ -235,12 +250,12 @@ def checkpoint_dir(job: Job, fold: int) -> Path:
     return job.paths.checkpoints(job.competition_name, job.run_name) / fold_name(fold)
 
 
-def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool) -> None:
+def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool, more: MoreRows) -> None:
     """Time some steps of the first fold; print where their time goes, or what all folds will take.
 
     Raises: UserError: the run's learner takes no steps.
     """
-    learner = load_learner(job, tables)
+    learner = load_learner(job, tables, more=more)
     if not learner.uses_all_processes:
         raise UserError(f"--profile, --plan: {job.run.learner} takes no training steps; name an encoder or a decoder")
     from foldblend.learners.training.profiling import profile_fold  # imports torch, which TF-IDF does without

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
+from foldblend.commands.more_rows import read_more_rows
 from foldblend.commands.starts import with_start_hash
 from foldblend.console import Screen, coloured, say, table_lines
 from foldblend.cores import count_cores
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
 
     jobs = take_part(jobs, job.own.part)
     if job.own.overwrite:
-        check_settings(job, runs, folds)
+        check_settings(job, runs, folds, tables)
         set_trained_aside(job, jobs)
     todo = choose_jobs(jobs, find_finished(job, runs, folds, tables))
     tickets, stopped_by = train(job, jobs, todo) if todo else ([], 0)
@@ -194,18 +195,19 @@ def list_jobs(job: Job, runs: list[NamedRun], folds: list[int], argv: list[str])
     return jobs
 
 
-def check_settings(job: Job, runs: list[NamedRun], folds: Folds) -> None:
+def check_settings(job: Job, runs: list[NamedRun], folds: Folds, tables: Tables) -> None:
     """Raises UserError if train.py would refuse to add folds to a run, but for those that it trains again."""
     forgotten = parse_fold_numbers(job.own.fold, folds.n_folds) if job.own.overwrite else []
     for run in runs:
         settings = with_start_hash(job.paths, with_file_hash(run.settings, job.paths.data(job.competition_name)))
+        settings = read_more_rows(job, settings, tables, folds)[0]
         now, default = settings_of(settings), default_settings_of(settings)
         check_same_settings(job.paths, job.competition_name, run.name, now, default, forgotten)
 
 
 def find_finished(job: Job, runs: list[NamedRun], folds: Folds, tables: Tables) -> set[tuple[str, int]]:
     """(run, fold) of what is already trained. Raises UserError if train.py would: before any training starts."""
-    check_settings(job, runs, folds)
+    check_settings(job, runs, folds, tables)
     done = set()
     for run in runs:
         finished = finished_folds(job.paths, job.competition_name, run.name, folds, tables)

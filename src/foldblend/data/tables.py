@@ -72,6 +72,8 @@ class Tables:
     train_contents: list[str] | None = None
     """N texts without the literal words of text.template, which say nothing about which rows are the same; None if the
     template has no words of its own."""
+    test_contents: list[str] | None = None
+    """The same of the test rows, n_test texts."""
     sample_header: tuple[str, ...] = ()
     """The sample submission's own names of `sample_columns`, which a submission has; empty if they are the same."""
     sample_pairs: tuple[tuple[str, str], ...] = ()
@@ -146,7 +148,7 @@ class Tables:
 
     def without_texts(self) -> "Tables":
         """The same with less memory, for whoever does not read the texts."""
-        nothing = {"train_contents": None, "train_features": None, "test_features": None}
+        nothing = {"train_contents": None, "test_contents": None, "train_features": None, "test_features": None}
         return replace(self, train_texts=[], test_texts=[], **nothing)
 
 
@@ -191,6 +193,7 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
         metric_groups=_read_groups(taught.rows, competition.metric_by),
         test_metric_groups=_read_groups(test, competition.metric_by if competition.metric_by in test.header else ""),
         train_contents=build_contents(taught.rows, competition.text),
+        test_contents=build_contents(test, competition.text),
         soft=taught.targets.soft,
         known=taught.targets.known,
         constants=tuple(taught.constants),

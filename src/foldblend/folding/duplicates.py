@@ -229,7 +229,7 @@ def _split_large(texts: list[str], threshold: float, most: float) -> np.ndarray:
     Texts with hardly a piece beside the shared ones are copies with small changes, and stay together.
     """
     shared, component = find_shared(texts), np.zeros(len(texts), np.int64)
-    rows = np.flatnonzero(_count_own(texts, shared) >= LEAST_OWN)
+    rows = np.flatnonzero(count_own(texts, shared) >= LEAST_OWN)
     own = [texts[row] for row in rows]
     for wanted in (threshold, *(each for each in STRICTER if each > threshold)):
         component[rows] = 1 + _join(own, wanted, shared)
@@ -266,7 +266,7 @@ def _join_by_own(texts: list[str], threshold: float, shared: np.ndarray) -> np.n
     """
     if not len(shared):
         return _join(texts, threshold, NOTHING)
-    own = _count_own(texts, shared)
+    own = count_own(texts, shared)
     component = np.empty(len(texts), np.int64)
     for first, part, ignored in ((0, own >= LEAST_OWN, shared), (len(texts), own < LEAST_OWN, NOTHING)):
         rows = np.flatnonzero(part)
@@ -274,7 +274,7 @@ def _join_by_own(texts: list[str], threshold: float, shared: np.ndarray) -> np.n
     return np.unique(component, return_inverse=True)[1]
 
 
-def _count_own(texts: list[str], shared: np.ndarray) -> np.ndarray:
+def count_own(texts: list[str], shared: np.ndarray) -> np.ndarray:
     """How many different pieces each text has beside the shared ones, int64 (n,)."""
     counts = []
     for chunk in split_chunks(_lengths(texts)):
@@ -289,10 +289,10 @@ def _lengths(texts: list[str]) -> np.ndarray:
 
 def _join(texts: list[str], threshold: float, ignored: np.ndarray) -> np.ndarray:
     """Component (n,) of each text, numbered from 0, under a Jaccard similarity of at least `threshold`."""
-    least = _min_hashes(texts, ignored)
+    least = min_hashes(texts, ignored)
     component = np.arange(len(texts))
     edges = [np.empty((2, 0), dtype=np.int64)]
-    for bucket in _hash_bands(least, _choose_rows_per_band(threshold)):
+    for bucket in hash_bands(least, choose_rows_per_band(threshold)):
         for pairs in _candidates(bucket):
             new = component[pairs[0]] != component[pairs[1]]  # pairs already joined need no verifying
             near = [*_verify(texts, least, pairs[:, new], threshold, ignored)]
@@ -316,7 +316,7 @@ def _verify(texts: list[str], least: np.ndarray, pairs: np.ndarray, threshold: f
                 yield near
 
 
-def _choose_rows_per_band(threshold: float) -> int:
+def choose_rows_per_band(threshold: float) -> int:
     """The longest band that still finds a pair at the threshold with the wanted chance: long bands compare fewer pairs.
 
     A pair with similarity s agrees in a band of r rows with chance s^r, so it shares one of b bands with chance
@@ -329,7 +329,7 @@ def _choose_rows_per_band(threshold: float) -> int:
     return 1
 
 
-def _min_hashes(texts: list[str], ignored: np.ndarray = NOTHING) -> np.ndarray:
+def min_hashes(texts: list[str], ignored: np.ndarray = NOTHING) -> np.ndarray:
     """uint32 (n, PERMUTATIONS): per text the least value of each of 64 hash functions over its pieces.
 
     Args: ignored: pieces that do not count; every text must have others.
@@ -348,7 +348,7 @@ def _min_hashes(texts: list[str], ignored: np.ndarray = NOTHING) -> np.ndarray:
     return least
 
 
-def _hash_bands(least: np.ndarray, rows: int):
+def hash_bands(least: np.ndarray, rows: int):
     """Yield per band a bucket number uint64 (n,): equal for texts whose values of the band are all equal."""
     for start in range(0, PERMUTATIONS - rows + 1, rows):
         bucket = np.zeros(len(least), dtype=np.uint64)

@@ -95,8 +95,8 @@ class EmbeddingsLearner(LinearLearner):
     def _standardised(self, part: np.ndarray, fitted: dict[str, np.ndarray]) -> np.ndarray:
         return ((self.embeddings[part] - fitted["mean"]) / fitted["spread"]).astype(np.float32)
 
-    def fit(self, features, labels: np.ndarray, n_beside: int = 0):
-        return fit_each_label(features, labels, self.logistic, self.corpus.task)
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0, rows: np.ndarray | None = None):
+        return fit_each_label(features, labels, self.logistic, self.corpus.task, rows)
 
     def device(self) -> str:
         device = find_device()

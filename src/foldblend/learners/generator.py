@@ -29,8 +29,12 @@ VOCABULARY_AS_A_TOKEN = 8192
 class SumOfAnswers(nn.Module):
     """The loss of lists: the negative log-likelihood of the answers' tokens, in nats, summed over rows."""
 
-    def forward(self, log_likelihoods: torch.Tensor) -> torch.Tensor:
-        return -log_likelihoods.sum()
+    def forward(self, log_likelihoods: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        return self.of_rows(log_likelihoods).sum()
+
+    def of_rows(self, log_likelihoods: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the loss of each row, (B,)."""
+        return -log_likelihoods
 
 
 class GeneratorLearner(NeuralLearner):
@@ -39,10 +43,10 @@ class GeneratorLearner(NeuralLearner):
     def __init__(self, run, corpus):
         super().__init__(run, corpus)
         self.is_list = run.answer.form == "list"
-        if self.is_list and corpus.known is not None:
+        if self.is_list and corpus.some_unknown:
             raise UserError(
-                "answer.form is list, which names all labels of a row, and labels.unknown says that some are unknown. "
-                "Set answer.form: yes_no, or train an encoder"
+                "answer.form is list, which names all labels of a row, and some are unknown (by labels.unknown, or of "
+                "extra_rows). Set answer.form: yes_no, or train an encoder"
             )
         device, spread = self.accelerator.device, spreads(self.accelerator)
         self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, device, self.precision, spread)

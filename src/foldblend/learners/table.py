@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from foldblend.features import Features, FittedFeatures, fit_features
+from foldblend.learners.lessons import Lesson, Source, Teacher, build_lesson
 from foldblend.predictions import FoldPredictions
 from foldblend.scoring.metrics.table import METRICS, find_metric, to_values
 from foldblend.settings.run import RunSettings
@@ -34,7 +35,7 @@ class Corpus:
     """All texts of a competition with their labels; shared by all folds of a run."""
 
     texts: tuple[str, ...]
-    """n_train + n_test texts, the training rows first."""
+    """n_train + n_test texts, the training rows first; then those of `sources`."""
     labels: np.ndarray
     """bool (n_train, L); with task multiclass exactly one True per row."""
     label_names: tuple[str, ...]
@@ -61,10 +62,29 @@ class Corpus:
     start: Start | None = None
     """What `model.start_from` names; None without it, and where trained folds predict."""
 
+    sources: tuple[Source, ...] = ()
+    """Extra rows, the texts of one source after those of another."""
+    teacher: Teacher | None = None
+    """How probabilities teach beside labels; None if they are targets like others."""
+
+    @property
+    def n_known_texts(self) -> int:
+        """n_train + n_test."""
+        return len(self.texts) - sum(source.n_rows for source in self.sources)
+
     @property
     def test_rows(self) -> np.ndarray:
         """int64 (n_test,): positions of the test rows in `texts`."""
-        return np.arange(len(self.labels), len(self.texts))
+        return np.arange(len(self.labels), self.n_known_texts)
+
+    def lesson(self, fold: int, train: np.ndarray) -> Lesson:
+        """What a fold with these training rows learns from, extra rows and a teacher's probabilities included."""
+        return build_lesson(fold, train, self.taught[train], self.sources, self.n_known_texts, self.teacher)
+
+    @property
+    def some_unknown(self) -> bool:
+        """Whether some label of some row is unknown, be it an extra row's."""
+        return self.known is not None or any(np.isnan(source.probs).any() for source in self.sources)
 
     @property
     def taught(self) -> np.ndarray:

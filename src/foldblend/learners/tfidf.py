@@ -322,7 +322,8 @@ class TfidfLearner(LinearLearner):
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         """As the base. Raises: UserError: a seed was set, but nothing would be drawn with it."""
-        if self.is_multinomial and self.run.seed != RunSettings.seed:
+        draws = any(each.share or each.rows for each in self.run.extra_rows)
+        if self.is_multinomial and self.run.seed != RunSettings.seed and not draws:
             raise UserError(
                 f"seed {self.run.seed} would change nothing: with one label per row a {self.run.learner} run draws "
                 "nothing at random, so it would be the same run again. Remove seed"
@@ -339,10 +340,10 @@ class TfidfLearner(LinearLearner):
         texts = tuple(self.corpus.texts[row] for row in self.corpus.test_rows)
         return features_of(texts, fitted, self.run.tfidf)
 
-    def fit(self, features, labels: np.ndarray, n_beside: int = 0):
+    def fit(self, features, labels: np.ndarray, n_beside: int = 0, rows: np.ndarray | None = None):
         if self.is_multinomial:
-            return fit_multiclass(features, labels, self.logistic)
-        return fit_labels(features, labels, self.logistic, self.run.seed)
+            return fit_multiclass(features, labels, self.logistic, rows)
+        return fit_labels(features, labels, self.logistic, self.run.seed, rows=rows)
 
     def to_logits(self, margins: np.ndarray) -> np.ndarray:
         """Log-probabilities of classes that were fitted one by one: their softmax is each one's share of the sum."""

@@ -186,6 +186,7 @@ FOLD = Schema(
         "score?": {"*": float},
         "selected_on_heldout?": bool,
         "truncation?": ANY,
+        "extra_rows?": [{"source": str, "sha256": HASH, "rows": int, "learned": int, "left_out_as_held_out": int}],
         "device?": str,
         "seconds?": float,
         "environment?": {"*": str},

@@ -158,6 +158,15 @@ def keep_texts(values: Any, raw: Any, kinds: Mapping[str, Any], prefix: str = ""
 def as_written(value: Any, raw: Any, kind: Any) -> Any:
     """One value with its parts of text as they are written; parts of another kind stay as YAML reads them."""
     origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return raw  # a part of another YAML, whose texts are read when it is known what they are
+    if is_dataclass(kind) and isinstance(value, dict):
+        kinds = get_type_hints(kind)
+        names = {own: str(key) for own, key in zip(value, raw, strict=True)}
+        return {
+            name: as_written(value[own], raw[name], kinds[name]) if name in kinds else value[own]
+            for own, name in names.items()
+        }
     if kind is str or (origin is Literal and all(isinstance(choice, str) for choice in inner)):
         return raw if isinstance(raw, str) else value
     if origin is tuple and isinstance(value, list):
@@ -203,6 +212,8 @@ def describe_misfit(name: str, value: Any, kind: Any) -> str:
     shown = f"{name} is {_shown(value)}"
     if origin is Literal and all(isinstance(choice, str) for choice in inner):
         return f"{shown}{nearest(str(value), inner) or ';'} expected {_choices(inner)}"
+    if origin is tuple and is_dataclass(inner[0]):
+        return _misfit_item(name, value, inner[0])
     if origin is tuple and isinstance(value, str | int | float) and inner[-1] is Ellipsis:
         parts = [part.strip() for part in str(value).strip("[]").split(",") if part.strip()] or ["NAME"]
         return f"{shown}; expected a list, as [{', '.join(map(_shown_in_yaml, parts))}]"
@@ -210,6 +221,27 @@ def describe_misfit(name: str, value: Any, kind: Any) -> str:
         part = _misfit_inside(value, kind)
         return f"{shown}; expected {describe_kind(kind)}" if part is None else f"{name} has {part}"
     return f"{shown}; expected {describe_kind(kind)}"
+
+
+def _misfit_item(name: str, value: Any, kind: Any) -> str:
+    """What is wrong with a list of groups of settings, or with the first wrong setting of one of them."""
+    example = f"{name}: [{{{fields(kind)[0].name}: ...}}]"
+    if not isinstance(value, list | tuple):
+        return f"{name} is {_shown(value)}; expected a list, as {example}"
+    kinds = get_type_hints(kind)
+    for number, item in enumerate(value):
+        where = f"{name}[{number}]"
+        if not isinstance(item, dict):
+            return f"{where} is {_shown(item)}; expected names and values, as {example}"
+        for key, each in item.items():
+            if key not in kinds:
+                known = ", ".join(kinds)
+                return f"{where} has an unknown setting {key!r}{nearest_setting(key, kinds) or '.'} There are: {known}"
+            if each is not None and not fits(each, kinds[key]):
+                return describe_misfit(f"{where}.{key}", each, kinds[key])
+            if each is None:
+                return f"{where}.{key} is empty; expected a value, or no such line for the default"
+    return f"{name} is {_shown(value)}; expected {example}"
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -230,6 +262,11 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
     if kind in (int, float):
         return not isinstance(value, bool) and _is_number(value, kind)
+    if kind is Any:
+        return True
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        return isinstance(value, dict) and all(key in kinds and fits(each, kinds[key]) for key, each in value.items())
     return isinstance(value, kind) if isinstance(kind, type) else True
 
 

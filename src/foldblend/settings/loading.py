@@ -8,10 +8,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -153,6 +153,18 @@ def _defaults_for_help() -> Defaults:
 def load_competition(paths: Paths, name: str) -> CompetitionSettings:
     """The settings of configs/competitions/<name>.yaml alone. Raises UserError as `open_job` does."""
     return _load_alone(CompetitionSettings, find_config(paths, "competitions", name))
+
+
+def change_competition(competition: CompetitionSettings, changes: dict, where: str) -> CompetitionSettings:
+    """The settings with those of `changes`, groups of names and values as a YAML has them, in their place.
+
+    Raises: UserError: an unknown setting, a value that cannot be; its message begins with `where`.
+    """
+    refuse_unknown_keys(Path(where), changes, names_of(CompetitionSettings))
+    parser = _empty_parser()
+    _add_settings(parser, CompetitionSettings)
+    whole = merge(asdict(competition), changes)
+    return _build(CompetitionSettings, _parse_object(parser, whole, where), where)
 
 
 def load_run(paths: Paths, name: str) -> RunSettings:
@@ -573,6 +585,8 @@ def _as_dataclass(part: type[Settings], flags: Namespace, extra: dict | None = N
             if value is None:  # the parser accepts an empty value for any type
                 raise UserError(f"{name} is empty; expected a value, or no such line for the default")
             is_group = isinstance(kind, type) and is_dataclass(kind)
+            if get_origin(kind) is tuple and is_dataclass(get_args(kind)[0]):  # a list of groups
+                value = tuple(get_args(kind)[0](**vars(each)) for each in value)
             values[name] = _as_dataclass(kind, value) if is_group else value
     return part(**values)
 

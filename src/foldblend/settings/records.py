@@ -10,11 +10,22 @@ from foldblend.errors import UserError
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.paths import find_paths
 from foldblend.settings.run import RunSettings
+from foldblend.settings.sources import DistillationSettings
 from foldblend.settings.tables import LEARNERS
 
 
 def settings_of(run: RunSettings) -> dict:
     """The settings that the run's learner reads, as plain nested dicts: what a fold's record stores."""
+    read = _all_settings_of(run)
+    return {name: value for name, value in read.items() if json.dumps(value) != json.dumps(SOURCES.get(name, "other"))}
+
+
+SOURCES: dict[str, Any] = {"extra_rows": (), "distillation": asdict(DistillationSettings())}
+"""Settings that are stored only if they are used -> what a record without them means. Most runs have neither, and their
+records and hashes are those of before these settings existed."""
+
+
+def _all_settings_of(run: RunSettings) -> dict:
     entry = LEARNERS[run.learner]
     own = {run.learner: asdict(run.plugin)} if entry.settings is not None else {}
     return _with_relative_folders({name: value for name, value in asdict(run).items() if name in entry.reads}) | own
@@ -61,7 +72,9 @@ def differing_settings(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
 
     Example: {"optimizer": {"lr": 5e-05}}, {"optimizer": {"lr": 3e-05}} -> [("optimizer.lr", 5e-05, 3e-05)]
     """
-    one, other, missing = _leaves(first), _leaves(second), "missing"
+    unused = {name: value for name, value in SOURCES.items() if name in first or name in second}
+    one, other = (_leaves(unused | each) for each in (first, second))
+    one, other, missing = _split_lists(one, other), _split_lists(other, one), "missing"
     named = ((key, one.get(key, missing), other.get(key, missing)) for key in sorted(one.keys() | other.keys()))
     return [(key, value, changed) for key, value, changed in named if value != changed]
 
@@ -78,8 +91,9 @@ def flags_to(stored: dict, now: dict) -> str:
 
 def changed_settings(run: RunSettings) -> list[str]:
     """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
-    now, default = _leaves(settings_of(run)), _leaves(settings_of(RunSettings(run.learner)))
+    now, default = (_leaves(_all_settings_of(each)) for each in (run, RunSettings(run.learner)))
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in now.items()}
+    shown["extra_rows"] = ", ".join(each.name for each in run.extra_rows)
     return [f"{key} {shown[key]}" for key in now if now[key] != default[key]]
 
 
@@ -91,6 +105,21 @@ def _leaves(values: dict, prefix: str = "") -> dict:
         else:
             leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return leaves
+
+
+def _split_lists(leaves: dict, others: dict) -> dict:
+    """The settings of a list of groups each by its own name, as `extra_rows[0].weight`, if both have as many groups."""
+    split = {}
+    for key, value in leaves.items():
+        lists = [each for each in (value, others.get(key)) if isinstance(each, list)]
+        is_groups = any(isinstance(each, dict) for one in lists for each in one)
+        if not is_groups:
+            split[key] = value
+        elif len(lists) == 2 and len(lists[0]) == len(lists[1]):
+            split |= _leaves({f"{key}[{k}]": each for k, each in enumerate(value)})
+        else:
+            split[key] = ", ".join(each.get("file") or each.get("competition") or str(each) for each in value) or "none"
+    return split
 
 
 # ---------- Names that settings had in older releases: still read in YAML, records and checkpoints.

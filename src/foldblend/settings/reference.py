@@ -55,11 +55,18 @@ def _groups(part: type) -> list[str]:
     """A heading, a sentence and a table for each group of settings of a dataclass."""
     found = []
     for name, kind in get_type_hints(part).items():
+        is_list = get_origin(kind) is tuple and is_dataclass(get_args(kind)[0])
+        kind = get_args(kind)[0] if is_list else kind
         if is_dataclass(kind):
             assert isinstance(kind, type)
             readers = [learner for learner, entry in LEARNERS.items() if name in entry.reads]
             read_by = [f"Read by {', '.join(f'`{reader}`' for reader in readers)}.\n"] if part is RunSettings else []
-            found += [f"### {name}\n", f"{_sentence(kind)}\n", *read_by, _table(kind, f"{name}.")]
+            found += [
+                f"### {name}\n",
+                f"{_sentence(kind)}\n",
+                *read_by,
+                _table(kind, f"{name}{'[k]' if is_list else ''}."),
+            ]
     return found
 
 
@@ -107,7 +114,9 @@ def _type_name(kind: Any) -> str:
         return "names with lists" if get_origin(inner[1]) is tuple else f"names with {_type_name(inner[1])}"
     if origin is Union or type(kind).__name__ == "UnionType":
         return " or ".join(_type_name(each) for each in inner)
-    return {str: "text", bool: "true or false"}.get(kind, kind.__name__)
+    if is_dataclass(kind):
+        return "groups"
+    return {str: "text", bool: "true or false", Any: "other settings"}.get(kind) or kind.__name__
 
 
 def _default(declared: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from foldblend.errors import UserError
 from foldblend.settings.fields import find_problems, only_read_by, setting
+from foldblend.settings.sources import DistillationSettings, ExtraRows, check_sources
 from foldblend.settings.tables import LEARNERS, LOSSES, LearnerEntry
 
 # ---------- Groups of settings: the pretrained model and its head.
@@ -406,6 +407,10 @@ class RunSettings:
     nbsvm: NbsvmSettings = field(default_factory=NbsvmSettings)
     embeddings: EmbeddingsSettings = field(default_factory=EmbeddingsSettings)
     logistic: LogisticSettings = field(default_factory=LogisticSettings)
+    extra_rows: tuple[ExtraRows, ...] = ()
+    """Sources of rows that are learned beside the competition's own, each with the settings below
+    ([docs/more-rows.md](more-rows.md))."""
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
     plugin: Any = setting(None, internal=True)  # noqa: RUF009
     """Settings of a plugin's learner: an instance of the dataclass that it registered. In YAML the group has the
     learner's name."""
@@ -415,6 +420,8 @@ class RunSettings:
         if entry is not None and entry.settings is not None and self.plugin is None:
             object.__setattr__(self, "plugin", entry.settings())
         problems = list(find_problems(self))
+        for number, each in enumerate(self.extra_rows):
+            problems += find_problems(each, f"extra_rows[{number}].")
         if entry is not None:
             problems += [problem for check in CHECKS for problem in check(self)]
             problems += find_problems(self.plugin, f"{self.learner}.") if self.plugin is not None else []
@@ -607,6 +614,21 @@ def _check_training(run: RunSettings) -> Iterator[str]:
             yield f"tfidf.{name} is [{shortest}, {longest}]; expected shortest <= longest, from 1, or [0, 0]"
 
 
+def _check_sources(run: RunSettings) -> Iterator[str]:
+    takes_steps = "training" in LEARNERS[run.learner].reads
+    yield from check_sources(run.extra_rows, run.distillation, run.training.epochs, takes_steps)
+    more = [*(["extra_rows"] if run.extra_rows else []), *(["distillation"] if run.distillation.file else [])]
+    if run.extra_rows and run.use_features:
+        yield "use_features is on, but extra_rows have texts alone; remove one of the two"
+    if more and run.loss.soft_targets:
+        yield f"loss.soft_targets and {more[0]} both say what rows teach; use one of the two"
+    if run.loss.name in LOSSES and not LOSSES[run.loss.name].soft_targets and run.distillation.file:
+        able = ", ".join(name for name, entry in LOSSES.items() if entry.soft_targets)
+        yield f"distillation.file is set, but loss.name {run.loss.name} takes no fractions; these do: {able}"
+    if run.learner == "generator" and run.answer.form == "list" and run.distillation.file:
+        yield "distillation.file is set, but answer.form list learns whole lists; use answer.form yes_no"
+
+
 def _check_decoder(run: RunSettings) -> Iterator[str]:
     if run.learner != "decoder":
         return
@@ -662,5 +684,5 @@ CHECKS = (
         _check_prompt,
         _check_answer,
     ),
-    *(_check_adapter, _check_training, _check_decoder, _check_generator),
+    *(_check_adapter, _check_training, _check_sources, _check_decoder, _check_generator),
 )

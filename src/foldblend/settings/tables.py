@@ -20,8 +20,9 @@ class LearnerEntry:
     """Whether a GPU saves hours."""
 
 
-_LINEAR = ("use_features", "cleaning", "logistic")
-_NEURAL = ("seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation")
+_SOURCES = ("extra_rows", "distillation")
+_LINEAR = ("use_features", "cleaning", "logistic", *_SOURCES)
+_NEURAL = ("seed", "model", "training", "optimizer", "loss", "cleaning", "augmentation", *_SOURCES)
 
 
 def _entry(build: str, *reads: str, needs_gpu: bool = True) -> LearnerEntry:

@@ -130,7 +130,7 @@ def test_a_fold_shorter_than_the_set_steps_is_judged_at_its_end(run, tmp_path, n
     run = replace(run, training=training, loss=LossSettings(name=name))
     learner = EncoderLearner(run, corpus)
     fold, state = build_fold(learner, rows)
-    assert fold.steps_per_epoch == 5
+    assert fold.steps_of_epochs[0] == 5
     truth = np.where(corpus.labels[:20], 2.0, -2.0).astype(np.float32)
     above, below = fold.guard.prior_loss * 1.01, fold.guard.prior_loss * 0.99
     learner.check_learned(fold, above, truth)

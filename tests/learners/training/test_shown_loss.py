@@ -43,7 +43,7 @@ def test_an_evaluation_before_any_step_of_this_start_says_so(run, tmp_path, caps
     fold, state = loop.build_fold(learner, rows)
     with pytest.raises(KeyboardInterrupt):
         loop.train(learner, fold, state)
-    assert state.step == fold.steps_per_epoch
+    assert state.step == fold.steps_of_epochs[0]
     loop.save(fold, state)
     monkeypatch.undo()
     capsys.readouterr()

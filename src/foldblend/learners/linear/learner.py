@@ -41,42 +41,52 @@ START = -3.0
 """Every row starts as if its margin were 3: most rows of most labels end near that."""
 
 
-def fit_labels(features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSettings, seed: int, ratios=None):
+def fit_labels(
+    features: sp.csr_matrix, labels: np.ndarray, settings: LogisticSettings, seed: int, ratios=None, rows=None
+):
     """Fit one binary logistic regression per label.
 
     Args:    features: float32 (n, D).   labels: bool (n, L), or shares in [0, 1] with nan for unknown ones: a share of
              0.3 is a positive that weighs 0.3 and a negative that weighs 0.7.
              ratios: float32 (D, L), factors of each label's features; None is 1 (naive Bayes, see nbsvm.py).
+             rows: float32 (n,), how much each row counts; None is 1.
     Returns: weights float64 (D, L), on the features as they are, and bias (L,); a label that is never or always there
              gets its log-odds alone.
     Raises:  UserError: far from the solution after MAX_PASSES passes.
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
-    positives, rows = count_positives(labels)
-    varying = np.flatnonzero((positives > 0) & (positives < rows))
+    positives, n_known = count_positives(labels)
+    varying = np.flatnonzero((positives > 0) & (positives < n_known))
     alike = varying[np.argsort(positives[varying], kind="stable")]  # rare labels take more passes
     blocks = [alike[start : start + BLOCK] for start in range(0, len(alike), BLOCK)]
 
     def fit_one(number):
         block, rng = blocks[number], np.random.default_rng([seed, number])
-        rows, yes, parts = split_shares(features, labels[:, block])
-        costs = settings.inverse_regularization * row_weights(labels[:, block], yes, settings.balanced) * parts
+        split, yes, parts = split_shares(features, labels[:, block])
+        costs = settings.inverse_regularization * row_weights(labels[:, block], yes, settings.balanced, rows) * parts
+        if rows is not None:
+            costs *= np.tile(rows, len(yes) // len(rows))[:, None]  # a row of shares is there twice
         of_block = None if ratios is None else ratios[:, block]
-        weights[:, block], bias[block] = fit_block(rows, yes, costs, rng, of_block)
+        weights[:, block], bias[block] = fit_block(split, yes, costs, rng, of_block)
 
     with ThreadPoolExecutor(count_cores()) as threads:
         list(threads.map(fit_one, range(len(blocks))))
     return weights, bias
 
 
-def row_weights(labels: np.ndarray, yes: np.ndarray, balanced: bool) -> np.ndarray:
+def row_weights(labels: np.ndarray, yes: np.ndarray, balanced: bool, rows: np.ndarray | None = None) -> np.ndarray:
     """Weigh rows, float64 (m, B): 1 each; if balanced, the positives of a label weigh as much as its negatives.
 
     Args: labels: (n, B), bool, or shares with nan for unknown ones.   yes: bool (m, B), whether a row is a positive.
+          rows: float32 (n,), how much each row counts; None is 1.
     """
     if not balanced:
         return np.ones(yes.shape)
     positives, n_rows = count_positives(labels)
+    if rows is not None:
+        n_rows = (~np.isnan(labels.astype(np.float32)) * rows[:, None]).sum(axis=0)
+        positives = (np.nan_to_num(labels.astype(np.float32)) * rows[:, None]).sum(axis=0)
+        positives = positives.clip(1e-9 * n_rows, (1 - 1e-9) * n_rows)
     return np.where(yes, n_rows / (2 * positives), n_rows / (2 * (n_rows - positives)))
 
 
@@ -228,11 +238,13 @@ class LinearLearner:
         """Compute features (n_test, D) of the test rows from `fitted_arrays`; the same as `fold_features` gives."""
         raise NotImplementedError
 
-    def fit(self, features, labels: np.ndarray, n_beside: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def fit(
+        self, features, labels: np.ndarray, n_beside: int = 0, rows: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Fit weights (D, L) and bias (L,) to features (n, D) and what the training rows teach, (n, L).
 
         That is bool labels, or shares in [0, 1] with nan for unknown ones. The last `n_beside` features do not come
-        from the text.
+        from the text. `rows`, float32 (n,), is how much each row counts; None is 1.
         """
         raise NotImplementedError
 
@@ -247,7 +259,9 @@ class LinearLearner:
         return "cpu"
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
-        labels = self.corpus.taught[rows.train]
+        lesson = self.corpus.lesson(rows.fold, rows.train).at_once(self.run.seed)
+        labels, own = lesson.targets, rows
+        rows = replace(rows, train=lesson.rows)  # what is fitted on texts is fitted on all that teach
         # scikit-learn transforms one row or more: of the fold that holds out none, one is computed and dropped
         some = rows if len(rows.heldout) else replace(rows, heldout=rows.train[:1])
         train, heldout, test = self.fold_features(some)
@@ -257,8 +271,8 @@ class LinearLearner:
             read = fitted.read(self.corpus.features)  # (n_texts, W)
             pairs = ((train, rows.train), (heldout, rows.heldout), (test, self.corpus.test_rows))
             train, heldout, test = (join_columns(part, read[positions]) for part, positions in pairs)
-        weights, bias = self.fit(train, labels, fitted.width) if fitted is not None else self.fit(train, labels)
-        arrays = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}
+        weights, bias = self.fit(train, labels, 0 if fitted is None else fitted.width, lesson.weights)
+        arrays, rows = {**self.fitted_arrays(rows), "weights": weights, "bias": bias}, own
         save_linear(rows.checkpoint_dir, arrays, describe_training(self.run, self.corpus, rows))
         heldout, test = (self.to_logits(part @ weights + bias) for part in (heldout, test))  # (n, L)
         corpus, rates, judged = self.corpus, self.corpus.rates(rows.train), self.corpus.judged(rows.heldout)
@@ -287,24 +301,30 @@ def join_columns(features, columns: np.ndarray):
     return np.hstack([features, columns])
 
 
-def fit_each_label(features: np.ndarray, labels: np.ndarray, settings: LogisticSettings, task: str):
+def fit_each_label(
+    features: np.ndarray, labels: np.ndarray, settings: LogisticSettings, task: str, of_rows: np.ndarray | None = None
+):
     """Fit weights (D, L) and bias (L,) to dense features (n, D): a logistic regression per label, or one of classes.
 
-    Args: labels: (n, L), bool, or shares with nan for unknown ones.
+    Args: labels: (n, L), bool, or shares with nan for unknown ones.   of_rows: (n,), how much each row counts.
     """
     if task == "multiclass":
-        return fit_multiclass(features, labels, settings)
+        return fit_multiclass(features, labels, settings, of_rows)
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     positives, n_rows = count_positives(labels)
     for k in np.flatnonzero((positives > 0) & (positives < n_rows)):
         rows, yes, shares = split_label(labels[:, k])
+        if of_rows is not None:
+            shares = of_rows[rows] * (1 if shares is None else shares)
         model = build_model(settings).fit(features[rows], yes, sample_weight=shares)
         weights[:, k], bias[k] = model.coef_[0], model.intercept_[0]
     return weights, bias
 
 
-def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Fit one multinomial logistic regression.
+def fit_multiclass(
+    features, labels: np.ndarray, settings: LogisticSettings, of_rows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit one multinomial logistic regression; `of_rows`, (n,), is how much each row counts.
 
     Args:    features: float (n, D), sparse or not.   labels: bool (n, L), one True a row; or shares that sum to 1: a
              row is there once per class that has a share, and weighs as much.
@@ -312,10 +332,10 @@ def fit_multiclass(features, labels: np.ndarray, settings: LogisticSettings) -> 
     """
     weights, bias = np.zeros((features.shape[1], labels.shape[1])), label_log_odds(labels).astype(np.float64)
     if labels.dtype == bool:
-        rows, classes, shares = None, labels.argmax(1), None
+        rows, classes, shares = None, labels.argmax(1), of_rows
     else:
         rows, classes = np.nonzero(labels)
-        shares = labels[rows, classes]
+        shares = labels[rows, classes] * (1 if of_rows is None else of_rows[rows])
     if len(np.unique(classes)) == 1:
         return weights, bias
     model = build_model(settings).fit(features if rows is None else features[rows], classes, sample_weight=shares)

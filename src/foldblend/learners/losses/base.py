@@ -73,10 +73,14 @@ class MaskedLoss(nn.Module):
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum over rows; logits: float32 (B, L).   targets: float32 (B, L), in [0, 1], or nan."""
+        return self.of_rows(logits, targets).sum()
+
+    def of_rows(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss of each row, (B,); logits and targets as in `forward`."""
         known = ~torch.isnan(targets)
         # nan is replaced before the loss: masked afterwards, 0 * nan would still be nan in the gradient
         cells = self.loss.of_cells(logits, torch.where(known, targets, 0))
-        return torch.where(known, cells, 0).mean(1).sum()
+        return torch.where(known, cells, 0).mean(1)
 
     def best_constant(self, labels: np.ndarray, rows_in_batch: int) -> tuple[np.ndarray, float]:
         """As the function `best_constant`: a label's mean target over the rows in which it is known stands for them."""
@@ -100,8 +104,8 @@ def masked(loss: nn.Module, name: str) -> nn.Module:
     """
     if not isinstance(loss, CellLoss):
         raise UserError(
-            f"loss.name is {name}, which needs every label of a row, and labels.unknown says that some are not known. "
-            "Set loss.name to auto, bce, focal or asymmetric"
+            f"loss.name is {name}, which needs every label of a row, and some are not known (by labels.unknown, or of "
+            "extra_rows). Set loss.name to auto, bce, focal or asymmetric"
         )
     return MaskedLoss(loss)
 

@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from foldblend.console import Progress, announce, clock_time
+from foldblend.learners.losses.weighing import RowWeighing, loss_of_constant, table_of_targets
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
 from foldblend.learners.processes.devices import Agreement, prepare, seed_generators
 from foldblend.learners.processes.interruption import Interruption
@@ -67,11 +68,15 @@ def fold_seed(run_seed: int, fold: int) -> int:
 
 
 def draw_epoch(learner, rows: FoldRows, epoch: int) -> np.ndarray:
-    """The training rows of an epoch, int64 (rows_per_epoch,); rows with rare labels more than once if so set."""
-    # the last number keeps this draw apart from the order of the rows, which plan_steps seeds with the first three
-    rng = np.random.default_rng([learner.run.seed, rows.fold, epoch, 1])
-    corpus = learner.corpus
-    return oversample(rows.train, corpus.labels, corpus.label_names, learner.run.augmentation, rng)
+    """The rows of an epoch, int64 (n,): own training rows, with rare labels more than once if so set; extra rows."""
+    # the last number keeps these draws apart from the order of the rows, which plan_steps seeds with the first three
+    seeds, corpus = [learner.run.seed, rows.fold, epoch], learner.corpus
+    rng = np.random.default_rng([*seeds, 1])
+    own = oversample(rows.train, corpus.labels, corpus.label_names, learner.run.augmentation, rng)
+    if not corpus.sources:
+        return own
+    lesson = corpus.lesson(rows.fold, rows.train)
+    return np.concatenate([own, lesson.draw_extra(epoch, np.random.default_rng([*seeds, 2]))])
 
 
 def plan_steps(learner, rows: FoldRows, epoch: int) -> list[np.ndarray]:
@@ -99,8 +104,10 @@ class BuiltFold:
 
     rows: FoldRows
     seed: int
-    rows_per_epoch: int
-    steps_per_epoch: int
+    rows_of_epochs: tuple[int, ...]
+    """Rows of each epoch; they differ only if extra rows are for the first epochs."""
+    batch_rows: int
+    """Rows of a step."""
 
     model: nn.Module
     """As Accelerate prepared it: on the device, shared with the other processes."""
@@ -108,6 +115,8 @@ class BuiltFold:
     """As Accelerate prepared it."""
     average: WeightAverage | None
     loss: nn.Module
+    weighing: RowWeighing | None
+    """How rows count and what a teacher says of them; None if the loss of the targets is all there is."""
     augmentation: Augmentation
     """Makes the batches."""
     adversary: Adversary | None
@@ -127,6 +136,25 @@ class BuiltFold:
     earlier_seconds: float
     """What earlier starts of the fold took."""
 
+    @property
+    def steps_of_epochs(self) -> list[int]:
+        """Optimizer steps of each epoch: the last step of one may have fewer rows, and none are left out."""
+        return [-(-n_rows // self.batch_rows) for n_rows in self.rows_of_epochs]
+
+    @property
+    def n_steps(self) -> int:
+        """Optimizer steps of all epochs."""
+        return sum(self.steps_of_epochs)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all epochs."""
+        return sum(self.rows_of_epochs)
+
+    def loss_of(self, rows: np.ndarray) -> nn.Module:
+        """The loss of a batch of these rows, int64 (B,), called with their logits and targets."""
+        return self.loss if self.weighing is None else self.weighing.of(self.loss, rows)
+
 
 def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     """Model, optimizer, loss and files of one fold, and how far it has come.
@@ -140,13 +168,14 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     training, seed = run.training, fold_seed(run.seed, rows.fold)
 
     # the rows of all epochs if they differ, else of one: what the labels are counted on
-    drawn = [draw_epoch(learner, rows, e) for e in range(training.epochs if run.augmentation.oversample_factor else 1)]
-    rows_per_epoch = len(drawn[0])
-    if run.augmentation.oversample_factor and rows_per_epoch == len(rows.train) and accelerator.is_main_process:
+    differ = run.augmentation.oversample_factor or corpus.sources
+    drawn = [draw_epoch(learner, rows, e) for e in range(training.epochs if differ else 1)]
+    n_own = int((drawn[0] < len(corpus.labels)).sum())
+    if run.augmentation.oversample_factor and n_own == len(rows.train) and accelerator.is_main_process:
         announce(fold_title(rows.fold), "no row is drawn twice: none, or too few, have a rare label")
-    # rounded up: one step of an epoch may have fewer rows, and none are left out
-    steps_per_epoch = -(-rows_per_epoch // training.global_batch_size)
-    check_warmup(training.epochs * steps_per_epoch, run.optimizer)
+    rows_of_epochs = tuple(len(drawn[e if differ else 0]) for e in range(training.epochs))
+    batch_rows = training.global_batch_size
+    check_warmup(sum(-(-n_rows // batch_rows) for n_rows in rows_of_epochs), run.optimizer)
 
     learner.read_beside(corpus.fit_features(rows.train))
 
@@ -165,10 +194,16 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     # loss, batches, and the loss of a constant answer, which the training has to get below
     loss = learner.build_fold_loss(rows).to(accelerator.device)
     check_class_weights(loss, corpus.labels[rows.train], run.loss, corpus.task)
-    augmentation = Augmentation(run.augmentation, learner.tokens, learner.targets, rows.train, corpus.task)
+    lesson = corpus.lesson(rows.fold, rows.train)
+    targets = table_of_targets(lesson, len(corpus.texts))
+    augmentation = Augmentation(run.augmentation, learner.tokens, targets, rows.train, corpus.task)
     # labels of a sample as they are taught, smoothed or mixed: the constant answer has to be the best one for these
     taught = augmentation.sample_targets(np.concatenate(drawn), np.random.default_rng(seed))
     constant, prior_loss = learner.best_constant(loss, taught)
+    weighing = None
+    if not lesson.is_plain:
+        weighing = RowWeighing(lesson, corpus.teacher, len(corpus.texts), corpus.task, accelerator.device)
+        prior_loss = loss_of_constant(weighing, loss, constant, prior_loss, targets, np.concatenate(drawn))
 
     # files: go on from what is saved
     selection = Selection(training, corpus.metric, rows.checkpoint_dir, learner.identity(rows))
@@ -180,12 +215,13 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
     fold = BuiltFold(
         rows=rows,
         seed=seed,
-        rows_per_epoch=rows_per_epoch,
-        steps_per_epoch=steps_per_epoch,
+        rows_of_epochs=rows_of_epochs,
+        batch_rows=batch_rows,
         model=model,
         optimizer=optimizer,
         average=average,
         loss=loss,
+        weighing=weighing,
         augmentation=augmentation,
         adversary=build_adversary(bare, run.adversarial),
         micro_batches=MicroBatches(bare, learner.tokens.lengths, run, accelerator.num_processes),
@@ -210,7 +246,7 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
     start_history(learner, fold, state)
     if state.epoch == training.epochs:
         return
-    done, total = rows_taught(learner, fold, state), training.epochs * fold.rows_per_epoch
+    done, total = rows_taught(fold, state), fold.n_rows
     progress = Progress(fold_title(fold.rows.fold), total, done, accelerator.is_main_process)
     if done:
         before = clock_time(state.seconds)
@@ -279,7 +315,7 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
     that the loss is read every LOSS_EVERY_STEPS steps."""
     run, accelerator = learner.run, learner.accelerator
     step = steps_done(fold, state)
-    factor = lr_factor(step, run.training.epochs * fold.steps_per_epoch, run.optimizer)
+    factor = lr_factor(step, fold.n_steps, run.optimizer)
     set_lr(fold.optimizer, factor)
     # the step counts through all epochs, so that no epoch draws the dropout masks of another
     seeds = [run.seed, fold.rows.fold, step, accelerator.process_index]
@@ -356,7 +392,7 @@ def add_share(learner, fold: BuiltFold, shares: list[np.ndarray], rows_in_step: 
     present = len(own) > 0
     rows = own if present else fold.rows.train[:1]  # a process without rows still takes part, with weight 0
     # times 0 rather than skipped: DDP waits for a backward pass of every process
-    summed = learner.batch_loss(fold.model, fold.loss, fold.augmentation.batch(rows, rng)) * present
+    summed = learner.batch_loss(fold.model, fold.loss_of(rows), fold.augmentation.batch(rows, rng)) * present
     # DDP averages gradients over processes, so the share is scaled back up to a sum
     accelerator.backward(summed * (accelerator.num_processes / rows_in_step))
     return summed.detach()
@@ -481,21 +517,22 @@ def note(learner, fold: BuiltFold, state: TrainState, measured: dict[str, float 
     """Add a line to the history, if the fold keeps one."""
     if fold.rows.history is None or not learner.accelerator.is_main_process:
         return
-    done, epochs = steps_done(fold, state), learner.run.training.epochs
-    where = {"step": done, "steps": epochs * fold.steps_per_epoch, "epoch": round(done / fold.steps_per_epoch, 4)}
+    done, of_epochs = steps_done(fold, state), fold.steps_of_epochs
+    part = state.step / of_epochs[state.epoch] if state.step else 0
+    where = {"step": done, "steps": fold.n_steps, "epoch": round(state.epoch + part, 4)}
     seconds = round(fold.earlier_seconds + time.monotonic() - fold.started, 3)
-    fold.rows.history.add({**where, "rows": rows_taught(learner, fold, state), "seconds": seconds, **measured})
+    fold.rows.history.add({**where, "rows": rows_taught(fold, state), "seconds": seconds, **measured})
 
 
 def steps_done(fold: BuiltFold, state: TrainState) -> int:
     """Optimizer steps of all epochs up to now."""
-    return state.epoch * fold.steps_per_epoch + state.step
+    return sum(fold.steps_of_epochs[: state.epoch]) + state.step
 
 
-def rows_taught(learner, fold: BuiltFold, state: TrainState) -> int:
+def rows_taught(fold: BuiltFold, state: TrainState) -> int:
     """Rows of all epochs up to now; an epoch's last step may have fewer than a whole batch."""
-    in_epoch = min(state.step * learner.run.training.global_batch_size, fold.rows_per_epoch)
-    return state.epoch * fold.rows_per_epoch + in_epoch
+    in_epoch = min(state.step * fold.batch_rows, fold.rows_of_epochs[state.epoch]) if state.step else 0
+    return sum(fold.rows_of_epochs[: state.epoch]) + in_epoch
 
 
 # 8. Saving and stopping

@@ -77,7 +77,6 @@ class NeuralLearner:
         """float32 (n_texts, W): the columns beside the texts as the fold at hand reads them; None if there are none."""
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
             raise UserError(f"loss.soft_targets is {run.loss.soft_targets}, but the corpus has labels only")
-        self.targets = torch.from_numpy(corpus.taught.astype(np.float32))  # (N, L), nan if unknown
         state = join_processes()
         self.folder, where = find_weights(run.model.name, run.model.revision)
         if state.device.type == "cpu":
@@ -194,7 +193,7 @@ class NeuralLearner:
     def build_fold_loss(self, rows: FoldRows) -> nn.Module:
         """The loss, (logits (B, L), targets (B, L)) -> its sum over rows; it may know the fold's training labels."""
         loss = build_loss(self.run.loss, self.corpus.labels[rows.train], self.corpus.task)
-        return loss if self.corpus.known is None else masked(loss, self.run.loss.name)
+        return masked(loss, self.run.loss.name) if self.corpus.some_unknown else loss
 
     def best_constant(self, loss: nn.Module, labels: np.ndarray) -> tuple[np.ndarray, float]:
         """The best answer that ignores the text, to rows of these labels, (n, L), as they are drawn in training.
@@ -305,12 +304,12 @@ class NeuralLearner:
     def check_learned(self, fold: BuiltFold, mean_loss: float, heldout: np.ndarray) -> None:
         """Raise UserError if neither the last steps nor held-out logits (n_heldout, L) beat a constant answer."""
         if not len(heldout):  # all rows were taught: only the training loss is left to judge by
-            fold.guard.check_end(self.run.training.epochs * fold.steps_per_epoch, mean_loss, np.inf, np.inf)
+            fold.guard.check_end(fold.n_steps, mean_loss, np.inf, np.inf)
             return
         check_logits(heldout, f"fold {fold.rows.fold}, held-out rows")
         constant = np.tile(fold.constant, (len(heldout), 1))
         losses = [self.heldout_loss(fold.loss, logits, fold.rows) for logits in (heldout, constant)]
-        fold.guard.check_end(self.run.training.epochs * fold.steps_per_epoch, mean_loss, *losses)
+        fold.guard.check_end(fold.n_steps, mean_loss, *losses)
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         self.read_beside(read_features(checkpoint_dir))

@@ -152,7 +152,7 @@ def _choose_steps(learner, rows: FoldRows) -> list[np.ndarray]:
 
 def _take(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> None:
     take_step(learner, fold, state, rows)
-    state.step = (state.step + 1) % fold.steps_per_epoch  # the learning rate of a step inside the training
+    state.step = (state.step + 1) % fold.steps_of_epochs[0]  # the learning rate of a step inside the training
 
 
 def _time_steps(learner, fold: BuiltFold, state: TrainState, spans: Spans, steps: list[np.ndarray]) -> None:
@@ -197,7 +197,7 @@ def _scale(seconds: dict[str, float], learner, fold: BuiltFold, rows: FoldRows) 
     """The shares of a whole fold: prediction is split into evaluations and the fold's predictions; a save is counted
     per epoch or per `checkpoint_every_minutes`, whichever comes more often."""
     training, n_heldout = learner.run.training, len(rows.heldout)
-    n_steps = training.epochs * fold.steps_per_epoch
+    n_steps = fold.n_steps
     # the last epoch's end is evaluated only if the weights are chosen by it
     evaluations = training.epochs * training.evaluations_per_epoch - (not fold.store.selection.by_heldout)
     once = {name: seconds[name] for name in ("start-up", "tokens, weights, model")}
@@ -208,7 +208,7 @@ def _scale(seconds: dict[str, float], learner, fold: BuiltFold, rows: FoldRows) 
     times = dict.fromkeys(once, 1.0) | dict.fromkeys(step, float(n_steps))
     times |= {"evaluation": evaluations * n_heldout, "prediction": n_heldout + len(learner.corpus.test_rows)}
     ordered["checkpointing"], times["checkpointing"] = seconds["checkpointing"], saves
-    return Shares(ordered, times, *_memory(learner.accelerator.device), training.epochs * fold.rows_per_epoch)
+    return Shares(ordered, times, *_memory(learner.accelerator.device), fold.n_rows)
 
 
 def _memory(device: torch.device) -> tuple[int, int]:

@@ -153,6 +153,11 @@ def describe_training(run: RunSettings, corpus: Corpus, rows: FoldRows) -> dict:
     if corpus.known is not None:
         data.update(np.packbits(corpus.known).tobytes())
     data.update("\0".join(corpus.label_names).encode())
+    for source in corpus.sources:
+        for array in (source.probs, source.weights, source.forbidden):
+            data.update(np.ascontiguousarray(array).tobytes())
+    if corpus.teacher is not None and corpus.teacher.probs is not None:
+        data.update(np.ascontiguousarray(corpus.teacher.probs).tobytes())
     fitted, features = corpus.fit_features(rows.train), {}
     if fitted is not None:
         data.update(corpus.features.sha256().encode())
