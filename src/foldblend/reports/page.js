@@ -3,7 +3,7 @@
 // Texts of the competition reach the page through textContent alone.
 const DATA = JSON.parse(document.getElementById("numbers").textContent);
 const DASHES = ["", "6 3", "2 3", "9 3 2 3", "1 2", "12 4"];
-const FIRST_ROWS = 25;
+const FIRST_ROWS = 15;
 
 function make(tag, attributes = {}, ...children) {
   const svg = ["svg", "path", "line", "rect", "circle", "text", "g", "title"].includes(tag);
@@ -65,7 +65,7 @@ function steerTable(figure) {
     return raw === undefined ? cell.textContent : raw === "" ? null : Number(raw);
   };
   saveButton(figure, () => [heads.map((head) => head.textContent.trim()), ...[...body.rows].map((row) => heads.map((_, k) => value(row, k)))]);
-  let all = body.rows.length <= FIRST_ROWS * 1.4;
+  let all = body.rows.length <= 2 * FIRST_ROWS;
   const more = make("button", { class: "more", type: "button" }, `Show all ${body.rows.length.toLocaleString("en")} rows`);
   const clip = () => [...body.rows].forEach((row, k) => { row.hidden = !all && k >= FIRST_ROWS; });
   if (!all) {
