@@ -86,9 +86,8 @@ def main() -> None:
         print(f"{source}:")
         for name, order in lists(labels, probs).items():
             hits = planted[order]
-            print(
-                f"  {name:20}  of the first 500 {hits[:500].mean():.3f} planted, first {n:,} hold {hits[:n].sum() / n:.3f}"
-            )
+            found = f"first 500: {hits[:500].mean():.3f} planted; first {n:,}: {hits[:n].sum() / n:.3f} of all planted"
+            print(f"  {name:20}  {found}")
 
 
 if __name__ == "__main__":
