@@ -133,7 +133,7 @@ def test_a_price_above_the_limit_is_asked_about(paths, moods, capsys, monkeypatc
     with serving() as server:
         write_teacher(paths, server.url, input_price=1000.0, cost_limit=0.01)
         said = refused(capsys, "--teacher", "t", "--rows", "train")
-        assert "above cost_limit, $0.01, and nobody can be asked here. Add --yes" in said and server.n_requests == 0
+        assert "above cost_limit, $0.0100, and nobody can be asked here. Add --yes" in said and server.n_requests == 0
         run("--rows", "train", "--yes", "--limit", "3")
         assert server.n_requests == 3
 

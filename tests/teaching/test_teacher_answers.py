@@ -51,6 +51,17 @@ def test_anything_else_is_no_label(content, finish, kind):
     assert (named.kind, named.labels) == (kind, ())
 
 
+def test_labels_that_differ_in_case_or_hold_a_comma_are_told_apart():
+    names = ("Joy", "joy", "calm, quiet", "fear")
+    for said, labels in (
+        ("joy", ("joy",)),
+        ("Joy\ncalm, quiet", ("Joy", "calm, quiet")),
+        ("fear, Joy", ("fear", "Joy")),
+    ):
+        assert read_labels(reply(said), names, 1, 4).labels == labels
+    assert read_labels(reply('["JOY"]'), names, 1, 4).kind == "unknown"  # nobody knows which of the two
+
+
 def test_none_is_an_answer_where_it_is_allowed():
     assert read_labels(reply('{"labels": []}'), NAMES, 0, 2).kind == "usable"
     assert read_labels(reply('{"labels": ["euphoria"]}'), NAMES, 0, 2).kind == "unknown"
@@ -82,6 +93,6 @@ def test_agreement_is_that_of_scikit_learn():
 
 
 def test_texts_are_read_with_their_labels():
-    said = '{"texts": [{"text": " so  glad ", "labels": ["joy", "bliss"]}, {"text": ""}, "plain"]}'
+    said = '{"texts": [{"text": " so  glad ", "labels": ["joy", "bliss"]}, {"text": ""}, "\\ud83d", "plain"]}'
     assert read_texts(reply(said), NAMES) == ("usable", [("so glad", ("joy",)), ("plain", ())])
     assert read_texts(reply("none"), NAMES) == ("unreadable", [])

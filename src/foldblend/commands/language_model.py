@@ -160,7 +160,7 @@ def agreement_lines(names: Sequence[str], found: Agreement) -> list[str]:
     """A table for 80 columns."""
     rows = [("label", "true rate", "teacher's rate", "F1", "kappa")]
     for label, name in enumerate(names):
-        kappa = "" if np.isnan(found.kappa[label]) else f"{found.kappa[label]:.3f}"
+        kappa = "" if np.isnan(found.kappa[label]) else f"{found.kappa[label] + 0.0:.3f}".replace("-0.000", "0.000")
         rates = (f"{found.true_rate[label]:.4f}", f"{found.given_rate[label]:.4f}")
         rows.append((name[:32], *rates, f"{found.f1[label]:.4f}", kappa))
     mean = float(np.nanmean(found.kappa)) if not np.isnan(found.kappa).all() else float("nan")
@@ -320,16 +320,25 @@ def agree_on_price(lesson: Lesson, waiting: Sequence[Question], tokens_in: int, 
     """
     settings = lesson.settings
     dollars = price(settings, tokens_in, tokens_out)
-    cost = f"about ${dollars:.2f}" if dollars else "no price is given, so nothing is known of the costs"
+    cost = f"about {in_dollars(dollars)}" if dollars else "no price is given, so nothing is known of the costs"
     say(f"{settings.model}: {len(waiting):,} requests, about {tokens_in:,} tokens to send, {tokens_out:,} back: {cost}")
     if dollars <= settings.cost_limit or lesson.is_confirmed:
         return dollars
-    above = f"${dollars:.2f} is above cost_limit, ${settings.cost_limit:.2f}"
+    above = f"{in_dollars(dollars)} is above cost_limit, {in_dollars(settings.cost_limit)}"
     if not (sys.stdin.isatty() and is_terminal(sys.stdout)):
         raise UserError(f"{above}, and nobody can be asked here. Add --yes, or raise --cost_limit")
-    if input(f"{above}. Ask all the same? [y/N] ").strip().lower() not in ("y", "yes"):
+    try:
+        said = input(f"{above}. Ask all the same? [y/N] ")
+    except EOFError:
+        said = ""
+    if said.strip().lower() not in ("y", "yes"):
         raise UserError(f"nothing was asked: {above}. `--limit 200` asks about fewer rows")
     return dollars
+
+
+def in_dollars(dollars: float) -> str:
+    """`$12.30`, or `$0.0123` for less than a dollar."""
+    return f"${dollars:.2f}" if dollars >= 1 else f"${dollars:.4f}"
 
 
 def limit_rows(rows: RowsToTeach, most: int, seed: int) -> RowsToTeach:

@@ -239,6 +239,8 @@ def teach_by_model(job: Job, tables: Tables) -> Path:
 def write_texts(lesson: Lesson, job: Job, tables: Tables, wanted: list[str]) -> TaughtRows:
     """`--write new` or `--write paraphrases`."""
     own = job.own
+    if job.competition.text.pair:
+        raise UserError("--write is for one text per row, and this competition has pairs (text.pair)")
     if own.write == "new":
         if not wanted:
             raise UserError("--write new wants to know for which labels: --for_labels NAME ...")
@@ -285,13 +287,15 @@ def finish_labels(job: Job, tables: Tables, taught: TaughtRows, name: str) -> Pa
 
 def describe_labels(tables: Tables, kept: np.ndarray, probs: np.ndarray) -> list[str]:
     """A table for 80 columns: each label's rate in training, in what the teacher says, and what is kept of it."""
+    truth = (tables.labels if tables.soft is None else tables.soft).astype(np.float64)
+    true_rates = np.nanmean(truth if tables.known is None else np.where(tables.known, truth, np.nan), axis=0)
     known = ~np.isnan(kept)
     total = np.maximum((~np.isnan(probs)).sum(axis=(0, 1)), 1)
     rows = [("label", "rate in training", "teacher's rate", "kept", "kept, 0.5 or more")]
     for label, name in enumerate(tables.label_names):
         own = kept[:, :, label]
         rows.append((
-            name[:24], f"{tables.labels[:, label].mean():.4f}", f"{np.nansum(probs[:, :, label]) / total[label]:.4f}",
+            name[:24], f"{true_rates[label]:.4f}", f"{np.nansum(probs[:, :, label]) / total[label]:.4f}",
             f"{known[:, :, label].sum() / total[label]:.1%}", f"{(own >= 0.5).sum() / len(kept):,.0f} rows",
         ))  # fmt: skip
     return ["", *table_lines(rows), ""]
@@ -320,4 +324,7 @@ def print_end(job: Job, path: Path) -> None:
     """Where the labels are, and how a run learns from them."""
     print(f"{path.relative_to(job.paths.root)}")
     print("To learn from it, in the YAML of a run:")
-    print(f"extra_rows: [{{file: {path.name}}}]")
+    if job.own.rows == "train" and not job.own.write:
+        print(f"distillation: {{file: {path.name}, mix: 0.5}}")
+    else:
+        print(f"extra_rows: [{{file: {path.name}}}]")

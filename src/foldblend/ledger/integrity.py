@@ -84,8 +84,8 @@ def check_project(paths: Paths, competition: str, weights_name: str) -> Findings
 
 
 def find_old(paths: Paths) -> list[Path]:
-    """What `--overwrite` and a new bundle set aside anywhere in the project, oldest first."""
-    tops = [paths.root / name for name in ("folds", "oof", "checkpoints", "bundle", "submissions")]
+    """What `--overwrite`, a new bundle and new labels of a teacher set aside anywhere in the project, oldest first."""
+    tops = [paths.root / name for name in ("folds", "oof", "checkpoints", "bundle", "submissions", "data")]
     found = [item for top in tops if top.is_dir() for old in top.rglob(OLD) if old.is_dir() for item in old.iterdir()]
     return sorted(found, key=lambda path: path.name)
 

@@ -49,14 +49,21 @@ def read_labels(reply: Reply, names: Sequence[str], least: int, most: int) -> Na
         found = _listed(reply.content, names)
     if found is None:
         return Named("unreadable")
-    by_name = {name.casefold(): name for name in names}
-    known = list(
-        dict.fromkeys(by_name[name.strip().casefold()] for name in found if name.strip().casefold() in by_name)
-    )
-    n_unknown = sum(name.strip().casefold() not in by_name for name in found)
+    matched = [find_label(name, names) for name in found]
+    known = list(dict.fromkeys(name for name in matched if name is not None))
+    n_unknown = matched.count(None)
     if len(known) < least or (n_unknown and not known):
         return Named("unknown", (), n_unknown)
     return Named("usable", tuple(known[:most]), n_unknown, max(len(known) - most, 0))
+
+
+def find_label(said: str, names: Sequence[str]) -> str | None:
+    """The label that is spelt so, whatever its case if only one is; None if there is none."""
+    said = said.strip()
+    if said in names:
+        return said
+    close = [name for name in names if name.casefold() == said.casefold()]
+    return close[0] if len(close) == 1 else None
 
 
 def failed_kind(reply: Reply) -> str:
@@ -72,15 +79,24 @@ def read_texts(reply: Reply, names: Sequence[str]) -> tuple[str, list[tuple[str,
     found = value.get("texts") if isinstance(value, dict) else value
     if not isinstance(found, list):
         return "unreadable", []
-    by_name, texts = {name.casefold(): name for name in names}, []
+    texts = []
     for each in found:
         text = each.get("text") if isinstance(each, dict) else each
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not text.strip() or not _is_unicode(text):
             continue
         given = _as_list(each, "labels") or [] if isinstance(each, dict) else []
-        labels = [by_name[name.strip().casefold()] for name in given if name.strip().casefold() in by_name]
+        labels = [name for name in (find_label(name, names) for name in given) if name is not None]
         texts.append((" ".join(text.split()), tuple(dict.fromkeys(labels))))
     return ("usable" if texts else "unreadable"), texts
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which JSON can spell and no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
@@ -111,11 +127,17 @@ def _listed(content: str, names: Sequence[str]) -> list[str] | None:
     content = THOUGHTS.sub("", content).strip()
     if not content or content[0] in "{[":
         return None
-    pieces = [piece.strip(" \t\r-*•.\"'`") for piece in re.split(r"[,;\n]", content)]
-    pieces = [piece for piece in pieces if piece]
-    known = {name.casefold() for name in names}
-    short = all(len(piece.split()) <= 3 or piece.casefold() in known for piece in pieces)
-    return pieces if pieces and short and any(piece.casefold() in known for piece in pieces) else None
+    lines = [_bare(line) for line in re.split(r"[;\n]", content)]
+    split = [[line] if find_label(line, names) else [_bare(piece) for piece in line.split(",")] for line in lines]
+    pieces = [piece for line in split for piece in line if piece]  # a label may have a comma
+    known = [find_label(piece, names) is not None for piece in pieces]
+    short = all(is_known or len(piece.split()) <= 3 for piece, is_known in zip(pieces, known, strict=True))
+    return pieces if any(known) and short else None
+
+
+def _bare(piece: str) -> str:
+    """Without bullets, quotes and a full stop."""
+    return piece.strip(" \t\r-*•.\"'`")
 
 
 # ---------- All answers
