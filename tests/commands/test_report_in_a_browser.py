@@ -85,6 +85,18 @@ def test_rows_are_filtered_by_label_kind_and_words(browser):
     assert len(found) == 1 and HOSTILE in found[0].text
 
 
+def test_a_fitted_line_is_no_row_of_points(browser):
+    """Of a chart of points, a series without names."""
+    named = {"name": "submissions", "x": [1, 2], "y": [1, 3], "names": ["a", "b"]}
+    line = {"name": "line", "x": [1, 2], "y": [1, 2]}
+    chart = {"kind": "points", "title": "t", "x": "x", "y": "y", "series": [named, line]}
+    found = browser.execute_script(
+        "const s = plot(arguments[0]); return [s.querySelectorAll('circle').length, s.querySelectorAll('path').length]",
+        chart,
+    )
+    assert found == [2, 1]
+
+
 def test_two_runs_are_laid_over_each_other(browser):
     figure = browser.find_element(By.ID, "curves")
     Select(figure.find_element(By.NAME, "run")).select_by_visible_text("run1")

@@ -156,7 +156,7 @@ function plot(chart) {
       svg.append(make("rect", { x: sx(a), width: Math.max(sx(b) - sx(a), 1), y: sy(box.y[1]), height: sy(box.y[0]) - sy(box.y[1]), fill: colour(k), opacity: 0.14 }));
     }
     const there = range(s.x.length).filter((i) => s.y[i] !== null && s.x[i] !== null);
-    if (chart.kind === "points" && !s.line) {
+    if (chart.kind === "points" && (s.names || []).length) {  // a series without names is a fitted line
       there.forEach((i) => {
         const name = (s.names || [])[i];
         const dot = make("circle", { cx: sx(s.x[i]), cy: sy(s.y[i]), r: 4.5, fill: colour(k), opacity: 0.85 });
