@@ -179,9 +179,8 @@ def test_a_changed_file_is_another_run_and_predicting_needs_none(paths, riddles,
     from foldblend.commands import predict
 
     (paths.root / "new.csv").write_text("id,text\na,key1x key1x key1x\n")
-    predict.main(
-        ["--competition", "riddles", "--input", str(paths.root / "new.csv"), "--output", str(paths.root / "out.csv")]
-    )
+    files = ["--input", str(paths.root / "new.csv"), "--output", str(paths.root / "out.csv")]
+    predict.main(["--competition", "riddles", *files])
     with pytest.raises(ValueError, match=r"extra.csv: missing"):
         train_all("words", "--fold", "0")
 

@@ -311,11 +311,22 @@ def find_seen(job: Job, tables: Tables, folds: Folds, training: Training) -> lis
     origin, seen = describe_origin(folds, tables), np.zeros(len(folds.fold), dtype=bool)
     for fold, name in zip(training.folds, names, strict=True):
         record = check_record(folder / f"{name}.npz", origin)
+        refuse_extra_rows(training, record["settings"])
         learned = folds.fold != fold
         learned[record.get("left_out", [])] = False
         seen |= learned
     texts = tables.compared_texts
     return [texts[row] for row in np.flatnonzero(seen)]
+
+
+def refuse_extra_rows(training: Training, settings: dict) -> None:
+    """Raises: UserError: the start learned from rows of other sources, whose texts its record does not have."""
+    named = [each.get("file") or each.get("competition") for each in settings.get("extra_rows", [])]
+    if named:
+        raise UserError(
+            f"{training.source} learned from extra_rows, too ({', '.join(named)}), so nobody can tell whether it has "
+            "seen held-out rows of this competition. Train a start without extra_rows, under another --name"
+        )
 
 
 def find_left_out(job: Job, tables: Tables) -> np.ndarray:

@@ -620,6 +620,8 @@ def _check_sources(run: RunSettings) -> Iterator[str]:
     more = [*(["extra_rows"] if run.extra_rows else []), *(["distillation"] if run.distillation.file else [])]
     if run.extra_rows and run.use_features:
         yield "use_features is on, but extra_rows have texts alone; remove one of the two"
+    if run.extra_rows and run.training.leave_out:
+        yield "training.leave_out is set, but extra_rows may bring the same rows back; remove one of the two"
     if more and run.loss.soft_targets:
         yield f"loss.soft_targets and {more[0]} both say what rows teach; use one of the two"
     if run.loss.name in LOSSES and not LOSSES[run.loss.name].soft_targets and run.distillation.file:
