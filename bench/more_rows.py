@@ -25,7 +25,6 @@ from score_submission import load_truth, score_submission  # noqa: E402
 
 from foldblend.data.fetch import TRUTH, ensure_data  # noqa: E402
 from foldblend.data.tables import load_tables  # noqa: E402
-from foldblend.folding.draw import draw_folds  # noqa: E402
 from foldblend.settings.loading import load_competition  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
 
@@ -90,12 +89,11 @@ def write_project(paths: Paths, args: argparse.Namespace, seed: int) -> None:
     ensure_data("goemotions", competition, paths)
     whole, part = paths.data("goemotions"), paths.data("part")
     tables = load_tables(competition, whole)
-    n_parts = max(2, len(tables.train_ids) // args.rows)
-    fold, _ = draw_folds(tables.compared_texts, tables.labels, n_folds=n_parts, seed=seed)  # stratified by labels
+    rng = np.random.default_rng(seed)
+    labelled = draw_stratified(tables.labels, args.rows, rng)
+    others = rng.permutation(np.setdiff1d(np.arange(len(tables.labels)), labelled))[: args.unlabelled or None]
     part.mkdir(parents=True)
     header, *rows = read_csv(whole / "train.csv")
-    labelled = np.flatnonzero(fold == 0)
-    others = np.random.default_rng(seed).permutation(np.flatnonzero(fold != 0))[: args.unlabelled or None]
     keep = [header.index(name) for name in ("id", "text")]
     write_csv(part / "train.csv", [header, *(rows[k] for k in labelled)])
     write_csv(part / "unlabelled.csv", [["id", "text"], *([rows[k][i] for i in keep] for k in others)])
@@ -107,6 +105,13 @@ def write_project(paths: Paths, args: argparse.Namespace, seed: int) -> None:
     for name, text in VARIANTS.items():
         text = text if takes_steps else LINEAR.get(name, text)
         (paths.configs / "runs" / f"{name}.yaml").write_text(f"base: {args.run}\n{text}\n")
+
+
+def draw_stratified(labels: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """n rows, rising: of 1,000 draws the one in which each label's count is nearest to its share of all rows."""
+    wanted = labels.mean(axis=0) * n
+    draws = [np.sort(rng.permutation(len(labels))[:n]) for _ in range(1_000)]
+    return min(draws, key=lambda rows: float((np.abs(labels[rows].sum(axis=0) - wanted) / np.sqrt(wanted)).max()))
 
 
 def read_csv(path: Path) -> list[list[str]]:
