@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     job = open_job("report.py", ["--terminal" if flag == "--text" else flag for flag in argv], add_flags)
     print(f"competition {job.competition_name}: report", flush=True)
     path, terms = find_output(job), parse_terms(job.own.terms)
+    check_names(job)
     tables = prepare_tables(job)
     columns = load_columns(job, tables)
     folds = find_folds(job, tables)
@@ -104,6 +105,20 @@ def write_page(job: Job, page: Page, path: Path) -> None:
         count = draw_charts(page, path.with_suffix(""))
         say(f"{shown.with_suffix('')}/: {count} charts as PNG")
     say(f"{shown}: open it in a browser")
+
+
+def check_names(job: Job) -> None:
+    """Refuse names of runs that are unknown before anything is computed. Raises UserError."""
+    if job.own.run:
+        load_run(job.paths, job.own.run)
+    names = split_names(job.own.runs) or find_runs(job.paths, job.competition_name)
+    if job.own.errors_of and job.own.errors_of not in (*names, BLEND):
+        raise unknown_run(job.own.errors_of, [*names, BLEND])
+
+
+def unknown_run(named: str, names: list[str]) -> UserError:
+    """The error for `--errors_of`."""
+    return UserError(f"--errors_of {named}: no such run{nearest(named, names) or '.'} There are: {', '.join(names)}")
 
 
 def parse_terms(given: list[str] | None) -> dict[str, list[str]]:
@@ -293,8 +308,7 @@ def pick_shown(job: Job, runs: list[RunFacts]) -> RunFacts:
         return runs[0]
     found = [run for run in runs if run.name == named]
     if not found:
-        names = [run.name for run in runs]
-        raise UserError(f"--errors_of {named}: no such run{nearest(named, names) or '.'} There are: {', '.join(names)}")
+        raise unknown_run(named, [run.name for run in runs])
     return found[0]
 
 
