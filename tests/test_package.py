@@ -124,7 +124,7 @@ def test_the_metadata_is_what_the_files_say(wheel):
 
 COMES_WITH = {"kagglesdk": "kaggle", "requests": "kaggle", "tokenizers": "transformers"}
 """Packages that are a part of how another one is used."""
-OPTIONAL = {"pyarrow", "openpyxl", "openai"}
+OPTIONAL = {"pyarrow", "openpyxl", "openai", "optuna"}
 """Packages that few competitions need; the error of the module that misses one says how to install it."""
 
 

@@ -13,10 +13,15 @@ LABELS = ("joy", "fear", "anger")
 N_ROWS, N_TEST = 120, 40
 
 
+def hidden_log_odds():
+    """What is behind the labels, float64 (N_ROWS + N_TEST, 3)."""
+    return 2 * np.random.default_rng(0).normal(size=(N_ROWS + N_TEST, 3)) - [0.0, 0.8, 1.5]
+
+
 def write_competition(paths, metric="macro_f1", form="columns", task="multilabel"):
     """Files of a competition `small`, and the hidden log-odds behind its labels."""
-    rng = np.random.default_rng(0)
-    hidden = 2 * rng.normal(size=(N_ROWS + N_TEST, 3)) - [0.0, 0.8, 1.5]
+    hidden, rng = hidden_log_odds(), np.random.default_rng(0)
+    rng.normal(size=hidden.shape)  # as before the log-odds were drawn on their own
     labels = (rng.random(hidden.shape) < sigmoid(hidden)).astype(int)
     if task != "multilabel":
         labels = np.eye(3, dtype=int)[hidden.argmax(axis=1)]

@@ -106,6 +106,41 @@ def settings_of_seeds(number):
     return {"settings": {"learner": "encoder", "seed": number, "training": {"epochs": 2}}}
 
 
+def three_seeds_and_another(number):
+    return settings_of_seeds(number) if number < 3 else {"settings": {"learner": "tfidf", "seed": 1}}
+
+
+def test_the_mean_of_seeds_is_blended_as_one_run(paths, capsys):
+    write_runs(paths, write_competition(paths), (0.9, 1.2, 0.9, 0.5), three_seeds_and_another)
+    assert run_blend("--group_seeds") == 0
+    shown, path = capsys.readouterr().out, only_csv(paths)
+    assert "run0 (3 seeds): the mean of run0, run1, run2" in shown and " seeds of run0" not in shown
+    table = [line.lstrip("> ") for line in shown.splitlines()]
+    assert any(line.startswith("run0 (3 seeds)") for line in table) and any(line.startswith("run3 ") for line in table)
+    assert not any(line.startswith("run1 ") for line in table)
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert record["runs"] == ["run0", "run1", "run2", "run3"] and record["recipe"]["groups"] == [[0, 1, 2], [3]]
+    data = path.read_bytes()
+    path.unlink()
+    assert run_blend("--from", str(path.with_suffix(".json"))) == 0
+    assert path.read_bytes() == data
+
+
+def test_the_mean_of_seeds_alone_is_the_mean_of_their_scores(paths, capsys):
+    write_runs(paths, write_competition(paths), (0.9, 1.2, 0.9, 0.5), three_seeds_and_another)
+    assert run_blend("--group_seeds", "--runs", "run0", "run1", "run2", "--strategy", "run0 (3 seeds) + robust") == 0
+    grouped = only_csv(paths).read_bytes()
+    only_csv(paths).unlink()
+    assert run_blend("--runs", "run0", "run1", "run2", "--strategy", "mean_logits + robust") == 0
+    equal = [path for path in paths.submissions("small").glob("*.csv") if path.read_bytes() == grouped]
+    assert equal
+
+
+def test_group_seeds_without_siblings_says_so(small, capsys):
+    assert run_blend("--group_seeds") == 0
+    assert "--group_seeds changes nothing" in "".join(capsys.readouterr())
+
+
 def test_runs_that_differ_in_more_than_their_seed_are_no_seeds_of_one_another(paths, capsys):
     record = lambda number: {"settings": {"learner": "encoder", "seed": number, "epochs": number}}  # noqa: E731
     write_runs(paths, write_competition(paths), record=record)

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from foldblend.errors import UserError
 from foldblend.learners.table import build_learner
 from foldblend.learners.training import loop
 from foldblend.ledger.records import read_record
+from foldblend.ledger.runs import find_runs
 from foldblend.settings.run import RunSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -233,3 +235,44 @@ def test_the_recorded_seconds_are_those_of_all_starts(paths, toy_competition, mo
         train.main(arguments("--fold", "0"))
     train.main(arguments("--fold", "0"))
     assert 3600 < read_record(fold_file(paths, 0).with_suffix(".json"))["seconds"] < 2 * 3600
+
+
+def test_a_trial_of_a_study_learns_from_a_share_of_the_rows_and_stands_apart_from_the_runs(paths, toy_competition):
+    trial = ["--competition", "toy", "--run", "tfidf", "--name", "trial-0001", "--fold", "0"]
+    train.main([*trial, "--study", "s", "--fidelity", "0.25"])
+    folder = paths.oof("toy") / ".studies/s/trial-0001"
+    record = json.loads((folder / "fold0.json").read_text())
+    assert record["fidelity"] == 0.25 and (folder / "fold0.npz").exists()
+    assert (paths.root / "checkpoints/toy/.studies/s/trial-0001/fold0").is_dir()
+    assert find_runs(paths, "toy") == [] and not paths.checkpoints("toy", "trial-0001").exists()
+    for flags, message in ((["--fidelity", "0.5"], "give --study, too"), (["--fidelity", "0"], "expected more than 0")):
+        with pytest.raises(UserError, match=message):
+            train.main([*trial, *flags])
+    with pytest.raises(UserError, match="--study is '../x'"):
+        train.main([*trial, "--study", "../x"])
+
+
+def test_a_tracker_changes_no_record_and_no_prediction(paths, toy_competition, monkeypatch):
+    sent = []
+
+    class Tracker:
+        def store_init_configuration(self, values):
+            sent.append(values)
+
+        def log(self, values, step):
+            sent.append((step, values))
+
+        def finish(self):
+            sent.append("finished")
+
+    monkeypatch.setattr("foldblend.learners.training.tracking._start", lambda *_: Tracker())
+    monkeypatch.setattr("foldblend.commands.train.check_tracker", lambda kind: None)
+    for name, flags in (("plain", []), ("tracked", ["--tracker", "wandb"])):
+        train.main(["--competition", "toy", "--run", "tfidf", "--fold", "0", "--name", name, *flags])
+    plain, tracked = (json.loads((paths.oof("toy") / name / "fold0.json").read_text()) for name in ("plain", "tracked"))
+    assert plain["settings"] == tracked["settings"] and plain["npz_sha256"] == tracked["npz_sha256"]
+    assert plain.keys() == tracked.keys() and "tracker" not in json.dumps(tracked)
+    assert sent[0]["learner"] == "tfidf" and sent[-1] == "finished"
+    assert sent[1] == (0, {f"final_{name}": value for name, value in tracked["score"].items()})
+    with pytest.raises(UserError, match=r"--tracker is 'wndb'; did you mean 'wandb'\?"):
+        train.main(["--competition", "toy", "--run", "tfidf", "--tracker", "wndb"])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
-from foldblend.folding.draw import draw_folds, rate_deviation, stratify
+from foldblend.folding.draw import draw_folds, rate_deviation, sample_rows, stratify
 from foldblend.settings.competition import CompetitionSettings
 
 
@@ -147,3 +147,19 @@ def test_real_tweets_have_rates_within_two_percent(shared_dir):
     for k, (_, heldout) in enumerate(KFold(5, shuffle=True, random_state=42).split(texts)):
         plain[heldout] = k
     assert rate_deviation(labels, plain, 5)[:, common].max() > 0.05
+
+
+def test_a_sample_of_rows_is_nested_repeatable_and_keeps_every_label():
+    rng = np.random.default_rng(0)
+    labels = np.column_stack([rng.random(3000) < 0.3, np.arange(3000) % 500 == 1])
+    rows = np.flatnonzero(np.arange(3000) % 5 != 2)
+    samples = [sample_rows(rows, labels, share, seed=1) for share in (0.1, 0.3, 0.6)]
+    for share, sample in zip((0.1, 0.3, 0.6), samples, strict=True):
+        assert np.all(np.diff(sample) > 0) and np.isin(sample, rows).all()
+        assert len(sample) == pytest.approx(share * len(rows), abs=10)
+        rare = labels[rows, 1].sum()
+        assert labels[sample, 1].sum() >= min(rare, 10)
+        assert np.array_equal(sample, sample_rows(rows, labels, share, seed=1))
+    assert set(samples[0]) <= set(samples[1]) <= set(samples[2])
+    assert sample_rows(rows, labels, 1.0, seed=1) is rows
+    assert not np.array_equal(samples[0], sample_rows(rows, labels, 0.1, seed=2))

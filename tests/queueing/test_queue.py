@@ -178,3 +178,25 @@ Queue([job], [Slot(None)], 1, 3, Screen()).run()"""
     queue.wait()
     psutil.wait_procs([process], timeout=10)
     assert not process.is_running()
+
+
+def test_jobs_may_be_added_and_dropped_while_the_queue_works(job, tmp_path):
+    """One run is added when the first is done; its training, which would never end, is stopped and not tried again."""
+    queue = Queue([job("note a", run="a")], [Slot(None)] * 2, 1, 3, Screen())
+    steps = []
+
+    def follow():
+        if not steps and states(queue) == ["done"]:
+            steps.append("added")
+            endless = "trap 'exit 143' TERM; note b; while true; do sleep 0.02; done"
+            queue.add([job(endless, run="b"), job("note never", run="b", fold=1, wants_gpu=True)])
+            queue.tickets[-1].not_before = time.monotonic() + 60
+            assert queue.n_idle == 0
+        elif steps == ["added"] and "b" in notes(tmp_path):
+            steps.append("dropped")
+            queue.drop("b")
+        return len(steps) < 2
+
+    assert queue.run(follow) == 0
+    assert states(queue) == ["done", "dropped", "dropped"] and notes(tmp_path) == ["a", "b"]
+    assert queue.n_idle == 2 and "0 failed" not in queue._status_lines()[0]

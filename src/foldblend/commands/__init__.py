@@ -22,6 +22,7 @@ COMMANDS = {
     "make_folds": "draw a competition's folds, or show those it has",
     "train": "train folds of one run",
     "train_all": "train the folds of several runs on all GPUs or cores",
+    "tune": "search better settings of a run",
     "runs": "compare runs, or two of them; watch what trains",
     "report": "show data, runs, labels and errors on one HTML page",
     "blend": "weight the runs, tune thresholds, write a submission",

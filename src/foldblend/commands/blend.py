@@ -26,10 +26,11 @@ from foldblend.ledger.runs import BLEND, RunPredictions, check_same_inputs, grou
 from foldblend.ledger.submissions import earlier_submissions, write_submission
 from foldblend.predictions import TextComparison
 from foldblend.scoring.blending import check_strategy, make_blend
-from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
+from foldblend.scoring.ensembling.predictors import Recipe, mean_of_tables, recipe_from_record
 from foldblend.scoring.ensembling.strategies import OLD_NAMES, refuse_strategy_names
 from foldblend.scoring.inputs import (
     Runs,
+    Scores,
     Task,
     TestScores,
     find_noise,
@@ -66,6 +67,7 @@ def add_flags(parser) -> None:
         help="correct label shift; only if you know that the rates alone changed",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of resamples, bags and repeated partitions")
+    parser.add_argument("--group_seeds", action="store_true", help="blend the mean of runs that differ in their seed")
     parser.add_argument("--from", default="", help="a submission's .json: write the identical .csv again")
 
 
@@ -151,18 +153,24 @@ def blend_anew(job: Job) -> Path:
     task, label_names = inputs.task, inputs.tables.label_names
 
     runs = gather_runs(inputs)
-    check_strategy(strategy, runs.names, task, len(label_names))
+    if not job.own.group_seeds:
+        check_strategy(strategy, runs.names, task, len(label_names))
     noise = [] if job.own.runs else [name for name in find_noise(runs) if not strategy.startswith(name)]
     if noise:
         say(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}")
         runs, inputs = without_runs(runs, noise), inputs.without(noise)
+    seeds = group_seeds(inputs.predictions)
+    joined = join_seeds(inputs.predictions, seeds) if job.own.group_seeds else {}
+    if job.own.group_seeds:
+        runs = join_runs(runs, joined)
+        check_strategy(strategy, runs.names, task, len(label_names))
     blend = make_blend(task, runs, strategy, seed)
-    print_lines(table_lines(task, blend, find_notes(inputs.predictions)))
-    print_lines(seed_lines(task, blend, group_seeds(inputs.predictions)))
+    print_lines(table_lines(task, blend, find_notes(inputs.predictions, joined)))
+    print_lines(seed_lines(task, blend, [] if joined else seeds))
 
-    recipe = Recipe(task.kind, blend.predictor, blend.rule)
+    recipe = Recipe(task.kind, blend.predictor, blend.rule, groups=tuple(joined.values()))
     fold_probs = recipe.fold_probs(inputs.test_scores)
-    means = mean_run_probs(task, runs.scores), mean_test_probs(task, inputs.test_scores)
+    means = mean_run_probs(task, runs.scores), mean_test_probs(task, recipe.grouped(inputs.test_scores))
     brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
     groups = number(inputs.tables.test_metric_groups)
     has_full = bool(member_lines(inputs.predictions, recipe))
@@ -178,7 +186,10 @@ def blend_anew(job: Job) -> Path:
     record = {
         "competition": job.competition_name,
         "runs": [run.name for run in inputs.predictions],
-        "settings": {"competition": asdict(job.competition), "seed": seed, "strategy": strategy},
+        "settings": {
+            **{"competition": asdict(job.competition), "seed": seed, "strategy": strategy},
+            **({"group_seeds": True} if joined else {}),
+        },
         "inputs": inputs.digests(),
         "recipe": recipe.to_record(),
         "report": report_record(task, blend, report, label_names),
@@ -207,14 +218,45 @@ def find_strategy(asked: str) -> str:
     return OLD_NAMES.get(name, name) + plus + tuning
 
 
-def find_notes(predictions: list[RunPredictions]) -> dict[str, str]:
-    """What a reader of the table must know about a run."""
-    chosen = [run.name for run in predictions if any(record.get("selected_on_heldout") for record in run.records)]
-    notes = {name: "selected on its held-out rows, so its scores are too good" for name in chosen}
+def join_seeds(predictions: list[RunPredictions], seeds: list[list[str]]) -> dict[str, tuple[int, ...]]:
+    """Name of each run that is blended -> the positions of the runs that it is the mean of; empty if none are joined.
+
+    Args: seeds: of `group_seeds`.
+    """
+    if not seeds:
+        warn("--group_seeds changes nothing: no two runs differ in their seed alone")
+        return {}
+    position = {run.name: number for number, run in enumerate(predictions)}
+    first = {name: names for names in seeds for name in names}
+    groups: dict[str, tuple[int, ...]] = {}
     for run in predictions:
-        if run.has_full:
-            full = "its model of all rows predicts test rows only: no score shows it"
-            notes[run.name] = f"{notes[run.name]}; {full}" if run.name in notes else full
+        names = first.get(run.name, [run.name])
+        shown = f"{names[0]} ({len(names)} seeds)" if len(names) > 1 else run.name
+        groups.setdefault(shown, tuple(position[name] for name in names))
+    return groups
+
+
+def join_runs(runs: Runs, joined: dict[str, tuple[int, ...]]) -> Runs:
+    """The same rows with the mean of each group of runs as one run, and a line for each group."""
+    if not joined:
+        return runs
+    say(*(f"{name}: the mean of {', '.join(runs.names[run] for run in of)}" for name, of in joined.items() if of[1:]))
+    tables = [mean_of_tables([runs.scores.runs[run] for run in group]) for group in joined.values()]
+    return replace(runs, names=tuple(joined), scores=Scores(tables, runs.scores.allowed))
+
+
+def find_notes(predictions: list[RunPredictions], joined: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """What a reader of the table must know about a run, or about the mean of seeds. Args: joined: of `join_seeds`."""
+    notes = {}
+    for name, of in (joined or {run.name: (position,) for position, run in enumerate(predictions)}).items():
+        runs = [predictions[each] for each in of]
+        found = []
+        if any(record.get("selected_on_heldout") for run in runs for record in run.records):
+            found.append("selected on its held-out rows, so its scores are too good")
+        if any(run.has_full for run in runs):
+            found.append("its model of all rows predicts test rows only: no score shows it")
+        if found:
+            notes[name] = "; ".join(found)
     return notes
 
 

@@ -20,8 +20,10 @@ from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError
 from foldblend.features import Features
 from foldblend.files import describe_old, sha256_file
+from foldblend.folding.draw import sample_rows
 from foldblend.learners.processes.interruption import end_launcher_on_ctrl_c, follow_launcher
 from foldblend.learners.table import Corpus, FoldRows, Learner, build_learner, learns_shares
+from foldblend.learners.training.tracking import TrackedFold, TrackedHistory, check_tracker
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
@@ -36,8 +38,9 @@ from foldblend.ledger.oof import (
 )
 from foldblend.ledger.records import describe_environment
 from foldblend.predictions import FULL, fold_name
-from foldblend.settings.loading import Job, open_job
-from foldblend.settings.records import changed_settings, default_settings_of, settings_of
+from foldblend.settings.loading import Job, check_name, find_tracker, open_job
+from foldblend.settings.paths import Paths
+from foldblend.settings.records import changed_settings, default_settings_of, flat_settings, settings_of
 from foldblend.settings.tables import LEARNERS
 
 
@@ -50,6 +53,9 @@ def add_flags(parser) -> None:
     parser.add_argument("--profile", action="store_true", help="only time some steps and print where the time goes")
     parser.add_argument("--plan", action="store_true", help="only time some steps and print hours, memory and price")
     parser.add_argument("--price_per_hour", type=float, default=0.0, help="of this machine, for --plan")
+    parser.add_argument("--tracker", default="", help="tensorboard, wandb, mlflow, trackio or none; see default.yaml")
+    parser.add_argument("--study", default="", help="train a trial of this study of tune.py, apart from the runs")
+    parser.add_argument("--fidelity", type=float, default=1.0, help="with --study: share of the training rows")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,6 +63,9 @@ def main(argv: list[str] | None = None) -> None:
     end_launcher_on_ctrl_c()
     is_first = is_first_process()
     job = open_job("train.py", argv, add_flags, with_run=True, find_trained=find_trained)
+    job = replace(job, paths=find_study(job))
+    job.own.tracker = find_tracker(job.paths, job.own.tracker)
+    check_tracker(job.own.tracker)
     say(describe_run(job))
     if job.own.export:
         export_encoder(job)
@@ -96,6 +105,15 @@ def refuse_selection(job: Job, wanted: list[int]) -> None:
             f"--fold full holds out no row, but training.selection {selection} chooses weights by held-out rows. Train "
             "the run's folds without full, or with --training.selection last"
         )
+
+
+def find_study(job: Job) -> Paths:
+    """Where folds are written: beside the runs, or in the folder of `--study`."""
+    if not 0 < job.own.fidelity <= 1:
+        raise UserError(f"--fidelity is {job.own.fidelity}; expected more than 0, at most 1")
+    if job.own.fidelity < 1 and not job.own.study:
+        raise UserError("--fidelity is for the trials of a study; give --study, too, or remove it")
+    return replace(job.paths, study=check_name(job.own.study, "--study")) if job.own.study else job.paths
 
 
 def describe_run(job: Job) -> str:
@@ -209,8 +227,9 @@ def train_one(
     lock = training_lock(job.paths, job.competition_name, job.run_name, fold)
     with lock if is_first else nullcontext():
         started = time.monotonic()
-        history = FoldHistory(history_path(job.paths, job.competition_name, job.run_name, fold))
-        predictions = learner.train_fold(replace(split_rows(job, fold, folds, sources.left_out), history=history))
+        history = open_history(job, fold)
+        rows = split_rows(job, fold, folds, tables.labels, sources.left_out)
+        predictions = learner.train_fold(replace(rows, history=history))
         if not is_first:
             return
         record = {
@@ -218,6 +237,7 @@ def train_one(
             "score": predictions.score,
             "selected_on_heldout": predictions.selected_on_heldout,
             "truncation": predictions.truncation,
+            **({"fidelity": job.own.fidelity} if job.own.fidelity < 1 else {}),
             "device": predictions.device,
             "n_parameters": predictions.n_parameters,
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
@@ -230,20 +250,33 @@ def train_one(
         if weights.is_file():  # a learner of a plugin may keep none
             record["weights_sha256"] = sha256_file(weights)
         path = write_fold(job.paths, job.competition_name, job.run_name, folds, tables, predictions, record)
+        if isinstance(history, TrackedHistory):
+            history.finish(predictions.score)
     score = ", ".join(f"{name} {value:.4f}" for name, value in predictions.score.items())
     score = f"held-out {score}" if score else "no row held out"
     print(f"{path.relative_to(job.paths.root)}: {score}, {record['seconds']:.0f} s", flush=True)
 
 
-def split_rows(job: Job, fold: int, folds: Folds, left_out: np.ndarray = NO_ROWS) -> FoldRows:
-    """The rows that a fold learns from and those it holds out.
+def open_history(job: Job, fold: int) -> FoldHistory | TrackedHistory:
+    """Where a fold notes how it trains: in oof/, and in the tracker if there is one."""
+    history = FoldHistory(history_path(job.paths, job.competition_name, job.run_name, fold))
+    if job.own.tracker == "none":
+        return history
+    name = f"{job.own.study}-{job.run_name}" if job.own.study else job.run_name
+    tracked = TrackedFold(job.competition_name, name, fold, job.paths.tracking, checkpoint_dir(job, fold))
+    return TrackedHistory(job.own.tracker, tracked, flat_settings(settings_of(job.run)), history)
+
+
+def split_rows(job: Job, fold: int, folds: Folds, labels: np.ndarray, left_out: np.ndarray = NO_ROWS) -> FoldRows:
+    """The rows that a fold learns from, all or the share of `--fidelity`, and those it holds out.
 
     Args: left_out: int64, rows that no fold learns from.
     """
     heldout = folds.fold == fold  # no row of the fold FULL
     taught = ~heldout
     taught[left_out] = False
-    return FoldRows(fold, np.flatnonzero(taught), np.flatnonzero(heldout), checkpoint_dir(job, fold))
+    train = sample_rows(np.flatnonzero(taught), labels, job.own.fidelity, fold)
+    return FoldRows(fold, train, np.flatnonzero(heldout), checkpoint_dir(job, fold))
 
 
 def checkpoint_dir(job: Job, fold: int) -> Path:
@@ -261,7 +294,7 @@ def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_
     from foldblend.learners.training.profiling import profile_fold  # imports torch, which TF-IDF does without
 
     folder = job.paths.checkpoints(job.competition_name, job.run_name) / "profile" if job.own.profile else None
-    measured = profile_fold(learner, split_rows(job, wanted[0], folds), folder)
+    measured = profile_fold(learner, split_rows(job, wanted[0], folds, tables.labels), folder)
     if not is_first:
         return
     if job.own.profile:

@@ -21,6 +21,7 @@ from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import check_outputs, describe_old, write_atomically
 from foldblend.learners.table import needs_gpu
+from foldblend.learners.training.tracking import check_tracker
 from foldblend.ledger.dropped import with_file_hash
 from foldblend.ledger.folds import Folds, parse_fold_numbers
 from foldblend.ledger.oof import FOLD, check_same_settings, find_trained, finished_folds, run_folder, set_folds_aside
@@ -38,6 +39,7 @@ from foldblend.queueing.queue import FoldJob, Queue, Ticket, take_part, without_
 from foldblend.settings.loading import (
     Job,
     check_name,
+    find_tracker,
     list_configs,
     load_defaults,
     load_run,
@@ -73,6 +75,7 @@ def add_flags(parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="train again what is already trained")
     parser.add_argument("--side_by_side", type=int, default=0, help="trainings per GPU (1), or on all cores (one each)")
     parser.add_argument("--attempts", type=int, default=3, help="how often a training that crashes is started (3)")
+    parser.add_argument("--tracker", default="", help="tensorboard, wandb, mlflow, trackio or none; see default.yaml")
     parser.add_argument("--part", default="", help="I/N: every N-th training from the I-th on, I from 0 to N-1")
     parser.add_argument("--write_slurm", default="", help="only write a batch file for sbatch here; with --machines")
     parser.add_argument("--write_skypilot", default="", help="only write a task for `sky launch` here; with --machines")
@@ -83,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     job = open_job("train_all.py", argv, add_flags)
     check_flags(job)
+    check_tracker(find_tracker(job.paths, job.own.tracker))
     runs = resolve_runs(job)
     print(f"competition {job.competition_name}: {', '.join(run.name for run in runs)}", flush=True)
 

@@ -335,3 +335,24 @@ def describe_conflicts(
             names = ", ".join(name for name, has in zip(label_names, labels[row], strict=True) if has) or "(no label)"
             lines.append(wrapped(f"  {str(ids[row])!r} {texts[row][:SHOWN_CHARACTERS]!r}: {names}", indent="      "))
     return lines
+
+
+KEPT_PER_LABEL = 10
+"""A sample keeps so many rows of each label, or all of them."""
+
+
+def sample_rows(rows: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """A share of training rows: the same for the same seed, a larger share holds a smaller one, no label is lost.
+
+    Args:    rows: int64 (n,), rising.   labels: bool (N, L), of all rows.   share: more than 0, at most 1.
+    Returns: int64 (m,), rising; all rows for a share of 1.
+    """
+    if share == 1:
+        return rows
+    order = np.random.default_rng([seed, len(rows)]).permutation(rows)
+    kept = np.zeros(len(labels), bool)
+    kept[order[: max(1, round(share * len(rows)))]] = True
+    for label in range(labels.shape[1]):
+        with_label = order[labels[order, label]]
+        kept[with_label[:KEPT_PER_LABEL]] = True
+    return np.flatnonzero(kept)

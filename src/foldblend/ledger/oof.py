@@ -187,6 +187,7 @@ FOLD = Schema(
         "selected_on_heldout?": bool,
         "truncation?": ANY,
         "extra_rows?": [{"source": str, "sha256": HASH, "rows": int, "learned": int, "left_out_as_held_out": int}],
+        "fidelity?": float,
         "device?": str,
         "seconds?": float,
         "environment?": {"*": str},

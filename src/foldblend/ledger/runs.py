@@ -325,6 +325,7 @@ RECIPE = {
     "rule": _RULE,
     "priors?": [float],
     "shifted?": [int],
+    "groups?": [[int]],
 }
 """As `scoring.ensembling.predictors.Recipe.to_record` writes it."""
 BLEND = Schema(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +193,8 @@ class Ticket:
     """How often in a row another process was training its fold."""
     not_before: float = 0.0
     """time.monotonic() at which it may start."""
+    is_dropped: bool = False
+    """Nobody wants its result any more: it was asked to stop."""
 
 
 class Queue:
@@ -208,15 +210,20 @@ class Queue:
         self.n_slots, self.free = len(slots), list(slots)
         self.running: list[tuple[Ticket, Training]] = []
         self.seconds: dict[str, list[float]] = {}  # run -> of its finished folds
+        self.headline: Callable[[], str] | None = None  # what the first line says instead of counting folds
 
-    def run(self) -> int:
+    def run(self, follow: Callable[[], bool] | None = None) -> int:
         """Work until nothing waits or runs, or a signal comes; then wait until the trainings have saved themselves.
 
+        Args:    follow: is called all the time; may `add` and `drop` jobs, and says whether more may come.
         Returns: the signal's number, 0 if none came.
         """
         try:
             with Interruption() as interruption:
-                while not interruption.signal_number and any(t.state in ("waiting", "running") for t in self.tickets):
+                while not interruption.signal_number:
+                    may_grow = follow is not None and follow()
+                    if not may_grow and not any(t.state in ("waiting", "running") for t in self.tickets):
+                        break
                     self._start_ready()
                     self._poll(stopping=False)
                 if interruption.signal_number:
@@ -226,6 +233,25 @@ class Queue:
             for _, training in self.running:  # after an error of ours, or a second Ctrl-C
                 training.ask_to_stop()
         return interruption.signal_number
+
+    def add(self, jobs: Sequence[FoldJob]) -> None:
+        """More jobs, behind those that wait."""
+        self.tickets += [Ticket(job) for job in jobs]
+
+    def drop(self, run: str) -> None:
+        """Stop what runs of a run, and start nothing more of it."""
+        for ticket in self.tickets:
+            if ticket.job.run == run and ticket.state == "waiting":
+                ticket.state = "dropped"
+        for ticket, training in self.running:
+            if ticket.job.run == run:
+                ticket.is_dropped = True
+                training.ask_to_stop()
+
+    @property
+    def n_idle(self) -> int:
+        """Slots that no job runs in or waits for."""
+        return len(self.free) - sum(ticket.state == "waiting" for ticket in self.tickets)
 
     def _start_ready(self) -> None:
         for slot in list(self.free):
@@ -266,6 +292,8 @@ class Queue:
         if status == 0:
             ticket.state = "done"
             self.seconds.setdefault(ticket.job.run, []).append(training.seconds)
+        elif ticket.is_dropped:
+            ticket.state = "dropped"
         elif stopping:
             ticket.state = "waiting"
         elif status == BUSY:
@@ -320,9 +348,10 @@ class Queue:
         waiting = [ticket.job.run for ticket in self.tickets if ticket.state == "waiting"]
         running = [(ticket.job.run, training.seconds) for ticket, training in self.running]
         left = time_left(self.seconds, waiting, running, self.n_slots)
-        words = [f"{count['done']} of {len(self.tickets)} folds done", f"{count['running']} running"]
+        words = [self.headline() if self.headline else f"{count['done']} of {len(self.tickets)} folds done"]
+        words += [f"{count['running']} running"]
         words += [f"{count['failed']} failed"] if count["failed"] else []
-        words += [f"about {clock_time(left)} left"] if left is not None else []
+        words += [f"about {clock_time(left)} left"] if left is not None and not self.headline else []
         width = shutil.get_terminal_size().columns if self.screen.is_terminal else 80
         jobs = [job_line(ticket.job.name, one.seconds, one.progress, width) for ticket, one in self.running]
         return [", ".join(words), *jobs]

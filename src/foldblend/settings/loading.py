@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
@@ -54,6 +54,9 @@ class Defaults:
     plugins: tuple[str, ...] = ()
     """Python modules of this folder, or installed ones, that add learners, losses, metrics and strategies:
     docs/architecture.md shows how."""
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = "none"
+    """Where trainings send their settings, history and scores beside oof/: docs/training.md. No part of a run: a
+    training is the same with and without it. As a flag, `--tracker wandb`."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,18 @@ def load_defaults(paths: Paths) -> Defaults:
     defaults = _load_alone(Defaults, paths.configs / "default.yaml")
     load_plugins(defaults.plugins, paths.root)
     return defaults
+
+
+TRACKERS = get_args(Defaults.__annotations__["tracker"])
+"""The trackers by name."""
+
+
+def find_tracker(paths: Paths, asked: str) -> str:
+    """The tracker of `--tracker`, else of configs/default.yaml. Raises UserError with the nearest name."""
+    if asked and asked not in TRACKERS:
+        hint = nearest(asked, TRACKERS) or f"; expected {', '.join(TRACKERS)}"
+        raise UserError(f"--tracker is {asked!r}{hint}")
+    return asked or load_defaults(paths).tracker
 
 
 def _defaults_for_help() -> Defaults:
@@ -254,7 +269,7 @@ def load_part(part: type, path: Path) -> dict:
             f"copy the settings of {base_path.name}"
         )
     learner = values.get("learner", base_values.get("learner"))
-    unread = _find_unread_groups(learner, base_values) if learner in LEARNERS else []
+    unread = find_unread_groups(learner, base_values) if learner in LEARNERS else []
     if unread:
         raise UserError(
             f"{path}: learner {learner} does not read {', '.join(unread)}, which base {base} sets. Choose a base with "
@@ -398,12 +413,12 @@ def _check_learner(values: dict, where: str) -> None:
 
 def _check_read(run: RunSettings, given: Iterable[str], path: Path) -> None:
     """Raise UserError if a group was given that the chosen learner does not read: it would have no effect."""
-    unread = _find_unread_groups(run.learner, given)
+    unread = find_unread_groups(run.learner, given)
     if unread:
         raise UserError(f"{path}: learner {run.learner} does not read {', '.join(unread)}; remove it")
 
 
-def _find_unread_groups(learner: str, given: Iterable[str]) -> list[str]:
+def find_unread_groups(learner: str, given: Iterable[str]) -> list[str]:
     """Which of the given groups of settings a known learner does not read, sorted."""
     groups = {name.split(".")[0] for name in names_of(RunSettings)}
     entry = LEARNERS[learner]

@@ -12,6 +12,8 @@ class Paths:
     """The folders under one root. Nothing is created here; writers create what they write into."""
 
     root: Path
+    study: str = ""
+    """The study whose trials are trained: their folds and checkpoints are kept apart from those of runs."""
 
     @property
     def configs(self) -> Path:
@@ -33,7 +35,11 @@ class Paths:
 
     def oof(self, competition: str) -> Path:
         """One folder a run below this one."""
-        return self.root / "oof" / competition
+        return self._apart(self.root / "oof" / competition)
+
+    def _apart(self, folder: Path) -> Path:
+        """Hidden folders are no runs: whatever lists runs passes over them."""
+        return folder / ".studies" / self.study if self.study else folder
 
     def submissions(self, competition: str) -> Path:
         return self.root / "submissions" / competition
@@ -47,8 +53,13 @@ class Paths:
         """One folder a blend below this one: what a notebook elsewhere predicts with."""
         return self.root / "bundle" / competition
 
+    @property
+    def tracking(self) -> Path:
+        """What experiment trackers write that have no server."""
+        return self.root / "tracking"
+
     def checkpoints(self, competition: str, run: str) -> Path:
-        return self.root / "checkpoints" / competition / run
+        return self._apart(self.root / "checkpoints" / competition) / run
 
     def tokens(self, competition: str) -> Path:
         """Token ids of the competition's texts, kept for the next run; may be deleted at any time."""

@@ -73,7 +73,7 @@ def differing_settings(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
     Example: {"optimizer": {"lr": 5e-05}}, {"optimizer": {"lr": 3e-05}} -> [("optimizer.lr", 5e-05, 3e-05)]
     """
     unused = {name: value for name, value in SOURCES.items() if name in first or name in second}
-    one, other = (_leaves(unused | each) for each in (first, second))
+    one, other = (flat_settings(unused | each) for each in (first, second))
     one, other, missing = _split_lists(one, other), _split_lists(other, one), "missing"
     named = ((key, one.get(key, missing), other.get(key, missing)) for key in sorted(one.keys() | other.keys()))
     return [(key, value, changed) for key, value, changed in named if value != changed]
@@ -81,7 +81,7 @@ def differing_settings(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
 
 def flags_to(stored: dict, now: dict) -> str:
     """Flags that set every setting in which `now` differs to what it is in `stored`: `--optimizer.lr 5e-05`."""
-    was, is_now = _leaves(stored), _leaves(now)
+    was, is_now = flat_settings(stored), flat_settings(now)
     return " ".join(
         f"--{key} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}"
         for key, value in was.items()
@@ -91,17 +91,18 @@ def flags_to(stored: dict, now: dict) -> str:
 
 def changed_settings(run: RunSettings) -> list[str]:
     """`training.epochs 3` for each setting that the run's learner reads and that differs from its default."""
-    now, default = (_leaves(_all_settings_of(each)) for each in (run, RunSettings(run.learner)))
+    now, default = (flat_settings(_all_settings_of(each)) for each in (run, RunSettings(run.learner)))
     shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in now.items()}
     shown["extra_rows"] = ", ".join(each.name for each in run.extra_rows)
     return [f"{key} {shown[key]}" for key in now if now[key] != default[key]]
 
 
-def _leaves(values: dict, prefix: str = "") -> dict:
+def flat_settings(values: dict, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            leaves |= flat_settings(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
     return leaves
@@ -116,7 +117,7 @@ def _split_lists(leaves: dict, others: dict) -> dict:
         if not is_groups:
             split[key] = value
         elif len(lists) == 2 and len(lists[0]) == len(lists[1]):
-            split |= _leaves({f"{key}[{k}]": each for k, each in enumerate(value)})
+            split |= flat_settings({f"{key}[{k}]": each for k, each in enumerate(value)})
         else:
             split[key] = ", ".join(each.get("file") or each.get("competition") or str(each) for each in value) or "none"
     return split

@@ -17,6 +17,7 @@ from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import rule_of
 from foldblend.settings.loading import Defaults
 from foldblend.settings.run import LossSettings, RunSettings
+from foldblend.settings.search import SearchSettings
 from foldblend.settings.tables import LEARNERS, LOSSES
 from foldblend.settings.teacher import TeacherSettings
 
@@ -43,6 +44,7 @@ def build_reference() -> str:
         _learners(),
         _table(RunSettings, ""),
         *_groups(RunSettings),
+        _section("Searches: configs/search/NAME.yaml", SearchSettings),
     ]
     return "\n".join(parts)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from made_up import give, make_runs
 
 from foldblend.scoring.ensembling.predictors import Recipe, predict_folds, recipe_from_record
 from foldblend.scoring.ensembling.strategies import FOR_ORDER, STRATEGIES, fit_strategies
+from foldblend.scoring.inputs import Scores
 from foldblend.scoring.thresholds.rules import Rule
 
 
@@ -44,3 +46,17 @@ def test_only_shifted_labels_are_moved():
     probs, _ = recipe.answer(fold_probs)
     assert np.array_equal(probs[:, :2], fold_probs[0, :, :2])
     assert not np.array_equal(probs[:, 2], fold_probs[0, :, 2])
+
+
+@pytest.mark.parametrize("name", ["mean_probs", "mean_logits", "shrunk_stack", "mean_ranks"])
+def test_a_recipe_of_groups_reads_their_means_and_needs_only_the_runs_that_it_uses(name):
+    given = give(make_runs(n_rows=60, noise=(1.0, 1.0, 1.0, 1.0)))
+    runs = given.scores.runs
+    means = [(runs[0] + runs[3]) / 2, runs[1]]
+    predictor = fit_strategies(replace(given, scores=Scores(means)), [name])[name].predictor(5, 0)
+    recipe = Recipe("multilabel", predictor, Rule(), groups=((0, 3), (1,)))
+    again = recipe_from_record(json.loads(json.dumps(recipe.to_record())))
+    expected = predict_folds(predictor, [table[None] for table in means])
+    assert again.used_runs(4) == [0, 1, 3]  # run 2 belongs to no group
+    found = again.of_used_runs(4).fold_probs([runs[k][None] for k in again.used_runs(4)])
+    assert np.allclose(found, expected, atol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 
 from foldblend.scoring.inputs import Partition, Runs, Scores, Task, sigmoid
 from foldblend.scoring.thresholds.rules import decide, tune_rule
-from foldblend.scoring.validation.comparing import PENALTY, Comparer, Predicted, fit_weights
+from foldblend.scoring.validation.comparing import PENALTY, Comparer, Predicted, compare_over_seeds, fit_weights
 
 TASK = Task("macro_f1")
 N = 600
@@ -109,3 +109,20 @@ def test_weights_are_those_of_scikit_learn(world):
         features = np.column_stack([run[kept].reshape(-1) for run in runs.runs])
         model = LogisticRegression(C=1 / PENALTY, tol=1e-8, max_iter=500).fit(features, rows.labels[kept].reshape(-1))
         assert found[part] == pytest.approx(model.coef_[0], abs=2e-3)
+
+
+def test_a_gain_over_seeds_has_the_error_of_rows_and_of_seeds(world):
+    hidden, rows = world
+    comparer = Comparer(TASK, rows)
+    worse = [run_of(hidden, f"a{seed}", 1.5, seed=seed) for seed in (1, 2, 3)]
+    better = [run_of(hidden, f"b{seed}", 0.3, seed=seed) for seed in (4, 5, 6)]
+    found = compare_over_seeds(comparer, list(zip(worse, better, strict=True)))
+    singles = [comparer.compare(*pair) for pair in zip(worse, better, strict=True)]
+    assert found.gains == tuple(each.gain for each in singles) and found.gain == pytest.approx(np.mean(found.gains))
+    of_rows = np.mean([(each.high - each.low) / 3.29 for each in singles])
+    assert found.error == pytest.approx(np.hypot(of_rows, np.std(found.gains, ddof=1) / np.sqrt(3)), rel=1e-6)
+    assert found.exceeds_error and found.is_more_than_noise
+    same = compare_over_seeds(comparer, list(zip(worse, worse[1:] + worse[:1], strict=True)))
+    assert not same.is_more_than_noise
+    alone = compare_over_seeds(comparer, [(worse[0], better[0])])
+    assert alone.error == pytest.approx((singles[0].high - singles[0].low) / 3.29)

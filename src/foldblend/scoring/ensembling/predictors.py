@@ -273,6 +273,25 @@ def _table_of(run: Sequence[np.ndarray], fold: int) -> np.ndarray:
     return np.stack([run[k] for k in range(len(run))]).mean(axis=0, dtype=np.float32)
 
 
+@dataclass(frozen=True)
+class MeanOfRuns(Sequence[np.ndarray]):
+    """The mean score of runs that count as one, one fold's models at a time."""
+
+    runs: list[Sequence[np.ndarray]]
+    """At least one, each of tables of scores (n, L), as in `predict_folds`."""
+
+    def __len__(self) -> int:
+        return max(len(run) for run in self.runs)
+
+    def __getitem__(self, fold):
+        return mean_of_tables([_table_of(run, fold) for run in self.runs])
+
+
+def mean_of_tables(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Equal mean of tables of scores (n, L), float32; of one table, itself to the last bit."""
+    return tables[0] if len(tables) == 1 else mix(tables, np.full(len(tables), 1 / len(tables)))
+
+
 # The recipe of a submission: everything that turns the runs' test scores into the answer, as plain numbers.
 #
 # Test rows are predicted by every fold's models and the probabilities averaged. The mean of probabilities keeps each
@@ -292,21 +311,37 @@ class Recipe:
     """float64 (L,): label rates of training, if they are re-estimated on the test rows."""
     shifted: tuple[int, ...] = ()
     """The labels whose rates are re-estimated."""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """Runs whose mean is one run for the predictor, in the order of its runs; empty: each is one by itself."""
 
     def used_runs(self, n_runs: int) -> list[int]:
         """The runs that the probabilities depend on, of the `n_runs` that the recipe was made of; rising."""
+        if self.groups:
+            used = used_runs(self.predictor, len(self.groups))
+            return sorted(run for group in used for run in self.groups[group])
         return used_runs(self.predictor, n_runs)
 
     def of_used_runs(self, n_runs: int) -> "Recipe":
         """The recipe for the scores of `used_runs` alone; it gives the same answer."""
-        return replace(self, predictor=keep_runs(self.predictor, self.used_runs(n_runs)))
+        kept = self.used_runs(n_runs)
+        if not self.groups:
+            return replace(self, predictor=keep_runs(self.predictor, kept))
+        used = used_runs(self.predictor, len(self.groups))
+        groups = tuple(tuple(kept.index(run) for run in self.groups[group]) for group in used)
+        return replace(self, predictor=keep_runs(self.predictor, used), groups=groups)
+
+    def grouped(self, test_folds: Sequence[Sequence[np.ndarray]]) -> list[Sequence[np.ndarray]]:
+        """The runs as the predictor reads them: the mean of each group's tables, taken when it is asked for."""
+        if not self.groups:
+            return list(test_folds)
+        return [MeanOfRuns([test_folds[run] for run in group]) for group in self.groups]
 
     def fold_probs(self, test_folds: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         """Each fold's probabilities of the test rows, float32 (K, n, L).
 
         Args: test_folds: as in `predict_folds`.
         """
-        return predict_folds(self.predictor, test_folds)
+        return predict_folds(self.predictor, self.grouped(test_folds))
 
     def answer(self, fold_probs: np.ndarray, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The mean probabilities float32 (n, L), and the decisions bool (n, L), or the same probs again.
@@ -337,7 +372,7 @@ class Recipe:
         record = {"kind": self.kind, "predictor": self.predictor.to_record(), "rule": self.rule.to_record()}
         if self.priors is not None:
             record |= {"priors": self.priors.tolist(), "shifted": list(self.shifted)}
-        return record
+        return record | ({"groups": [list(group) for group in self.groups]} if self.groups else {})
 
 
 def recipe_from_record(record: dict) -> Recipe:
@@ -349,4 +384,5 @@ def recipe_from_record(record: dict) -> Recipe:
         rule_from_record(record["rule"]),
         priors,
         tuple(record.get("shifted", ())),
+        tuple(tuple(group) for group in record.get("groups", ())),
     )

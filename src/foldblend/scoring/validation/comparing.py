@@ -168,3 +168,45 @@ def fit_weights(scores: Scores, labels: np.ndarray, partition: Partition) -> np.
     penalty = np.full(n_runs + 1, PENALTY)
     coefs = fit_logistic(features, labels[partition.order].reshape(-1), parts, subsets, np.zeros(n_runs + 1), penalty)
     return coefs[:n_runs].T
+
+
+# ---------- Two settings, each trained with several seeds.
+
+
+NORMAL_90 = 1.645
+"""Half of a 90 % interval in standard errors."""
+
+
+@dataclass(frozen=True)
+class SeededGain:
+    """How much one setting scores above another, over seeds, on the same rows."""
+
+    gain: float
+    """Mean over the seeds."""
+    error: float
+    """Standard error of `gain`: that other rows, and other seeds, had been drawn."""
+    gains: tuple[float, ...]
+    """Of each seed."""
+
+    @property
+    def exceeds_error(self) -> bool:
+        return self.gain > self.error
+
+    @property
+    def is_more_than_noise(self) -> bool:
+        """Whether the 90 % interval leaves out 0."""
+        return self.gain > NORMAL_90 * self.error
+
+
+def compare_over_seeds(comparer: Comparer, pairs: Sequence[tuple[Predicted, Predicted]]) -> SeededGain:
+    """The second setting's score minus the first's, from one pair of runs per seed.
+
+    All seeds share the rows, so the error that comes of the rows does not shrink with the number of seeds; that of the
+    seeds does. One pair alone says nothing of the seeds' part.
+    """
+    found = [comparer.compare(*pair) for pair in pairs]
+    assert all(found), "the two runs of a pair predicted different rows"
+    gains = np.array([each.gain for each in found if each])
+    of_rows = np.mean([(each.high - each.low) / (2 * NORMAL_90) for each in found if each])
+    of_seeds = gains.var(ddof=1) / len(gains) if len(gains) > 1 else 0.0
+    return SeededGain(float(gains.mean()), float(np.sqrt(of_rows**2 + of_seeds)), tuple(gains.tolist()))
