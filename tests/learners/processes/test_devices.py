@@ -130,9 +130,7 @@ def test_a_gpu_that_torch_cannot_use_is_no_silent_training_on_the_cpu(monkeypatc
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if chosen is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        with pytest.raises(
-            UserError, match=rf"cannot use the GPU .*nvidia0.*{words}.*CUDA_VISIBLE_DEVICES="
-        ):
+        with pytest.raises(UserError, match=rf"cannot use the GPU .*nvidia0.*{words}.*CUDA_VISIBLE_DEVICES="):
             join_processes()
 
 
