@@ -76,7 +76,7 @@ def measure(folder: Path, model: str, length: str, batch: str, moments: str) -> 
     settings = ModelSettings(
         name=str(folder), max_length_tokens=length, **({"pooling": "last"} if kind == "decoder" else {})
     )
-    run = RunSettings(kind, model=settings, training=training, optimizer=OptimizerSettings(moments=moments))
+    run = RunSettings(kind, model=settings, training=training, optimizer=OptimizerSettings(state_precision=moments))
     n_rows = batch * (WARM_STEPS + TIMED_STEPS)
     with contextlib.redirect_stdout(sys.stderr):  # where its weights come from is no line of the table
         learner = build_learner(run, make_corpus(n_rows, length))

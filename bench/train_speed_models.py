@@ -116,7 +116,22 @@ def save_model(name: str, folder: Path, texts: Iterable[str]) -> str:
     else:
         tokenizer = AutoTokenizer.from_pretrained(find_weights(MINILM, "main")[0], local_files_only=True)
     tokenizer.save_pretrained(folder)
+    fill_vocabulary(folder)
     return str(folder)
+
+
+def fill_vocabulary(folder: Path) -> None:
+    """Add words that no text has to a saved tokenizer, up to the model's number of embeddings.
+
+    A tokenizer with less than half of the model's tokens is refused, as it is of another model.
+    """
+    wanted = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    first = 1 + max([*vocabulary.values(), *(added["id"] for added in tokenizer["added_tokens"])])
+    vocabulary.update({f"<unread {number}>": number for number in range(first, wanted)})
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def write_run(path: Path, name: str, folder: str | None, epochs: int, batch: int, quantization: str = "none") -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
+from transformers import AutoModel
+from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from foldblend.errors import UserError
 from foldblend.learners.nets import pretrained
@@ -137,3 +139,11 @@ def test_a_package_with_other_weights_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "_find_packaged", lambda name: copy)
     with pytest.raises(UserError, match="model.safetensors is not the file that the hub has .*--force-reinstall"):
         pretrained._fall_back(MINILM, "main", None, OSError("offline"))
+
+
+@pytest.mark.parametrize("kind, attention", [("gemma2", "eager"), ("qwen2", "sdpa")])
+def test_capped_attention_scores_stay_capped_in_every_transformers(tiny_decoder, monkeypatch, kind, attention):
+    """Some versions say that torch's attention does for Gemma 2, and leave the cap out."""
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)
+    model, _ = pretrained.load_pretrained(tiny_decoder(kind), AutoModel)
+    assert model.config._attn_implementation == attention

@@ -10,6 +10,7 @@ import torch
 
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
+from foldblend.learners.processes import devices
 from foldblend.learners.processes.devices import Agreement, choose_precision, describe_device, join_processes
 
 CPU = torch.device("cpu")
@@ -118,3 +119,25 @@ def test_freed_memory_is_not_given_back():
         command = [sys.executable, "-c", GIVEN_BACK, how]
         given_back[how] = float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
     assert given_back["give back"] > 100 and given_back["keep"] < 20
+
+
+@pytest.mark.parametrize("cuda, words", [(None, "a build for CPUs"), ("13.0", "does not run CUDA 13.0")])
+def test_a_gpu_that_torch_cannot_use_is_no_silent_training_on_the_cpu(monkeypatch, cuda, words):
+    monkeypatch.setattr(devices, "find_nvidia_devices", lambda: ["/dev/nvidia0"])
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    for chosen in (None, "0", "GPU-8932f937"):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if chosen is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+        with pytest.raises(UserError, match=rf"cannot use the GPU .*nvidia0.*{words}.*CUDA_VISIBLE_DEVICES="):
+            join_processes()
+
+
+@pytest.mark.parametrize("name, value", [("CUDA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "-1"),
+                                         ("ACCELERATE_USE_CPU", "true")])  # fmt: skip
+def test_a_cpu_that_was_asked_for_is_used_beside_a_gpu(monkeypatch, name, value):
+    monkeypatch.setattr(devices, "find_nvidia_devices", lambda: ["/dev/nvidia0"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv(name, value)
+    assert join_processes().device.type == "cpu"

@@ -8,6 +8,7 @@ import torch
 from toy_corpus import fold_rows, make_corpus
 from transformers import PreTrainedModel
 
+from foldblend.errors import UserError
 from foldblend.learners.decoder import DecoderLearner
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training.loop import build_fold, gather_gradients
@@ -102,8 +103,35 @@ def test_a_whole_training_goes_through_steps_that_do_not_fit(run, tmp_path):
 def test_one_text_that_does_not_fit_ends_the_training_with_what_may_help(run, tmp_path):
     learner = EncoderLearner(run, make_corpus())
     limit_memory(learner, most_tokens=0)
-    with pytest.raises(torch.OutOfMemoryError, match=r"One text does not fit.*max_length_tokens"):
+    with pytest.raises(UserError, match=r"One text does not fit.*max_length_tokens"):
         gradients(learner, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error, shown",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. See PYTORCH_ALLOC_CONF"), "2 GiB)"),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), "memory)"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "allocate memory)"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_message(run, tmp_path, monkeypatch, error, shown):
+    learner = EncoderLearner(run, make_corpus())
+
+    def no_room(*_):
+        raise error
+
+    monkeypatch.setattr(learner, "build_fold_model", no_room)
+    with pytest.raises(UserError, match="memory of the device is full.*state_precision 8bit") as found:
+        learner.train_fold(fold_rows(learner.corpus, tmp_path))
+    assert f"{shown}. Look" in str(found.value) and "\n" not in str(found.value)
+
+
+def test_another_error_keeps_its_traceback(run, tmp_path, monkeypatch):
+    learner = EncoderLearner(run, make_corpus())
+    monkeypatch.setattr(learner, "build_fold_model", lambda *_: torch.ones(2, 3) @ torch.ones(2, 3))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        learner.train_fold(fold_rows(learner.corpus, tmp_path))
 
 
 def test_several_processes_do_not_part_ways(run, tmp_path, monkeypatch):
@@ -112,5 +140,5 @@ def test_several_processes_do_not_part_ways(run, tmp_path, monkeypatch):
     limit_memory(learner, most_tokens=0)
     monkeypatch.setattr(type(learner.accelerator), "num_processes", 2)
     monkeypatch.setattr(fold.micro_batches, "n_processes", 2)
-    with pytest.raises(torch.OutOfMemoryError, match="Run again with --training.micro_batch_size 4"):
+    with pytest.raises(UserError, match="Run again with --training.micro_batch_size 4"):
         gather_gradients(learner, fold, np.sort(fold.rows.train[:16]), [1, 2], epoch=0)

@@ -4,6 +4,7 @@ import torch
 from accelerate import Accelerator
 
 from foldblend import console
+from foldblend.errors import UserError
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training import predicting
 from foldblend.learners.training.predicting import predict_logits
@@ -81,15 +82,13 @@ def test_batches_that_do_not_fit_are_taken_again_in_halves(capsys):
 
 
 def test_a_text_that_does_not_fit_alone_ends_it():
-    with pytest.raises(
-        torch.OutOfMemoryError, match="predicting 1 texts at once does not fit .* goes on from the last save"
-    ):
+    with pytest.raises(UserError, match="Predicting 1 texts at once does not fit .* goes on from the last save"):
         predict_logits(Accelerator(cpu=True), Small(5), echo_tokens([3, 9, 4]), np.arange(3), 2)
 
 
 def test_shards_of_a_model_do_not_try_again(monkeypatch):
     monkeypatch.setattr(predicting, "is_sharded", lambda model: True)
     model = Small(5)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(UserError):
         predict_logits(Accelerator(cpu=True), model, echo_tokens([3, 3, 3]), np.arange(3), 2)
     assert len(model.tried) == 1

@@ -262,6 +262,15 @@ def _check_vocabulary(folder: Path, tokenizer) -> None:
         )
 
 
+def _caps_attention(folder: str | Path) -> bool:
+    """Whether the model limits its attention scores by a tanh (soft-capping), as Gemma 2 does."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    parts = (config, getattr(config, "text_config", None))
+    return any(getattr(part, "attn_logit_softcapping", None) for part in parts)
+
+
 def load_pretrained(
     folder: str | Path, model_class: type, dtype: torch.dtype | None = None, **options
 ) -> tuple[nn.Module, list[str]]:
@@ -277,6 +286,8 @@ def load_pretrained(
     """
     check_weights(Path(folder))
     with refusing_code(folder), _refusing_misfits(folder):
+        if _caps_attention(folder):  # torch's own attention cannot, and some versions of transformers choose it
+            options.setdefault("attn_implementation", "eager")
         model, info = model_class.from_pretrained(
             folder,
             dtype=dtype or "float32",

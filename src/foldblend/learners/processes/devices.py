@@ -3,7 +3,9 @@
 import ctypes
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from glob import glob
 
 import torch
 from accelerate import DistributedType, PartialState
@@ -21,7 +23,7 @@ def join_processes() -> PartialState:
     """Meet the other processes of the launch; without GPUs they meet on the CPU.
 
     Raises: UserError: the launcher started more processes than met (each would train alone and overwrite the others),
-            or it launched with DeepSpeed.
+            it launched with DeepSpeed, or this machine has a GPU that torch cannot use.
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
         raise UserError(
@@ -30,6 +32,8 @@ def join_processes() -> PartialState:
         )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if not wants_cpu:
+        check_gpus()
     state = PartialState(cpu=wants_cpu or (launched > 1 and not torch.cuda.is_available()))
     if state.num_processes != launched:
         raise UserError(
@@ -37,6 +41,31 @@ def join_processes() -> PartialState:
             "Set ACCELERATE_USE_CPU=true for processes on CPUs"
         )
     return state
+
+
+def check_gpus() -> None:
+    """Refuse to train on the CPU unasked where this process was given GPUs.
+
+    Raises: UserError: the driver shows GPUs, CUDA_VISIBLE_DEVICES does not hide them, and torch cannot use any.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() in ("", "-1", "NoDevFiles")
+    gpus = find_nvidia_devices()
+    if hidden or not gpus or torch.cuda.is_available():
+        return
+    reason = (
+        f"the driver does not run CUDA {torch.version.cuda}, or CUDA_VISIBLE_DEVICES names none of them; see nvidia-smi"
+        if torch.version.cuda
+        else "this torch is a build for CPUs. Install one for CUDA: pip install torch"
+    )
+    raise UserError(
+        f"torch cannot use the GPU of this machine ({', '.join(gpus)}): {reason}. "
+        "To train on the CPU, set CUDA_VISIBLE_DEVICES= (empty)"
+    )
+
+
+def find_nvidia_devices() -> list[str]:
+    """Device files of the GPUs that this process may open; a container has only those that it was given."""
+    return sorted(glob("/dev/nvidia[0-9]*"))
 
 
 def use_cores() -> None:
@@ -126,6 +155,30 @@ def choose_precision(wanted: str, device: torch.device, model_type: str = "") ->
         without_bf16 = "no" if model_type in NOT_IN_FP16 else "fp16"
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else without_bf16
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def short_reason(error: BaseException) -> str:
+    """What torch says first of a lack of memory; advice on its allocator and a list of processes follow it."""
+    return ". ".join(str(error).splitlines()[0].split(". ")[:2])
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""Of a GPU, of the driver before torch's allocator has begun, of CPUs; not every one is a torch.OutOfMemoryError."""
+
+
+@contextmanager
+def explained_memory() -> Iterator[None]:
+    """A lack of memory inside ends as one message. Steps and predictions have tried smaller parts before."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        raise UserError(
+            f"The memory of the device is full ({short_reason(error)}). Look with nvidia-smi for other processes on "
+            "it; else set --adapter.quantization nf4 (decoders), --optimizer.state_precision 8bit or a smaller "
+            "--model.max_length_tokens, or take a larger device. The same command goes on from the last save"
+        ) from error
 
 
 def place(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

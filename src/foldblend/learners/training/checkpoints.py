@@ -45,7 +45,7 @@ class TrainState:
     history: list[dict] = field(default_factory=list)
     """Scores and loss of the held-out rows, one dict per evaluation."""
     scaler: dict = field(default_factory=dict)
-    """State of the fp16 loss scaler."""
+    """State of the fp16 loss scaler; empty in other precisions."""
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState, identity: dict) -> None:
@@ -345,7 +345,8 @@ class FoldStore:
         restore_optimizer(self.optimizer, tensors)
         if self.average is not None:
             self.average.restore(tensors)
-        if self.accelerator.scaler:
+        # empty if the checkpoint was written in another precision: the scaler then begins as in a new fold
+        if self.accelerator.scaler and state.scaler:
             self.accelerator.scaler.load_state_dict(state.scaler)
         return state
 

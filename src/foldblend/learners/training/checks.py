@@ -1,6 +1,6 @@
 """Checks that every fold passes, so that a training that went wrong ends with a message and not with a bad score.
 
-while it trains   the loss is finite and falls below that of a constant answer        LossWindow, CollapseGuard
+while it trains   the loss is finite, fits fp16 and falls below a constant answer's      LossWindow, CollapseGuard
 before step one   class weights multiply what they should                             check_class_weights
 first two steps   head and adapters move                                              MovementWatch
 at the end        frozen weights are as they were; the saved file holds all that was
@@ -144,6 +144,18 @@ class CollapseGuard:
             f"or those texts. {ADVICE} (bf16 if the hardware has it)"
         )
 
+    def check_scale(self, step: int, scale: float) -> None:
+        """Raise UserError if fp16's loss scaler has fallen below 1: not the scaled gradients overflow, but their own.
+
+        Each step that overflows is skipped and halves the scale, which begins at 65,536; so a training whose every step
+        overflows ends here at its 17th, with weights as they were.
+        """
+        if scale < 1:
+            raise UserError(
+                f"Gradients overflow fp16: at step {step} the loss scale is {scale:.1e}, and steps that overflow are "
+                "skipped. Set --training.precision fp32, or bf16 if the hardware has it"
+            )
+
     def check_heldout(self, loss: float) -> None:
         """Raise UserError if the held-out rows' loss is not finite: no weights could be chosen by it."""
         if not math.isfinite(loss):
@@ -263,13 +275,14 @@ class MovementWatch:
     def __init__(self, model: nn.Module, scaler=None):
         """scaler: fp16's loss scaler, if there is one."""
         self.still = {name: sample_tensor(parameter) for name, parameter in _watched_parameters(model)}
-        self.n_watched, self.steps_left = len(self.still), 2
+        self.n_watched, self.steps_left, self.was_taken = len(self.still), 2, False
         self.scaler, self.scale = scaler, scaler.get_scale() if scaler else 0.0
 
     def after_step(self, model: nn.Module, optimizer, is_at_peak: bool) -> None:
         """Compare after an optimizer step. Raise UserError if some parameter has not moved by now."""
         if self._was_skipped(optimizer):
             return
+        self.was_taken = True
         largest_lr = max(group["lr"] for group in optimizer.param_groups)
         parameters = dict(_watched_parameters(model))
         # those that have not moved since the start; a step back to the very same bits does not happen
@@ -282,6 +295,14 @@ class MovementWatch:
                 f"Trained parameters have not moved in the first steps: {len(still)} of {self.n_watched} watched (head "
                 f"and adapters, or else some matrices of the layers), first {still[0]}. They are frozen, not in the "
                 "optimizer, or get no gradient: see optimizer.lr, optimizer.head_lr and adapter.targets"
+            )
+
+    def check_end(self) -> None:
+        """Raise UserError if every step of the whole training was skipped."""
+        if self.scaler and not self.was_taken:
+            raise UserError(
+                "No step was taken: every gradient overflowed fp16, so the weights are as they were. "
+                "Set --training.precision fp32, or bf16 if the hardware has it"
             )
 
     def _was_skipped(self, optimizer) -> bool:
@@ -362,6 +383,8 @@ def check_end(learner, fold) -> None:
     accelerator = learner.accelerator
     model = accelerator.unwrap_model(fold.model)
     fold.frozen.check(model)
+    if fold.movement is not None:
+        fold.movement.check_end()
     lengths, checked = learner.tokens.lengths, fold.rows.heldout if len(fold.rows.heldout) else fold.rows.train
     rows = choose_rows(lengths, checked, accelerator.num_processes, accelerator.device.type)
     exact = is_held_in_float32(model)

@@ -24,9 +24,10 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from foldblend.console import Progress, announce, clock_time
+from foldblend.errors import UserError
 from foldblend.learners.losses.weighing import RowWeighing, loss_of_constant, table_of_targets
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
-from foldblend.learners.processes.devices import Agreement, prepare, seed_generators
+from foldblend.learners.processes.devices import Agreement, prepare, seed_generators, short_reason
 from foldblend.learners.processes.interruption import Interruption
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.batches import Augmentation, oversample, padded_tokens, plan_epoch, split_step
@@ -333,6 +334,8 @@ def take_step(learner, fold: BuiltFold, state: TrainState, rows: np.ndarray) -> 
     if (step + 1) % LOSS_EVERY_STEPS == 0:
         seen = fold.losses.read()
         fold.guard.check_finite(step, seen.loss, seen.bad_rows)
+        if accelerator.scaler:
+            fold.guard.check_scale(step, accelerator.scaler.get_scale())
         state.mean_loss = update_mean(state.mean_loss, seen.loss, step // LOSS_EVERY_STEPS)
         fold.guard.check_loss(step, seen.loss, state.mean_loss)
         learned = {"loss": seen.loss, "lr": run.optimizer.lr * factor, "grad_norm": seen.norm or None}
@@ -348,7 +351,7 @@ def gather_gradients(learner, fold: BuiltFold, rows: np.ndarray, seeds: list[int
 
     Args:    rows: int64 (B,).   seeds: numbers that name this step and process; everything drawn follows from them.
     Returns: the summed loss of this process's share, a scalar.
-    Raises:  torch.OutOfMemoryError: not even one row fits, or several processes train and one of them ran out.
+    Raises:  UserError: not even one row fits, or several processes train and one of them ran out of memory.
     """
     while True:
         try:
@@ -363,7 +366,7 @@ def gather_gradients(learner, fold: BuiltFold, rows: np.ndarray, seeds: list[int
         except torch.OutOfMemoryError as error:
             refusal = fold.micro_batches.find_refusal(rows)
             if refusal:
-                raise torch.OutOfMemoryError(f"{refusal} ({error})") from error
+                raise UserError(f"{refusal} ({short_reason(error)})") from error
         # out of the except block, so that no frame of the failed step holds its tensors
         fold.optimizer.zero_grad()
         announce(fold_title(fold.rows.fold), fold.micro_batches.shrink(rows))

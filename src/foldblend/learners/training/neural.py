@@ -38,6 +38,7 @@ from foldblend.learners.nets.pretrained import find_weights, load_tokenizer, ref
 from foldblend.learners.processes.devices import (
     choose_precision,
     describe_device,
+    explained_memory,
     gather_as_held,
     join_processes,
     keep_freed_memory,
@@ -250,7 +251,8 @@ class NeuralLearner:
 
     def train_fold(self, rows: FoldRows) -> FoldPredictions:
         try:
-            return self._train_fold(rows)
+            with explained_memory():
+                return self._train_fold(rows)
         finally:  # the frame that held the fold is gone, so its memory is free for the next one
             self.accelerator.free_memory()
             if self.accelerator.device.type != "cpu":
@@ -313,11 +315,12 @@ class NeuralLearner:
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         self.read_beside(read_features(checkpoint_dir))
-        model = self.build_trained_model()
-        restore_model(model, load_weights(checkpoint_dir))
         try:
-            model = self.accelerator.prepare_model(model, evaluation_mode=True)
-            logits = self.predict(model, self.corpus.test_rows)
+            with explained_memory():
+                model = self.build_trained_model()
+                restore_model(model, load_weights(checkpoint_dir))
+                model = self.accelerator.prepare_model(model, evaluation_mode=True)
+                logits = self.predict(model, self.corpus.test_rows)
         finally:
             self.accelerator.free_memory()
         bad = int((~np.isfinite(logits)).any(1).sum())

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from foldblend.console import Progress, announce
-from foldblend.learners.processes.devices import agree, is_sharded, place
+from foldblend.errors import UserError
+from foldblend.learners.processes.devices import agree, is_sharded, place, short_reason
 from foldblend.learners.tokens.batches import NO_ROW, plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
 
@@ -30,7 +31,7 @@ def predict_logits(
              is predicted alone.
     Returns: float32 (n, L) on every process, in the order of `rows`.
     Raises:  RuntimeError: the processes' parts do not make up `rows` (an error of ours).
-             torch.OutOfMemoryError: one text does not fit, or a batch of a sharded model; else larger batches are taken
+             UserError: one text does not fit, or a batch of a sharded model; else larger batches are taken
              again in halves.
     """
     model.eval()
@@ -78,10 +79,10 @@ def _forward(model, inputs: dict[str, torch.Tensor], can_be_smaller: bool) -> to
         return model(**inputs).float()
     except torch.OutOfMemoryError as error:
         if not can_be_smaller or is_sharded(model):
-            raise torch.OutOfMemoryError(
-                f"predicting {len(inputs['input_ids'])} texts at once does not fit into the device's memory, and fewer "
+            raise UserError(
+                f"Predicting {len(inputs['input_ids'])} texts at once does not fit into the device's memory, and fewer "
                 "cannot be tried. Free its memory or take a larger one; the same command goes on from the last save "
-                f"({error})"
+                f"({short_reason(error)})"
             ) from error
     torch.cuda.empty_cache()  # out of the except block, so that no frame of the failed batch holds its tensors
     return None
