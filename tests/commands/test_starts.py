@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from foldblend.commands import blend, check, guard, predict, train, train_all
+from foldblend.commands import blend, bundle, check, guard, predict, train, train_all
 from foldblend.errors import UserError
 from foldblend.files import sha256_file
 from foldblend.ledger.oof import FOLD, run_folder
@@ -188,6 +188,10 @@ def test_a_model_of_all_rows_is_one_more_member_of_the_test_rows_mean(paths, toy
     answer = tmp_path / "again.csv"
     predict.main(["--competition", "toy", "--input", str(paths.data("toy") / "test.csv"), "--answer", str(answer)])
     assert answer.read_bytes() == path.with_suffix(".csv").read_bytes()
+    bundle.main(["--competition", "toy", "--no_wheels", "--owner", "someone"])
+    dataset = next(paths.bundle("toy").glob("*/dataset"))
+    assert (dataset / "oof/toy/tiny/full.json").is_file()
+    assert (dataset / "checkpoints/toy/tiny/full/weights.safetensors").is_file()
     check.main(["--competition", "toy"])  # ends with a status if anything is wrong
     (folder / "full.npz").write_bytes(b"")
     with pytest.raises(UserError, match="1 files are not what their records say"):

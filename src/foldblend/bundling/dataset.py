@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from foldblend import __version__
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes, sha256_file
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.competition import NO_FILE
 from foldblend.settings.paths import Paths, find_checkout
 
@@ -123,8 +124,11 @@ def copy_blend(
         defaults["plugins"] = list(plugins)
     bundle.write("configs/default.yaml", _yaml(defaults))
     for run in runs:
-        for path in sorted(paths.oof(competition).joinpath(run).glob("fold*.json")):
-            bundle.copy(path, f"oof/{competition}/{run}/{path.name}")
+        folder, full = f"oof/{competition}/{run}", fold_name(FULL)
+        records = sorted(paths.oof(competition).joinpath(run).glob("fold*.json"))
+        records += [paths.root / folder / f"{full}.json"] if f"{folder}/{full}.npz" in record["inputs"] else []
+        for path in records:
+            bundle.copy(path, f"{folder}/{path.name}")
 
 
 def copy_plugins(plugins: Sequence[str], root: Path, bundle: BundleFolder) -> list[str]:

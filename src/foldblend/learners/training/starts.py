@@ -96,7 +96,7 @@ def export_encoder(run: RunSettings, folders: Sequence[Path], target: Path) -> N
 def take_start(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
     """Put the start's weights into a new fold's model, in place; its head, and what is frozen, stay as they are.
 
-    Args:   tensors: of `load_start`.   source: the start's name, for messages.
+    Args:   tensors: of `load_start`.   source: what messages call them.
     Raises: UserError: the model has other layers or sizes.
     """
     trained = {name: value for name, value in _own_parts(model).items() if not name.startswith(HEAD)}
@@ -104,14 +104,14 @@ def take_start(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) 
     tensors = {name: value for name, value in tensors.items() if name in trained or ".pooler." not in name}
     missing, unknown = sorted(trained.keys() - tensors.keys()), sorted(tensors.keys() - trained.keys())
     if missing and all(".pooler." in name for name in missing):
-        raise UserError(f"model.start_from {source}: it has no pooler. Set model.pooling to cls or mean")
+        raise UserError(f"{source}: it has no pooler. Set model.pooling to cls or mean")
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which this model has not"
-        raise UserError(f"model.start_from {source}: it is of another model: it {what}. {SAME_MODEL}")
+        raise UserError(f"{source}: it is of another model: it {what}. {SAME_MODEL}")
     for name, value in tensors.items():
         if value.shape != trained[name].shape:
             shapes = f"{name} is {tuple(value.shape)} there, {tuple(trained[name].shape)} here"
-            raise UserError(f"model.start_from {source}: it is of another model: {shapes}. {SAME_MODEL}")
+            raise UserError(f"{source}: it is of another model: {shapes}. {SAME_MODEL}")
     with torch.no_grad():
         for name, value in tensors.items():
             trained[name].copy_(value)
@@ -146,7 +146,9 @@ def check_start(run: RunSettings, start: Start, folder: Path, vocabulary: Mappin
         return
     settings = with_defaults(dict(start.settings))
     if settings["learner"] != run.learner:
-        raise UserError(f"{said}: it is a {settings['learner']}, this run a {run.learner}. Start from the same kind")
+        raise UserError(
+            f"{said}: its learner is {settings['learner']}, that of this run {run.learner}. Start from the same kind"
+        )
     if run.learner == "encoder":
         _check_placeholders(said, settings["cleaning"], asdict(run.cleaning))
         own = start.folders[0] / OWN_MODEL
