@@ -388,14 +388,16 @@ print(f"{len(lines):,} lines", *lines[:5], sep="\\n")
 """
 
 
-def notebook(name: str, slug: str, dataset: str) -> dict:
+def notebook(name: str, slug: str, dataset: str, flags: Sequence[str] = ()) -> dict:
     """The notebook as .ipynb holds it.
 
     Args: name: of the blend.   slug: of the competition.   dataset: `owner/slug` of the bundle's dataset.
+          flags: more of them for the predicting command.
     """
     title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
     values = json.dumps(json.dumps([name, slug, dataset]))  # a text of ASCII: JSON writes it as Python reads it
-    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT, SHOW]
+    more = f"command += {json.dumps(list(flags))}\n" if flags else ""
+    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT.replace("offline = ", f"{more}offline = ", 1), SHOW]
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
         empty = {"execution_count": None, "metadata": {}, "outputs": []}

@@ -6,7 +6,7 @@ All else is of the pretrained model, or adapters on it, and is taken over as it 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ from foldblend.learners.nets.folders import NOTE, OWN_MODEL, describe_model
 from foldblend.learners.nets.pretrained import load_pretrained, load_tokenizer, refusing_code
 from foldblend.learners.table import Start
 from foldblend.learners.tokens.tokens import add_placeholders, fit_embeddings
-from foldblend.learners.training.checkpoints import load_weights
+from foldblend.learners.training.checkpoints import TrainState, load_weights, save_checkpoint
+from foldblend.learners.training.weights import WEIGHTS, read_identity
 from foldblend.settings.records import differing_settings, with_defaults
 from foldblend.settings.run import RunSettings
 
@@ -88,6 +89,44 @@ def export_encoder(run: RunSettings, folders: Sequence[Path], target: Path) -> N
     encoder.load_state_dict(tensors)
     encoder.save_pretrained(target)
     tokenizer.save_pretrained(target)
+
+
+def write_average(run: RunSettings, folders: Sequence[Path], target: Path) -> RunSettings:
+    """Write one model whose weights are the mean of trained folds', heads included, in the form of a fold's folder.
+
+    An encoder's folds start from one model, so their weights lie close enough to be averaged (Wortsman et al. 2022,
+    arXiv:2203.05482). LoRA's matrices do not, as A begins at random in each fold, but the base does: the mean of the
+    updates B A is the update of an adapter whose rank is the folds' together, to rounding.
+
+    Args:    run: as the folds were trained; the caller has proven that they are of one run, and so of one start.
+    Returns: the run that the written weights fit.
+    Raises:  UserError: these folds have no mean.
+    """
+    adapter, k = run.adapter, len(folders)
+    is_lora = run.learner in ("decoder", "generator") and adapter.kind == "lora"
+    if run.learner not in ("encoder", "decoder", "generator"):
+        raise UserError(f"a {run.learner} has no weights that could be averaged")
+    if run.use_features:
+        raise UserError("use_features: each fold reads the columns beside the text in its own way")
+    if run.learner != "encoder" and adapter.kind not in ("lora", "none"):
+        raise UserError(f"adapter.kind {adapter.kind}: what it learns began at random in each fold")
+    if is_lora and (adapter.dora or adapter.init == "pissa" or adapter.bias != "none"):
+        raise UserError("only plain LoRA can be averaged, without dora, pissa and trained biases")
+    tensors = mean_weights(folders, with_head=True)
+    if is_lora:
+        folds = [_fold_weights(folder, with_head=True) for folder in folders]
+        for name in tensors:
+            if "lora_A" in name:
+                tensors[name] = torch.cat([fold[name] for fold in folds])  # (K r, in)
+            elif "lora_B" in name:
+                tensors[name] = torch.cat([fold[name] / k for fold in folds], dim=1)  # (out, K r)
+        alpha = adapter.alpha * (k**0.5 if adapter.rslora else k)  # the scale of an update stays what it was
+        run = replace(run, adapter=replace(adapter, rank=adapter.rank * k, alpha=alpha))
+    identity = read_identity(folders[0] / WEIGHTS)
+    save_checkpoint(
+        target / WEIGHTS, {f"model.{name}": value for name, value in tensors.items()}, TrainState(), identity
+    )
+    return run
 
 
 # 2. Into a new model
