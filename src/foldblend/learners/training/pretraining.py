@@ -122,11 +122,18 @@ class TaughtModel:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """What is trained, shared parameters once; of an encoder its buffers, too, as a fold saves them."""
-        trained = {name for name, value in self.model.named_parameters() if value.requires_grad}
+        trained = set(self._trained())
         if self.is_encoder:
             parameters = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
             trained |= self.model.state_dict().keys() - parameters
         return {name: value for name, value in self.model.state_dict(keep_vars=True).items() if name in trained}
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        """What is trained, shared parameters once: by their name in the pretrained model, not in the head."""
+        named = [each for each in self.model.named_parameters(remove_duplicate=False) if each[1].requires_grad]
+        named.sort(key=lambda each: not each[0].startswith(self.prefix))  # some models list the head first
+        once = {id(parameter): name for name, parameter in reversed(named)}
+        return {name: parameter for name, parameter in named if once[id(parameter)] == name}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, torch.Tensor], whole: bool = True) -> None:
@@ -147,10 +154,9 @@ class TaughtModel:
     def optimizer(self, settings) -> torch.optim.Optimizer:
         """AdamW, with a rate of its own for a head that is new."""
         groups: dict[tuple[float, float], list] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                lr = settings.head_lr if name in self.fresh else settings.lr
-                groups.setdefault((lr, WEIGHT_DECAY if parameter.ndim >= 2 else 0.0), []).append(parameter)
+        for name, parameter in self._trained().items():
+            lr = settings.head_lr if name in self.fresh else settings.lr
+            groups.setdefault((lr, WEIGHT_DECAY if parameter.ndim >= 2 else 0.0), []).append(parameter)
         listed = [
             {"params": each, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), each in groups.items()
         ]
