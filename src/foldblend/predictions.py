@@ -43,6 +43,8 @@ class FoldPredictions:
     """What `max_length_tokens` cut off the texts (learners/tokens/coverage.py); empty for learners that read all."""
     earlier_seconds: float = 0.0
     """What earlier starts of the same fold took, before it was killed or stopped; 0 if it was trained at once."""
+    pretraining: dict = field(default_factory=dict)
+    """What the fold started from if it was pretrained on the competition's texts; empty otherwise."""
     n_parameters: int = 0
     """Numbers that the model consists of, trained or frozen."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from foldblend.commands import blend, check, guard, predict, train, train_all
+from foldblend.commands import blend, bundle, check, guard, predict, train, train_all
 from foldblend.errors import UserError
 from foldblend.files import sha256_file
 from foldblend.ledger.oof import FOLD, run_folder
@@ -188,6 +188,10 @@ def test_a_model_of_all_rows_is_one_more_member_of_the_test_rows_mean(paths, toy
     answer = tmp_path / "again.csv"
     predict.main(["--competition", "toy", "--input", str(paths.data("toy") / "test.csv"), "--answer", str(answer)])
     assert answer.read_bytes() == path.with_suffix(".csv").read_bytes()
+    bundle.main(["--competition", "toy", "--no_wheels", "--owner", "someone"])
+    dataset = next(paths.bundle("toy").glob("*/dataset"))
+    assert (dataset / "oof/toy/tiny/full.json").is_file()
+    assert (dataset / "checkpoints/toy/tiny/full/weights.safetensors").is_file()
     check.main(["--competition", "toy"])  # ends with a status if anything is wrong
     (folder / "full.npz").write_bytes(b"")
     with pytest.raises(UserError, match="1 files are not what their records say"):
@@ -249,3 +253,66 @@ def test_a_model_of_all_rows_goes_on_after_a_kill_with_the_same_bits(paths, toy_
     shutil.rmtree(run_folder(paths, "toy", "tiny"))  # the weights are there, so it goes on at its end
     train_toy("--fold", "full")
     assert (run_folder(paths, "toy", "tiny") / "full.npz").read_bytes() == whole
+
+
+def blend_of(paths, *runs):
+    blend.main(["--competition", "toy", "--runs", *runs, "--strategy", runs[0]])
+    return next(paths.submissions("toy").glob("*.json"))
+
+
+def test_the_mean_of_folds_predicts_as_one_model_and_says_how_well(
+    paths, toy_competition, tmp_path, capsys, monkeypatch
+):
+    from foldblend.commands import inputs
+
+    (paths.configs / "runs" / "words.yaml").write_text("learner: tfidf\n")
+    train_toy("--fold", "all", "--model.head_init", "label_names")
+    blend_of(paths, "tiny")
+    test, answer = str(paths.data("toy") / "test.csv"), tmp_path / "answer.csv"
+    monkeypatch.setattr(inputs, "LEAST_CORRELATION", -1.0)
+    capsys.readouterr()
+    predict.main(["--competition", "toy", "--input", test, "--answer", str(answer), "--average_folds"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "one model of 3 against their mean, on 21 rows: correlation" in shown and "Its score is not known" in shown
+    assert len(answer.read_text().splitlines()) == 22
+    monkeypatch.setattr(inputs, "LEAST_CORRELATION", 2.0)
+    said = refused(capsys, predict.main, ["--competition", "toy", "--input", test, "--average_folds"])
+    assert "It is no stand-in for its folds" in said
+
+
+def test_the_mean_of_equal_lora_folds_is_the_fold(tmp_path, tiny_bert):
+    """Rank K r in place of r, with the same scale."""
+    import torch
+
+    from foldblend.learners.training.checkpoints import TrainState, load_weights, save_checkpoint
+    from foldblend.learners.training.starts import write_average
+    from foldblend.settings.run import AdapterSettings, ModelSettings, RunSettings
+
+    for rslora in (False, True):
+        adapter = AdapterSettings(rank=2, alpha=8, rslora=rslora)
+        run = RunSettings("decoder", model=ModelSettings(pooling="last"), adapter=adapter)
+        folds, updates = [], []
+        for fold in range(3):
+            torch.manual_seed(fold)
+            names = {"model.encoder.q.lora_A.default.weight": (2, 5), "model.encoder.q.lora_B.default.weight": (7, 2)}
+            tensors = {name: torch.randn(shape) for name, shape in {**names, "model.head.weight": (3, 7)}.items()}
+            folds.append(tmp_path / f"{rslora}" / f"fold{fold}")
+            save_checkpoint(folds[-1] / "weights.safetensors", tensors, TrainState(), {"learner": "decoder"})
+            a, b, head = tensors.values()
+            updates.append((b @ a * 8 / (2**0.5 if rslora else 2), head))
+        averaged = write_average(run, folds, tmp_path / f"{rslora}" / "mean")
+        a, b, head = (load_weights(tmp_path / f"{rslora}" / "mean")[name] for name in [*names, "model.head.weight"])
+        scale = averaged.adapter.alpha / (averaged.adapter.rank ** (0.5 if rslora else 1))
+        assert averaged.adapter.rank == 6
+        assert torch.allclose(b @ a * scale, sum(update for update, _ in updates) / 3, atol=1e-4)
+        assert torch.allclose(head, sum(head for _, head in updates) / 3, atol=1e-6)
+
+
+def test_what_has_no_mean_is_said_and_predicted_fold_by_fold(paths, toy_competition, capsys):
+    (paths.configs / "runs" / "words.yaml").write_text("learner: tfidf\n")
+    train.main(["--competition", "toy", "--run", "words", "--fold", "all"])
+    blend_of(paths, "words")
+    capsys.readouterr()
+    predict.main(["--competition", "toy", "--texts", "a happy day", "--average_folds"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "words: its folds are predicted one by one: a tfidf has no weights that could be averaged" in shown

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from foldblend import __version__
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes, sha256_file
+from foldblend.predictions import FULL, fold_name
 from foldblend.settings.competition import NO_FILE
 from foldblend.settings.paths import Paths, find_checkout
 
@@ -123,8 +124,11 @@ def copy_blend(
         defaults["plugins"] = list(plugins)
     bundle.write("configs/default.yaml", _yaml(defaults))
     for run in runs:
-        for path in sorted(paths.oof(competition).joinpath(run).glob("fold*.json")):
-            bundle.copy(path, f"oof/{competition}/{run}/{path.name}")
+        folder, full = f"oof/{competition}/{run}", fold_name(FULL)
+        records = sorted(paths.oof(competition).joinpath(run).glob("fold*.json"))
+        records += [paths.root / folder / f"{full}.json"] if f"{folder}/{full}.npz" in record["inputs"] else []
+        for path in records:
+            bundle.copy(path, f"{folder}/{path.name}")
 
 
 def copy_plugins(plugins: Sequence[str], root: Path, bundle: BundleFolder) -> list[str]:
@@ -384,14 +388,16 @@ print(f"{len(lines):,} lines", *lines[:5], sep="\\n")
 """
 
 
-def notebook(name: str, slug: str, dataset: str) -> dict:
+def notebook(name: str, slug: str, dataset: str, flags: Sequence[str] = ()) -> dict:
     """The notebook as .ipynb holds it.
 
     Args: name: of the blend.   slug: of the competition.   dataset: `owner/slug` of the bundle's dataset.
+          flags: more of them for the predicting command.
     """
     title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
     values = json.dumps(json.dumps([name, slug, dataset]))  # a text of ASCII: JSON writes it as Python reads it
-    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT, SHOW]
+    more = f"command += {json.dumps(list(flags))}\n" if flags else ""
+    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT.replace("offline = ", f"{more}offline = ", 1), SHOW]
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
         empty = {"execution_count": None, "metadata": {}, "outputs": []}

@@ -54,6 +54,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--model_sources", nargs="+", default=[], help="Kaggle models to attach instead of copies, "
                         "as owner/model/framework/variation/version")  # fmt: skip
     parser.add_argument("--gpu", default="auto", choices=["auto", "yes", "no"], help="one T4; auto: for neural runs")
+    parser.add_argument("--average_folds", action="store_true", help="predict with one model per run, the "
+                        "mean of its folds' weights")  # fmt: skip
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
 
 
@@ -166,6 +168,7 @@ def write_metadata(
     """bundle.json, the notebook, and Kaggle's metadata files of both."""
     competition, files = job.competition_name, job.competition.files
     title, slug = make_title(competition, name), files.kaggle or competition
+    flags = ["--average_folds"] if job.own.average_folds else []
     about: dict = {
         "name": name,
         "competition": competition,
@@ -181,7 +184,10 @@ def write_metadata(
     dataset.write("bundle.json", as_json(about).encode())
     dataset.write("dataset-metadata.json", as_json(dataset_metadata(owner, title)).encode())
     (folder / "notebook").mkdir()
-    for file, values in ("predict.ipynb", notebook(name, slug, f"{owner}/{title}")), ("kernel-metadata.json", kernel):
+    for file, values in (
+        ("predict.ipynb", notebook(name, slug, f"{owner}/{title}", flags)),
+        ("kernel-metadata.json", kernel),
+    ):
         (folder / "notebook" / file).write_text(as_json(values), encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
 """What every training command begins with: the competition's tables and folds, made first if they are missing."""
 
+import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +23,7 @@ from foldblend.folding.duplicates import group_texts, join_groups, number_groups
 from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, finish_record, write_folds
 from foldblend.ledger.runs import TrainedRun
 from foldblend.settings.loading import Job, run_from_settings
+from foldblend.settings.records import settings_of
 from foldblend.submission.new_texts import read_rows, with_allowed
 
 
@@ -56,6 +59,54 @@ def predict_trained(
     features = features if settings.use_features else None
     corpus = Corpus(cleaned, nothing, run.label_names, job.competition.task, features=features)
     return predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
+
+
+AGREEMENT_ROWS = 500
+"""Rows on which an averaged model is compared with the mean of its folds."""
+LEAST_CORRELATION = 0.9
+"""Of the probabilities of both; below it the averaged model is another one."""
+
+
+def predict_average(job: Job, run: TrainedRun, rows, models: str = "", precision: str = "") -> list[np.ndarray]:
+    """New texts by one model, the mean of a run's folds; on the first rows it is compared with the mean of the folds.
+
+    Args:    rows: `texts` and `features` of the new texts.
+    Returns: one table float32 (n, L); a table per fold of a run whose folds have no mean, with a line that says so.
+    Raises:  UserError: the averaged model says something else than its folds.
+    """
+    from foldblend.learners.trained import resolve_model
+    from foldblend.learners.training.starts import write_average
+    from foldblend.scoring.inputs import Task, to_probs
+
+    def predict(of: TrainedRun, texts: Sequence[str]) -> list[np.ndarray]:
+        return predict_trained(job, of, texts, rows.features, models, precision)
+
+    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
+    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], models)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / run.name / "average"
+        try:
+            averaged = write_average(settings, run.checkpoints, folder)
+        except UserError as error:
+            say(f"{run.name}: its folds are predicted one by one: {error}")
+            return predict(run, rows.texts)
+        stored = json.loads(json.dumps(settings_of(averaged)))
+        tables = predict(replace(run, settings=stored, checkpoints=[folder]), rows.texts)
+    few = min(AGREEMENT_ROWS, len(rows.texts))
+    task = Task(job.competition.metric, job.competition.task)
+    folds = [to_probs(task.to_scores(table, run.kind), task.kind) for table in predict(run, rows.texts[:few])]
+    mean, one = np.mean(folds, axis=0), to_probs(task.to_scores(tables[0][:few], run.kind), task.kind)
+    apart, same = float(np.abs(mean - one).mean()), float(((mean >= 0.5) == (one >= 0.5)).mean())
+    alike = float(np.corrcoef(mean.ravel(), one.ravel())[0, 1]) if mean.std() and one.std() else 0.0
+    found = f"correlation {alike:.3f}, {apart:.3f} apart on average, {same:.1%} on the same side of 0.5"
+    said = f"{run.name}: one model of {len(folds)} against their mean, on {few:,} rows: {found}"
+    if alike < LEAST_CORRELATION:
+        raise UserError(
+            f"{said}. It is no stand-in for its folds, whose heads began at random each. Predict without "
+            "--average_folds, or train with model.head_init label_names and model.pooling mean"
+        )
+    say(f"{said}. Its score is not known: every training row was seen by some of its folds")
+    return tables
 
 
 def prepare_folds(job: Job, tables: Tables) -> Folds:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.commands.inputs import predict_trained
+from foldblend.commands.inputs import predict_average, predict_trained
 from foldblend.console import warn
 from foldblend.data.answer_form import recorded_constants
 from foldblend.data.tables import learned_columns
@@ -49,6 +49,9 @@ def add_flags(parser) -> None:
     parser.add_argument("--sample", default="", help="the sample submission; the one in data/ by default")
     kinds = ["", "auto", "fp32", "bf16", "fp16"]
     parser.add_argument("--precision", default="", choices=kinds, help="other than trained in: auto on other devices")
+    parser.add_argument(
+        "--average_folds", action="store_true", help="one model per run, the mean of its folds' weights"
+    )
     parser.add_argument("--models", default="", help="a folder to search for pretrained models, as /kaggle/input")
 
 
@@ -116,7 +119,10 @@ def load_recipe(job: Job, record: dict) -> tuple[Recipe, list[TrainedRun]]:
 
 def predict_run(job: Job, run: TrainedRun, rows: NewRows, allowed: np.ndarray | None) -> TestScores:
     """One run's scores of the texts, a table per fold. Args: allowed: as in `Scores`."""
-    tables = predict_trained(job, run, rows.texts, rows.features, job.own.models, job.own.precision)
+    if job.own.average_folds and len(run.checkpoints) > 1:
+        tables = predict_average(job, run, rows, job.own.models, job.own.precision)
+    else:
+        tables = predict_trained(job, run, rows.texts, rows.features, job.own.models, job.own.precision)
     return TestScores(tables, run.kind, Task(job.competition.metric, job.competition.task), allowed)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from foldblend.commands.inputs import prepare_tables
 from foldblend.console import say
+from foldblend.data.reading import shown_path
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError, nearest
 from foldblend.files import replacing_folder, sha256_bytes, sha256_file
@@ -30,6 +31,7 @@ from foldblend.settings.paths import Paths
 from foldblend.settings.records import relative_folder
 from foldblend.settings.run import START_PART, RunSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.submission.new_texts import read_rows
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
 ORIGIN = "foldblend.json"
@@ -150,14 +152,25 @@ def _find_folder(source: str, folder: Path) -> Training:
         raise UserError(f"{note}: not readable ({error}). Export the encoder again: src/train.py --export") from error
 
 
-def with_start_hash(paths: Paths, run: RunSettings) -> RunSettings:
-    """The run with the hash of its start among its settings, so that another start is a different training.
+def with_start_hash(job: Job, run: RunSettings) -> RunSettings:
+    """The run with the hashes of its start and of what it is pretrained on among its settings, so that others are a
+    different training.
 
-    Raises: UserError: there is no such training, or its weights are not those that the settings state.
+    Raises: UserError: there is no such training or file, or it is not the one that the settings state.
     """
+    if run.pretraining.file and run.pretraining.epochs:
+        path = job.paths.data(job.competition_name) / run.pretraining.file
+        if not path.is_file():
+            raise UserError(
+                f"{shown_path(path)} is missing; pretraining.file names a file in data/{job.competition_name}/"
+            )
+        found, stated = sha256_file(path), run.pretraining.file_sha256
+        if stated not in ("", found):
+            raise UserError(f"{shown_path(path)}: its sha256 is {found}, pretraining.file_sha256 is {stated}")
+        run = replace(run, pretraining=replace(run.pretraining, file_sha256=found))
     if not run.model.start_from:
         return run
-    found, stated = find_training(paths, run.model.start_from).sha256, run.model.start_sha256
+    found, stated = find_training(job.paths, run.model.start_from, job.competition_name).sha256, run.model.start_sha256
     if stated not in ("", found):
         raise UserError(
             f"model.start_from {run.model.start_from}: the sha256 of its weights is {found}, model.start_sha256 is "
@@ -178,6 +191,8 @@ class Sources:
     """What the record of a fold says of its start."""
     left_out: np.ndarray = field(default_factory=NO_ROWS.copy)
     """int64: rows that no fold learns from, as training.leave_out says."""
+    unlabelled: tuple[str, ...] = ()
+    """More texts to pretrain on."""
     lines: tuple[str, ...] = ()
     """What a user must know."""
 
@@ -205,12 +220,17 @@ def open_sources(job: Job, tables: Tables, folds: Folds, todo: list[int]) -> Sou
     named = getattr(run, group).name if group else ""
     if named and (Path(named).expanduser() / ORIGIN).is_file():  # an encoder that was exported from a run of ours
         lines.append(check_seen(job, tables, folds, todo, _find_folder(named, Path(named).expanduser()))[1])
+    unlabelled: tuple[str, ...] = ()
+    if run.pretraining.epochs and run.pretraining.file:
+        unlabelled = tuple(
+            read_rows(job.paths.data(job.competition_name) / run.pretraining.file, job.competition).texts
+        )
     if group != "model" or not run.model.start_from:
-        return Sources(left_out=left_out, lines=tuple(lines))
+        return Sources(left_out=left_out, unlabelled=unlabelled, lines=tuple(lines))
     training = find_training(job.paths, run.model.start_from, job.competition_name)
     facts, line = check_seen(job, tables, folds, todo, training)
     start = open_start(job.paths, training)
-    return Sources(start, facts, left_out, (*lines, line))
+    return Sources(start, facts, left_out, unlabelled, (*lines, line))
 
 
 def open_start(paths: Paths, training: Training) -> Start:

@@ -41,6 +41,7 @@ from foldblend.predictions import FULL, fold_name
 from foldblend.settings.loading import Job, check_name, find_tracker, open_job
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import changed_settings, default_settings_of, flat_settings, settings_of
+from foldblend.settings.sources import PretrainingSettings
 from foldblend.settings.tables import LEARNERS
 
 
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
     tables = prepare_tables(job)
     folds = prepare_folds(job, tables)
-    run = with_start_hash(job.paths, with_file_hash(job.run, job.paths.data(job.competition_name)))
+    run = with_start_hash(job, with_file_hash(job.run, job.paths.data(job.competition_name)))
     run, more = read_more_rows(job, run, tables, folds)
     job = replace(job, run=run)
     wanted = parse_fold_numbers(job.own.fold, folds.n_folds)
@@ -193,6 +194,8 @@ def load_learner(job: Job, tables: Tables, sources: Sources = NO_SOURCES, more: 
         start=sources.start,
         sources=more.sources,
         teacher=build_teacher(job.run, more),
+        pretrained_dir=job.paths.pretrained(job.competition_name),
+        unlabelled=tuple(clean_texts(sources.unlabelled, job.run.cleaning)),
     )
     return build_learner(job.run, corpus)
 
@@ -243,6 +246,7 @@ def train_one(
             "seconds": round(predictions.earlier_seconds + time.monotonic() - started, 1),
             "environment": describe_environment(Path(__file__).parent),
             **sources.record(fold, folds),
+            **({"pretraining": predictions.pretraining} if predictions.pretraining else {}),
         }
         if more.sources:
             record["extra_rows"] = more.record(fold)
@@ -283,12 +287,18 @@ def checkpoint_dir(job: Job, fold: int) -> Path:
     return job.paths.checkpoints(job.competition_name, job.run_name) / fold_name(fold)
 
 
+def without_start(job: Job) -> Job:
+    """The job from the pretrained weights as they are: whatever a fold starts from, its steps take as long."""
+    model = replace(job.run.model, start_from="", start_sha256="")
+    return replace(job, run=replace(job.run, model=model, pretraining=PretrainingSettings()))
+
+
 def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_first: bool, more: MoreRows) -> None:
     """Time some steps of the first fold; print where their time goes, or what all folds will take.
 
     Raises: UserError: the run's learner takes no steps.
     """
-    learner = load_learner(job, tables, more=more)
+    learner = load_learner(without_start(job), tables, more=more)
     if not learner.uses_all_processes:
         raise UserError(f"--profile, --plan: {job.run.learner} takes no training steps; name an encoder or a decoder")
     from foldblend.learners.training.profiling import profile_fold  # imports torch, which TF-IDF does without

@@ -203,7 +203,7 @@ def check_settings(job: Job, runs: list[NamedRun], folds: Folds, tables: Tables)
     """Raises UserError if train.py would refuse to add folds to a run, but for those that it trains again."""
     forgotten = parse_fold_numbers(job.own.fold, folds.n_folds) if job.own.overwrite else []
     for run in runs:
-        settings = with_start_hash(job.paths, with_file_hash(run.settings, job.paths.data(job.competition_name)))
+        settings = with_start_hash(job, with_file_hash(run.settings, job.paths.data(job.competition_name)))
         settings = read_more_rows(job, settings, tables, folds)[0]
         now, default = settings_of(settings), default_settings_of(settings)
         check_same_settings(job.paths, job.competition_name, run.name, now, default, forgotten)

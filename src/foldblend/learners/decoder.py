@@ -3,6 +3,7 @@
 accelerate launch src/train.py --run llama-3.2-1b --fold all
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -43,9 +44,10 @@ class DecoderLearner(NeuralLearner):
         set_pad_token(tokenizer, self.run.model.pad_token)
         return tokenizer
 
-    def make_tokens(self) -> Tokens:
-        """Tokens of every text in its prompt."""
-        texts, names, model = self.corpus.texts, self.corpus.label_names, self.run.model
+    def make_tokens(self, texts: Sequence[str] | None = None) -> Tokens:
+        """Tokens of every text of the corpus, or of `texts`, in its prompt."""
+        names, model = self.corpus.label_names, self.run.model
+        texts = self.corpus.texts if texts is None else texts
         return build_prompts(
             self.tokenizer, self.run.prompt, texts, names, model.max_length_tokens, model.tail_fraction
         )

@@ -3,6 +3,7 @@
 accelerate launch src/train.py --run qwen2.5-1.5b-sft --fold 3
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -51,10 +52,10 @@ class GeneratorLearner(NeuralLearner):
         device, spread = self.accelerator.device, spreads(self.accelerator)
         self.base = SharedBase(self.folder, AutoModelForCausalLM, run.adapter, device, self.precision, spread)
 
-    def make_tokens(self) -> Tokens:
-        run = self.run
+    def make_tokens(self, texts: Sequence[str] | None = None) -> Tokens:
+        run, texts = self.run, self.corpus.texts if texts is None else texts
         names, length = self.corpus.label_names, run.model.max_length_tokens
-        return build_prompts(self.tokenizer, run.prompt, self.corpus.texts, names, length, run.model.tail_fraction)
+        return build_prompts(self.tokenizer, run.prompt, texts, names, length, run.model.tail_fraction)
 
     @cached_property
     def answers(self) -> ListAnswers | YesNoAnswers:

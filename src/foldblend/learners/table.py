@@ -59,6 +59,10 @@ class Corpus:
     """bool (n_train, L), False for labels that a row cannot have: they score as the least likely; None allows all."""
     scale: np.ndarray | None = None
     """float64 (L, 2): of a regression, the values that soft targets of 0 and 1 stand for; None for labels."""
+    pretrained_dir: Path | None = None
+    """Folder of the weights that `pretraining` leaves."""
+    unlabelled: tuple[str, ...] = ()
+    """More texts to pretrain on, cleaned like the others."""
     start: Start | None = None
     """What `model.start_from` names; None without it, and where trained folds predict."""
 

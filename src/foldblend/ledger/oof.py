@@ -203,6 +203,7 @@ FOLD = Schema(
         "weights_sha256?": HASH,
         "start?": {"from": str, "weights_sha256": {"*": HASH}, "compared_rows": int, "*": ANY},
         "left_out?": [int],
+        "pretraining?": {"weights_sha256": HASH, "texts": int, "loss": float},
     },
 )
 """The .json beside a fold's predictions."""

@@ -61,6 +61,10 @@ class Paths:
     def checkpoints(self, competition: str, run: str) -> Path:
         return self._apart(self.root / "checkpoints" / competition) / run
 
+    def pretrained(self, competition: str) -> Path:
+        """Weights pretrained on the competition's own texts, one folder a model, texts and settings."""
+        return self.root / "checkpoints" / competition / "pretrained"
+
     def tokens(self, competition: str) -> Path:
         """Token ids of the competition's texts, kept for the next run; may be deleted at any time."""
         return self.root / "checkpoints" / competition / ".tokens"

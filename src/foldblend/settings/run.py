@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from foldblend.errors import UserError
 from foldblend.settings.fields import find_problems, only_read_by, setting
-from foldblend.settings.sources import DistillationSettings, ExtraRows, check_sources
+from foldblend.settings.sources import DistillationSettings, ExtraRows, PretrainingSettings, check_sources
 from foldblend.settings.tables import LEARNERS, LOSSES, LearnerEntry
 
 # ---------- Groups of settings: the pretrained model and its head.
@@ -394,6 +394,7 @@ class RunSettings:
     layer of an encoder or decoder, and to the columns of tfidf, nbsvm and embeddings. A blend may gain from one run
     with them and one without."""
     model: ModelSettings = field(default_factory=ModelSettings)
+    pretraining: PretrainingSettings = field(default_factory=PretrainingSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
@@ -499,6 +500,24 @@ def _check_start(run: RunSettings) -> Iterator[str]:
         yield f"model.start_from is {start[:80]!r}; expected COMPETITION/RUN, COMPETITION/RUN/fold0 or a folder"
     if wrong := [name for name in run.training.leave_out if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII)]:
         yield f"training.leave_out has {wrong[0][:80]!r}; expected names of files in configs/competitions/"
+
+
+def _check_pretraining(run: RunSettings) -> Iterator[str]:
+    pretraining = run.pretraining
+    if not pretraining.epochs:
+        for name in _changed(pretraining):
+            yield f"pretraining.{name} is set, but pretraining.epochs is 0, so there is none; set epochs or remove it"
+        return
+    if not pretraining.is_inside:
+        yield f"pretraining.file is {pretraining.file[:80]!r}; expected the name of a file inside data/<competition>/"
+    if pretraining.file_sha256 and not pretraining.file:
+        yield "pretraining.file_sha256 is set, but pretraining.file names no file"
+    if run.learner == "encoder" and run.model.pooling == "pooler":
+        yield "model.pooling is pooler, which pretraining does not teach; set model.pooling to cls or mean"
+    if run.learner == "decoder" and (run.adapter.kind != "lora" or run.adapter.init == "pissa"):
+        yield "pretraining teaches a decoder's LoRA: set adapter.kind lora and adapter.init zero"
+    if run.learner == "decoder" and run.adapter.bias != "none":
+        yield f"pretraining teaches a decoder's LoRA alone, but adapter.bias is {run.adapter.bias}; set it to none"
 
 
 def _check_optimizer(run: RunSettings) -> Iterator[str]:
@@ -676,15 +695,6 @@ def _changed(group: Any) -> list[str]:
 
 
 CHECKS = (
-    *(
-        _check_model,
-        _check_start,
-        _check_optimizer,
-        _check_adversarial,
-        _check_loss,
-        _check_texts,
-        _check_prompt,
-        _check_answer,
-    ),
-    *(_check_adapter, _check_training, _check_sources, _check_decoder, _check_generator),
+    *(_check_model, _check_start, _check_pretraining, _check_optimizer, _check_adversarial, _check_loss, _check_texts),
+    *(_check_prompt, _check_answer, _check_adapter, _check_training, _check_sources, _check_decoder, _check_generator),
 )

@@ -126,3 +126,32 @@ def _check_file(name: str, file: str) -> Iterator[str]:
         yield f"{name} is {file[:80]!r}; expected the name of a file inside data/<competition>/"
     if name.startswith("distillation") and file and not file.endswith(".npz"):
         yield f"{name} is {file[:80]!r}; expected an .npz of src/teach.py"
+
+
+# ---------- Pretraining on the competition's own texts.
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Further pretraining on the texts of training and test rows, without their labels: once per competition and model,
+    before the folds, which all start from it. An encoder guesses masked tokens, a decoder's LoRA the next token."""
+
+    epochs: int = setting(0, at_least=0)
+    """Passes over the texts; 0 is off. 3 to 10 are usual; more for few texts."""
+    file: str = ""
+    """A file in data/<competition>/ with more texts, written like the test file, or .jsonl; its labels are not read."""
+    file_sha256: str = ""
+    """sha256 of that file, filled in when a training starts. If you set it, another file is refused."""
+    lr: float = setting(5e-5, more_than=0)
+    """Peak learning rate, after a warm-up of 6 % of the steps; it falls to 0 in a line."""
+    head_lr: float = setting(5e-4, more_than=0)
+    """The same of an encoder's language-model head, if the pretrained files have none."""
+    global_batch_size: int = setting(32, at_least=1)
+    """Texts per optimizer step."""
+    masked_share: float = setting(0.15, more_than=0, less_than=1)
+    """Share of a text's tokens that an encoder has to guess."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether `file` names a file inside of its folder."""
+        return not (Path(self.file).is_absolute() or ".." in Path(self.file).parts or "\0" in self.file)

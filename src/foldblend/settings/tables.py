@@ -33,8 +33,8 @@ LEARNERS: dict[str, LearnerEntry] = {
     "tfidf": _entry("tfidf:TfidfLearner", *_LINEAR, "seed", "tfidf", needs_gpu=False),
     "nbsvm": _entry("nbsvm:NbsvmLearner", *_LINEAR, "seed", "tfidf", "nbsvm", needs_gpu=False),
     "embeddings": _entry("embeddings:EmbeddingsLearner", *_LINEAR, "embeddings"),
-    "encoder": _entry("encoder:EncoderLearner", *_NEURAL, "use_features", "adversarial"),
-    "decoder": _entry("decoder:DecoderLearner", *_NEURAL, "use_features", "prompt", "adapter"),
+    "encoder": _entry("encoder:EncoderLearner", *_NEURAL, "use_features", "adversarial", "pretraining"),
+    "decoder": _entry("decoder:DecoderLearner", *_NEURAL, "use_features", "prompt", "adapter", "pretraining"),
     "generator": _entry("generator:GeneratorLearner", *_NEURAL, "prompt", "answer", "adapter"),
 }
 """Name in `learner:` -> its entry. A new learner of the package is one new file and one line here."""

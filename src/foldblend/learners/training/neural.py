@@ -15,6 +15,7 @@ must be written; encoder.py is the shortest example. A fold calls the hooks in t
 New texts are predicted by `build_trained_model` and `predict`. The loop itself is training/loop.py.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,7 @@ from foldblend.learners.training.starts import check_start, load_start, take_sta
 from foldblend.learners.training.weights import describe_training, read_features
 from foldblend.predictions import FoldPredictions
 from foldblend.settings.run import LogisticSettings, RunSettings
+from foldblend.settings.tables import LEARNERS
 
 Batch = tuple[dict[str, torch.Tensor], torch.Tensor]
 """Inputs of the model, int64 (B, T) each, and targets, float32 (B, L); on the CPU."""
@@ -74,6 +76,7 @@ class NeuralLearner:
         transformers_logging.set_verbosity_error()  # missing weights are refused by name
         use_cores()
         self.run, self.corpus, self.told_truncation = run, corpus, False
+        self.pretraining_facts: dict = {}
         self.beside: np.ndarray | None = None
         """float32 (n_texts, W): the columns beside the texts as the fold at hand reads them; None if there are none."""
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
@@ -142,10 +145,10 @@ class NeuralLearner:
         }
         return load_or_make(corpus.cache_dir, self.folder, corpus.texts, follow_from, self.make_tokens)
 
-    def make_tokens(self) -> Tokens:
-        """Tokens of every text."""
-        model = self.run.model
-        return tokenize(self.tokenizer, self.corpus.texts, model.max_length_tokens, model.tail_fraction)
+    def make_tokens(self, texts: Sequence[str] | None = None) -> Tokens:
+        """Tokens of every text of the corpus, or of `texts`."""
+        model, texts = self.run.model, self.corpus.texts if texts is None else texts
+        return tokenize(self.tokenizer, texts, model.max_length_tokens, model.tail_fraction)
 
     # 2. Hooks: what a kind of model says of itself
 
@@ -157,9 +160,10 @@ class NeuralLearner:
         """Change a new model in place before its first step; a resumed one has it from its checkpoint."""
 
     def go_on_from_start(self, model: nn.Module) -> None:
-        """Put the weights of `model.start_from`, if it is set, into a new model, in place."""
+        """Put the weights of `model.start_from` and of `pretraining`, if they are set, into a new model, in place."""
         if self.start_weights is not None:
-            take_start(model, self.start_weights, self.run.model.start_from)
+            source = "pretraining" if self.pretrains else f"model.start_from {self.run.model.start_from}"
+            take_start(model, self.start_weights, source)
 
     @cached_property
     def start_weights(self) -> dict[str, torch.Tensor] | None:
@@ -167,13 +171,23 @@ class NeuralLearner:
 
         Raises: UserError: the other training cannot be a start of this run, or its weights are missing or damaged.
         """
-        if not self.run.model.start_from:
-            return None
-        start = self.corpus.start
-        if start is None:
-            raise UserError(f"model.start_from is {self.run.model.start_from}, but no weights of it are given")
-        check_start(self.run, start, self.folder, self.tokenizer.get_vocab())
-        return load_start(start)
+        weights = None
+        if self.run.model.start_from:
+            start = self.corpus.start
+            if start is None:
+                raise UserError(f"model.start_from is {self.run.model.start_from}, but no weights of it are given")
+            check_start(self.run, start, self.folder, self.tokenizer.get_vocab())
+            weights = load_start(start)
+        if self.pretrains:
+            from foldblend.learners.training.pretraining import pretrain  # imports peft, which is slow
+
+            weights, self.pretraining_facts = pretrain(self, weights)
+        return weights
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the run pretrains on the competition's own texts before its folds."""
+        return "pretraining" in LEARNERS[self.run.learner].reads and self.run.pretraining.epochs > 0
 
     def start_beside(self, model: nn.Module, rows: FoldRows) -> None:
         """Start the share of the columns beside the texts, in place, at what they say without a text.
@@ -287,6 +301,7 @@ class NeuralLearner:
             earlier_seconds=fold.earlier_seconds,
             n_parameters=count_parameters(self.accelerator.unwrap_model(fold.model)),
             truncation=self.truncation.record() if self.truncation is not None else {},
+            pretraining=self.pretraining_facts,
         )
 
     def keep_model(self, checkpoint_dir: Path) -> None:

@@ -6,7 +6,7 @@ All else is of the pretrained model, or adapters on it, and is taken over as it 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ from foldblend.learners.nets.folders import NOTE, OWN_MODEL, describe_model
 from foldblend.learners.nets.pretrained import load_pretrained, load_tokenizer, refusing_code
 from foldblend.learners.table import Start
 from foldblend.learners.tokens.tokens import add_placeholders, fit_embeddings
-from foldblend.learners.training.checkpoints import load_weights
+from foldblend.learners.training.checkpoints import TrainState, load_weights, save_checkpoint
+from foldblend.learners.training.weights import WEIGHTS, read_identity
 from foldblend.settings.records import differing_settings, with_defaults
 from foldblend.settings.run import RunSettings
 
@@ -90,13 +91,51 @@ def export_encoder(run: RunSettings, folders: Sequence[Path], target: Path) -> N
     tokenizer.save_pretrained(target)
 
 
+def write_average(run: RunSettings, folders: Sequence[Path], target: Path) -> RunSettings:
+    """Write one model whose weights are the mean of trained folds', heads included, in the form of a fold's folder.
+
+    An encoder's folds start from one model, so their weights lie close enough to be averaged (Wortsman et al. 2022,
+    arXiv:2203.05482). LoRA's matrices do not, as A begins at random in each fold, but the base does: the mean of the
+    updates B A is the update of an adapter whose rank is the folds' together, to rounding.
+
+    Args:    run: as the folds were trained; the caller has proven that they are of one run, and so of one start.
+    Returns: the run that the written weights fit.
+    Raises:  UserError: these folds have no mean.
+    """
+    adapter, k = run.adapter, len(folders)
+    is_lora = run.learner in ("decoder", "generator") and adapter.kind == "lora"
+    if run.learner not in ("encoder", "decoder", "generator"):
+        raise UserError(f"a {run.learner} has no weights that could be averaged")
+    if run.use_features:
+        raise UserError("use_features: each fold reads the columns beside the text in its own way")
+    if run.learner != "encoder" and adapter.kind not in ("lora", "none"):
+        raise UserError(f"adapter.kind {adapter.kind}: what it learns began at random in each fold")
+    if is_lora and (adapter.dora or adapter.init == "pissa" or adapter.bias != "none"):
+        raise UserError("only plain LoRA can be averaged, without dora, pissa and trained biases")
+    tensors = mean_weights(folders, with_head=True)
+    if is_lora:
+        folds = [_fold_weights(folder, with_head=True) for folder in folders]
+        for name in tensors:
+            if "lora_A" in name:
+                tensors[name] = torch.cat([fold[name] for fold in folds])  # (K r, in)
+            elif "lora_B" in name:
+                tensors[name] = torch.cat([fold[name] / k for fold in folds], dim=1)  # (out, K r)
+        alpha = adapter.alpha * (k**0.5 if adapter.rslora else k)  # the scale of an update stays what it was
+        run = replace(run, adapter=replace(adapter, rank=adapter.rank * k, alpha=alpha))
+    identity = read_identity(folders[0] / WEIGHTS)
+    save_checkpoint(
+        target / WEIGHTS, {f"model.{name}": value for name, value in tensors.items()}, TrainState(), identity
+    )
+    return run
+
+
 # 2. Into a new model
 
 
 def take_start(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) -> None:
     """Put the start's weights into a new fold's model, in place; its head, and what is frozen, stay as they are.
 
-    Args:   tensors: of `load_start`.   source: the start's name, for messages.
+    Args:   tensors: of `load_start`.   source: what messages call them.
     Raises: UserError: the model has other layers or sizes.
     """
     trained = {name: value for name, value in _own_parts(model).items() if not name.startswith(HEAD)}
@@ -104,14 +143,14 @@ def take_start(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) 
     tensors = {name: value for name, value in tensors.items() if name in trained or ".pooler." not in name}
     missing, unknown = sorted(trained.keys() - tensors.keys()), sorted(tensors.keys() - trained.keys())
     if missing and all(".pooler." in name for name in missing):
-        raise UserError(f"model.start_from {source}: it has no pooler. Set model.pooling to cls or mean")
+        raise UserError(f"{source}: it has no pooler. Set model.pooling to cls or mean")
     if missing or unknown:
         what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which this model has not"
-        raise UserError(f"model.start_from {source}: it is of another model: it {what}. {SAME_MODEL}")
+        raise UserError(f"{source}: it is of another model: it {what}. {SAME_MODEL}")
     for name, value in tensors.items():
         if value.shape != trained[name].shape:
             shapes = f"{name} is {tuple(value.shape)} there, {tuple(trained[name].shape)} here"
-            raise UserError(f"model.start_from {source}: it is of another model: {shapes}. {SAME_MODEL}")
+            raise UserError(f"{source}: it is of another model: {shapes}. {SAME_MODEL}")
     with torch.no_grad():
         for name, value in tensors.items():
             trained[name].copy_(value)
@@ -146,7 +185,9 @@ def check_start(run: RunSettings, start: Start, folder: Path, vocabulary: Mappin
         return
     settings = with_defaults(dict(start.settings))
     if settings["learner"] != run.learner:
-        raise UserError(f"{said}: it is a {settings['learner']}, this run a {run.learner}. Start from the same kind")
+        raise UserError(
+            f"{said}: its learner is {settings['learner']}, that of this run {run.learner}. Start from the same kind"
+        )
     if run.learner == "encoder":
         _check_placeholders(said, settings["cleaning"], asdict(run.cleaning))
         own = start.folders[0] / OWN_MODEL
