@@ -97,7 +97,7 @@ def test_copies_would_raise_the_score_without_the_guard(paths, riddles, monkeypa
     write_extra(paths, [f"{t},{','.join(map(str, riddles[k].astype(int)))}" for k, t in enumerate(tables.train_texts)])
     run_yaml(paths, "extra_rows: [{file: extra.csv}]")
     nothing = lambda own, fold, n_folds, extra, near: np.zeros((len(extra), n_folds), bool)  # noqa: E731
-    monkeypatch.setattr("foldblend.commands.more_rows.find_known_folds", nothing)
+    monkeypatch.setattr("foldblend.commands.sources.more_rows.find_known_folds", nothing)
     train_all()
     assert min(accuracy(paths, riddles)) > 0.9
 

@@ -12,8 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.commands.more_rows import NO_MORE, MoreRows, build_teacher, guard_rows, read_more_rows
-from foldblend.commands.starts import NO_ROWS, NO_SOURCES, Sources, export_encoder, open_sources, with_start_hash
+from foldblend.commands.sources.more_rows import NO_MORE, MoreRows, build_teacher, guard_rows, read_more_rows
+from foldblend.commands.sources.starts import (
+    NO_ROWS,
+    NO_SOURCES,
+    Sources,
+    export_encoder,
+    open_sources,
+    with_start_hash,
+)
 from foldblend.console import is_first_process, print_lines, say
 from foldblend.data.tables import Tables
 from foldblend.data.texts import clean_texts

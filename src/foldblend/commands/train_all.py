@@ -13,8 +13,8 @@ from pathlib import Path
 
 from foldblend.commands import PROJECT, start_words
 from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.commands.more_rows import read_more_rows
-from foldblend.commands.starts import with_start_hash
+from foldblend.commands.sources.more_rows import read_more_rows
+from foldblend.commands.sources.starts import with_start_hash
 from foldblend.console import Screen, coloured, say, table_lines
 from foldblend.cores import count_cores
 from foldblend.data.tables import Tables
