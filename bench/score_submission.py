@@ -77,7 +77,7 @@ def load_truth(competition: CompetitionSettings, tables: Tables, path: Path) -> 
     problems = Problems(path)
     table = read_table(path, FileForm(), problems)
     raise_if_any([problems])
-    labels = read_labels(table, train_label_form(competition, tables.label_names), problems)
+    labels = read_labels(table, train_label_form(competition, tables.answer_names), problems)
     raise_if_any([problems])
     row_of = {name: row for row, name in enumerate(table.column(competition.id_column))}
     if row_of.keys() != set(tables.sample_ids.tolist()):
@@ -93,7 +93,7 @@ def score_submission(
     """Scores of one file, metric by metric, for each part and their mean; the file is linted first."""
     lint_submission_file(path, competition, tables)
     table = read_table(path, submission_form(competition, "utf-8"), Problems(path))
-    answers = read_answers(table, competition, tables.label_names, Problems(path))
+    answers = read_answers(table, competition, tables.answer_names, Problems(path))
     scores = {}
     for part in dict.fromkeys(parts.tolist()):
         rows = parts == part
@@ -111,7 +111,7 @@ N_RESAMPLES = 200
 def standard_error(path: Path, competition: CompetitionSettings, tables: Tables, truth: np.ndarray) -> float:
     """How far the first metric of a file moves over bootstrap resamples of the test rows: a standard deviation."""
     table = read_table(path, submission_form(competition, "utf-8"), Problems(path))
-    answers = read_answers(table, competition, tables.label_names, Problems(path))
+    answers = read_answers(table, competition, tables.answer_names, Problems(path))
     rng, name = np.random.default_rng(0), metric_names(competition)[0]
     drawn = (rng.integers(0, len(truth), len(truth)) for _ in range(N_RESAMPLES))
     return float(np.nanstd([score_rows(competition, truth[rows], answers[rows])[name] for rows in drawn]))
