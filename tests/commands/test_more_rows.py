@@ -248,6 +248,7 @@ def test_distillation_mixes_labels_and_the_teacher(paths, riddles):
     "yaml, message",
     [
         ("extra_rows: [{file: train.csv}]", "train.csv is the competition's training file"),
+        ("extra_rows: [{file: truth.csv}]", "truth.csv holds the answers of test rows, which no training may read"),
         ("extra_rows: [{file: extra.cvs}]", r"extra.cvs: missing; did you mean 'extra.csv'"),
         ("extra_rows: [{competition: riddles}]", "competition riddles is this one"),
         ("extra_rows: [{competition: nothing}]", "configs/competitions/nothing.yaml is missing"),

@@ -306,7 +306,7 @@ def test_labels_that_are_all_frequent_are_said_and_nothing_is_drawn(run, tmp_pat
     settings = AugmentationSettings(oversample_factor=2.0, oversample_rarer_than=0.01)
     learner = EncoderLearner(replace(run, augmentation=settings), corpus)
     fold, state = build_fold(learner, rows)
-    assert fold.rows_per_epoch == len(rows.train)
+    assert fold.rows_of_epochs[0] == len(rows.train)
     assert "no row is drawn twice: none, or too few, have a rare label" in capsys.readouterr().err
 
 

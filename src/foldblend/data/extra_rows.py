@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.data.checks import check_columns
+from foldblend.data.fetch import TRUTH
 from foldblend.data.labels import LabelForm, find_names, is_number, read_labels
 from foldblend.data.layout import read_part
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted, raise_if_any
@@ -270,6 +271,8 @@ def _of_table(source: ExtraRows, competition: CompetitionSettings, tables: Table
 
 def _refuse_own_files(source: ExtraRows, competition: CompetitionSettings) -> None:
     files = competition.files
+    if Path(source.file).name.lower() == TRUTH:
+        raise UserError(f"extra_rows: {source.file} holds the answers of test rows, which no training may read")
     if source.file in files.stated:
         what = "training file, whose rows are learned anyway" if source.file in files.train_files else "own file"
         raise UserError(f"extra_rows: {source.file} is the competition's {what}; expected a file of other rows")
