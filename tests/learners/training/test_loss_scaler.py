@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 @pytest.fixture
 def run(tiny_bert):
     training = TrainingSettings(epochs=2, global_batch_size=16, precision="fp32", checkpoint_every_minutes=1e-9)
-    optimizer = OptimizerSettings(lr=5e-3, head_lr=5e-3)
+    optimizer = OptimizerSettings(lr=5e-3, head_lr=5e-3, embedding_updates="every_step")
     return RunSettings("encoder", model=ModelSettings(name=str(tiny_bert)), training=training, optimizer=optimizer)
 
 
