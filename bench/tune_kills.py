@@ -30,7 +30,7 @@ space:
   logistic.inverse_regularization: {{low: 0.1, high: 10, log: true}}
   tfidf.max_features: {{low: 1000, high: 20000, log: true}}
 """
-FIRST_LINE, MOST_SECONDS = "competition sample: study", 10.0
+STARTED, MOST_SECONDS = "== started", 10.0
 SCORED = "held-out macro_f1"
 """What the log of a training says when the fold is written."""
 
@@ -53,7 +53,10 @@ def main() -> None:
 def start(root: Path, number: int) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "src" / "tune.py"), "--search", "kills", "--side_by_side", "1"]
     log = open(root / f"process{number}.log", "ab")  # noqa: SIM115  # the process keeps it
-    return subprocess.Popen(command, env={**os.environ, "FOLDBLEND_ROOT": str(root)}, stdout=log, stderr=log)
+    process = subprocess.Popen(command, env={**os.environ, "FOLDBLEND_ROOT": str(root)}, stdout=log, stderr=log)
+    log.write(f"{STARTED} {process.pid}\n".encode())  # long before its own first line
+    log.flush()
+    return process
 
 
 def kill_all(root: Path, wanted: int, rng: random.Random) -> int:
@@ -79,7 +82,7 @@ def kill_all(root: Path, wanted: int, rng: random.Random) -> int:
 def wait_for_trial(root: Path, number: int, process: subprocess.Popen) -> None:
     """Until the process that was started last works on a trial, or has ended."""
     log = root / f"process{number}.log"
-    while process.poll() is None and "trial-" not in log.read_text().rpartition(FIRST_LINE)[2]:
+    while process.poll() is None and "trial-" not in log.read_text().rpartition(f"{STARTED} {process.pid}\n")[2]:
         time.sleep(0.2)
 
 
