@@ -459,10 +459,11 @@ def _load_trained_run(paths: Paths, record: dict, name: str, weights_name: str, 
     for own in names:
         path, number = folder / f"{own}.json", own.removeprefix("fold")
         if not path.exists():
-            raise UserError(f"{where}: {own} of {n_folds} folds is missing. Run: {train} {number}, {then}")
+            raise UserError(f"{where}: fold {number} of {n_folds} folds is missing. Run: {train} {number}, {then}")
         records.append(read_record(path, FOLD))
         if records[-1].get("npz_sha256") != record["inputs"].get(f"{where}/{own}.npz"):
-            raise UserError(f"{where}: {own} was trained again since the blend. Run: {then.removeprefix('and then: ')}")
+            again = then.removeprefix("and then: ")
+            raise UserError(f"{where}: fold {number} was trained again since the blend. Run: {again}")
     checkpoints = [paths.checkpoints(competition_name, name) / own for own in names]
     missing = [path.name.removeprefix("fold") for path in checkpoints if not (path / weights_name).is_file()]
     if missing:

@@ -130,7 +130,8 @@ def nearest_setting(name: str, known: Iterable[str], spell: Callable[[str], str]
     Args: spell: how the nearest name is written.
     """
     ordered, name = sorted(known), str(name)
-    by_leaf = {full.rsplit(".", 1)[-1]: full for full in reversed(ordered)}
+    # several groups may have a setting of that name: training.epochs is meant rather than pretraining.epochs
+    by_leaf = {full.rsplit(".", 1)[-1]: full for full in sorted(ordered, key=len, reverse=True)}
     best = find_nearest(name, ordered) or by_leaf.get(find_nearest(name.rsplit(".", 1)[-1], list(by_leaf)) or "")
     return f"; did you mean {spell(best)}?" if best else ""
 
