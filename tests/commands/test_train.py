@@ -49,7 +49,7 @@ def finish(process, expected=0):
 
 def test_the_learner_is_told_the_competitions_metric(monkeypatch):
     monkeypatch.setattr(train, "build_learner", lambda run, corpus: corpus)
-    paths = SimpleNamespace(tokens=lambda name: None)
+    paths = SimpleNamespace(tokens=lambda name: None, pretrained=lambda name: None)
     competition = SimpleNamespace(task="multilabel", metric="macro_auc")
     job = SimpleNamespace(paths=paths, competition_name="x", competition=competition, run=RunSettings("tfidf"))
     nothing = dict.fromkeys(("soft", "known", "scale", "allowed", "metric_groups"))
