@@ -32,6 +32,7 @@ ARCHITECTURE_OF = {
     "emit-umberto": "camembert",
     "goemotions-distilbert": "distilbert",
     "minilm": "bert",
+    "minilm-from-goemotions": "bert",
     "modernbert-base": "modernbert",
     "modernbert-large": "modernbert",
     "movie-tones-roberta": "roberta",
@@ -124,7 +125,7 @@ def test_each_run_takes_two_steps_and_predicts(paths: Paths, tiny_encoder, tmp_p
     run = load_run(paths, name)
     run = replace(
         run,
-        model=replace(run.model, name=str(tiny_encoder(ARCHITECTURE_OF[name])), max_length_tokens=64),
+        model=replace(run.model, name=str(tiny_encoder(ARCHITECTURE_OF[name])), max_length_tokens=64, start_from=""),
         training=replace(run.training, epochs=1, global_batch_size=12, micro_batch_size=6),
         optimizer=replace(run.optimizer, warmup_steps=min(run.optimizer.warmup_steps, 1)),
         augmentation=replace(run.augmentation, oversample_k_rarest=min(run.augmentation.oversample_k_rarest, 1)),
