@@ -28,8 +28,8 @@ from foldblend.errors import UserError  # noqa: E402
 from foldblend.ledger.dropped import load_dropped  # noqa: E402
 from foldblend.ledger.records import read_record, write_record  # noqa: E402
 from foldblend.ledger.submissions import COLUMNS, read_log  # noqa: E402
-from foldblend.settings.loading import _StrictLoader  # noqa: E402
 from foldblend.settings.paths import Paths  # noqa: E402
+from foldblend.settings.yaml_files import StrictLoader  # noqa: E402
 from foldblend.submission.answers import check_header  # noqa: E402
 
 MOST = 2.0
@@ -58,7 +58,7 @@ def lines_of_json(n: int, folder: Path) -> Callable[[], object]:
 
 def keys_of_yaml(n: int, folder: Path) -> Callable[[], object]:
     text = "".join(f"key{k}: {k}\n" for k in range(n))
-    return lambda: yaml.load(text, Loader=_StrictLoader)
+    return lambda: yaml.load(text, Loader=StrictLoader)
 
 
 def columns_of_labels(n: int, folder: Path) -> Callable[[], object]:

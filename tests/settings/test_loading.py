@@ -14,10 +14,11 @@ from foldblend.settings.competition import (
     SubmissionSettings,
     TextSettings,
 )
-from foldblend.settings.loading import check_name, list_configs, load_competition, load_defaults, load_run, open_job
+from foldblend.settings.loading import load_competition, load_defaults, load_run, open_job
 from foldblend.settings.records import competition_with_defaults, describe_differences, settings_of
 from foldblend.settings.run import LossSettings, RunSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.yaml_files import check_name, list_configs
 
 
 def fold_flag(parser):

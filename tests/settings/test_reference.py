@@ -4,8 +4,8 @@ from pathlib import Path
 
 from foldblend.settings import reference
 from foldblend.settings.competition import CompetitionSettings
-from foldblend.settings.loading import names_of
 from foldblend.settings.run import RunSettings
+from foldblend.settings.yaml_files import names_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 

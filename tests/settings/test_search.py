@@ -3,8 +3,9 @@
 import pytest
 
 from foldblend.errors import UserError
-from foldblend.settings.loading import list_configs, load_competition, load_run
+from foldblend.settings.loading import load_competition, load_run
 from foldblend.settings.search import draw_combinations, load_search
+from foldblend.settings.yaml_files import list_configs
 
 HEAD = "run: minilm\nspace:\n"
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from foldblend.settings.loading import build_run, load_part
+from foldblend.settings.loading import build_run
 from foldblend.settings.records import changed_settings, describe_differences, settings_of
 from foldblend.settings.run import RunSettings
+from foldblend.settings.yaml_files import load_part
 
 
 def load(tmp_path, text, learner="tfidf"):

@@ -53,8 +53,9 @@ from foldblend.scoring.report import (
     table_lines,
 )
 from foldblend.scoring.validation.shift import mean_run_probs, mean_test_probs
-from foldblend.settings.loading import Job, open_job, split_names
+from foldblend.settings.loading import Job, open_job
 from foldblend.settings.records import as_answered, competition_with_defaults, without_new_defaults
+from foldblend.settings.yaml_files import split_names
 from foldblend.submission.answers import build_submission, lint_submission, lint_submission_file, submission_bytes
 
 

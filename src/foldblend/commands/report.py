@@ -45,7 +45,8 @@ from foldblend.scoring.validation.bootstrap import Difference
 from foldblend.scoring.validation.comparing import Comparer, Predicted
 from foldblend.scoring.validation.decided import Decided, compare_decided, decide_run
 from foldblend.scoring.validation.shift import compare_means, find_shifted, mean_run_probs, mean_test_probs
-from foldblend.settings.loading import Job, list_configs, load_defaults, load_run, open_job, split_names
+from foldblend.settings.loading import Job, load_defaults, load_run, open_job
+from foldblend.settings.yaml_files import list_configs, split_names
 
 
 def add_flags(parser) -> None:

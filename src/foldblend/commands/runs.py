@@ -24,8 +24,9 @@ from foldblend.predictions import fold_title
 from foldblend.scoring.inputs import Task, rows_to_score
 from foldblend.scoring.validation.bootstrap import Difference
 from foldblend.scoring.validation.comparing import Comparer, Predicted, RunScore
-from foldblend.settings.loading import Job, open_job, split_names
+from foldblend.settings.loading import Job, open_job
 from foldblend.settings.records import differing_settings, with_defaults
+from foldblend.settings.yaml_files import split_names
 
 
 def add_flags(parser) -> None:

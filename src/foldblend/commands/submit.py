@@ -35,8 +35,9 @@ from foldblend.ledger.submissions import (
 )
 from foldblend.scoring.finals import Z90, ScoredSubmission, choose_finals, comparison_lines, far_line, finals_lines
 from foldblend.scoring.metrics.table import METRICS
-from foldblend.settings.loading import Job, list_configs, open_job
+from foldblend.settings.loading import Job, open_job
 from foldblend.settings.paths import find_paths
+from foldblend.settings.yaml_files import list_configs
 from foldblend.submission.answers import lint_submission_file, read_submission
 
 

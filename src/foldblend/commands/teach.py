@@ -46,9 +46,10 @@ from foldblend.scoring.blending import check_strategy
 from foldblend.scoring.fold_teachers import fit_without_folds, keep_most_certain, teach_without_folds
 from foldblend.scoring.inputs import Task, TestScores, put_side_by_side, rows_to_score, score_known, to_probs
 from foldblend.settings.fields import walk_settings
-from foldblend.settings.loading import Job, check_name, load_teacher, open_job
+from foldblend.settings.loading import Job, load_teacher, open_job
 from foldblend.settings.records import relative_folder
 from foldblend.settings.teacher import TeacherSettings
+from foldblend.settings.yaml_files import check_name
 from foldblend.teaching.questions import LabelList
 
 NEWEST = "the newest"

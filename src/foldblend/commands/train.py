@@ -45,11 +45,12 @@ from foldblend.ledger.oof import (
 )
 from foldblend.ledger.records import describe_environment
 from foldblend.predictions import FULL, fold_name
-from foldblend.settings.loading import Job, check_name, find_tracker, open_job
+from foldblend.settings.loading import Job, find_tracker, open_job
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import changed_settings, default_settings_of, flat_settings, settings_of
 from foldblend.settings.sources import PretrainingSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.yaml_files import check_name
 
 
 def add_flags(parser) -> None:

@@ -38,19 +38,17 @@ from foldblend.queueing.machines import (
 from foldblend.queueing.queue import FoldJob, Queue, Ticket, take_part, without_flags
 from foldblend.settings.loading import (
     Job,
-    check_name,
     find_tracker,
-    list_configs,
     load_defaults,
     load_run,
     name_sibling,
     open_job,
     run_from_settings,
-    split_names,
 )
 from foldblend.settings.records import default_settings_of, settings_of
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.yaml_files import check_name, list_configs, split_names
 
 OWN = {"competition", "runs", "seed", "fold", "side_by_side", "attempts", "part", "write_slurm", "write_skypilot"}
 OWN |= {"machines", "name", "overwrite"}

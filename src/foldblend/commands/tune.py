@@ -32,10 +32,11 @@ from foldblend.queueing.machines import describe_slots, find_gpus, plan_slots, t
 from foldblend.queueing.queue import FoldJob, Queue, without_flags
 from foldblend.scoring.inputs import Task, rows_to_score
 from foldblend.scoring.validation.comparing import Comparer, Predicted, SeededGain, compare_over_seeds
-from foldblend.settings.loading import Job, check_name, find_tracker, open_job
+from foldblend.settings.loading import Job, find_tracker, open_job
 from foldblend.settings.records import settings_of
 from foldblend.settings.search import Search, Value, describe_space, load_search
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.yaml_files import check_name
 
 OWN = {"competition", "search", "study", "storage", "trials", "hours", "side_by_side", "attempts", "show"}
 """Flags of this command; all others are the competition's, and every training gets them, too."""

@@ -19,9 +19,9 @@ from foldblend.ledger.folds import FEATURES, Folds, compare_ids, describe_test, 
 from foldblend.ledger.records import ANY, HASH, Schema, read_record, write_record
 from foldblend.npz import load_npz, write_npz
 from foldblend.predictions import FULL, FoldPredictions, fold_name
-from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import describe_differences, flags_to, merge, with_new_names
+from foldblend.settings.yaml_files import check_name
 
 # ---------- proofs that a fold is whole and belongs to these folds and data.
 

@@ -27,9 +27,9 @@ from foldblend.ledger.oof import (
 from foldblend.ledger.records import ANY, FILE, HASH, Schema, read_record
 from foldblend.ledger.submissions import SUBMISSION, with_report
 from foldblend.predictions import FULL, fold_name, fold_title
-from foldblend.settings.loading import NAME
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import as_answered, competition_with_defaults, describe_differences, with_defaults
+from foldblend.settings.yaml_files import NAME
 
 # ---------- the predictions of a run.
 

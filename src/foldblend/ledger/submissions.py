@@ -20,8 +20,8 @@ from typing import Protocol
 from foldblend.errors import UserError, nearest
 from foldblend.files import hold_lock, read_bytes, sha256_bytes, sha256_file, write_atomically
 from foldblend.ledger.records import HASH, Schema, read_record, write_record
-from foldblend.settings.loading import check_name
 from foldblend.settings.paths import Paths
+from foldblend.settings.yaml_files import check_name
 
 
 def with_report(record: dict) -> dict:

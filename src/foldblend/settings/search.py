@@ -18,16 +18,10 @@ from foldblend.settings.fields import (
     setting,
     walk_settings,
 )
-from foldblend.settings.loading import (
-    find_unread_groups,
-    kinds_of,
-    list_configs,
-    load_run,
-    parse_yaml,
-    refuse_unknown_keys,
-)
+from foldblend.settings.loading import load_run
 from foldblend.settings.paths import Paths
 from foldblend.settings.run import RunSettings
+from foldblend.settings.yaml_files import find_unread_groups, kinds_of, list_configs, parse_yaml, refuse_unknown_keys
 
 
 @dataclass(frozen=True)

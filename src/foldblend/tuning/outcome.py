@@ -10,10 +10,11 @@ import yaml
 
 from foldblend.errors import UserError
 from foldblend.files import write_atomically, write_whole
-from foldblend.settings.loading import BASE, find_config, load_run, parse_yaml
+from foldblend.settings.loading import load_run
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import differing_settings, settings_of
 from foldblend.settings.search import Search, Value
+from foldblend.settings.yaml_files import BASE, find_config, parse_yaml
 from foldblend.tuning.study import SharedStudy, values_of
 
 FOUND_BY = "# Found by tune.py, study "

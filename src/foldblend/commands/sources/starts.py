@@ -26,11 +26,12 @@ from foldblend.ledger.folds import Folds, load_folds, parse_fold_numbers
 from foldblend.ledger.oof import FOLD, check_record, describe_origin, is_recorded, recorded_folds, run_folder
 from foldblend.ledger.records import read_record
 from foldblend.predictions import FULL, fold_name
-from foldblend.settings.loading import NAME, Job, list_configs, load_competition, run_from_settings
+from foldblend.settings.loading import Job, load_competition, run_from_settings
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import relative_folder
 from foldblend.settings.run import START_PART, RunSettings
 from foldblend.settings.tables import LEARNERS
+from foldblend.settings.yaml_files import NAME, list_configs
 from foldblend.submission.new_texts import read_rows
 
 NO_ROWS = np.zeros(0, dtype=np.int64)
