@@ -11,8 +11,8 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.embeddings import EmbeddingsLearner
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.lessons import Source, Teacher, build_lesson, mix_targets
+from foldblend.learners.losses.base import distil_rows
 from foldblend.learners.losses.named import BinaryCrossEntropy
-from foldblend.learners.losses.weighing import distil_rows
 from foldblend.learners.nbsvm import NbsvmLearner
 from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.training.loop import draw_epoch

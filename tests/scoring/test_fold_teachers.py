@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foldblend.errors import UserError
-from foldblend.scoring.fold_teachers import fit_without_folds, keep_most_certain, teach_without_folds
+from foldblend.scoring.blending import fit_without_folds, keep_most_certain, teach_without_folds
 from foldblend.scoring.inputs import Runs, Scores, Task, sigmoid
 
 N, L = 3000, 2

@@ -9,9 +9,8 @@ from teacher_server import MOODS, last_text, serving
 
 from foldblend.errors import UserError
 from foldblend.settings.teacher import TeacherSettings
-from foldblend.teaching.answers import read_labels
+from foldblend.teaching.answers import AnswerLog, read_labels
 from foldblend.teaching.asking import Asking, Server, retry_after
-from foldblend.teaching.log import AnswerLog
 from foldblend.teaching.questions import LabelList, ask_for_labels, labels_schema
 
 pytest.importorskip("openai", reason="the package openai is not installed")

@@ -18,6 +18,7 @@ from foldblend.ledger.folds import Folds
 from foldblend.settings.teacher import TeacherSettings
 from foldblend.teaching.answers import (
     Agreement,
+    AnswerLog,
     Reply,
     count_votes,
     failed_kind,
@@ -26,7 +27,6 @@ from foldblend.teaching.answers import (
     read_texts,
 )
 from foldblend.teaching.asking import Asking, Server
-from foldblend.teaching.log import AnswerLog
 from foldblend.teaching.questions import (
     TOKENS_PER_LABEL,
     TOKENS_PER_TEXT,

@@ -42,8 +42,7 @@ from foldblend.ledger.runs import (
     load_runs,
     load_trained_runs,
 )
-from foldblend.scoring.blending import check_strategy
-from foldblend.scoring.fold_teachers import fit_without_folds, keep_most_certain, teach_without_folds
+from foldblend.scoring.blending import check_strategy, fit_without_folds, keep_most_certain, teach_without_folds
 from foldblend.scoring.inputs import Task, TestScores, put_side_by_side, rows_to_score, score_known, to_probs
 from foldblend.settings.fields import walk_settings
 from foldblend.settings.loading import Job, load_teacher, open_job
@@ -258,7 +257,7 @@ def write_texts(lesson: Lesson, job: Job, tables: Tables, wanted: list[str]) -> 
 def teach_locally(job: Job, tables: Tables) -> Path:
     """Let a language model on this machine score every label of every row; nothing is generated."""
     # here, as they load torch
-    from foldblend.learners.answering.zero_shot import score_labels, zero_shot_run
+    from foldblend.learners.generator import score_labels, zero_shot_run
     from foldblend.learners.table import Corpus
 
     definitions, task, names = job.competition.labels.definitions, job.competition.task, tables.label_names

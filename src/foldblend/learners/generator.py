@@ -1,9 +1,10 @@
-"""A causal language model fine-tuned to answer with a row's labels in text, on one fold.
+"""A causal language model that answers with a row's labels in text: fine-tuned on one fold, or as it is (zero-shot).
 
 accelerate launch src/train.py --run qwen2.5-1.5b-sft --fold 3
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,13 +16,14 @@ from foldblend.errors import UserError
 from foldblend.learners.answering.answers import AnswerModel, ListAnswers, YesNoAnswers, answer_lead
 from foldblend.learners.losses.named import build_loss
 from foldblend.learners.nets.adapters import SharedBase, merged
+from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.processes.devices import place, spreads
-from foldblend.learners.table import FoldRows, prior_logits
+from foldblend.learners.table import Corpus, FoldRows, prior_logits
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training.neural import Batch, NeuralLearner
 from foldblend.learners.training.predicting import predict_logits
-from foldblend.settings.run import LossSettings
+from foldblend.settings.run import AnswerSettings, LossSettings, ModelSettings, PromptSettings, RunSettings
 
 VOCABULARY_AS_A_TOKEN = 8192
 """Logits over this many tokens take about as much memory as the states of one prompt token."""
@@ -137,3 +139,54 @@ def list_entropy(labels: np.ndarray) -> float:
     shares = np.linspace(0.01, 1, 100)[:, None]
     chances = shares * independent + (1 - shares) * others  # (100, sets)
     return float((-np.log(np.maximum(chances, 1e-300)) @ counts / len(labels)).min())
+
+
+# ---------- Zero-shot: a model that was trained on nothing of this competition scores its labels
+
+
+ZERO_SHOT_LENGTH = 2048
+"""Tokens of the prompt of a model that is not trained, with the list of labels and the text."""
+
+
+def score_labels(run: RunSettings, corpus: Corpus) -> np.ndarray:
+    """Logits float32 (n_test, L) of the corpus's test rows by the base model as it is.
+
+    The adapters are new, and new ones change nothing: their second matrix is 0.
+    Args: corpus: no training rows.
+    """
+    learner = GeneratorLearner(run, corpus)
+    model = learner.build_trained_model()
+    try:
+        model = learner.accelerator.prepare_model(model, evaluation_mode=True)
+        return learner.predict(model, corpus.test_rows)
+    finally:
+        learner.accelerator.free_memory()
+
+
+def zero_shot_run(
+    name: str, label_names: tuple[str, ...], definitions: Mapping[str, str], task: str, instruction: str
+) -> RunSettings:
+    """The settings of a generator that is asked yes or no for each label, or with one label per row for the label.
+
+    Args:   name: of the model on the hub, or its folder.   definitions: what labels mean, of some or none.
+            instruction: what is asked, in words.
+    Raises: UserError: the model is not found.
+    """
+    lines = [f"- {label}: {definitions[label]}" if label in definitions else f"- {label}" for label in label_names]
+    listed = "\n".join(lines).replace("{text}", "(text)").replace("{labels}", "(labels)")
+    is_one = task == "multiclass"
+    how = "Answer with the one label that fits best." if is_one else "Say of each label whether it fits: yes or no."
+    template = f"{instruction}\n\nText: {{text}}\n\nThe labels are:\n{listed}\n\n{how}"
+    is_chat = _has_chat_template(name)
+    prompt = PromptSettings("chat", template) if is_chat else PromptSettings("plain", f"{template}\nAnswer:\n")
+    answer = AnswerSettings("list") if is_one else AnswerSettings("yes_no", question="{label}:")
+    model = ModelSettings(name, max_length_tokens=ZERO_SHOT_LENGTH)
+    return RunSettings("generator", model=model, prompt=prompt, answer=answer)
+
+
+def _has_chat_template(name: str) -> bool:
+    folder = find_weights(name, ModelSettings.revision)[0]
+    settings = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    return settings.is_file() and bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from foldblend.console import announce
 from foldblend.errors import UserError, redact
 from foldblend.settings.teacher import TeacherSettings
-from foldblend.teaching.answers import Reply
-from foldblend.teaching.log import AnswerLog
+from foldblend.teaching.answers import AnswerLog, Reply
 from foldblend.teaching.questions import Question, estimate_tokens, price
 
 LONGEST_WAIT_SECONDS = 60.0

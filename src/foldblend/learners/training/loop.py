@@ -25,7 +25,7 @@ from torch import nn
 
 from foldblend.console import Progress, announce, clock_time
 from foldblend.errors import UserError
-from foldblend.learners.losses.weighing import RowWeighing, loss_of_constant, table_of_targets
+from foldblend.learners.losses.base import RowWeighing, loss_of_constant, table_of_targets
 from foldblend.learners.nets.classifier import can_recompute, recompute_layers
 from foldblend.learners.processes.devices import Agreement, prepare, seed_generators, short_reason
 from foldblend.learners.processes.interruption import Interruption

@@ -8,7 +8,7 @@ from tiny_chat import save_tiny_chat
 
 from foldblend.commands import teach
 from foldblend.data.taught import read_taught
-from foldblend.learners.answering.zero_shot import score_labels, zero_shot_run
+from foldblend.learners.generator import score_labels, zero_shot_run
 from foldblend.learners.table import Corpus
 from foldblend.settings.run import AdapterSettings
 
