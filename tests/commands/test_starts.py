@@ -286,7 +286,8 @@ def test_the_mean_of_equal_lora_folds_is_the_fold(tmp_path, tiny_bert):
 
     from foldblend.learners.training.checkpoints import TrainState, load_weights, save_checkpoint
     from foldblend.learners.training.starts import write_average
-    from foldblend.settings.run import AdapterSettings, ModelSettings, RunSettings
+    from foldblend.settings.nets import AdapterSettings, ModelSettings
+    from foldblend.settings.run import RunSettings
 
     for rslora in (False, True):
         adapter = AdapterSettings(rank=2, alpha=8, rslora=rslora)

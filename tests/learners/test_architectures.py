@@ -18,8 +18,9 @@ from foldblend.learners.training.checkpoints import WEIGHTS, load_checkpoint, re
 from foldblend.learners.training.loop import build_fold, take_step
 from foldblend.learners.training.optimizer import layer_shares
 from foldblend.settings.loading import load_run
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
 from foldblend.settings.paths import Paths
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

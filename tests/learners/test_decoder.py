@@ -17,16 +17,16 @@ from foldblend.learners.table import FoldRows
 from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS, load_checkpoint
 from foldblend.learners.training.loop import build_fold, save, take_step
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AugmentationSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 ADAPTERS = {

@@ -9,7 +9,8 @@ from test_decoder import ADAPTERS
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.decoder import DecoderLearner
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

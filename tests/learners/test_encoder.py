@@ -21,15 +21,14 @@ from foldblend.learners.table import Corpus
 from foldblend.learners.training import loop, neural
 from foldblend.learners.training.checkpoints import CHECKPOINT, WEIGHTS
 from foldblend.learners.training.loop import build_fold, take_step
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AugmentationSettings,
-    CleaningSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import CleaningSettings, RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

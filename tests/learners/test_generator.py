@@ -15,7 +15,7 @@ from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import WEIGHTS, load_checkpoint
 from foldblend.learners.training.checks import CollapseGuard
 from foldblend.learners.training.loop import build_fold, take_step
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AnswerSettings,
     AugmentationSettings,
@@ -23,9 +23,9 @@ from foldblend.settings.run import (
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 CHAT = PromptSettings("chat", "Labels: {labels}\nText: {text}", "user")

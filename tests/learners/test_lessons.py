@@ -16,7 +16,8 @@ from foldblend.learners.losses.named import BinaryCrossEntropy
 from foldblend.learners.nbsvm import NbsvmLearner
 from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.training.loop import draw_epoch
-from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import LossSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 nan = np.float32("nan")

@@ -9,14 +9,8 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.errors import UserError
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.trained import find_model, resolve_model
-from foldblend.settings.run import (
-    CleaningSettings,
-    EmbeddingsSettings,
-    ModelSettings,
-    OptimizerSettings,
-    RunSettings,
-    TrainingSettings,
-)
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import CleaningSettings, EmbeddingsSettings, RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -17,14 +17,14 @@ from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import tokenize
 from foldblend.settings.competition import PAIR, CompetitionSettings, TextSettings
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AugmentationSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 from foldblend.submission.new_texts import typed_rows
 
 WORDS = "happy sad mad calm".split()

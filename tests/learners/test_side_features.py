@@ -10,16 +10,15 @@ from foldblend.errors import UserError
 from foldblend.features import Features
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, describe_training, read_identity
-from foldblend.settings.records import settings_of
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AugmentationSettings,
-    EmbeddingsSettings,
     ModelSettings,
     OptimizerSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.records import settings_of
+from foldblend.settings.run import EmbeddingsSettings, RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -15,14 +15,8 @@ from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.trained import check_folds, predict_folds
 from foldblend.ledger.records import read_record
 from foldblend.settings.loading import run_from_settings
-from foldblend.settings.run import (
-    AnswerSettings,
-    LossSettings,
-    ModelSettings,
-    OptimizerSettings,
-    RunSettings,
-    TrainingSettings,
-)
+from foldblend.settings.nets import AnswerSettings, LossSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 HIGH, LOW = 0.7, 0.2

@@ -10,7 +10,7 @@ from foldblend.commands import teach
 from foldblend.data.taught import read_taught
 from foldblend.learners.generator import score_labels, zero_shot_run
 from foldblend.learners.table import Corpus
-from foldblend.settings.run import AdapterSettings
+from foldblend.settings.nets import AdapterSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 NAMES = ("joy", "sadness", "anger")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from foldblend.ledger.dropped import load_soft_targets, with_file_hash
-from foldblend.settings.run import LossSettings, RunSettings
+from foldblend.settings.nets import LossSettings
+from foldblend.settings.run import RunSettings
 
 TABLES = SimpleNamespace(train_ids=np.array(["a", "b", "007"]), label_names=("joy", "anger"))
 GOOD = "id,anger,joy\n007,0.25,0.75\nb,1,0\na,0,1\n"

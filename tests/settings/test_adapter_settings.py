@@ -1,6 +1,7 @@
 import pytest
 
-from foldblend.settings.run import AdapterSettings, CleaningSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import AdapterSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import CleaningSettings, RunSettings
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from foldblend.settings.competition import (
     TextSettings,
 )
 from foldblend.settings.loading import load_competition, load_defaults, load_run, open_job
+from foldblend.settings.nets import LossSettings
 from foldblend.settings.records import competition_with_defaults, describe_differences, settings_of
-from foldblend.settings.run import LossSettings, RunSettings
+from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS
 from foldblend.settings.yaml_files import check_name, list_configs
 

@@ -1,6 +1,7 @@
 import pytest
 
-from foldblend.settings.run import AnswerSettings, LossSettings, RunSettings
+from foldblend.settings.nets import AnswerSettings, LossSettings
+from foldblend.settings.run import RunSettings
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from foldblend.errors import UserError
 from foldblend.ledger.oof import check_same_settings
 from foldblend.ledger.records import write_record
 from foldblend.settings.loading import load_run, open_job, run_from_settings
+from foldblend.settings.nets import OptimizerSettings
 from foldblend.settings.paths import Paths
 from foldblend.settings.records import RENAMED, default_settings_of, settings_of, with_defaults
-from foldblend.settings.run import OptimizerSettings, RunSettings
+from foldblend.settings.run import RunSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 

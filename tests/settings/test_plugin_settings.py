@@ -9,8 +9,9 @@ from foldblend.scoring.metrics.table import METRICS
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import setting
 from foldblend.settings.loading import load_run, open_job, run_from_settings
+from foldblend.settings.nets import LossSettings
 from foldblend.settings.records import describe_differences, settings_of, with_defaults
-from foldblend.settings.run import LossSettings, RunSettings, learner_entry
+from foldblend.settings.run import RunSettings, learner_entry
 from foldblend.settings.tables import LEARNERS, LOSSES, LossEntry
 
 

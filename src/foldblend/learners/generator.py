@@ -23,7 +23,8 @@ from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training.neural import Batch, NeuralLearner
 from foldblend.learners.training.predicting import predict_logits
-from foldblend.settings.run import AnswerSettings, LossSettings, ModelSettings, PromptSettings, RunSettings
+from foldblend.settings.nets import AnswerSettings, LossSettings, ModelSettings, PromptSettings
+from foldblend.settings.run import RunSettings
 
 VOCABULARY_AS_A_TOKEN = 8192
 """Logits over this many tokens take about as much memory as the states of one prompt token."""

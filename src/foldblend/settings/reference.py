@@ -16,7 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.fields import rule_of
 from foldblend.settings.loading import Defaults
-from foldblend.settings.run import LossSettings, RunSettings
+from foldblend.settings.nets import LossSettings
+from foldblend.settings.run import RunSettings
 from foldblend.settings.search import SearchSettings
 from foldblend.settings.tables import LEARNERS, LOSSES
 from foldblend.settings.teacher import TeacherSettings

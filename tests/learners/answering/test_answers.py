@@ -26,7 +26,7 @@ from foldblend.learners.answering.answers import (
     read_prompts,
     score_answers,
 )
-from foldblend.settings.run import AnswerSettings, PromptSettings
+from foldblend.settings.nets import AnswerSettings, PromptSettings
 
 NAMES = ("joy", "joy day", "anger", "joyful mad")
 PROMPTS = ["today it was happy\nLabels:", "sad\nLabels:", "the plain gloomy furious mad text\nLabels:"]

@@ -11,7 +11,8 @@ from foldblend.learners.cpu.waiting_rows import choose_table, clip_rows, sum_row
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop
 from foldblend.learners.training.optimizer import build_optimizer, set_lr
-from foldblend.settings.run import AdversarialSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import AdversarialSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 N_WORDS, N_STEPS = 50, 300
 

@@ -12,7 +12,7 @@ from torch import nn
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import RowLoss, best_constant
 from foldblend.learners.losses.named import build_loss
-from foldblend.settings.run import LossSettings
+from foldblend.settings.nets import LossSettings
 from foldblend.settings.tables import LOSSES, LossEntry
 
 GRID = torch.linspace(-9, 9, 361, dtype=torch.float64)

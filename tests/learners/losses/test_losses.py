@@ -7,7 +7,7 @@ from scipy.special import expit, log_softmax
 
 from foldblend.learners.losses.base import best_constant, masked
 from foldblend.learners.losses.named import build_loss, build_pos_weight
-from foldblend.settings.run import LossSettings
+from foldblend.settings.nets import LossSettings
 
 MULTILABEL = ["bce", "focal", "asymmetric", "distribution_balanced", "soft_macro_f1", "zlpr"]
 EVERY = [*((name, "multilabel") for name in MULTILABEL), ("cross_entropy", "multiclass"), ("focal", "multiclass")]

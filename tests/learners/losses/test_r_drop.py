@@ -9,7 +9,8 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.losses.named import build_loss, repeat_inputs, sum_disagreement, sum_r_drop
 from foldblend.learners.training.loop import build_fold, gather_gradients
-from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import LossSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

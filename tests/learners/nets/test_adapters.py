@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from foldblend.learners.nets import adapters
 from foldblend.learners.nets.adapters import SharedBase, choose_base_dtype, load_base, merged
-from foldblend.settings.run import AdapterSettings
+from foldblend.settings.nets import AdapterSettings
 
 CPU = torch.device("cpu")
 LORAS = {

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from foldblend.learners.nets.classifier import AttentionPooling, LabelWiseLinear, Pooling, pool_states, sample_dropout
-from foldblend.settings.run import ModelSettings, RunSettings
+from foldblend.settings.nets import ModelSettings
+from foldblend.settings.run import RunSettings
 
 WIDTH = 6
 

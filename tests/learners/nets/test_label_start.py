@@ -10,7 +10,8 @@ from foldblend.learners import encoder
 from foldblend.learners.cpu import layers
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.nets.classifier import SPREAD
-from foldblend.settings.run import LossSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import LossSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from foldblend.learners.nets.classifier import build_model, check_positions
-from foldblend.settings.run import ModelSettings
+from foldblend.settings.nets import ModelSettings
 
 POOLINGS = ("mean", "cls", "last", "max", "attention", "label_attention", "pooler", "concat_last")
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 8, 3, 0, 0]])

@@ -8,7 +8,7 @@ from tiny_tokenizers import WORDS, bert, decoder, decoder_with_bos
 
 from foldblend.learners.tokens.batches import Augmentation, join_texts
 from foldblend.learners.tokens.tokens import Tokens, tokenize
-from foldblend.settings.run import AugmentationSettings
+from foldblend.settings.nets import AugmentationSettings
 
 RNG = np.random.default_rng
 KINDS = [bert, decoder, decoder_with_bos]

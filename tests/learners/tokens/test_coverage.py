@@ -9,7 +9,7 @@ from foldblend.errors import UserError
 from foldblend.learners.tokens.coverage import check_known, measure_truncation, most_positions, unknown_share
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import Tokens, tokenize
-from foldblend.settings.run import PromptSettings
+from foldblend.settings.nets import PromptSettings
 
 LENGTHS = [10, 20, 30, 100, 400]
 

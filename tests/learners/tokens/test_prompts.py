@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from foldblend.errors import UserError
 from foldblend.learners.tokens.prompts import build_prompts
-from foldblend.settings.run import PromptSettings, RunSettings
+from foldblend.settings.nets import PromptSettings
+from foldblend.settings.run import RunSettings
 
 NAMES = ("joy", "sadness", "anger")
 PLAIN = PromptSettings(template="Text: {text}\nLabels: {labels}")

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foldblend.learners.tokens.batches import find_rare, oversample
-from foldblend.settings.run import AugmentationSettings, RunSettings
+from foldblend.settings.nets import AugmentationSettings
+from foldblend.settings.run import RunSettings
 
 RARER = AugmentationSettings(oversample_factor=3.0, oversample_rarer_than=0.1)
 RNG = np.random.default_rng

@@ -13,7 +13,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop, neural
 from foldblend.learners.training.optimizer import build_optimizer
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 SETTINGS = OptimizerSettings(lr=1e-2, head_lr=1e-2, weight_decay=0.1, state_precision="8bit")
 pytestmark = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is for Linux")

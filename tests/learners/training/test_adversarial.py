@@ -12,7 +12,8 @@ from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop
 from foldblend.learners.training.loop import add_gradients, build_fold, take_step
 from foldblend.learners.training.optimizer import build_adversary
-from foldblend.settings.run import AdversarialSettings, ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import AdversarialSettings, ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 FGM = AdversarialSettings("fgm", epsilon=0.5)

@@ -15,7 +15,8 @@ from foldblend.learners.nets.classifier import build_model
 from foldblend.learners.tokens.batches import plan_epoch
 from foldblend.learners.training.loop import fold_seed
 from foldblend.learners.training.optimizer import build_optimizer, lr_factor
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

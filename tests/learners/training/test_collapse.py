@@ -8,14 +8,14 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training.checks import CollapseGuard, check_logits, update_mean
 from foldblend.learners.training.loop import build_fold, draw_epoch
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AugmentationSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 
 def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():

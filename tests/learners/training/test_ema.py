@@ -13,7 +13,8 @@ from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import WEIGHTS
 from foldblend.learners.training.loop import build_fold
 from foldblend.learners.training.optimizer import WeightAverage
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

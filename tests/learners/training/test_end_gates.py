@@ -17,15 +17,15 @@ from foldblend.learners.training import checkpoints as fold_store
 from foldblend.learners.training import checks as end_gates
 from foldblend.learners.training.loop import build_fold
 from foldblend.learners.training.predicting import predict_logits
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AnswerSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 TRAINING = TrainingSettings(epochs=1, global_batch_size=16, micro_batch_size=16, precision="fp32")

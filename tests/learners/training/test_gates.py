@@ -22,15 +22,15 @@ from foldblend.learners.training.checks import (
     compare_logits,
 )
 from foldblend.learners.training.loop import build_fold, take_step
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 LABELS = np.random.default_rng(0).random((200, 4)) < [0.05, 0.2, 0.5, 0.8]

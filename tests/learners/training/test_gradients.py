@@ -12,14 +12,14 @@ from foldblend.errors import UserError
 from foldblend.learners.decoder import DecoderLearner
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training.loop import build_fold, gather_gradients
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AdversarialSettings,
     ModelSettings,
     OptimizerSettings,
-    RunSettings,
     TrainingSettings,
 )
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

@@ -8,7 +8,8 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training import loop
 from foldblend.ledger.history import FoldHistory, read_history
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 
 @pytest.fixture

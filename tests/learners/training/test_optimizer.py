@@ -11,7 +11,8 @@ from foldblend.learners.training.optimizer import (
     lr_factor,
     set_lr,
 )
-from foldblend.settings.run import OptimizerSettings, RunSettings
+from foldblend.settings.nets import OptimizerSettings
+from foldblend.settings.run import RunSettings
 
 
 def test_linear_example():

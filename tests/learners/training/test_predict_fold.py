@@ -10,20 +10,17 @@ from toy_corpus import fold_rows, make_corpus
 from foldblend.learners.table import Corpus, build_learner
 from foldblend.learners.training.weights import check_training, describe_training
 from foldblend.settings.loading import run_from_settings
-from foldblend.settings.records import settings_of
-from foldblend.settings.run import (
+from foldblend.settings.nets import (
     AdapterSettings,
     AnswerSettings,
-    CleaningSettings,
-    EmbeddingsSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
     PromptSettings,
-    RunSettings,
-    TfidfSettings,
     TrainingSettings,
 )
+from foldblend.settings.records import settings_of
+from foldblend.settings.run import CleaningSettings, EmbeddingsSettings, RunSettings, TfidfSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 NEW = ("furious words that nobody taught", "<URL> joyful sad")

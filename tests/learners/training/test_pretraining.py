@@ -15,7 +15,8 @@ from foldblend.learners.tokens.tokens import Tokens
 from foldblend.learners.training import pretraining
 from foldblend.learners.training.checkpoints import load_weights
 from foldblend.learners.training.pretraining import IGNORED, TaughtModel, choose_guessed
-from foldblend.settings.run import AdapterSettings, ModelSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import AdapterSettings, ModelSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 from foldblend.settings.sources import PretrainingSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")

@@ -8,7 +8,8 @@ from toy_corpus import fold_rows, make_corpus
 
 from foldblend.learners.encoder import EncoderLearner
 from foldblend.learners.training.profiling import TRACE, Shares, Spans, profile_fold
-from foldblend.settings.run import ModelSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 
 def test_inner_spans_are_not_counted_twice(monkeypatch):

@@ -15,7 +15,8 @@ from foldblend.learners.table import score_heldout
 from foldblend.learners.training import loop
 from foldblend.learners.training.checkpoints import BY_HELDOUT, CHECKPOINT, WEIGHTS, add_to_mean, choose, may_be_chosen
 from foldblend.learners.training.loop import evaluation_steps
-from foldblend.settings.run import ModelSettings, OptimizerSettings, RunSettings, TrainingSettings
+from foldblend.settings.nets import ModelSettings, OptimizerSettings, TrainingSettings
+from foldblend.settings.run import RunSettings
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 F1 = "macro_f1"

@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from foldblend.errors import UserError
 from foldblend.learners.tokens.prompts import split_prompt
 from foldblend.learners.tokens.tokens import encode_data
-from foldblend.settings.run import AnswerSettings, PromptSettings
+from foldblend.settings.nets import AnswerSettings, PromptSettings
 
 
 @dataclass(frozen=True)

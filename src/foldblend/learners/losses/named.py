@@ -12,7 +12,7 @@ from torch import nn
 
 from foldblend.errors import UserError
 from foldblend.learners.losses.base import CellLoss, RowLoss, power, refuse_soft_targets, smooth_targets
-from foldblend.settings.run import LossSettings
+from foldblend.settings.nets import LossSettings
 from foldblend.settings.tables import LOSSES
 
 

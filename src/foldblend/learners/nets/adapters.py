@@ -14,7 +14,7 @@ from foldblend.errors import UserError
 from foldblend.learners.nets.classifier import keep_layers, recompute_layers
 from foldblend.learners.nets.pretrained import load_pretrained
 from foldblend.learners.processes.devices import is_sharded
-from foldblend.settings.run import AdapterSettings
+from foldblend.settings.nets import AdapterSettings
 
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on CPUs it warns that a package of kernels is missing
 

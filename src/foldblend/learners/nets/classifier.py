@@ -14,7 +14,7 @@ from foldblend.learners.nets.pretrained import load_pretrained, refusing_code
 from foldblend.learners.processes.devices import place
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.tokens import Tokens
-from foldblend.settings.run import ModelSettings
+from foldblend.settings.nets import ModelSettings
 
 SAMPLE = 128
 """Training rows that say how far the logits spread at the start."""

@@ -11,7 +11,7 @@ import torch
 
 from foldblend.errors import UserError
 from foldblend.learners.tokens.tokens import Tokens, pad_rows
-from foldblend.settings.run import AugmentationSettings
+from foldblend.settings.nets import AugmentationSettings
 
 # Batches.
 

@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from foldblend.errors import UserError
 from foldblend.learners.tokens.tokens import Tokens, encode_data, encode_inside, frame_rows
 from foldblend.settings.competition import PAIR
-from foldblend.settings.run import PromptSettings
+from foldblend.settings.nets import PromptSettings
 
 MARK = "\ue000text\ue001"
 """Marks the text's place while a chat template is filled; private-use characters, which no template writes."""

@@ -19,8 +19,8 @@ from foldblend.errors import UserError
 from foldblend.learners.processes.devices import gather_whole, like
 from foldblend.learners.training.weights import UNREADABLE, WEIGHTS, checksum, damaged, find_weights_file, write_tensors
 from foldblend.scoring.metrics.table import METRICS
+from foldblend.settings.nets import TrainingSettings
 from foldblend.settings.records import describe_differences, with_defaults
-from foldblend.settings.run import TrainingSettings
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -23,7 +23,7 @@ from foldblend.learners.losses.named import build_loss, build_pos_weight
 from foldblend.learners.processes.devices import is_sharded, own_part
 from foldblend.learners.training.checkpoints import restore_model
 from foldblend.learners.training.predicting import TOKENS_PER_BATCH
-from foldblend.settings.run import LossSettings
+from foldblend.settings.nets import LossSettings
 
 # 1. A training that learns nothing is stopped early
 

@@ -13,7 +13,8 @@ from torch import nn
 from foldblend.errors import UserError
 from foldblend.learners.cpu.waiting_rows import RowAdamW, choose_table, clip_rows, sum_rows
 from foldblend.learners.processes.devices import as_part, like, own_part
-from foldblend.settings.run import AdversarialSettings, OptimizerSettings, RunSettings
+from foldblend.settings.nets import AdversarialSettings, OptimizerSettings
+from foldblend.settings.run import RunSettings
 
 # 1. The optimizer and its parameter groups
 

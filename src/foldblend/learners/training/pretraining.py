@@ -42,8 +42,8 @@ from foldblend.learners.training.checkpoints import (
 )
 from foldblend.learners.training.optimizer import lr_factor, set_lr
 from foldblend.learners.training.weights import WEIGHTS
+from foldblend.settings.nets import OptimizerSettings
 from foldblend.settings.records import settings_of
-from foldblend.settings.run import OptimizerSettings
 
 TITLE = "pretraining"
 SEED = 1810
