@@ -170,7 +170,9 @@ def _best_step(kinds, counts, weight, own, excess, a: int, b: int):
     Moving a group x from a to b changes half the sum by own(x) - pull(x), where pull is how much more a has of x's
     columns than b. A swap is two moves, less 2 * (x * weight) @ y for the columns that both groups share.
     """
+    # the derivative of the sum by moving one group: linear in its columns, so one product gives it for all kinds
     pull = kinds @ (weight * (excess[a] - excess[b]))  # (S,)
+    # all pairs of kinds would be S**2: a good swap consists of moves that are nearly good alone
     from_a = _choose(own - pull, counts[:, a])
     from_b = _choose(own + pull, counts[:, b])
     shared = ((kinds[from_a] * weight) @ kinds[from_b].T).toarray()

@@ -137,6 +137,7 @@ def list_entropy(labels: np.ndarray) -> float:
     sets, counts = np.unique(labels, axis=0, return_counts=True)
     rates, others = labels.mean(0), (counts - 1) / max(len(labels) - 1, 1)
     independent = np.where(sets, rates, 1 - rates).prod(1)
+    # a grid is enough: the likelihood is concave in the share, and its maximum is flat
     shares = np.linspace(0.01, 1, 100)[:, None]
     chances = shares * independent + (1 - shares) * others  # (100, sets)
     return float((-np.log(np.maximum(chances, 1e-300)) @ counts / len(labels)).min())

@@ -119,6 +119,7 @@ class Lesson:
             rows = self.rows[each.first : each.last]
             if not len(rows) or (each.first_epochs and epoch >= each.first_epochs):
                 continue
+            # all rows as often as they go in whole, and a draw of the rest without replacement
             whole, rest = divmod(each.n_rows, len(rows))
             drawn += [rows] * whole
             drawn.append(np.sort(rng.permutation(rows)[:rest]) if rest else rows[:0])
@@ -211,6 +212,7 @@ def _count_draws(n_own: int, sources: Sequence[Source], allowed: Sequence[np.nda
     """The rows of each source in an epoch; shares are of the epoch's own rows and those of all shares together."""
     total, first, draws = sum(source.share for source in sources), n_own, []
     for source, rows in zip(sources, allowed, strict=True):
+        # own rows are the share 1 - total of an epoch, so the epoch has n_own / (1 - total) rows
         wanted = round(source.share * n_own / (1 - total)) if source.share else len(rows)
         wanted = min(wanted, source.most_rows) if source.most_rows else wanted
         draws.append(Draw(first, first + len(rows), wanted if len(rows) else 0, source.first_epochs))

@@ -275,12 +275,14 @@ def find_noise(runs: Runs) -> list[str]:
     rows = slice(None, None, -(-len(runs.labels) // MAX_NOISE_ROWS))
     columns = [_standardised(run[rows]) for run in runs.scores.runs]
     total, truth = sum(columns[1:], columns[0]), _standardised(runs.labels[rows])
+    # a correlation of n independent rows has a standard error of 1 / sqrt(n); rows of a group count once
     root = np.sqrt(len(np.unique(runs.group[rows])))
     names = []
     for name, own in zip(runs.names, columns, strict=True):
         agreed = np.array(
             [(own * table).mean(axis=0) * root for table in (_standardised(total - own), truth)]
         )  # (2, L)
+        # the mean of L numbers with a standard error of 1 has one of 1 / sqrt(L)
         over_all = agreed.mean(axis=1) * np.sqrt(own.shape[1])
         if over_all.max() < NOISE and agreed.max() < NOISE_OF_A_LABEL:
             names.append(name)

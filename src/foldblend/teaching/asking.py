@@ -120,6 +120,7 @@ class Server:
         usage = getattr(answer, "usage", None)
         content = getattr(message, "content", None)
         content = content if isinstance(content, str) else ""
+        # not every server counts; costs are then estimated as they were before the start
         tokens_in = getattr(usage, "prompt_tokens", None) or estimate_tokens(question)
         tokens_out = getattr(usage, "completion_tokens", None)
         tokens_out = len(content) // 4 + 1 if tokens_out is None else tokens_out
@@ -183,6 +184,8 @@ class Pace:
     def wait(self) -> None:
         """Wait for this thread's turn, or until all is stopped."""
         with self._lock:
+            # the turn is taken under the lock and waited for outside it, so that threads queue and do not block each
+            # other
             begin = max(time.monotonic(), self._next)
             self._next = begin + self.gap
         self.stopped.wait(max(begin - time.monotonic(), 0))
@@ -249,6 +252,8 @@ class Asking:
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
+                # the main thread only watches: a signal reaches it alone, and join() without an end would not see
+                # Ctrl-C
                 time.sleep(0.02 if len(questions) < 100 else 0.1)
                 done = self.spent.n_done
                 show(done - shown)
@@ -276,6 +281,7 @@ class Asking:
                 self._ask_until_answered(question)
             except BaseException as error:  # of any kind: it is raised again by the main thread
                 with self._lock:
+                    # the first one: the others often follow from it
                     self._fault = self._fault or error
                 self._stopped.set()
 
@@ -299,6 +305,7 @@ class Asking:
         with self._lock:
             self.spent.n_unanswered += 1
             self._failed_in_a_row += 1
+            # more than all threads at once: not one unlucky moment of the server
             if self._failed_in_a_row >= self.settings.concurrency + 2:
                 raise UserError(
                     f"{self.settings.base_url} gives no answers: {self._failed_in_a_row} requests in a row failed "

@@ -97,6 +97,8 @@ def propose(
             group=True,
             constant_liar=True,
             n_startup_trials=settings.random_trials,
+            # a hash of the name, not the number of the draw: a process that is killed and started again proposes the
+            # same
             seed=int.from_bytes(hashlib.sha256(f"{settings.seed} {draw}".encode()).digest()[:4], "big"),
         )
         copy = optuna.create_study(direction=direction, sampler=sampler)
@@ -127,6 +129,7 @@ def falls_behind(point: int, value: float, others: Sequence[FrozenTrial], sign: 
     there = sorted(sign * each.intermediate_values[point] for each in others if point in each.intermediate_values)
     if len(there) < FEWEST_TO_PRUNE:
         return False
+    # the median, of an even number the mean of the two in the middle
     middle = (there[(len(there) - 1) // 2] + there[len(there) // 2]) / 2
     return sign * value < middle
 
@@ -299,12 +302,14 @@ class SharedStudy:
         for draw in range(DUPLICATE_DRAWS):
             name = f"{len(trials)} {draw} {self.salt}"
             values = propose(trials, self.space, self.settings, self.direction, name)
+            # TPE may propose what was tried before; another name of the draw is another seed
             if {name: _stored(value) for name, value in values.items()} not in tried:
                 break
         else:
             raise TriedEverythingError(
                 f"{DUPLICATE_DRAWS} draws in a row were tried before: the space holds hardly any other values"
             )
+        # add_trial returns nothing, and other machines add theirs at the same time: the token finds our own again
         token = secrets.token_hex(8)
         attributes = {FOLDER: self.folder_id, "token": token}
         self.study.add_trial(as_trial(values, self.space, state=TrialState.RUNNING, user_attrs=attributes))

@@ -266,6 +266,7 @@ class _Layout:
 
     def __init__(self, menu: Menu, n_slots: int, device):
         self.menu, rivals = menu, menu.rivals
+        # tokens that all entries begin with are read once, as the trunk of the tree
         n_trunk = n_slots + len(menu.shared)
         # the last token of an entry predicts nothing that is needed, unless a longer entry goes on from it
         inputs = [e if rival else e[:-1] for e, rival in zip(menu.entries, rivals)]
@@ -286,6 +287,7 @@ class _Layout:
 
     def _steps(self, entry, start) -> list[tuple[int, int]]:
         """(column that predicts, token) for each token of an entry after the stem; -1 is the prompt's last token."""
+        # a token is predicted by the one before it: the column to read is one to the left
         steps = [(self.stem_end + i, token) for i, token in enumerate(self.menu.shared)]
         return steps + [(start + i - 1 if i else self.trunk_end, token) for i, token in enumerate(entry)]
 

@@ -209,6 +209,7 @@ class _Attention(torch.autograd.Function):
         rows = states.reshape(-1, width).contiguous()
         # one product of three matrices at once is faster than three products: (3 H, H), (3 H,), (B T, H)
         weight, bias, read = _join((wq, wk, wv), dtype), torch.cat((bq, bk, bv)), rows.to(dtype)
+        # the biases are added by the C code, which reads these numbers anyway: one pass less over the states
         qkv = read @ weight.t()  # (B T, 3 H)
         attended = torch.empty_like(read)
         # the (T, T) weights of a head live in the processor's cache only, and are computed again in the backward pass
@@ -232,6 +233,7 @@ class _Attention(torch.autograd.Function):
         of_wo = (of_out.t() @ attended).float()
         of_qkv, sums = torch.empty_like(qkv), _sums(qkv.shape[1])
         run("attention_backward", qkv.dtype, qkv, bias, seen, of_out @ wo, of_qkv, sums, *ctx.shape, *ctx.drops[0])
+        # the product rule: a weight gets gradient^T @ input, a bias the sum of the gradient over rows
         of_weight, of_bias = (of_qkv.t() @ read).float(), sums.sum(0)
         # of_rows has the gradient of the residual path; that through the attention is added in place
         run("add_states", qkv.dtype, of_rows, of_qkv @ weight, of_rows.numel())

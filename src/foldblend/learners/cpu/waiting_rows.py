@@ -100,6 +100,7 @@ class RowAdamW(torch.optim.AdamW):
         correction1, correction2 = 1 - beta1**now, (1 - beta2**now) ** 0.5
         # now - s for each earlier step s = 0 .. now - 1
         waits = torch.arange(now, 0, -1)
+        # entry s of drift and kept now covers this step, too: the formulas of the docstring, for all s at once
         state["drift"].mul_(shrink).add_((beta1 / beta2**0.5) ** waits, alpha=lr * correction2 / correction1)
         # one number more a step: 4 bytes each, against V x H moves saved
         state["drift"] = torch.cat([state["drift"], torch.zeros(1)])
@@ -166,6 +167,7 @@ def sum_rows(gradient: torch.Tensor) -> torch.Tensor:
         return torch.sparse_coo_tensor(rows, gradient, gradient.shape, is_coalesced=True, check_invariants=False)
     if gradient.is_coalesced():
         return gradient
+    # a word that comes twice in a batch has two entries; AdamW has to see their sum once
     rows, where = gradient._indices()[0].unique(return_inverse=True)
     values = gradient._values()
     summed = values.new_zeros(len(rows), values.shape[1]).index_add_(0, where, values)
@@ -184,6 +186,7 @@ def clip_rows(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
             gradients.append(weight.grad)
     # over values only: the zeros of a sparse gradient add nothing to the norm
     norm = nn.utils.get_total_norm(gradients)
+    # 1e-6 as in torch.nn.utils.clip_grad_norm_
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:  # rare, and saves a pass over all gradients; NaN scales, and so spoils, them all
         torch._foreach_mul_(gradients, scale)

@@ -136,6 +136,7 @@ def fit_block(features: sp.csr_matrix, labels: np.ndarray, costs: np.ndarray, rn
     squares = (squares.sum(1) if ratios is None else squares @ scales) + np.ones((1, BLOCK))
     t = np.full(signs.shape, START)
     duals = costs * signs / (1 + np.exp(-START))
+    # in the dual the weights are a sum over rows, features times dual variables, and are kept as such from here on
     w = features.T @ duals * (scales if len(scales) else 1.0)
     w = np.vstack([w, duals.sum(0)]).astype(np.float32)  # the last one is the bias, a feature of 1 in every row
     for number in range(1, MAX_PASSES + 1):
@@ -177,6 +178,7 @@ def _pass_over(data, indices, starts, signs, costs, squares, scales, order, t, w
         for j in range(BLOCK):
             before, sign = t[i, j], signs[i, j]
             t[i, j] = _solve_row(before, sign * margins[j], costs[i, j] * squares[i, j])
+            # the row's dual variable is cost * sigmoid(t); w moves by what it changed
             changes[j] = sign * costs[i, j] * (1 / (1 + np.exp(-t[i, j])) - 1 / (1 + np.exp(-before)))
         for k in range(starts[i], starts[i + 1]):
             value, of_feature = data[k], w[indices[k]]
@@ -196,6 +198,7 @@ def _solve_row(start, margin, pull):
 
     Newton's steps, replaced by bisection if a step leaves the interval that holds the root.
     """
+    # at t = -margin and at t = start the two terms have opposite signs, so the root is between
     low, high = min(start, -margin), max(start, -margin)
     t, old = start, 1 / (1 + np.exp(-start))
     for _ in range(50):
@@ -205,6 +208,7 @@ def _solve_row(start, margin, pull):
             high = t
         else:
             low = t
+        # the slope is 1 + pull * p (1 - p), at least 1: a step is never large by a small divisor
         following = t - value / (1 + pull * prob * (1 - prob))
         if not low <= following <= high:
             following = (low + high) / 2

@@ -283,12 +283,15 @@ def distil_rows(logits: torch.Tensor, probs: torch.Tensor, kind: str, temperatur
     probs = torch.where(known, probs, 0.5).clamp(LEAST_PROB, 1 - LEAST_PROB)
     soft = logits.float() / temperature
     if kind == "kl" and task == "multiclass":
+        # the log of a softmax is its logits up to a constant, which the softmax takes out again
         wanted = (probs.log() / temperature).log_softmax(dim=1)
         rows = (wanted.exp() * (wanted - soft.log_softmax(dim=1))).sum(1) * known.all(1)
     else:
         wanted = torch.sigmoid(torch.logit(probs) / temperature)
         cells = nn.functional.binary_cross_entropy_with_logits(soft, wanted, reduction="none")
         if kind == "kl":
+            # less the entropy of the teacher, which has no gradient: cross-entropy becomes a divergence, 0 if both
+            # agree
             cells = cells - nn.functional.binary_cross_entropy(wanted, wanted, reduction="none")
         rows = torch.where(known, cells, 0).mean(1)
     return rows * temperature**2

@@ -79,6 +79,7 @@ class LossWindow:
             return LossReading(0.0, 0.0, None)
         # one transfer from the device for all of them
         seen = torch.stack([torch.stack(self.losses), torch.stack(self.norms)])  # (2, steps)
+        # each process holds the loss of its own rows: summed here, divided by all rows below
         losses, norms = self.accelerator.reduce(seen, "sum")
         finite = (torch.isfinite(losses) & torch.isfinite(norms)).tolist()
         # the first one: later steps are spoilt by it
@@ -169,6 +170,7 @@ def _name_rows(rows: np.ndarray) -> str:
 
 def update_mean(mean_loss: float, loss: float, read: int) -> float:
     """Running mean over about the last MEAN_OVER_READS losses; the plain mean before that. `read` counts from 0."""
+    # the first readings are averaged, so that the mean does not begin at 0
     return mean_loss + (loss - mean_loss) / min(read + 1, MEAN_OVER_READS)
 
 

@@ -54,6 +54,7 @@ def build_optimizer(
         optimizer = RowAdamW(listed, table, betas, settings.eps)
     else:
         optimizer = torch.optim.AdamW(listed, betas=betas, eps=settings.eps, fused=True)
+    # a checkpoint of the other kind would load without an error and train something else
     optimizer.register_load_state_dict_pre_hook(_check_same_rows)
     return optimizer
 
@@ -290,6 +291,7 @@ class WeightPerturbation(Adversary):
     def move(self, weight: nn.Parameter) -> None:
         norm = weight.grad.norm()
         if torch.isfinite(norm) and norm > 0:
+            # relative to the matrix's own size, as layers' weights differ by orders of magnitude
             moved = weight + weight.grad * (self.settings.awp_lr * (weight.norm() + TINY) / (norm + TINY))
             most = self.settings.epsilon * weight.abs()
             weight.copy_(torch.clamp(moved, weight - most, weight + most))

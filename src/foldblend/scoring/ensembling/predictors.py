@@ -78,6 +78,7 @@ class Predictor:
         """Probabilities float32 (n, L) of some rows."""
         if self.form in STACKS:
             return self._predict_stack(scores, rows)
+        # runs of weight 0 are not read: their predictions need not even exist
         used = np.flatnonzero(self.coefs)
         runs, weights = (scores.runs[run][rows] for run in used), self.coefs[used]
         if self.form == "probs":
@@ -158,6 +159,7 @@ class RankMean:
             rank = np.float64(0)
             for run, points in zip(scores.runs, self.points, strict=True):
                 own = run[rows, label]
+                # np.interp through the quantiles turns a score into the share of OOF rows below it
                 rank = rank + (1 - TIE_BREAK) * np.interp(own, points[label], shares) + TIE_BREAK * sigmoid(own)
             columns.append(np.interp(rank / len(self.points), shares, self.probs[label]) * (1 - TIE_BREAK))
             columns[-1] += TIE_BREAK * rank / len(self.points)  # strictly rising where quantiles are equal

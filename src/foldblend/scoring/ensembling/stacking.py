@@ -59,11 +59,14 @@ def fit_logistic(
     hessians = np.empty((len(subsets), len(coefs), len(coefs)))
     moving, last = np.ones(len(subsets), bool), np.zeros(len(subsets))
     for _ in range(MAX_STEPS):
+        # the gradient of a logistic loss: features times (probability - label), plus that of the penalty
         slope = _slope(features, probs - target, member) + penalty * (coefs - prior)  # (F, S)
         step, gain = np.zeros_like(slope), np.zeros(len(subsets))
+        # first with the Hessian that the fit has from an earlier step, which costs one small system
         known = np.flatnonzero(moving & (last > 0))
         step[:, known] = _solve(hessians[known], slope[:, known])
         gain[known] = (slope * step).sum(axis=0)[known]  # twice the log loss to win, if the loss is a parabola
+        # a new one for fits that have none yet, or whose steps no longer shrink fast; not for those that are done
         slow = np.flatnonzero(moving & ((last == 0) | (gain > SLOW * last)) & ~((last > 0) & (gain < TOLERANCE)))
         for fit in slow:
             hessians[fit] = _hessian(features, probs[:, fit], parts, subsets[fit], penalty[:, fit])
@@ -73,6 +76,7 @@ def fit_logistic(
         if not moving.any():
             break
         last = gain
+        # a finished fit stays as it is to the last bit, whatever the fits beside it still do
         step[:, ~moving] = 0
         far = moving & (gain >= SURE_GAIN)
         coefs, probs = _descend(features, target, member, probs, coefs, step, far, prior, penalty)
@@ -98,13 +102,16 @@ def _loss(probs, target, member, coefs, prior, penalty) -> np.ndarray:
     if ((target > 0) & (target < 1)).any():  # shares: both things did, in part
         yes, no = (np.log(np.maximum(part, np.float32(1e-12))) for part in (probs, 1 - probs))
         right = np.exp(target * yes + (1 - target) * no)
+    # summed in float64: the loss of 50,000 rows is compared with one that is 1e-6 lower
     loss = -np.einsum("ns,ns->s", np.log(right, out=right), member, dtype=np.float64)
     return loss + 0.5 * (penalty * (coefs - prior) ** 2).sum(axis=0)
 
 
 def _hessian(features, probs, parts, subset, penalty) -> np.ndarray:
     """Second derivatives of one subset's penalised loss, float64 (F, F). Args: probs: float32 (N,), of its own fit."""
+    # X^T diag(p (1 - p)) X as a product of one scaled matrix with itself; 1e-8, as float32 may say p is exactly 1
     spread = np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
+    # 1e-6 keeps the system solvable if two runs are the same and a penalty is 0
     total = np.diag(penalty + 1e-6)
     for part in np.flatnonzero(subset):
         scaled = features[parts[part]] * spread[parts[part]]
@@ -229,8 +236,10 @@ def _information(features: np.ndarray, partition: Partition) -> np.ndarray:
 
     At the equal mean of the scores, not at the fit: what a fit may not see must not weigh in it either.
     """
+    # without the last column, which is the constant
     probs = sigmoid(features[:, :-1].mean(axis=1))
     scaled = features * np.sqrt(probs * (1 - probs) + np.float32(1e-8))[:, None]
+    # information adds up over rows, so each part is counted once and every subset is a sum of parts
     by_part = np.array([scaled[rows].T @ scaled[rows] for rows in partition.slices], np.float64)
     whole = np.tensordot(partition.subsets.astype(np.float64), by_part, 1)  # (S, M + 1, M + 1)
     constant = whole[:, :-1, -1]
@@ -261,6 +270,7 @@ def fit_stack(
             start = fit_logistic(features, target, partition.slices, partition.subsets, prior, penalty, start)
             coefs.append(start)
         by_strength = np.array(coefs[::-1])  # (T, F, S)
+        # judged here, while the features are in memory: of all labels together they would not fit
         return by_strength, _left_out_loss(features, target, by_strength, partition)
 
     fits = over_labels(fit_label, labels.shape[1], len(labels))
@@ -268,6 +278,7 @@ def fit_stack(
     coefs = np.array([fit[0] for fit in fits]).transpose(1, 3, 0, 2)
     loss = np.array([fit[1] for fit in fits])  # (L, P + 1, T)
     form = "cross_label_stack" if across_labels else "label_stack"
+    # one strength for all labels: chosen label by label it would follow the noise of rare ones
     return Stack(coefs, loss.sum(axis=0).argmin(axis=1), form, kind)
 
 

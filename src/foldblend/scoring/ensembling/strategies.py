@@ -193,6 +193,7 @@ class Mixture:
         """See `Stack.predict_parts`; weights that stay the same from part to part are applied once."""
         probs = self.predictor(0, 0).predict(scores)
         for part in range(partition.n_parts):
+            # equal means have the same weights without every part: one table serves all
             if (self.weights[part] != self.weights[max(part - 1, 0)]).any():
                 probs = self.predictor(part, 0).predict(scores)
             yield probs
@@ -226,6 +227,7 @@ def search_weights(given: Given, search: Callable) -> Mixture:
     for part in range(given.partition.n_parts + 1):
         # a generator per part, so that the weights of part k do not depend on how many parts came before
         rng = np.random.default_rng([given.seed, part])
+        # part k itself is never among the rows of its own weights
         rows = rng.permutation(np.flatnonzero(given.partition.part != part))[:MAX_SEARCH_ROWS]
         probs = [to_probs(run[rows], given.task.kind) for run in given.scores.runs]
         weights.append(search(given.task.at(rows), probs, given.labels[rows], rng))
@@ -287,6 +289,7 @@ def shrink_stack(given: Given, plain: Strategy) -> ShrunkStack:
     parts, positives = given.partition.part, given.labels.sum(axis=0)
     # positives outside each part: what part k takes may not depend on part k
     seen = [positives - given.labels[parts == part].sum(axis=0) for part in range(given.partition.n_parts)]
+    # empirical Bayes by counts: half and half at PRIOR_POSITIVES positives, nearly all stack at ten times as many
     share = PRIOR_POSITIVES / (PRIOR_POSITIVES + np.array([*seen, positives]))  # (P + 1, L)
     if given.task.kind == "multiclass":  # one share for all, or rows would not sum to 1
         share = np.repeat(share.mean(axis=1, keepdims=True), len(positives), axis=1)

@@ -194,6 +194,7 @@ def tune_row_thresholds(probs: np.ndarray, labels: np.ndarray, metric: str) -> n
     for _ in range(MAX_PASSES):
         before = value(hits, positives, decided).mean()
         for label, (tried, order, last) in enumerate(stairs):
+            # a row's score needs only three counts, so one label is taken out, moved and put back, and no other is read
             hits -= decisions[:, label] & labels[:, label]  # now of all other labels
             decided -= decisions[:, label]
             # what each row gains if it gets this label, all its other labels as they are: (N,)
@@ -330,6 +331,7 @@ def shift_thresholds(score: Score, thresholds: np.ndarray, probs: np.ndarray, la
     steps = np.linspace(-FARTHEST_SHIFT, FARTHEST_SHIFT, N_SHIFTS, dtype=np.float32)
     steps = steps[np.argsort(np.abs(steps), kind="stable")]  # of equal scores the smallest step wins
     tried = [thresholds, *(sigmoid(start + step) for step in steps[1:])]
+    # the start comes first in `tried`, and argmax takes the first of equals: no step is taken for nothing
     reached = [score(labels, probs >= each) for each in tried]
     return np.asarray(tried[int(np.argmax(reached))], np.float32)
 

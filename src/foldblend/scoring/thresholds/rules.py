@@ -131,6 +131,7 @@ def _apply_row_rules(rule: Rule, margins: np.ndarray, decisions: np.ndarray) -> 
     if rule.exclusive is not None:
         _separate(rule.exclusive, margins, decisions)
     if rule.at_most is not None:
+        # by how far each is above its own threshold: probabilities of rare and frequent labels do not compare
         order = np.argsort(-np.where(decisions, margins, -np.inf), axis=1, kind="stable")
         np.put_along_axis(decisions, order[:, rule.at_most :], False, axis=1)
     if rule.at_least_one:
@@ -185,6 +186,7 @@ def tune_steps(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     n_labels, expected = probs.shape[1], expected_class(probs)
     edges = np.unique(np.quantile(expected, np.linspace(0, 1, MOST_EDGES + 1)[1:-1], method="higher"))
     bins = np.searchsorted(edges, expected, side="right")  # (n,): edges that the row has reached
+    # kappa depends on rows by bin and class alone, so a trial costs the same for any number of rows
     counts = np.zeros((len(edges) + 1, n_labels))  # rows by bin and true class
     np.add.at(counts, (bins, labels.argmax(axis=1)), 1)
     shares = np.cumsum(labels.mean(axis=0))[:-1]

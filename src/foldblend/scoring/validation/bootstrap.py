@@ -53,6 +53,7 @@ class Buckets:
         member = np.unique(self.group, return_inverse=True)[1]
         first = np.full(member.max() + 1, len(drawn))
         np.minimum.at(first, member, drawn)  # a group stands at the first of its rows; a row alone at its own
+        # np.lexsort takes its last key first: by part, then by the group, then by the row itself
         return np.lexsort((drawn, first[member], self.part))
 
     @cached_property
@@ -108,7 +109,9 @@ class Additive:
                 guide to cluster-robust inference", call it CR3 and find it the safest of its kind for few groups.
         """
         sums = self.sums[among]
+        # the score without each bucket, all g of them in one call: every row of this table is the total less one bucket
         without = self.finish(sums.sum(axis=0, dtype=np.float64) - sums)
+        # the jackknife variance is (g - 1) / g * sum((without - mean)**2); the factor goes into each term
         return (without.mean() - without) * np.sqrt((len(sums) - 1) / len(sums))
 
 
@@ -170,9 +173,11 @@ def compare(task: Task, labels: np.ndarray, better: np.ndarray, worse: np.ndarra
     """Paired bootstrap of two answers (N, L): the first one's score minus the second one's."""
     pair = [make_additive(task, labels, answer, buckets) for answer in (better, worse)]
     drawn = resample(pair, buckets.everything, 1.0, N_COMPARED_RESAMPLES, buckets.seed)
+    # both answers on the same resamples: what is easy or hard about the rows cancels
     lead = drawn[:, 0] - drawn[:, 1]
     moves = pair[0].moves(buckets.everything) - pair[1].moves(buckets.everything)
     scale, tails = measure_widths(moves, float(lead.std()))
+    # the bootstrap's form, stretched around its mean to the width that the jackknife found
     low, high = np.quantile(lead.mean() + scale * tails * (lead - lead.mean()), [0.05, 0.95])
     gain = pair[0].score(buckets.everything) - pair[1].score(buckets.everything)
     return Difference(gain, float(low), float(high))
@@ -205,6 +210,7 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
 
 
 def _mean(sums: np.ndarray) -> np.ndarray:
+    # the last column counts rows; a resample may have drawn none
     return sums[:, 0] / np.maximum(sums[:, 1], 1)
 
 
@@ -253,6 +259,7 @@ def _auc_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.nda
         # a row stands for a share of its class alone, so the rarer class moves the AUC more per row
         rate = np.where(positive, n_positives, len(labels) - n_positives) / len(labels)
         values.append(value)
+        # DeLong: an AUC is the mean placement of either class, so a row moves it by how far its own is from that mean
         influence += (placed - value) / rate
     return float(np.mean(values)), influence / max(len(values), 1)
 
@@ -288,10 +295,12 @@ def _ap_influence(labels: np.ndarray, probs: np.ndarray) -> tuple[float, np.ndar
         positive, column = labels[:, label], probs[:, label]
         n_positives = int(positive.sum())
         if not n_positives:
+            # as the metric itself counts a label without positives, so that the divisor below is the same
             values.append(0.0)
             continue
         ordered, lowest = np.sort(column), np.sort(column[positive])
         decided = len(ordered) - ordered.searchsorted(lowest, "left")
+        # rows with equal probs are decided together, so all of them count as above: "left"
         precision = (n_positives - lowest.searchsorted(lowest, "left")) / decided
         # cumulated over positives from the lowest up: what a hit, or one more decided row, adds to all positives not
         # above it
@@ -337,4 +346,5 @@ def jackknife(score: Score, labels: np.ndarray, answer: np.ndarray, buckets: Buc
         keep[block] = True
         # the derivative by the block's weight, from a step of its whole weight
         influence[block[0]] = moved * (n_rows - len(block)) if np.isfinite(moved) else 0.0
+    # influences have mean 0, or a resample of average rows would move the metric
     return value, influence - influence.mean()

@@ -73,6 +73,7 @@ class CrossFit:
 
 def pack_answer(answer: np.ndarray) -> np.ndarray:
     """Decisions as bits, probabilities as they are."""
+    # eight decisions in a byte
     return np.packbits(answer) if answer.dtype == bool else answer
 
 
@@ -107,6 +108,7 @@ def cross_fit(
             if rest is not None:
                 decided = decide(rule, seen, given.scores.allowed_at(~held))
                 without[tuning].append(measure(seen_task, seen_labels, decided, rest[part]))
+    # fitted and scored on the same rows: only for the column that shows how much too good that is
     whole = strategy.predictor(partition.n_parts, partition.fit_without()).predict(given.scores)
     return [
         CrossFit(
@@ -260,7 +262,9 @@ def find_critical(moves: np.ndarray, seed: int) -> float:
     moves, errors = moves[:, errors > 0], errors[errors > 0]
     if not len(errors):
         return 0.0
+    # each row is one world without any real lead: buckets' moves with random weights of mean 0, in standard errors
     drawn = _draw_weights(len(moves), seed) @ (moves / errors).astype(np.float32)
+    # one-sided, the largest and not the largest in size: a line that is worse replaces nothing
     return max(0.0, float(np.quantile(drawn.max(axis=1), SURE)))
 
 
@@ -272,6 +276,7 @@ def _draw_weights(n_buckets: int, seed: int) -> np.ndarray:
 
 def pick_line(leads: Leads, trusted: int) -> int:
     """The line whose lead is largest after what luck explains; the trusted one if nothing is left of any."""
+    # by what is left, not by the gain itself: a large gain that varies much may be luck, and a small steady one not
     best = int(np.argmax(leads.sure))
     return best if leads.sure[best] > 0 else trusted
 
@@ -341,12 +346,15 @@ def choose_without_parts(
     picked = []
     for part in parts:
         lines = [
+            # a line that was not measured cannot win; its moves still raise the critical value, as luck could have
+            # lifted it
             inner[position][part][""] if part in inner.get(position, {}) else replace(fit.without[part], score=-np.inf)
             for position, fit in enumerate(fits)
         ]
         leads = compare_lines(lines, trusted, row_rule_moves(inner[trusted][part]), given.seed)
         line = pick_line(leads, trusted)
         ruled = inner[line][part]
+        # of the trusted line the row rules are measured already
         if line != trusted and has_row_rules:
             ruled = measure_line(line, {part: offered[part]})[part]
         picked.append(Picked(line, offered[part][pick_row_rule(ruled, leads.critical)[0]]))

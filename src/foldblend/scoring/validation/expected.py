@@ -60,6 +60,7 @@ def estimate_score(
     ours, theirs = _resample_both(counted, everything, n_rows, n_test, seed)
     moves = np.mean([each.moves(everything) for each in counted], axis=0)
     scale, tails = measure_widths(moves, float(ours.std()))
+    # two sources that do not depend on each other: which test rows come, and how well our own rows measured
     error = tails * ((theirs - theirs.mean()) - scale * (ours - ours.mean()))
     ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
     # the bias of a small set is that of the difference of the two means, which our own score has in part already
@@ -137,6 +138,7 @@ def sharpened(fold_probs: np.ndarray) -> np.ndarray:
     """
     mean = fold_probs.mean(axis=0)
     middle, weight = logit(mean), mean * (1 - mean) + np.float32(1e-9)
+    # p (1 - p) weighs rows that could go either way; rows that all models are sure of say nothing about noise
     centre = (weight * middle).sum(axis=0) / weight.sum(axis=0)
     shared, total = 0.0, 0.0
     for probs in fold_probs:
