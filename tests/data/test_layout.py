@@ -299,7 +299,7 @@ def test_no_sample_submission(load, submission, lines):
 def test_names_of_labels_without_a_sample_are_advised(load, refused):
     files = {"sample_submission": "none"}
     said = refused(sample=None, files=files)
-    assert "no sample submission names the labels. Set labels: {names: [joy, fear]}" in said
+    assert "there is no sample submission to take them from. Set labels.names: [joy, fear]" in said
     classes = [["id", "text", "kind"], *([f"r{k}", "x", ("joy", "no")[k % 2]] for k in range(8))]
     said = refused(classes, sample=None, files=files, task="multiclass", labels={"form": "class", "column": "kind"})
     assert 'Set labels: {names: [joy, "no"]}' in said

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.data.labels import Targets
+from foldblend.data.labels import Targets, as_yaml
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
 from foldblend.settings.competition import IN_COLUMNS, CompetitionSettings
 
@@ -55,6 +55,13 @@ def read_pairs(table: TextTable, form: LongForm, label_names: Sequence[str], rep
     """The pair of each row; None if a row has none, or a column is missing or unknown, which is a problem."""
     needed = (form.id_column, *filter(None, (form.label_column,)), form.column)
     missing = [name for name in needed if name not in table.header]
+    others = [name for name in table.header if name not in needed]
+    if missing == [form.column] and len(others) == 1:
+        report.add(
+            f"column {form.column!r} is missing, and {others[0]!r} is there in its place. Set submission.column: "
+            f"{as_yaml(others[0])}"
+        )
+        return None
     for name in missing:
         report.add(f"column {name!r} is missing; the file's columns are {quoted(table.header)}")
     strange = [name for name in dict.fromkeys(table.header) if name not in needed]

@@ -1,8 +1,9 @@
 """Checks of one table: columns, ids, the cells of a sample submission. Each adds what it finds to `problems`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from foldblend.data.advice import Meant, explain_answer_column
 from foldblend.data.labels import is_number, read_share
 from foldblend.data.layout import advise_rename
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
@@ -20,24 +21,35 @@ def check_rows(
     others: Sequence[str],
     problems: Problems,
     doubled: str = "ids must differ",
+    meant: Meant | None = None,
 ) -> None:
     """Columns and ids of one file; `texts` and `others` are columns that must be there and are read elsewhere.
 
-    `doubled` is what to say of an id that is there twice; empty allows it.
+    `doubled` is what to say of an id that is there twice; empty allows it. `meant`: what wrong names should be.
     """
-    check_columns(table, (id_column, *texts, *others), problems)
+    meant = meant or Meant()
+    check_columns(table, (id_column, *texts, *others), problems, meant.hints)
     if id_column in table.header:
-        check_ids(table.column(id_column), id_column, problems, doubled)
+        cells = table.column(id_column)
+        if doubled and (no_ids := meant.no_ids(cells, id_column)):
+            problems.add(no_ids)
+        else:
+            check_ids(cells, id_column, problems, doubled)
 
 
-def check_columns(table: TextTable, needed: Sequence[str], problems: Problems) -> None:
-    """Every needed column is there once; for a missing one the nearest name is given."""
+def check_columns(
+    table: TextTable, needed: Sequence[str], problems: Problems, hints: Mapping[str, str] | None = None
+) -> None:
+    """Every needed column is there once; for a missing one its hint is given, or else the nearest name."""
     counts = Counter(table.header)
     for name, times in counts.items():
         if times > 1 and name:
             problems.add(f"column {name!r} appears {times} times in the header; expected once")
     missing = [name for name in dict.fromkeys(needed) if name not in counts]
     for name in missing:
+        if hints and name in hints:
+            problems.add(f"column {name!r} is missing{hints[name]}")
+            continue
         hint = nearest(name, counts) or f"; the file's columns are {quoted(counts)}"
         problems.add(f"column {name!r} is missing{hint}{advise_rename(name, tuple(counts), problems.path)}")
 
@@ -74,21 +86,35 @@ def check_sample_numbers(table: TextTable, columns: Sequence[str], form: str, pr
 
 
 def _is_answer(cell: str, form: str) -> bool:
-    return read_share(cell) in (0, 1) if form == "columns" else is_number(cell)
+    return read_share(cell.strip()) in (0, 1) if form == "columns" else is_number(cell.strip())
 
 
 def check_sample(
-    competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
+    competition: CompetitionSettings,
+    table: TextTable | None,
+    names: tuple[str, ...],
+    report: Problems,
+    meant: Meant | None = None,
 ) -> tuple[str, ...]:
     """Check ids, columns and cells of the sample submission.
 
-    Args:    names: the labels that it must have; empty takes them from its header.
-    Returns: the label names; empty if there are none anywhere.
+    Args:    names: the labels that it must have; empty takes them from its header.   meant: what names should be.
+    Returns: the label names; empty if there are none anywhere, or one of the columns may be the ids.
     """
     answer, id_column = competition.submission, competition.id_column
     if table is None:
         return names
     in_columns = answer.form in IN_COLUMNS
+    meant = meant or Meant()
+    if not names and in_columns:
+        if id_column not in table.header or meant.no_ids(table.column(id_column), id_column):
+            check_rows(table, id_column, (), (), report, meant=meant)
+            return ()
+        if texts := [name for name in competition.text.columns if name in table.header]:
+            report.add(
+                f"column {quoted(texts)} is in text.columns, and the sample submission has it as a label. Set "
+                "text.columns to the column of the texts, or labels.names to the labels"
+            )
     if not names:
         names = tuple(dict.fromkeys(name for name in table.header if name != id_column))
         if not names:
@@ -104,10 +130,13 @@ def check_sample(
             hint = nearest(name, names) or f"; expected one of {quoted(names)}"
             report.add(f"labels.{setting}: {name!r} is no label of the submission{hint}")
     answers = names if in_columns else (answer.column,)
-    check_rows(table, id_column, (), answers, report)
+    if other := explain_answer_column(competition, table):
+        report.add(other)
+        return names
+    check_rows(table, id_column, (), answers, report, meant=meant)
     what = "a label of labels.names" if in_columns else f"the answer column {answer.column!r}"
     strange = [name for name in dict.fromkeys(table.header) if name not in (id_column, *answers)]
-    if strange:
+    if strange and (id_column in table.header or not meant.id_column):
         report.add(f"column {quoted(strange)}: expected only {id_column!r} and {what}")
     if in_columns:
         check_sample_numbers(table, [name for name in answers if name in table.header], answer.form, report)

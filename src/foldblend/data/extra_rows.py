@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from foldblend.data.advice import read_advised
 from foldblend.data.checks import check_columns
 from foldblend.data.fetch import TRUTH
-from foldblend.data.labels import LabelForm, find_names, is_number, read_labels
+from foldblend.data.labels import LabelForm, find_names, is_number
 from foldblend.data.layout import read_part
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted, raise_if_any
 from foldblend.data.tables import Tables, train_label_form
@@ -309,7 +310,7 @@ def _read_probs(
     meanings = {**({} if source.labels else {name: name for name in ours}), **meanings}
     if unread := [name for name in form.names if name not in meanings]:
         report.notes.append(f"labels that mean none of ours, and are not read: {quoted(unread)}")
-    return map_labels(read_labels(table, form, report), form.names, ours, meanings)
+    return map_labels(read_advised(table, form, report), form.names, ours, meanings)
 
 
 def _read_columns(
@@ -325,7 +326,7 @@ def _read_columns(
         shares=True,
         any_number=scale is not None,
     )
-    values = read_labels(table, form, report)
+    values = read_advised(table, form, report)
     if scale is None:
         return values
     low, high = scale.T

@@ -223,27 +223,26 @@ def _most(parts: np.ndarray) -> np.ndarray:
 def _from_columns(table: TextTable, form: LabelForm, problems: Problems) -> np.ndarray:
     labels = np.zeros((len(table.rows), len(form.names)), np.float32 if form.has_fractions else bool)  # (N, L)
     wanted = "a number" if form.any_number else "a share from 0 to 1" if form.shares else "0 or 1"
-    strange: dict[str, None] = {}  # an ordered set
     for k, name in enumerate(form.names):
         cells = table.column(name)
-        read = {cell: _read_value(cell, form) for cell in set(cells)}
+        read = {cell: read_value(cell, form) for cell in set(cells)}
         labels[:, k] = [read[cell] or 0 for cell in cells]
         bad = [row for row, cell in enumerate(cells) if read[cell] is None]
         found = [(row, f"{name!r} is {excerpt(cells[row])}; expected {wanted}") for row in bad]
         problems.add_rows(f"{name!r} not {wanted}", found)
-        strange |= dict.fromkeys(cells[row] for row in bad)
-    problems.lines += advise_cells(list(strange), form)
     return labels
 
 
-def _read_value(cell: str, form: LabelForm) -> float | None:
+def read_value(cell: str, form: LabelForm) -> float | None:
     """What a 0/1 cell says: 0 to 1, nan for unknown, None if it cannot be read."""
     cell = mapped(cell, form.meanings)
     if form.is_unknown(cell):
         return float("nan")
     if form.any_number:
         return float(cell) if is_number(cell.strip()) else None
-    value = read_share(cell)
+    value = read_share(cell.strip())
+    if value is None and form.shares and cell.strip().endswith("%"):
+        value = float(cell.strip()[:-1]) / 100 if is_number(cell.strip()[:-1]) else None
     return value if value in (0, 1) or (form.shares and value is not None and 0 <= value <= 1) else None
 
 
@@ -254,39 +253,6 @@ def mapped(cell: str, meanings: Mapping[str, str]) -> str:
     stripped = cell.strip()
     found = [other for other in meanings if same_cell(stripped, other)]
     return meanings[found[0]] if found else cell
-
-
-def advise_cells(cells: Sequence[str], form: LabelForm) -> list[str]:
-    """What to set if a label's cells, distinct ones, say neither yes nor no: a line per kind of cell."""
-    words = [cell.strip() for cell in cells]
-    if form.any_number and words:
-        named = ", ".join(map(as_yaml, dict.fromkeys(words[:MOST_MAPPED])))
-        return [f"if such a cell means that nobody knows the value, set labels.unknown: [{named}]"]
-    values = {word: float(word) for word in words if is_number(word)}
-    lines = []
-    if not form.shares and any(0 < value < 1 for value in values.values()):
-        lines.append(
-            "if numbers between 0 and 1 are shares of annotators, set labels.positive_from: 0.5, the share from which "
-            "a row counts as having the label"
-        )
-    unknown = [word for word in words if values.get(word) == -1 or word.casefold() in UNKNOWN_WORDS]
-    if unknown:
-        named = [as_yaml(word) for word in dict.fromkeys(unknown)]
-        as_no = ", ".join(f"{word}: 0" for word in named)
-        lines.append(
-            f"if {' and '.join(named)} mean{'s' * (len(named) == 1)} a label that nobody knows, set "
-            f"labels.unknown: [{', '.join(named)}]; if a no, labels.map: {{{as_no}}}"
-        )
-    others = [word for word in words if word not in unknown and not 0 < values.get(word, 0) < 1 and len(word) <= 20]
-    if 0 < len(others) <= MOST_MAPPED:
-        lines.append(f"say what they mean with labels.map: {{{', '.join(f'{as_yaml(word)}: 1' for word in others)}}}")
-    return lines
-
-
-UNKNOWN_WORDS = ("", "nan", "na", "n/a", "none", "null", "unknown", "?")
-"""Cells that often say that nobody labelled the row."""
-MOST_MAPPED = 5
-"""More different cells are hardly words for yes and no."""
 
 
 def as_yaml(word: str) -> str:
@@ -329,7 +295,9 @@ def read_cell(cell: str, form: LabelForm, numbers: Mapping[str, int]) -> tuple[d
         return _read_object(said, form, numbers)
     if form.form != "class" and _is_multi_hot(said, form, numbers):
         return _read_multi_hot(said, form)
-    said = [mapped(part, form.meanings) if part else part for part in said] if form.form != "class" else said
+    if form.form != "class":  # a part that is mapped to nothing is left out
+        parts = [(part, mapped(part, form.meanings)) for part in said]
+        said = [meaning for part, meaning in parts if meaning.strip() or not part]
     known = [_find_label(part, numbers) for part in said]
     defects = [("unknown label", part) for part, at in zip(said, known, strict=True) if part and at is None]
     defects = list(dict.fromkeys(defects))
@@ -345,8 +313,10 @@ def _split(word: str, form: LabelForm, numbers: Mapping[str, int]) -> list[str] 
     """The parts of a cell, blanks around them removed; nothing after a trailing delimiter."""
     if word in numbers:
         return [word]
+    if form.values == "multi_hot" and len(word) == len(form.names) and set(word) <= {"0", "1"}:
+        return list(word)
     if (listed := parse_list(word, form.delimiter)) is not None:
-        return listed
+        return [] if form.empty and listed == [form.empty] else listed
     if form.form == "class":
         return [word]
     said = [part.strip() for part in word.split(form.delimiter)]
@@ -371,13 +341,11 @@ def _is_multi_hot(said: Sequence[str], form: LabelForm, numbers: Mapping[str, in
     if form.values == "multi_hot":
         return True
     fits = form.values == "names" and len(said) == len(form.names) > 1
-    return (
-        fits and not any(part in numbers for part in said) and all(_read_value(part, form) in (0, 1) for part in said)
-    )
+    return fits and not any(part in numbers for part in said) and all(read_value(part, form) in (0, 1) for part in said)
 
 
 def _read_multi_hot(said: Sequence[str], form: LabelForm) -> tuple[dict[int, float], list[Defect]]:
-    values = [_read_value(part, form) for part in said]
+    values = [read_value(part, form) for part in said]
     if len(said) != len(form.names):
         return {}, [("not one per label", str(len(said)))]
     defects = [("not 0 or 1", part) for part, value in zip(said, values, strict=True) if value is None]
@@ -389,7 +357,7 @@ def _read_object(said: dict[str, str], form: LabelForm, numbers: Mapping[str, in
     found: dict[int, float] = {}
     defects: list[Defect] = []
     for part, cell in said.items():
-        at, value = _find_label(mapped(part, form.meanings), numbers), _read_value(cell, form)
+        at, value = _find_label(mapped(part, form.meanings), numbers), read_value(cell, form)
         defects += [("unknown label", part)] if at is None else [("not 0 or 1", cell)] if value is None else []
         if at is not None and value:
             found[at] = value

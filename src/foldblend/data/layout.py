@@ -23,6 +23,10 @@ PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_. -]*[A-Za-z0-9_.-]|[A-Za-z_]")
 YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none")
 
 
+TEST_ROWS = " (test rows)"
+"""Behind the name of a training file in the report of the test rows in it."""
+
+
 @dataclass
 class Parts:
     """What the files hold; a table is None if there is nothing to check."""
@@ -172,7 +176,8 @@ def advise_rename(name: str, header: Sequence[str], path: Path) -> str:
     near = find_nearest(name, header)
     if near is None:
         return ""
-    return f" Use that name in the YAML, or set files.rename: {{{path.name}: {{{yaml_word(near)}: {yaml_word(name)}}}}}"
+    file = path.name.removesuffix(TEST_ROWS)
+    return f" Use that name in the YAML, or set files.rename: {{{file}: {{{yaml_word(near)}: {yaml_word(name)}}}}}"
 
 
 def yaml_word(word: str) -> str:
@@ -275,7 +280,7 @@ def _take_test_rows(
     The test rows come without the columns of labels, so nothing can read what is their truth.
     """
     files = competition.files
-    test_report = Problems(report.path.with_name(f"{report.path.name} (test rows)"))
+    test_report = Problems(report.path.with_name(f"{report.path.name}{TEST_ROWS}"))
     if table is None:
         return None, None, test_report
     column = files.split_column

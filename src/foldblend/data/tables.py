@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foldblend.data.advice import Meant, explain_label_column, find_meant, read_advised
 from foldblend.data.answer_form import (
     Constant,
     built_header,
@@ -21,8 +22,8 @@ from foldblend.data.labels import (
     as_yaml,
     find_names,
     group_rows,
+    mapped,
     read_candidates,
-    read_labels,
     read_share,
     scale_values,
     split_values,
@@ -39,10 +40,10 @@ from foldblend.data.layout import (
     yaml_word,
 )
 from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quoted, raise_if_any
-from foldblend.data.texts import build_contents, build_texts, check_texts, fill_template
+from foldblend.data.texts import build_contents, build_texts, check_texts, fill_template, leave_out
 from foldblend.errors import UserError, find_nearest, nearest
 from foldblend.features import Features, read_features
-from foldblend.settings.competition import CompetitionSettings, FeaturesSettings, LabelsSettings
+from foldblend.settings.competition import ONE_COLUMN, CompetitionSettings, FeaturesSettings, LabelsSettings
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,12 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     """
     parts = read_parts(competition, data_dir)
     parts.train = _with_template(parts.train, competition.labels)
-    label_names = _check_form(competition, parts)
+    meant = find_meant(competition, parts)
+    label_names = _check_form(competition, parts, meant)
     if parts.train is not None:
         parts.train = check_texts(parts.train, competition.text, parts.train_report, drops=True)
-    taught = _check_train(competition, parts.train, label_names, parts.train_report)
-    answered = _check_test(competition, parts)
+    taught = _check_train(competition, parts.train, label_names, parts.train_report, meant)
+    answered = _check_test(competition, parts, meant)
     test_features = features_of(parts.test, competition.features, parts.test_report)
     allowed, test_allowed = _check_candidates(competition, parts, taught, label_names)
     raise_if_any(parts.reports)
@@ -243,19 +245,26 @@ def _read_groups(table: TextTable, column: str) -> np.ndarray | None:
     return np.array([cell.strip() for cell in table.column(column)]) if column else None
 
 
-def _check_form(competition: CompetitionSettings, parts: Parts) -> tuple[str, ...]:
+def _check_form(competition: CompetitionSettings, parts: Parts, meant: Meant) -> tuple[str, ...]:
     """The label names, after every check of the sample submission; empty if there are none anywhere."""
     names = competition.labels.submitted or _names_of_train(competition, parts)
     if competition.files.has_sample:
         if advice := advise_long(competition, parts):
             parts.sample_report.add(advice)
             return names
-        return check_sample(competition, parts.sample, names, parts.sample_report)
-    if not names and parts.train is not None:
-        found = label_candidates(competition, parts.train)
-        shown = f"labels: {{names: [{', '.join(map(yaml_word, found))}]}}" if found else "labels.names"
-        parts.train_report.add(f"no sample submission names the labels. Set {shown}")
+        if not names and competition.submission.form in ONE_COLUMN:
+            _ask_for_names(competition, parts, "the sample submission has no label columns to take them from")
+            return ()
+        return check_sample(competition, parts.sample, names, parts.sample_report, meant)
+    if not names:
+        _ask_for_names(competition, parts, "there is no sample submission to take them from")
     return names
+
+
+def _ask_for_names(competition: CompetitionSettings, parts: Parts, why: str) -> None:
+    found = label_candidates(competition, parts.train) if parts.train is not None else []
+    shown = f". Set labels.names: [{', '.join(map(yaml_word, found))}]" if found else ""
+    parts.train_report.add(f"labels.names is needed: {why}{shown}")
 
 
 def _with_template(table: TextTable | None, labels: LabelsSettings) -> TextTable | None:
@@ -337,7 +346,7 @@ def learned_columns(answer_names: Sequence[str], label_names: Sequence[str]) -> 
     return [position[name] for name in label_names]
 
 
-def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]:
+def _check_test(competition: CompetitionSettings, parts: Parts, meant: Meant) -> Sequence[str]:
     """The ids of a submission in its order, after every check of the test file; empty if they cannot be known."""
     id_column, test, sample, report = competition.id_column, parts.test, parts.sample, parts.test_report
     if test is None:
@@ -348,8 +357,9 @@ def _check_test(competition: CompetitionSettings, parts: Parts) -> Sequence[str]
         report.add(advise_columns(test.header, needed, report.path))
         return []
     candidates = (competition.labels.candidates,) if competition.labels.candidates else ()
-    check_rows(test, id_column, competition.text.columns, (*competition.features.columns, *candidates), report)
-    if advice := advise_ids(test, id_column, competition.files.test, sample):
+    others = (*competition.features.columns, *candidates)
+    check_rows(test, id_column, competition.text.columns, others, report, meant=meant)
+    if not meant.id_column and (advice := advise_ids(test, id_column, competition.files.test, sample)):
         report.advise(advice)
     check_texts(test, competition.text, report, drops=False)
     if id_column not in test.header:
@@ -404,11 +414,15 @@ class _Taught:
 
 
 def _check_train(
-    competition: CompetitionSettings, table: TextTable | None, names: tuple[str, ...], report: Problems
+    competition: CompetitionSettings,
+    table: TextTable | None,
+    names: tuple[str, ...],
+    report: Problems,
+    meant: Meant,
 ) -> _Taught | None:
     """What the training file teaches, after every check of it; None if that cannot be read.
 
-    Args: names: all labels of a submission; empty if they are not known.
+    Args: names: all labels of a submission; empty if they are not known.   meant: what wrong names should be.
     """
     if table is None:
         return None
@@ -424,19 +438,26 @@ def _check_train(
         return None
     is_united = labels.aggregate != "off"
     doubled = "ids must differ. If each row is what one annotator says, set labels.aggregate: majority"
-    check_rows(table, id_column, competition.text.columns, others, report, "" if is_united else doubled)
-    if advice := advise_ids(table, id_column, competition.files.train_files[0], None):
+    texts = (name for name in competition.text.columns if name not in meant.hints)
+    taken = (id_column, meant.id_column, *texts, *competition.features.columns)
+    if other := explain_label_column(table, form, taken):
+        report.add(other)
+        others = tuple(name for name in others if name not in form.columns)
+    check_rows(table, id_column, competition.text.columns, others, report, "" if is_united else doubled, meant)
+    if not meant.id_column and (advice := advise_ids(table, id_column, competition.files.train_files[0], None)):
         report.advise(advice)
     features_of(table, competition.features, report)
     if competition.metric_by in table.header:
         without = [row for row, cell in enumerate(table.column(competition.metric_by)) if not cell.strip()]
         report.note_rows(f"{competition.metric_by!r} is empty in {len(without)} rows, which are one group", without)
     absent = _find_absent(competition, table, form, report) if in_columns else []
-    if not names or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
+    if not names or other or not {id_column, *others, *form.columns} - set(absent) <= set(table.header):
         return None
     before = report.count
     form = replace(form, names=tuple(name for name in form.names if name not in absent))
-    values = read_labels(table, form, report)
+    if form.one_a_row and form.form == "class" and form.unknown:
+        table, form = _without_unknown(table, form, report), replace(form, unknown=())
+    values = read_advised(table, form, report)
     if is_united:
         table, values = _unite_rows(competition, table, values, report)
     if report.count > before:
@@ -446,6 +467,14 @@ def _check_train(
     if in_columns:
         values = _in_order(values, [submitted[name] for name in form.names], names)
     return _learnable(competition, table, values, names, [submitted[name] for name in absent], report)
+
+
+def _without_unknown(table: TextTable, form: LabelForm, report: Problems) -> TextTable:
+    """The rows whose one class is known; the others are named."""
+    cells = [mapped(cell, form.meanings) for cell in table.column(form.column)]
+    unknown = [row for row, cell in enumerate(cells) if form.is_unknown(cell)]
+    report.note_rows(f"rows without a known class ({len(unknown)} of {len(cells)}) are left out", unknown)
+    return leave_out(table, set(unknown), report) if unknown else table
 
 
 def _find_absent(competition: CompetitionSettings, table: TextTable, form: LabelForm, report: Problems) -> list[str]:

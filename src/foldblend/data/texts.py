@@ -90,7 +90,7 @@ def check_texts(table: TextTable, text: TextSettings, report: Problems, drops: b
         report.note_rows(f"rows without text ({len(empty)} of {len(table.rows)}) are learned from as they are", empty)
     elif empty and text.empty == "drop":
         report.note_rows(f"rows without text ({len(empty)} of {len(table.rows)}) are left out", empty)
-        return _leave_out(table, set(empty), report)
+        return leave_out(table, set(empty), report)
     elif empty:
         report.add_rows(f"empty {shown}", [(row, f"{shown} is empty; expected a text") for row in empty])
         report.advise(
@@ -103,7 +103,7 @@ def _rows(count: int) -> str:
     return "the row" if count == 1 else f"the {count} rows"
 
 
-def _leave_out(table: TextTable, positions: set[int], report: Problems) -> TextTable:
+def leave_out(table: TextTable, positions: set[int], report: Problems) -> TextTable:
     """The other rows; their numbers stay those of the file."""
     kept = [k for k in range(len(table.rows)) if k not in positions]
     report.row_numbers = [report.row_numbers[k] for k in kept]

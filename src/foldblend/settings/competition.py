@@ -188,7 +188,8 @@ class LabelsSettings:
     """What stands in a cell -> what it means: 0, 1 or a share in a column per label, otherwise a label's name or
     number, or nothing. Other cells mean what they say."""
     unknown: tuple[str, ...] = ()
-    """Cells that say that the label is unknown, as `["", -1]`; they teach nothing and are not scored."""
+    """Cells that say that the label is unknown, as `["", -1]`; they teach nothing and are not scored. With
+    `form: class` such rows are left out, and named."""
     positive_from: float = setting(0.0, at_least=0, at_most=1)
     """0: a row has a label or not. Otherwise cells are shares from 0 to 1, as of annotators: models learn the shares,
     and a row with this share or more counts as having the label when scores are computed."""
@@ -375,10 +376,6 @@ def _check_forms(settings: CompetitionSettings) -> Iterator[str]:
         yield f"labels.values is multi_hot, which is for labels.form delimited; labels.form is {labels.form}"
     if submission.form == "delimited" and settings.task == "multiclass":
         yield "submission.form is delimited, which is for multilabel; a multiclass submission is `class`"
-    if submission.form == "ranked" and labels.form != "columns":
-        return  # the training file has the names
-    if submission.form in ONE_COLUMN and not labels.names:
-        yield "labels.names is needed: the sample submission has no label columns to take them from"
 
 
 IN_COLUMNS = ("columns", "probabilities", "values")
@@ -408,8 +405,8 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
         )
     if labels.aggregate == "any" and is_multiclass:
         yield "labels.aggregate is any, which could give a row two classes; use majority or mean"
-    if labels.unknown and is_multiclass:
-        yield "labels.unknown is for multilabel; a row without its one class cannot be learned, so remove it"
+    if labels.unknown and is_multiclass and labels.form != "class":
+        yield "labels.unknown is for multilabel, or for labels.form class, where it leaves rows out; remove it"
     for name, value in labels.constants.items():
         if not 0 <= value <= 1:
             yield f"labels.constants: {name!r} is {value:g}; expected 0, 1 or a probability between them"
@@ -614,6 +611,22 @@ def _check_groups(settings: CompetitionSettings) -> Iterator[str]:
         yield "labels.groups has one group; expected two or more"
 
 
+def _check_ids(settings: CompetitionSettings) -> Iterator[str]:
+    """The ids are not read as something else."""
+    labels, answer, id_column = settings.labels, settings.submission, settings.id_column
+    others = (
+        ("text.columns", settings.text.columns),
+        ("labels.column", (labels.column,)),
+        ("labels.columns", labels.columns),
+        ("labels.template", labels.parts),
+        ("submission.column", (answer.column,)),
+        ("submission.label_column", (answer.label_column,)),
+    )
+    for name, columns in others:
+        if id_column and id_column in columns:
+            yield f"id_column is {id_column!r}, and so is {name}; set one of them to another column"
+
+
 def _check_text(settings: CompetitionSettings) -> Iterator[str]:
     labels = settings.labels
     answers = {labels.column, *labels.columns, *(labels.names if labels.form == "columns" else ())}
@@ -673,6 +686,7 @@ CHECKS = (
     _check_long,
     _check_names,
     _check_groups,
+    _check_ids,
     _check_text,
     _check_features,
     _check_folds,

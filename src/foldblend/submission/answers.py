@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from foldblend.data.advice import find_other_form
 from foldblend.data.answer_form import Constant, long_form, read_pairs, widen
 from foldblend.data.checks import check_ids
 from foldblend.data.labels import (
@@ -115,12 +116,21 @@ def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: T
     form = answer_form(competition, tables.answer_names)
     strange = [cell.strip() for cell in theirs if cell.strip() and read_cell(cell, form, form.numbers)[1]]
     in_lists = [sum(isinstance(parse_list(cell), list) for cell in cells) for cells in (ours, theirs)]
-    found = [*_spell_strange(strange, ours, competition)] if strange else []
+    other = find_other_form(strange, form)
+    if other and other.values == form.values and other.delimiter != form.delimiter:
+        found = [
+            f"the sample submission has {_glue(other.delimiter)} between labels, as in {excerpt(strange[0])}, ours "
+            f'{_glue(answer.delimiter)}: set submission.delimiter: "{other.delimiter}"'
+        ]
+    else:
+        found = [*_spell_strange(strange, ours, competition)] if strange else []
     longest = max(len(read_cell(cell, form, form.numbers)[0]) for cell in theirs)
     if answer.form == "ranked" and longest > competition.k:
         found.append(f"the sample submission lists up to {longest} labels, ours {competition.k}: compare it with k")
     if in_lists[1] and not in_lists[0] and answer.list == "off":
-        found.append(f"the sample submission writes lists, {excerpt(theirs[0])}, ours not: set submission.list: python")
+        is_json = any('"' in cell for cell in theirs)
+        how = "json" if is_json else "python" if any("'" in cell for cell in theirs) else "python, or json"
+        found.append(f"the sample submission writes lists, {excerpt(theirs[0])}, ours not: set submission.list: {how}")
     blank = sum(not cell.strip() for cell in ours)
     is_telling = len(set(theirs)) > 1 or bool(competition.labels.empty)  # a sample of one cell repeated says little
     if blank and is_telling and not found and all(cell.strip() for cell in theirs):
@@ -129,6 +139,10 @@ def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: T
             "If it needs a word there, set submission.empty: WORD"
         )
     return found
+
+
+def _glue(delimiter: str) -> str:
+    return "a blank" if delimiter == " " else repr(delimiter)
 
 
 def _spell_strange(strange: list[str], ours: list[str], competition: CompetitionSettings) -> Iterator[str]:
