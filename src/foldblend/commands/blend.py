@@ -19,7 +19,7 @@ from foldblend.data.answer_form import constants_record
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
-from foldblend.folding.duplicates import compare_texts
+from foldblend.folding.duplicates import compare_texts, find_repeats
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import BLEND, RunPredictions, check_same_inputs, group_seeds, input_hashes, load_runs
@@ -132,6 +132,8 @@ def load_inputs(job: Job, run_names: list[str] | None, compares_texts: bool = Fa
     texts = None
     if compares_texts and len(tables.test_texts) >= FEWEST_TEST_ROWS:
         texts = compare_texts(tables.train_texts, tables.test_texts)
+    elif compares_texts and (repeats := find_repeats(tables.train_texts, tables.test_texts)):
+        warn(f"{len(repeats)} of {len(tables.test_texts)} test texts are in the training file, too")
     return Inputs(tables.without_texts(), folds, predictions, test_scores, task, texts)
 
 
@@ -171,11 +173,15 @@ def blend_anew(job: Job) -> Path:
 
     recipe = Recipe(task.kind, blend.predictor, blend.rule, groups=tuple(joined.values()))
     fold_probs = recipe.fold_probs(inputs.test_scores)
-    means = mean_run_probs(task, runs.scores), mean_test_probs(task, recipe.grouped(inputs.test_scores))
+    all_runs, training = runs, None
+    if inputs.tables.known is not None:  # a label shifts in rows of which nobody knows it, too
+        all_runs = put_side_by_side(rows_to_score(inputs.tables, inputs.folds), inputs.predictions, task)
+        all_runs, training = join_runs(all_runs, joined) if joined else all_runs, (inputs.tables.labels, all_runs.group)
+    means = mean_run_probs(task, all_runs.scores), mean_test_probs(task, recipe.grouped(inputs.test_scores))
     brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
     groups = number(inputs.tables.test_metric_groups)
     has_full = bool(member_lines(inputs.predictions, recipe))
-    facts = TestFacts(means, job.competition.files.hidden_test_rows, inputs.texts, brought, groups, has_full)
+    facts = TestFacts(means, training, job.competition.files.hidden_test_rows, inputs.texts, brought, groups, has_full)
     report = describe_blend(task, blend, fold_probs, seed, facts)
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:
@@ -208,7 +214,9 @@ def correct_priors(recipe: Recipe, inputs: Inputs, report: BlendReport) -> Recip
         return recipe
     if not report.shift.correction.is_offered:
         warn("--reestimate_priors is applied as asked, against the evidence above")
-    return replace(recipe, priors=inputs.tables.labels.mean(axis=0), shifted=tuple(report.shift.shifted.tolist()))
+    tables = inputs.tables
+    n_known = len(tables.labels) if tables.known is None else np.maximum(tables.known.sum(axis=0), 1)
+    return replace(recipe, priors=tables.labels.sum(axis=0) / n_known, shifted=tuple(report.shift.shifted.tolist()))
 
 
 def find_strategy(asked: str) -> str:

@@ -3,6 +3,7 @@
 A column that the settings name wrongly is one problem that says what to set, not a problem per row of its cells.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,13 @@ def find_meant(competition: CompetitionSettings, parts: Parts) -> Meant:
         guess = f"did you mean {meant!r}?" if find_nearest(id_column, [meant]) else f"{meant!r} looks like the ids."
         hints[id_column] = f"; {guess} Set id_column: {yaml_word(meant)}"
     train, test = parts.train, parts.test
+    beside = (*competition.features.columns, *filter(None, (competition.labels.candidates,)))
+    if train is not None and test is not None:
+        for name in (name for name in beside if (name in train.header) != (name in test.header)):
+            if not find_nearest(name, {*train.header, *test.header} - {name}):
+                hints[name] = (
+                    ", and the other file has it. Features and candidates must be in both: remove it from them"
+                )
     for name in competition.text.columns:
         tables = [table for table in (train, test) if table is not None]
         if all(name in table.header for table in tables) or len(competition.text.columns) > 1:
@@ -100,6 +108,23 @@ LONGEST_WORD = 10
 """Characters on average; a column of longer cells may be texts."""
 
 
+def explain_swapped_files(competition: CompetitionSettings, parts: Parts) -> str:
+    """What to set if two names of files seem to be swapped; empty otherwise."""
+    train, test, sample, files = parts.train, parts.test, parts.sample, competition.files
+    if train is None or test is None or files.split_column:
+        return ""
+    texts, labels = set(competition.text.columns), competition.labels
+    if sample is not None and not texts & set(test.header) and _longest_column([sample], set()) in texts:
+        has = f"{files.sample_submission} has {quoted(sorted(texts))}, {files.test} has not"
+        return f"files.test and files.sample_submission may be swapped: {has}"
+    in_sample = [name for name in sample.header if name != competition.id_column] if sample is not None else []
+    columns = {labels.column, *labels.columns, *labels.parts} - {""} or {*labels.rename, *(labels.names or in_sample)}
+    if columns and not columns & set(train.header) and columns & set(test.header) and texts <= set(train.header):
+        (name, *_) = files.train_files
+        return f"files.train and files.test may be swapped: {files.test} has {quoted(sorted(columns))}, {name} has not"
+    return ""
+
+
 def explain_label_column(table: TextTable, form: LabelForm, taken: Sequence[str]) -> str:
     """What to set if labels are read from a column that holds none, while one other column does; empty otherwise.
 
@@ -150,6 +175,7 @@ def explain_answer_column(competition: CompetitionSettings, sample: TextTable) -
 
 UNKNOWN_WORDS = ("", "nan", "na", "n/a", "none", "null", "unknown", "?")
 """Cells that often say that nobody labelled the row."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 NO_WORDS = ("negative", "neg", "absent", "off", "-", "without", "false", "wrong")
 MOST_MAPPED = 12
 """More different cells are hardly words for yes and no."""
@@ -181,6 +207,12 @@ def advise_cells(cells: Sequence[str], strange: Sequence[str], form: LabelForm) 
 
     Args: cells: all different ones, without blanks around them.   strange: those of them that cannot be read.
     """
+    if form.any_number and strange and all(DECIMAL_COMMA.fullmatch(word) for word in strange):
+        return [
+            f"{strange[0]!r} has a decimal comma: write the numbers with a point, as {strange[0].replace(',', '.')}"
+        ]
+    if form.any_number and len(strange) > MOST_MAPPED:
+        return []
     if form.any_number and strange:
         named = ", ".join(map(as_yaml, strange[:MOST_MAPPED]))
         return [f"if such a cell means that nobody knows the value, set labels.unknown: [{named}]"]
@@ -202,7 +234,7 @@ def advise_cells(cells: Sequence[str], strange: Sequence[str], form: LabelForm) 
             f"if {' and '.join(map(as_yaml, unknown))} mean{'s' * (len(unknown) == 1)} a label that nobody knows, set "
             f"labels.unknown: [{named}]; if a no, labels.map: {_as_map(both)}"
         )
-    if meanings:
+    elif meanings:
         lines.append(f"say what they mean, as labels.map: {_as_map(meanings)}")
     counts = [value for value in values.values() if value > 1]
     if len(counts) > 1 and len(counts) <= MOST_MAPPED:

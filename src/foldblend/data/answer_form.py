@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foldblend.data.labels import Targets, as_yaml
+from foldblend.data.labels import Targets, as_yaml, is_number
 from foldblend.data.reading import Problems, TextTable, excerpt, quoted
 from foldblend.settings.competition import IN_COLUMNS, CompetitionSettings
 
@@ -162,6 +162,13 @@ def match_sample_ids(
         report.add(lacks)
     found = [(row, f"id {excerpt(sample_ids[row])} is not in {test_file}") for row in extra]
     report.add_rows(f"id not in {test_file}", found)
+    numbers = [{float(cell) for cell in cells if is_number(cell)} for cells in (in_sample, in_test)]
+    if len(numbers[0]) == len(in_sample) and numbers[0] == numbers[1]:
+        report.advise(
+            f"both have the same numbers, written as {excerpt(sample_ids[0])} and {excerpt(test_ids[0])}: expected the "
+            f"ids of {test_file} as the sample submission writes them"
+        )
+        return test_ids
     report.advise(
         f"if the sample submission is out of date, set files.answer_rows: test, which answers all of {test_file}"
     )
@@ -259,7 +266,8 @@ def constant_lines(constants: Sequence[Constant], n_labels: int) -> list[str]:
     """
     if not constants:
         return []
-    lines = [f"{len(constants)} of {n_labels} labels are not learned, but answered by a constant in every row:"]
+    verb = "is" if len(constants) == 1 else "are"
+    lines = [f"{len(constants)} of {n_labels} labels {verb} not learned, but answered by a constant in every row:"]
     by_reason: dict[tuple[str, bool], list[str]] = {}
     for each in constants:
         by_reason.setdefault((each.reason, each.is_positive), []).append(each.name)
@@ -267,4 +275,10 @@ def constant_lines(constants: Sequence[Constant], n_labels: int) -> list[str]:
         f"  {quoted(names)}: {'yes' if is_positive else 'no'}, as {reason}"
         for (reason, is_positive), names in by_reason.items()
     ]
-    return [*lines, "  scores below are of the other labels; labels.constants: {NAME: 0} chooses another constant"]
+    left = n_labels - len(constants)
+    return [
+        *lines,
+        f"  every score here is of the {left} learned labels alone; a leaderboard that scores all {n_labels} counts "
+        "the constant ones, too, in a macro-F1 often as 0",
+        "  labels.constants: {NAME: 0} chooses another constant",
+    ]

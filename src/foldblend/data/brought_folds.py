@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.data.reading import FileForm, Problems, excerpt, parse_table, quoted, raise_if_any
+from foldblend.data.reading import FileForm, Problems, excerpt, parse_table, quoted, raise_if_any, shown_path
 from foldblend.errors import UserError, nearest
 from foldblend.files import read_bytes
 
@@ -46,7 +46,9 @@ def read_brought_folds(
     raise_if_any([report])
     for name in (id_column, column):
         if table is not None and name not in table.header:
-            report.add(f"column {name!r} is missing{nearest(name, table.header) or f'; it has {quoted(table.header)}'}")
+            hint = nearest(name, table.header) or f"; it has {quoted(table.header)}."
+            setting = f"Call it {id_column!r} in this file, too" if name == id_column else "Correct folds.column"
+            report.add(f"column {name!r} is missing{hint} {setting}")
     raise_if_any([report])
     assert table is not None  # or there were problems
     rows = _rows_of(table.column(id_column), train_ids, report)
@@ -58,7 +60,7 @@ def read_brought_folds(
     if len(names) != n_folds:
         shown = f"{len(names)} folds: {quoted(names)}" if len(names) > 1 else f"the value {names[0]!r} only"
         hint = f"; set n_folds: {len(names)}" if 2 <= len(names) <= MOST_FOLDS else ""
-        raise UserError(f"{path}: column {column!r} has {shown}; n_folds is {n_folds}{hint}")
+        raise UserError(f"{shown_path(path)}: column {column!r} has {shown}; n_folds is {n_folds}{hint}")
     number = {name: k for k, name in enumerate(names)}
     fold = np.array([number[_plain(used[name])] for name in train_ids], dtype=np.int64)
     group = None
@@ -72,8 +74,10 @@ def _read(path: Path) -> bytes:
     if path.is_file():
         return read_bytes(path)
     there = sorted(each.name for each in path.parent.glob("*.csv")) if path.parent.is_dir() else []
-    hint = nearest(path.name, there) or f"; {path.parent} has {quoted(there) if there else 'no .csv'}"
-    raise UserError(f"{path}: missing, although folds.file names it{hint}. Put it there, or correct folds.file")
+    hint = nearest(path.name, there) or f"; its folder has {quoted(there) if there else 'no .csv'}."
+    raise UserError(
+        f"{shown_path(path)}: missing, although folds.file names it{hint} Put it there, or correct folds.file"
+    )
 
 
 def _rows_of(ids: Sequence[str], train_ids: Sequence[str], report: Problems) -> dict[str, int]:
@@ -83,7 +87,10 @@ def _rows_of(ids: Sequence[str], train_ids: Sequence[str], report: Problems) -> 
     report.add_rows("id twice", [(row, f"id {excerpt(ids[row])} is there {counts[ids[row]]} times") for row in twice])
     missing = [name for name in train_ids if name not in counts]
     if missing:
-        report.add(f"{len(missing)} ids of the training file are not in it, first {excerpt(missing[0])}")
+        report.add(
+            f"{len(missing)} ids of the training file are not in it, first {excerpt(missing[0])}; expected a fold for "
+            "each"
+        )
     return {name: row for row, name in enumerate(ids) if name in wanted}
 
 
@@ -91,7 +98,10 @@ def _check_cells(used: dict[str, str], column: str, report: Problems) -> None:
     """Every training row has a fold."""
     empty = [name for name, cell in used.items() if not cell]
     if empty:
-        report.add(f"{column!r} is empty for {len(empty)} training rows, first id {excerpt(empty[0])}")
+        report.add(
+            f"{column!r} is empty for {len(empty)} training rows, first id {excerpt(empty[0])}; expected a fold for "
+            "each"
+        )
     never = [name for name, cell in used.items() if WHOLE.fullmatch(cell) and float(cell) < 0]
     if never:
         report.add(

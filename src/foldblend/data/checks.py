@@ -89,6 +89,15 @@ def _is_answer(cell: str, form: str) -> bool:
     return read_share(cell.strip()) in (0, 1) if form == "columns" else is_number(cell.strip())
 
 
+def _no_answers(competition: CompetitionSettings, table: TextTable) -> list[str]:
+    """Columns beside the ids that have no number, nor yes or no, in any cell; not if all are so."""
+    named = [name for name in dict.fromkeys(table.header) if name != competition.id_column]
+    strange = [
+        name for name in named if all(cell.strip() and read_share(cell.strip()) is None for cell in table.column(name))
+    ]
+    return strange if len(strange) < len(named) else []
+
+
 def check_sample(
     competition: CompetitionSettings,
     table: TextTable | None,
@@ -110,11 +119,13 @@ def check_sample(
         if id_column not in table.header or meant.no_ids(table.column(id_column), id_column):
             check_rows(table, id_column, (), (), report, meant=meant)
             return ()
-        if texts := [name for name in competition.text.columns if name in table.header]:
+        if strange := _no_answers(competition, table):
+            found = "; ".join(f"{name!r} says {excerpt(table.column(name)[0])}" for name in strange[:3])
             report.add(
-                f"column {quoted(texts)} is in text.columns, and the sample submission has it as a label. Set "
-                "text.columns to the column of the texts, or labels.names to the labels"
+                f"column {quoted(strange)} holds no answers ({found}). Take it out of this file, whose columns a "
+                "submission has, or set labels.names to the labels if it names others"
             )
+            return ()
     if not names:
         names = tuple(dict.fromkeys(name for name in table.header if name != id_column))
         if not names:

@@ -267,6 +267,9 @@ def _from_json(value: Any) -> TextTable | None:
         if len(parts) == 1 and all(isinstance(one, dict) for one in parts[0]):
             return _from_objects(parts[0])
         return TextTable(tuple(value), [[as_cell(cell) for cell in row] for row in zip(*parts, strict=True)])
+    tables = [part for part in parts if isinstance(part, list | dict)]
+    if len(tables) == 1 and isinstance(tables[0], list) and all(isinstance(one, dict) for one in tables[0]):
+        return _from_objects(tables[0])  # beside a version or a title
     return None
 
 

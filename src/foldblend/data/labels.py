@@ -451,6 +451,19 @@ def unite_annotators(values: np.ndarray, member: np.ndarray, how: str, one_a_row
     return share.astype(np.float32)
 
 
+def find_ties(values: np.ndarray, member: np.ndarray, one_a_row: bool) -> np.ndarray:
+    """Texts whose annotators are even, int64: two classes with most votes, or half of them for a label.
+
+    Args: as for `unite_annotators`.
+    """
+    known, shape = ~np.isnan(values.astype(np.float64)), (int(member.max()) + 1, values.shape[1])
+    said, asked = np.zeros(shape), np.zeros(shape)
+    np.add.at(said, member, np.where(known, values, 0))
+    np.add.at(asked, member, known)
+    even = (said == said.max(axis=1, keepdims=True)) & (said > 0) if one_a_row else (2 * said == asked) & (asked > 0)
+    return np.flatnonzero(even.sum(axis=1) > one_a_row)
+
+
 @dataclass(frozen=True)
 class Targets:
     """What N rows teach about L labels."""

@@ -118,24 +118,39 @@ def read_part(competition: CompetitionSettings, path: Path, name: str) -> tuple[
     report = Problems(path)
     if find_file(path) is None:
         folder = next(each for each in path.parents if each.suffix.lower() != ".zip")
-        report.add(f"missing. {how_to_get(folder.name, competition.files)}{_no_sample(competition, name)}")
+        near = _near_file(path, competition.files.stated)
+        report.add(f"missing{near or '.'} {how_to_get(folder.name, competition.files)}{_otherwise(competition, name)}")
         return None, report
     is_sample = name == competition.files.sample_submission and name not in (competition.files.test,)
     form = sample_form(competition) if is_sample else data_form(competition, name)
     table = read_file(path, form, report)
     if table is not None:
         table = _renamed(table, competition.files.rename.get(name, {}), report)
-        if not is_sample:  # whose own names submissions keep
+        if is_sample:  # whose own names submissions keep
+            table = _without_index(competition, table, report)
+        else:
             table = _with_index_as_id(competition, table, name, report)
         table = _with_row_numbers(competition, table, name)
     return table, report
 
 
-def _no_sample(competition: CompetitionSettings, name: str) -> str:
-    """What to set if the competition has no sample submission."""
-    if name != competition.files.sample_submission:
+def _near_file(path: Path, stated: Sequence[str]) -> str:
+    """The file of the folder that may be meant, or what there is; empty if there are only those of the settings."""
+    there = sorted(each.name for each in path.parent.iterdir() if each.is_file()) if path.parent.is_dir() else []
+    others = [name for name in there if name not in stated and not name.startswith(".")]
+    if not others:
         return ""
-    return ". If the competition has none, set files.sample_submission: none"
+    near = find_nearest(path.name, others)
+    return f"; did you mean {near!r}?" if near else f"; the folder also has {quoted(others)}."
+
+
+def _otherwise(competition: CompetitionSettings, name: str) -> str:
+    """What to set if the competition has no such file."""
+    if name == competition.files.sample_submission:
+        return ". If the competition has none, set files.sample_submission: none"
+    if name == competition.files.test:
+        return ". If test rows are in the training file, set files.split_column and files.test_values"
+    return ""
 
 
 # ---------- names of columns.
@@ -161,6 +176,18 @@ def _with_index_as_id(competition: CompetitionSettings, table: TextTable, name: 
     shown = f"is called {header[0]!r}" if header[0] else "has no name"
     report.notes.append(f"its first column {shown} (an index) and is read as {id_column!r}")
     return TextTable((id_column, *header[1:]), table.rows)
+
+
+def _without_index(competition: CompetitionSettings, table: TextTable, report: Problems) -> TextTable:
+    """The sample submission without the numbers of its rows that pandas writes before the ids."""
+    header = table.header
+    if header[0] not in INDEX_NAMES or competition.id_column not in header[1:]:
+        return table
+    cells = [row[0] for row in table.rows]
+    if not any(cells == [str(k) for k in range(first, first + len(cells))] for first in (0, 1)):
+        return table
+    report.notes.append("its first column without a name numbers its rows and is left out of submissions")
+    return TextTable(header[1:], [row[1:] for row in table.rows])
 
 
 def original_header(competition: CompetitionSettings, sample: TextTable | None) -> tuple[str, ...]:
@@ -292,6 +319,8 @@ def _take_test_rows(
         for value in (value for value in values if value not in cells):
             hint = nearest(value, set(cells)) or f"; there are {quoted(dict.fromkeys(cells))}"
             report.add(f"files.{setting}: no row has {value!r} in {column!r}{hint}")
+    if report:  # which rows may teach is not known
+        return None, None, test_report
     is_test = [cell in files.test_values for cell in cells]
     taught = [not test and (not files.train_values or cell in files.train_values) for test, cell in zip(is_test, cells)]
     left = [k for k, (test, train) in enumerate(zip(is_test, taught, strict=True)) if not test and not train]

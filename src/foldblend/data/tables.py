@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.data.advice import Meant, explain_label_column, find_meant, read_advised
+from foldblend.data.advice import Meant, explain_label_column, explain_swapped_files, find_meant, read_advised
 from foldblend.data.answer_form import (
     Constant,
     built_header,
@@ -21,6 +21,7 @@ from foldblend.data.labels import (
     Targets,
     as_yaml,
     find_names,
+    find_ties,
     group_rows,
     mapped,
     read_candidates,
@@ -160,6 +161,9 @@ def load_tables(competition: CompetitionSettings, data_dir: Path) -> Tables:
     """
     parts = read_parts(competition, data_dir)
     parts.train = _with_template(parts.train, competition.labels)
+    if swapped := explain_swapped_files(competition, parts):
+        parts.train_report.add(swapped)
+        raise_if_any([parts.train_report])
     meant = find_meant(competition, parts)
     label_names = _check_form(competition, parts, meant)
     if parts.train is not None:
@@ -530,6 +534,13 @@ def _unite_rows(
             report.advise("rows of one id are what annotators say of one text: give each text an id of its own")
     one_a_row = competition.task == "multiclass"
     united = unite_annotators(values, member, competition.labels.aggregate, one_a_row)
+    if competition.labels.aggregate == "majority":
+        tied = find_ties(values, member, one_a_row)
+        how = "the first class by labels.names counts" if one_a_row else "that counts as a no"
+        report.note_rows(
+            f"as many annotators are for a label as against it in {len(tied)} of {len(first)} ids, and {how}",
+            [int(first[k]) for k in tied],
+        )
     return TextTable(table.header, [table.rows[row] for row in first]), united
 
 

@@ -82,8 +82,9 @@ def _check_enough(n_groups: int, n_folds: int) -> None:
     """Every fold can get a group."""
     if n_groups < n_folds:
         raise UserError(
-            f"the training file: {n_groups} groups of distinct texts cannot fill {n_folds} folds; lower n_folds, "
-            "raise near_duplicates if different texts were joined, or remove groups if it is set"
+            f"the training file: {n_groups} group{'s' * (n_groups > 1)} of distinct texts cannot fill {n_folds} folds; "
+            f"{f'lower n_folds to {n_groups}' if n_groups > 1 else 'its rows would all share a fold'}, raise "
+            "near_duplicates if different texts were joined, or remove groups if it is set"
         )
 
 
@@ -240,7 +241,10 @@ def describe_folds(
     """
     sizes = np.bincount(group)
     deviation = rate_deviation(labels, fold, n_folds)
-    lines = [f"{len(fold)} rows in {len(sizes)} groups of distinct texts; the largest group has {sizes.max()} rows"]
+    lines = [
+        f"{len(fold)} rows in {len(sizes)} groups of distinct texts; the largest group has {sizes.max()} "
+        f"row{'s' * int(sizes.max() > 1)}"
+    ]
     counts = [np.bincount(fold[column], minlength=n_folds) for column in labels.T]  # L times (K,)
     counts += [np.bincount(fold[~labels.any(axis=1)], minlength=n_folds), np.bincount(fold, minlength=n_folds)]
     names = [_shortened(name) for name in (*label_names, "(no label)", "rows")]

@@ -11,7 +11,7 @@ import numpy as np
 from foldblend.features import Features, FittedFeatures, fit_features
 from foldblend.learners.lessons import Lesson, Source, Teacher, build_lesson
 from foldblend.predictions import FoldPredictions
-from foldblend.scoring.metrics.table import METRICS, find_metric, to_values
+from foldblend.scoring.metrics.table import METRICS, find_metric, score_cells, to_values
 from foldblend.settings.run import RunSettings
 from foldblend.settings.tables import LEARNERS, LOSSES
 
@@ -211,8 +211,8 @@ def score_heldout(
             labels: bool (n, L), or the shares of a regression.
             train_rates: float (L,), share of positives a label in the fold's training rows.
             metric: the competition's, a name in METRICS.
-            known: bool (n, L), False for cells that are not scored; None scores all. Metrics of probabilities are of
-            the rows that are known as a whole.
+            known: bool (n, L), False for cells that are not scored; None scores all. Metrics of probabilities are by
+            label, of the rows in which it is known; those of whole rows are of the rows that are known as a whole.
             groups: (n,), for a metric that is averaged over groups of rows.
             allowed: bool (n, L), False for labels that a row cannot have; None allows all.
             scale: float64 (L, 2), of a regression: the values of shares of 0 and 1.
@@ -224,9 +224,10 @@ def score_heldout(
     if scale is not None:
         from scipy.special import expit  # as below
 
-        whole = slice(None) if known is None else known.all(axis=1)
-        values, predicted = (to_values(each[whole], scale) for each in (labels, expit(logits)))
-        return {metric: entry.score(values, predicted) if len(values) else 0.0}
+        values, predicted = (to_values(each, scale) for each in (labels, expit(logits)))
+        if known is not None:
+            return {metric: score_cells(entry, values, predicted, known)}
+        return {metric: entry.score(values, predicted)}
     if allowed is not None:
         logits = np.where(allowed, logits, NEVER)
     if task == "multiclass":
@@ -235,7 +236,6 @@ def score_heldout(
         decisions = logits >= np.array([np.quantile(column, 1 - rate) for column, rate in zip(logits.T, train_rates)])
     if known is not None:
         decisions = decisions & known
-        whole = known.all(axis=1)
     names = dict.fromkeys(["macro_f1", *(["accuracy"] if task == "multiclass" else []), metric])
     of_decisions = [name for name in names if not METRICS[name].takes_probs]
     scores = {name: float(METRICS[name].score(labels, decisions)) for name in of_decisions}
@@ -243,10 +243,10 @@ def score_heldout(
         from scipy.special import expit, softmax  # here, as commands import this file before their first line
 
         probs = softmax(logits, axis=1) if task == "multiclass" else expit(logits)
-        more = () if not entry.by_groups else (groups,)
         if known is not None:
-            probs, labels, more = probs[whole], labels[whole], tuple(part[whole] for part in more)
-        scores[metric] = entry.score(labels, probs, *more) if len(labels) else 0.0
+            scores[metric] = score_cells(entry, labels, probs, known, groups if entry.by_groups else None)
+        else:
+            scores[metric] = entry.score(labels, probs, *((groups,) if entry.by_groups else ()))
     return scores
 
 

@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from foldblend.errors import UserError
-from foldblend.scoring.metrics.table import Metric, find_metric, to_values
+from foldblend.scoring.metrics.table import Metric, find_metric, score_cells, to_values
 
 # ---------- Logits to probabilities and back: only here scoring applies a sigmoid or a softmax
 
@@ -99,6 +99,9 @@ class Task:
     """int64 (N,): the group of each row that is scored, for a metric that is averaged over groups; None otherwise."""
     scale: np.ndarray | None = None
     """float64 (L, 2): of a regression, the values that a probability of 0 and of 1 stands for; None for labels."""
+    known: np.ndarray | None = None
+    """bool (N, L): the cells that are scored, for a metric of probabilities that scores labels one by one; None scores
+    all."""
 
     @property
     def entry(self) -> Metric:
@@ -129,13 +132,18 @@ class Task:
 
     def at(self, rows) -> "Task":
         """The task of some of the rows, a mask or their positions."""
-        return self if self.groups is None else replace(self, groups=self.groups[rows])
+        if self.groups is None and self.known is None:
+            return self
+        groups, known = (None if each is None else each[rows] for each in (self.groups, self.known))
+        return replace(self, groups=groups, known=known)
 
     def score(self, labels: np.ndarray, answer: np.ndarray) -> float:
         """The metric, negated for a loss, so that more is better."""
         entry = self.entry
         if self.scale is not None:
             labels, answer = (to_values(each, self.scale) for each in (labels, answer))
+        if self.known is not None:
+            return entry.sign * score_cells(entry, labels, answer, self.known, self.groups)
         if not entry.by_groups:
             return entry.sign * entry.score(labels, answer)
         return entry.sign * entry.score(labels, answer, self.groups)
@@ -223,16 +231,20 @@ class Runs:
     """int64 (N,): rows with the same number are never separated."""
     metric_groups: np.ndarray | None = None
     """int64 (N,): as in `Task.groups`."""
+    known: np.ndarray | None = None
+    """bool (N, L), False for a label that nobody knows; None if all are known."""
 
     def of(self, task: Task) -> Task:
         """The task of these rows."""
-        return task if self.metric_groups is None else replace(task, groups=self.metric_groups)
+        known = self.known if scores_cells(task) else None
+        groups = task.groups if self.metric_groups is None else self.metric_groups
+        return task if groups is None and known is None else replace(task, groups=groups, known=known)
 
     def at(self, rows: np.ndarray) -> "Runs":
         """Some of the rows, by their positions."""
-        groups = None if self.metric_groups is None else self.metric_groups[rows]
+        groups, known = (None if each is None else each[rows] for each in (self.metric_groups, self.known))
         scores = self.scores.at(rows)
-        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows], groups)
+        return Runs(self.names, scores, self.labels[rows], self.fold[rows], self.group[rows], groups, known)
 
     def sample(self, n_rows: int, seed: int) -> "Runs":
         """Whole groups drawn at random, about `n_rows` rows of them; all rows if there are no more.
@@ -333,27 +345,47 @@ def number(names: np.ndarray | None) -> np.ndarray | None:
     return None if names is None else np.unique(names, return_inverse=True)[1]
 
 
+def scores_cells(task: Task) -> bool:
+    """Whether unknown labels are left out cell by cell; otherwise decisions take them for a sure `no`."""
+    return task.takes_probs and task.entry.by_label
+
+
+def rows_with_known(known: np.ndarray, task: Task) -> np.ndarray:
+    """Rows that can be scored, int64: with a known label, or all of them known if the metric looks at whole rows.
+
+    Args: known: bool (N, L).
+    """
+    looks_at_rows = task.takes_probs and not task.entry.by_label
+    return np.flatnonzero(known.all(axis=1) if looks_at_rows else known.any(axis=1))
+
+
 def score_known(runs: Runs, known: np.ndarray, task: Task) -> Runs:
     """The runs such that labels which nobody knows do not count.
 
-    Rows without any known label are left out; for a metric of probabilities, rows with any unknown one. For decisions
-    an unknown label is a `no` that every run is sure of: metrics of decisions read neither a right `no` nor a
-    threshold from it.
+    Rows without any known label are left out, and for a metric of whole rows of probabilities, as MAP@k, rows with an
+    unknown one. A metric of probabilities by label scores each on the rows in which it is known. For decisions an
+    unknown label is a `no` that every run is sure of: metrics of decisions read neither a right `no` nor a threshold
+    from it.
     Args:   known: bool (N, L); labels are False if unknown.
-    Raises: UserError: a metric of probabilities, and too few rows with every label known.
+    Raises: UserError: too few rows that can be scored.
     """
-    kept = known.all(axis=1) if task.takes_probs else known.any(axis=1)
-    rows = np.flatnonzero(kept)
+    rows = rows_with_known(known, task)
     scored = runs.at(rows)
     labels, fold = scored.labels, scored.fold
-    if task.takes_probs and (len(np.unique(fold)) < 3 or not (labels.any(axis=0) & ~labels.all(axis=0)).all()):
+    if task.takes_probs and len(np.unique(fold)) < 3:
+        raise UserError(
+            f"{task.metric} can be computed on {len(rows)} of {len(known)} rows, as labels of the others are unknown: "
+            "too few to have some in each fold. Use a metric of decisions, as macro_f1"
+        )
+    lacking = ~(labels.any(axis=0) & ~labels.all(axis=0))
+    if task.takes_probs and not task.entry.by_label and lacking.any():
         raise UserError(
             f"{task.metric} is computed on rows whose labels are all known, and {len(rows)} of {len(known)} are: too "
             "few to have each label and its absence among them. Use a metric of decisions, as macro_f1"
         )
     lowest = np.float32(LOWEST_LOG_ODDS)
     scores = Scores([np.where(known[rows], run, lowest) for run in scored.scores.runs], scored.scores.allowed)
-    return replace(scored, scores=scores, fold=np.unique(fold, return_inverse=True)[1])
+    return replace(scored, scores=scores, fold=np.unique(fold, return_inverse=True)[1], known=known[rows])
 
 
 def _keep_every_label(kept: np.ndarray, drawn: np.ndarray, groups: np.ndarray, labels: np.ndarray) -> np.ndarray:

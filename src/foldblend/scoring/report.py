@@ -36,6 +36,9 @@ class TestFacts:
     __test__ = False  # not a test of pytest
     run_means: tuple[np.ndarray, np.ndarray] | None = None
     """`mean_run_probs` and `mean_test_probs`, on which label shift is judged; None takes the blend's own."""
+    training: tuple[np.ndarray, np.ndarray] | None = None
+    """Labels bool (N, L) and duplicate groups int64 (N,) of all training rows, of which `run_means` are; None if all
+    of them are scored."""
     hidden_rows: int = 0
     """Rows of the test set that is scored, if the test file here is only a part of it; 0 if it is the whole."""
     texts: TextComparison | None = None
@@ -59,7 +62,7 @@ class Shift:
     shifted: np.ndarray
     """int64: labels whose shift is more than chance and large enough to matter."""
     correction: Correction | None
-    """What re-estimated rates would change; None if no label is shifted."""
+    """What re-estimated rates would change; None if no label is shifted, or too few rows know those that are."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ def describe_blend(
     return BlendReport(
         honest=float(np.mean([task.score(labels, answer) for answer in blend.honest])),
         one_fold=estimate_score(honest, softened, len(labels), n_expected, seed),
-        gain=gain_of_averaging(replace(task, groups=facts.metric_groups), blend.rule, fold_probs, seed, error)
+        gain=gain_of_averaging(
+            replace(task, groups=facts.metric_groups, known=None), blend.rule, fold_probs, seed, error
+        )
         if fold_probs is not None and measured
         else 0.0,
         n_folds=1 if fold_probs is None else len(fold_probs),
@@ -196,14 +201,19 @@ def measure_contributions(task: Task, blend: Blend, seed: int) -> dict[str, Diff
 def find_shift(task: Task, blend: Blend, fold_probs: np.ndarray, facts: TestFacts, seed: int) -> Shift:
     """Each label's mean probability here and there, and if one moved, what a correction does."""
     here, there = facts.run_means or (blend.oof_probs, fold_probs)
-    p = compare_means(here, there, blend.all_groups)
+    all_labels, group = facts.training or (blend.all_labels, blend.all_groups)
+    p = compare_means(here, there, group)
     shifted = find_shifted(p, here, there)
     correction = None
     if len(shifted) and task.scale is None:  # a mean of values has no rate to correct
         labels, probs, test_probs = blend.compared.labels, blend.compared_probs, fold_probs.mean(axis=0)
-        correction = simulate_correction(
-            task, blend.rule, labels, probs, test_probs, shifted, facts.texts, blend.all_labels, seed
-        )
+        if blend.compared.known is not None:  # rows whose rate nobody knows would lower it
+            rows = np.flatnonzero(blend.compared.known[:, shifted].all(axis=1))
+            task, labels, probs = task.at(rows), labels[rows], probs[rows]
+        if len(labels) >= FEWEST_TEST_ROWS:
+            correction = simulate_correction(
+                task, blend.rule, labels, probs, test_probs, shifted, facts.texts, all_labels, seed
+            )
     return Shift(here.mean(axis=0), there.mean(axis=(0, 1)), p, shifted, correction)
 
 
@@ -500,8 +510,9 @@ def shift_lines(task: Task, report: BlendReport, label_names: Sequence[str]) -> 
     """A warning that names the labels whose rate on the test rows the models see differently, and whether correcting
     for it would help; nothing without any."""
     shift = report.shift
-    if shift is None or shift.correction is None:
+    if shift is None or not len(shift.shifted) or task.scale is not None:
         return []
+    too_few = ["Too few rows know these labels to say whether --reestimate_priors would help"]
     width = max(len(label_names[label]) for label in shift.shifted)
     head = "warning: label rates differ on the test rows. The runs' mean probability changes from OOF to test:"
     return [
@@ -511,7 +522,7 @@ def shift_lines(task: Task, report: BlendReport, label_names: Sequence[str]) -> 
             f"  p {shift.p[label]:.1e}"
             for label in shift.shifted
         ),
-        *wrap(correction_lines(task, shift.correction)),
+        *wrap(correction_lines(task, shift.correction) if shift.correction else too_few),
     ]
 
 

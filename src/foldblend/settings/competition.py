@@ -21,6 +21,9 @@ METRIC_ALIASES = {
     **dict.fromkeys(("average_precision", "map", "m_ap", "pr_auc", "auprc"), "macro_ap"),
     **dict.fromkeys(("logloss", "cross_entropy", "bce", "binary_cross_entropy", "mean_log_loss"), "log_loss"),
     **dict.fromkeys(("exact_match", "emr"), "subset_accuracy"),
+    **dict.fromkeys(("f2", "fbeta", "f_beta", "fbeta_score", "f2_score"), "macro_f2"),
+    **dict.fromkeys(("f05", "f0.5", "f0_5", "f05_score"), "macro_f05"),
+    **dict.fromkeys(("hamming", "hamming_loss"), "subset_accuracy"),
     **dict.fromkeys(("acc", "accuracy_score", "categorization_accuracy"), "accuracy"),
     **dict.fromkeys(("iou", "jaccard_score", "jaccard_index"), "jaccard"),
     **dict.fromkeys(("qwk", "kappa", "cohen_kappa", "quadratic_weighted_kappa"), "quadratic_weighted_kappa"),
@@ -43,6 +46,7 @@ ROW_IDS = ("row_number", "row_number_from_1", "sample_order")
 PAIR = "\x1e"
 """Stands between the two texts of a row in memory: ASCII's record separator, which counts as a space."""
 
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 LONGEST_NAME = 255
 """Characters that filesystems allow in the name of a file."""
 
@@ -435,6 +439,11 @@ def _check_metric(settings: CompetitionSettings) -> Iterator[str]:
             f"metric {metric} is for one class per row, and the classes have an order; set task: ordinal and list "
             "labels.names in this order"
         )
+    numbers = [float(name) for name in settings.labels.names if NUMBER.fullmatch(name)]
+    is_ordered = METRICS[metric].is_ordered and len(numbers) == len(settings.labels.names) > 1
+    if is_ordered and numbers not in (sorted(set(numbers)), sorted(set(numbers), reverse=True)):
+        right = ", ".join(sorted(settings.labels.names, key=float))
+        yield f"metric {metric} takes the order of labels.names for that of the classes; set labels.names: [{right}]"
     if metric in ("samples_f1", "samples_f2", "jaccard", "subset_accuracy") and settings.task == "multiclass":
         yield f"metric {metric} is for multilabel; use accuracy for one label per row"
     yield from _check_ranked(settings)

@@ -115,6 +115,13 @@ def find_odd_cells(table: TextTable, competition: CompetitionSettings, tables: T
     ours, theirs = table.column(answer.column), _sample_column(tables, answer.column)
     form = answer_form(competition, tables.answer_names)
     strange = [cell.strip() for cell in theirs if cell.strip() and read_cell(cell, form, form.numbers)[1]]
+    if answer.form == "class" and answer.values == "names" and not strange:
+        other = [cell.strip() for cell in theirs if cell.strip() and cell.strip() not in tables.answer_names]
+        if other:
+            return [
+                f"the sample submission writes {excerpt(other[0])}, ours {excerpt(ours[0])}: list labels.names as the "
+                "sample submission writes them"
+            ]
     in_lists = [sum(isinstance(parse_list(cell), list) for cell in cells) for cells in (ours, theirs)]
     other = find_other_form(strange, form)
     if other and other.values == form.values and other.delimiter != form.delimiter:

@@ -83,6 +83,9 @@ class Metric:
     """Whether `score` takes a third argument, int (N,): the group of each row."""
     of_values: bool = False
     """Whether labels and answer are numbers, float (N, L), of a regression."""
+    by_label: bool = False
+    """Whether the score is the mean of the score of each label by itself, so that a label that is unknown in a row
+    takes the row out of that label's score alone."""
 
     @property
     def takes_probs(self) -> bool:
@@ -144,17 +147,19 @@ METRICS = MetricTable({
         for_classes=Metric(class_matthews, "decisions", bounds=CORRELATION),
     ),
     "quadratic_weighted_kappa": Metric(quadratic_weighted_kappa, "decisions", bounds=CORRELATION, is_ordered=True),
-    "macro_auc": Metric(macro_auc, "probs", bounds=SHARE, reads_order_only=True),
-    "macro_ap": Metric(macro_ap, "probs", bounds=SHARE, reads_order_only=True),
+    "macro_auc": Metric(macro_auc, "probs", bounds=SHARE, reads_order_only=True, by_label=True),
+    "macro_ap": Metric(macro_ap, "probs", bounds=SHARE, reads_order_only=True, by_label=True),
     "log_loss": Metric(
-        log_loss, "probs", row_log_loss, greater_is_better=False, bounds=LOSS,
+        log_loss, "probs", row_log_loss, greater_is_better=False, bounds=LOSS, by_label=True,
         for_classes=Metric(class_log_loss, "probs", row_class_log_loss, greater_is_better=False, bounds=LOSS),
     ),
-    "group_auc": Metric(group_auc, "probs", bounds=SHARE, reads_order_only=True, by_groups=True),
-    "rmse": Metric(rmse, "probs", greater_is_better=False, bounds=LOSS, of_values=True),
-    "mae": Metric(mae, "probs", greater_is_better=False, bounds=LOSS, of_values=True),
-    "pearson": Metric(pearson, "probs", bounds=CORRELATION, of_values=True),
-    "spearman": Metric(spearman, "probs", bounds=CORRELATION, reads_order_only=True, of_values=True),
+    "group_auc": Metric(group_auc, "probs", bounds=SHARE, reads_order_only=True, by_groups=True, by_label=True),
+    "rmse": Metric(rmse, "probs", greater_is_better=False, bounds=LOSS, of_values=True, by_label=True),
+    "mae": Metric(mae, "probs", greater_is_better=False, bounds=LOSS, of_values=True, by_label=True),
+    "pearson": Metric(pearson, "probs", bounds=CORRELATION, of_values=True, by_label=True),
+    "spearman": Metric(
+        spearman, "probs", bounds=CORRELATION, reads_order_only=True, of_values=True, by_label=True
+    ),
     "map_at_k": Metric(map_at_k, "probs", row_average_precision, bounds=SHARE, is_ranked=True),
 })  # fmt: skip
 """Every metric by its name in `metric:` of a competition's YAML; plugins add theirs."""
@@ -168,6 +173,40 @@ def find_metric(name: str, kind: str) -> Metric:
     """
     metric = METRICS[name]
     return metric.for_classes if kind == "multiclass" and metric.for_classes else metric
+
+
+def known_columns(entry: Metric, labels: np.ndarray, known: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """The labels that a metric with `by_label` can score, each with the rows in which it is known, int64.
+
+    A label without known rows is left out, and for AUC one whose known rows all say the same.
+    """
+    found = []
+    for label in range(labels.shape[1]):
+        rows = np.flatnonzero(known[:, label])
+        said = labels[rows, label]
+        needs_both = entry.reads_order_only and entry.score is not METRICS["macro_ap"].score and not entry.of_values
+        if len(rows) and not (needs_both and (said.all() or not said.any())):
+            found.append((label, rows))
+    return found
+
+
+def score_cells(
+    entry: Metric, labels: np.ndarray, answer: np.ndarray, known: np.ndarray, groups: np.ndarray | None = None
+) -> float:
+    """A metric of probabilities or values on the cells that are known.
+
+    Args:    known: bool (N, L).   groups: (N,), for a metric that is averaged over groups.
+    Returns: the mean over labels of the metric on the rows in which the label is known; of a metric that looks at rows
+             as a whole (no `by_label`), the metric on the rows that are known as a whole. 0 if nothing can be scored.
+    """
+    if not entry.by_label:
+        whole = known.all(axis=1)
+        return float(entry.score(labels[whole], answer[whole])) if whole.any() else 0.0
+    scores = [
+        entry.score(labels[rows, label, None], answer[rows, label, None], *(() if groups is None else (groups[rows],)))
+        for label, rows in known_columns(entry, labels, known)
+    ]
+    return float(np.mean(scores)) if scores else 0.0
 
 
 def to_values(shares: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from foldblend.scoring.inputs import Task
-from foldblend.scoring.metrics.table import Score
+from foldblend.scoring.metrics.table import Score, known_columns
 
 # ---------- Buckets of rows
 
@@ -197,6 +197,8 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
         counts = labels.dtype == bool and len(labels) < 2**16  # then they fit; dozens of candidates are held
         # two bytes instead of four: a count in a bucket is at most its number of rows
         return Additive(sums.astype(np.uint16) if counts else sums, FROM_COUNTS[task.metric])
+    if task.known is not None:
+        return _of_known_cells(task, labels, answer, buckets)
     # the metric is not a sum, but to first order it moves by the sum of the influences of the rows that are drawn
     if task.metric in INFLUENCES:
         value, influence = INFLUENCES[task.metric](labels, answer)
@@ -206,6 +208,28 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
         return Additive(buckets.add_up(task.entry.sign * task.entry.by_row(labels, answer)[:, None]), _mean)
     else:
         value, influence = jackknife(task.score, labels, answer, buckets)
+    return Additive(buckets.add_up(influence[:, None]), lambda sums: value + _mean(sums))
+
+
+def _of_known_cells(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Additive:
+    """A metric of labels one by one, each on the rows in which it is known."""
+    value = task.score(labels, answer)
+    if task.metric in INFLUENCES or task.entry.by_row is not None:
+        influence, columns = np.zeros(len(labels)), known_columns(task.entry, labels, task.known)
+        for label, rows in columns:
+            of_rows = labels[rows, label, None], answer[rows, label, None]
+            if task.metric in INFLUENCES:
+                own = INFLUENCES[task.metric](*of_rows)[1]
+            else:
+                own = task.entry.sign * task.entry.by_row(*of_rows)
+                own = own - own.mean()
+            influence[rows] += own * (len(labels) / len(rows) / len(columns))
+    else:
+
+        def score(rows: np.ndarray, answer: np.ndarray) -> float:
+            return task.at(rows).score(labels[rows], answer)
+
+        value, influence = jackknife(score, np.arange(len(labels)), answer, buckets)
     return Additive(buckets.add_up(influence[:, None]), lambda sums: value + _mean(sums))
 
 

@@ -4,11 +4,11 @@
 needs the decision of each row, so here nothing is left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foldblend.scoring.inputs import LOWEST_LOG_ODDS, Runs, Task, split_into_parts, to_probs
+from foldblend.scoring.inputs import LOWEST_LOG_ODDS, Runs, Task, rows_with_known, split_into_parts, to_probs
 from foldblend.scoring.metrics.formulas import label_ap
 from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive, resample
@@ -55,10 +55,11 @@ def decide_run(task: Task, rows: Runs, run: Predicted, known: np.ndarray | None 
     Args: rows: of `rows_to_score`, N rows.   known: bool (N, L), False for a label that nobody knows; None if all are.
     """
     positions, scores = run.rows, run.scores
-    if known is not None:  # as `score_known`: an unknown label is a `no` that every run is sure of
+    if known is not None:  # as `score_known`
         own = known[positions]
-        kept = np.flatnonzero(own.all(axis=1) if task.takes_probs else own.any(axis=1))
+        kept = rows_with_known(own, task)
         positions, scores = positions[kept], np.where(own, scores, np.float32(LOWEST_LOG_ODDS))[kept]
+        rows = replace(rows, known=known)
     some = rows.at(positions)
     task, labels, allowed = some.of(task), some.labels, some.scores.allowed
     part = split_into_parts(np.unique(some.fold, return_inverse=True)[1], some.group)
