@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -151,7 +152,13 @@ def _show_traceback() -> None:
         print(redact(traceback.format_exc()), end="", file=sys.stderr, flush=True)
 
 
+FIRST_SPEAKS_SECONDS = 5
+"""All processes of a launch are refused for the same reason: in this time the first one says it and ends the others."""
+
+
 def _show_user_error(error: Exception, status: int) -> int:
+    if not is_first_process():
+        time.sleep(FIRST_SPEAKS_SECONDS)
     if os.environ.get("FOLDBLEND_TRACEBACK"):
         _show_traceback()
     print_error(str(error))

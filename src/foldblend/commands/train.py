@@ -4,6 +4,7 @@ accelerate launch src/train.py --fold 3
 accelerate launch src/train.py --competition goemotions --run tfidf --fold 0 1 2
 """
 
+import tempfile
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -307,16 +308,37 @@ def measure_steps(job: Job, wanted: list[int], folds: Folds, tables: Tables, is_
     Raises: UserError: the run's learner takes no steps.
     """
     learner = load_learner(without_start(job), tables, more=more)
+    rows = split_rows(job, wanted[0], folds, tables.labels)
+    done = finished_folds(job.paths, job.competition_name, job.run_name, folds, tables)
+    left = [fold for fold in wanted if fold not in done]
     if not learner.uses_all_processes:
-        raise UserError(f"--profile, --plan: {job.run.learner} takes no training steps; name an encoder or a decoder")
+        if job.own.profile:
+            raise UserError(f"--profile: {job.run.learner} takes no training steps; use --plan, or name an encoder")
+        if is_first:
+            plan_without_steps(learner, rows, tables.labels, len(left))
+        return
     from foldblend.learners.training.profiling import profile_fold  # imports torch, which TF-IDF does without
 
     folder = job.paths.checkpoints(job.competition_name, job.run_name) / "profile" if job.own.profile else None
-    measured = profile_fold(learner, split_rows(job, wanted[0], folds, tables.labels), folder)
+    measured = profile_fold(learner, rows, folder)
     if not is_first:
         return
     if job.own.profile:
         print(f"{measured.table()}\ntrace: {folder}")
-    done = finished_folds(job.paths, job.competition_name, job.run_name, folds, tables)
-    left = [fold for fold in wanted if fold not in done]
     print(measured.plan(len(left), job.own.price_per_hour))
+
+
+PLANNED_ROWS = 2_000
+"""Training rows that a learner without steps is timed on."""
+
+
+def plan_without_steps(learner: Learner, rows: FoldRows, labels: np.ndarray, n_folds: int) -> None:
+    """Train a part of a fold, keep nothing of it, and print what all folds will take."""
+    share = min(1.0, PLANNED_ROWS / len(rows.train))
+    some = sample_rows(rows.train, labels, share, rows.fold)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        learner.train_fold(replace(rows, train=some, checkpoint_dir=Path(scratch)))
+    seconds = (time.monotonic() - started) * len(rows.train) / len(some)
+    print(f"a fold       about {seconds:.1f} s, by one with {len(some):,} of {len(rows.train):,} training rows")
+    print(f"{n_folds} folds".ljust(13) + f"about {n_folds * seconds:.0f} s, one after the other")

@@ -5,6 +5,7 @@ It imports no torch, so a command can use it before anything slow is loaded.
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -93,13 +94,30 @@ def end_launcher() -> None:
     """End the `accelerate launch` that started this process, which is about to end with an error that it has printed.
 
     The launcher would print 25 lines of its own about our exit status. Ended by SIGTERM it prints none, and its status
-    is 143. Several processes are torchrun's, which ends its workers in its own way.
+    is 143. With several processes it is torchrun, which would print as much after SIGTERM, so it is ended by SIGKILL
+    and its folder of error files is removed; the other processes end with it (`follow_launcher`).
     """
-    launcher = find_launcher()
+    launcher, number = find_launcher(), signal.SIGTERM
+    if not launcher and is_one_of_several():
+        launcher, number = os.getppid(), signal.SIGKILL
+        scratch = next((each for each in Path(os.environ[ERROR_FILE]).parents if each.name.startswith(SCRATCH)), None)
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
     if launcher:
         sys.stdout.flush()
         sys.stderr.flush()
-        os.kill(launcher, signal.SIGTERM)
+        os.kill(launcher, number)
+
+
+ERROR_FILE, SCRATCH = "TORCHELASTIC_ERROR_FILE", "torchelastic_"
+"""Where torchrun asks for an error, and what its temporary folder is called."""
+
+
+def is_one_of_several() -> bool:
+    """Whether `accelerate launch` started this process beside others, all of them on this machine."""
+    started = "TORCHELASTIC_RUN_ID" in os.environ and ERROR_FILE in os.environ
+    is_alone = os.environ.get("WORLD_SIZE") == os.environ.get("LOCAL_WORLD_SIZE")
+    return started and is_alone and _is_accelerate(os.getppid())
 
 
 def find_launcher() -> int:

@@ -98,16 +98,24 @@ class Shares:
         """What `n_folds` folds will take, one after the other: hours, memory and, if a price is given, money."""
         outside = ("start-up", "tokens, weights, model", "evaluation", "prediction", "checkpointing")
         in_steps = sum(value * self.times[name] for name, value in self.seconds.items() if name not in outside)
-        hours = n_folds * self.fold_seconds / 3600
+        start = self.seconds["start-up"]
+        hours = (start + n_folds * (self.fold_seconds - start)) / 3600
         lines = [
             ("in training", f"{self.n_rows / in_steps:.0f} rows/s"),
-            ("a fold", f"{self.fold_seconds / 60:.1f} min, {in_steps / self.fold_seconds:.0%} of it training steps"),
-            (f"{n_folds} folds", f"{hours:.2f} h one after the other"),
+            ("a fold", f"{in_words(self.fold_seconds)}, {in_steps / self.fold_seconds:.0%} of it training steps"),
+            (f"{n_folds} folds", f"{in_words(hours * 3600)} one after the other, started once with --fold all"),
             ("memory", f"{self.peak_bytes / 1e9:.1f} of {self.memory_bytes / 1e9:.1f} GB, the longest texts included"),
         ]
         if price_per_hour:
             lines.append(("money", f"{hours * price_per_hour:.2f} at {price_per_hour:g} an hour"))
         return "\n".join(f"{name:12} {words}" for name, words in lines)
+
+
+def in_words(seconds: float) -> str:
+    """A duration in the unit that fits it: `48 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def profile_fold(learner, rows: FoldRows, folder: Path | None) -> Shares:
