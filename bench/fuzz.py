@@ -245,9 +245,14 @@ def compare(path: Path, root: Path) -> str:
     rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline=""), delimiter=answer.separator))
     wanted = read_plain(root / "data" / "fuzz", files.sample_submission, settings) if files.has_sample else []
     header = wanted[0] if wanted else built_header(settings)
-    if rows[:1] != [header] or any(len(row) != len(rows[0]) for row in rows):
+    has_index = header[:1] in ([""], ["Unnamed: 0"]) and settings.id_column in header[1:]
+    if (rows[:1] != [header] and not has_index) or any(len(row) != len(rows[0]) for row in rows):
         return "wrong CSV: other columns than the sample submission"
-    answers = {answer.column} if answer.form in ("delimited", "class") or is_long(settings) else None
+    if header[:1] in ([""], ["Unnamed: 0"]) and settings.id_column in header[1:]:  # an index is left out
+        header, wanted = header[1:], [row[1:] for row in wanted]
+        if rows[:1] != [header]:
+            return "wrong CSV: other columns than the sample submission"
+    answers = {answer.column} if answer.form in ("delimited", "class", "ranked") or is_long(settings) else None
     if answers is None:
         answers = {name for name in header if name in seen["tables"].written_columns and name != header[key_of(header)]}
     keys = [k for k, name in enumerate(header) if name not in answers]
@@ -277,7 +282,7 @@ def built_header(settings) -> list[str]:
     answer = settings.submission
     if is_long(settings):
         return [name for name in (settings.id_column, answer.label_column, answer.column) if name]
-    in_columns = answer.form in ("columns", "probabilities")
+    in_columns = answer.form in ("columns", "probabilities", "values")
     return [settings.id_column, *(settings.labels.submitted if in_columns else [answer.column])]
 
 
@@ -301,7 +306,9 @@ def is_legal(cell: str, settings) -> bool:
         return cell in ("0", "1", "0.0", "1.0")
     if form == "probabilities":
         return re.fullmatch(r"[01]?(\.\d+)?(\d\.\d+e-\d+)?", cell) is not None and 0 <= float(cell) <= 1
-    names = settings.labels.submitted
+    if form == "values":
+        return re.fullmatch(r"-?\d+(\.\d+)?(e-\d+)?", cell) is not None
+    names = settings.labels.submitted or seen["tables"].answer_names
     answer = settings.submission
     numbers = range(answer.first_number, answer.first_number + len(names))
     known = set(names if answer.values == "names" else map(str, numbers))
@@ -311,7 +318,8 @@ def is_legal(cell: str, settings) -> bool:
         said = [str(one) for one in (json.loads if answer.list == "json" else ast.literal_eval)(cell)]
     else:
         said = cell.split(answer.delimiter) if cell != answer.empty else []
-    return set(said) <= known and len(set(said)) == len(said)
+    is_listed = form != "ranked" or 1 <= len(said) <= settings.k
+    return set(said) <= known and len(set(said)) == len(said) and is_listed
 
 
 if __name__ == "__main__":

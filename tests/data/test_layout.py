@@ -302,7 +302,7 @@ def test_names_of_labels_without_a_sample_are_advised(load, refused):
     assert "there is no sample submission to take them from. Set labels.names: [joy, fear]" in said
     classes = [["id", "text", "kind"], *([f"r{k}", "x", ("joy", "no")[k % 2]] for k in range(8))]
     said = refused(classes, sample=None, files=files, task="multiclass", labels={"form": "class", "column": "kind"})
-    assert 'Set labels: {names: [joy, "no"]}' in said
+    assert 'Set labels.names: [joy, "no"]' in said
 
 
 def test_a_missing_sample_says_that_there_may_be_none(refused):

@@ -248,14 +248,106 @@ def rare_metric(rng, written):
     written.made.settings["metric"] = rng.choice(chosen)
 
 
+def ranked(rng, written):
+    """The likeliest labels of a row, of a class or of a cell of labels."""
+    k = rng.choice([1, 2, 3])
+    settings, sample = written.made.settings, written.made.tables["sample_submission.csv"]
+    settings.update(task="ranked", metric=rng.choice([f"map_at_{k}", "map_at_k"]))
+    if settings["metric"] == "map_at_k":
+        settings["k"] = k
+    written.answer.pop("form", None)
+    how = rng.choice(["words", "words", "python"])
+    written.answer.update({"delimiter": ";"} if how == "words" else {"list": how})
+    for row in sample[1:]:
+        said = rng.sample(written.names, min(k, len(written.names)))
+        row[-1] = ";".join(said) if how == "words" else str(said)
+    if rng.random() < 0.5:  # the training file has the names
+        written.labels.pop("names")
+
+
+def left_out(rng, written):
+    """Rows whose class nobody knows, behind those that carry each class."""
+    words = rng.choice([[""], ["?", ""], ["other"]])
+    for row in written.train[2 + 3 * len(written.names) :]:
+        row[written.start] = rng.choice(words) if rng.random() < 0.3 else row[written.start]
+    written.labels["unknown"] = words
+
+
+def bits(rng, written):
+    cells = ["".join(str(int(name in row)) for name in written.names) for row in written.said]
+    written.to_cells(cells, values="multi_hot")
+
+
+def percents(rng, written):
+    written.write(written.names, [[rng.choice(["50%", "66.7%", "1"] if name in row else ["0%", "0", "33.3 %"[:4] + "%"])
+                                   for name in written.names] for row in written.said])  # fmt: skip
+    written.labels["positive_from"] = 0.5
+
+
+def values(rng, written):
+    """A number instead of each label."""
+    settings, sample = written.made.settings, written.made.tables["sample_submission.csv"]
+    settings.update(task="regression", metric=rng.choice(["rmse", "mae", "pearson", "spearman"]))
+    written.answer.pop("form", None)
+    scale = rng.choice([1, 10, -3])
+    cells = [[f"{scale * ((name in row) + rng.random()):.3f}" for name in written.names] for row in written.said]
+    if rng.random() < 0.3:
+        written.labels["unknown"] = ["NA"]
+        for row in cells[3 * len(written.names) :]:
+            row[:] = [rng.choice([cell, cell, "NA"]) for cell in row]
+    written.write(written.names, cells)
+    for row in sample[1:]:
+        row[1:] = [rng.choice(["0", "0.5", "-1.25"])] * len(row[1:])
+
+
+def candidates(rng, written):
+    """A column of the labels that a row can have; not always the row's own one."""
+    written.labels["candidates"] = "may be"
+    own = [None, *written.said]
+    for name in ("train.csv", "test.csv"):
+        for number, row in enumerate(written.made.tables[name]):
+            said = own[number] if name == "train.csv" and number else []
+            more = rng.sample(written.names, rng.randint(1, len(written.names)))
+            cell = ",".join(dict.fromkeys([*said, *more])) if rng.random() < 0.9 else ""
+            row.insert(1, "may be" if not number else cell)
+
+
+def beside(rng, written):
+    """Numbers and words beside the text."""
+    for name in ("train.csv", "test.csv"):
+        for number, row in enumerate(written.made.tables[name]):
+            cells = [rng.choice(["", "3", "-2.5", "1e3"]), rng.choice(["", "it", "fr", "xx"])]
+            row[1:1] = ["age", "country"] if not number else cells
+    written.made.settings["features"] = {"numbers": ["age"], "categories": ["country"], "min_rows": 1}
+
+
+def by_group(rng, written):
+    written.made.settings.update(metric="group_auc", metric_by="rule")
+    for name in ("train.csv", "test.csv")[: rng.choice([1, 2])]:
+        for number, row in enumerate(written.made.tables[name]):
+            row.insert(1, "rule" if not number else rng.choice(["", "no spam", "be kind"]))
+
+
+def only_in(forms, layout):
+    """A layout that is for submissions of some forms."""
+
+    def chosen(rng, written):
+        if written.answer.get("form", "columns") in forms:
+            layout(rng, written)
+
+    chosen.__name__ = layout.__name__
+    return chosen
+
+
 LABEL_LAYOUTS: dict[str, list[Callable[[random.Random, Written], None]]] = {
     "columns": [lists, multi_hot, objects, numbers, several_columns, word_for_none, words_for_yes, mapped, mapped_names,
-                renamed_labels, shares, unknown, annotators, constant, rare, grouped],
+                renamed_labels, shares, unknown, annotators, constant, rare, grouped, bits, percents, values,
+                candidates, only_in(["probabilities"], by_group)],
     "delimited": [lists, multi_hot, objects, numbers, several_columns, word_for_none, mapped_names, renamed_labels,
-                  annotators, answered_in_lists, answered_in_numbers],
-    "class": [class_numbers, renamed_labels, annotators, ordinal, answered_in_numbers],
+                  annotators, answered_in_lists, answered_in_numbers, ranked, bits, candidates],
+    "class": [class_numbers, renamed_labels, annotators, ordinal, answered_in_numbers, ranked, left_out, candidates],
     "one a row": [words_for_yes, renamed_labels, annotators, shares_of_classes],
-    "any": [pair, template, author, own_folds, rare_metric],
+    "any": [pair, template, author, own_folds, rare_metric, beside],
 }  # fmt: skip
 """Form of the labels -> what else it may be."""
 

@@ -54,6 +54,21 @@ def as_json(rows) -> bytes:
     return json.dumps(as_objects(rows), indent=1).encode()
 
 
+def json_in_object(rng, made):
+    """The rows under one key, beside a version."""
+    name = rng.choice(DATA)
+    new = name.replace("csv", "json")
+    made.forms[name] = (new, lambda rows: json.dumps({"version": "1.0", "data": as_objects(rows)}).encode())
+    files_of(made)["train" if name == "train.csv" else "test"] = new
+    files_of(made)["encoding"] = "utf-8"
+
+
+def index_in_sample(rng, made):
+    first = rng.choice([0, 1])
+    for number, row in enumerate(made.tables["sample_submission.csv"]):
+        row.insert(0, rng.choice(["", "Unnamed: 0"]) if not number else str(number - 1 + first))
+
+
 def tsv(rng, made):
     name = rng.choice(DATA)
     new, encoding = name.replace("csv", "tsv"), made.encoding(name)
@@ -186,6 +201,7 @@ def empty_texts(rng, made):
 
 
 LAYOUTS: list[Callable[[random.Random, Made], None]] = [
+    json_in_object, index_in_sample,
     packed, json_lines, tsv, own_encoding, own_separator, no_header, renamed, other_id_in_sample, index, row_numbers,
     sample_order, two_train_files, split_column, no_sample, old_sample, short_sample, blank_sample, long_sample,
     empty_texts,

@@ -242,7 +242,6 @@ def test_exponents_without_a_point_are_numbers(paths):
     [
         ({"labels": LabelsSettings(form="class", column="y")}, "task must be multiclass"),
         ({"labels": LabelsSettings(form="delimited")}, "labels.column must name"),
-        ({"submission": SubmissionSettings(form="delimited", column="y")}, "labels.names is needed"),
         ({"metric": "accuracy"}, "subset_accuracy is its multilabel form"),
         ({"metric": "macro_auc"}, "submission.form must be probabilities"),
         ({"text": TextSettings(columns=("a",), template="{a} {b}")}, "text.template uses"),
@@ -415,7 +414,6 @@ def test_a_ranked_task_settles_what_it_stands_for():
         ({"labels": LabelsSettings(form="class", template="{a")}, "labels.template is '{a'; expected columns in br"),
         ({"labels": LabelsSettings(form="class", template="a")}, "labels.template is 'a'; expected columns in br"),
         ({"labels": LabelsSettings(form="columns", template="{a}")}, "only class reads it"),
-        ({"labels": LabelsSettings()}, "labels.names is needed"),
         ({"labels": LabelsSettings(form="class", column="y", candidates="id")}, "labels.candidates is the id column"),
         ({"metric": "group_auc"}, "metric group_auc needs metric_by, the column of the groups"),
         ({"metric_by": "rule"}, "metric_by is set, but metric is map_at_3; only group_auc reads it"),

@@ -181,7 +181,9 @@ def blend_anew(job: Job) -> Path:
     brought = {run.name: run.test_is for run in inputs.predictions if not run.records}
     groups = number(inputs.tables.test_metric_groups)
     has_full = bool(member_lines(inputs.predictions, recipe))
-    facts = TestFacts(means, training, job.competition.files.hidden_test_rows, inputs.texts, brought, groups, has_full)
+    facts = TestFacts(
+        means, job.competition.files.hidden_test_rows, inputs.texts, brought, groups, has_full, training=training
+    )
     report = describe_blend(task, blend, fold_probs, seed, facts)
     print_lines(["", *report_lines(task, blend, report, label_names), *shift_lines(task, report, label_names)])
     if job.own.reestimate_priors:

@@ -28,6 +28,8 @@ class Meant:
     """The ids, if the settings name another column for them; empty if they do not, or nobody knows."""
     hints: dict[str, str] = field(default_factory=dict)
     """A column that a file lacks -> what to set instead, as a sentence."""
+    answers: frozenset[str] = frozenset()
+    """Columns of the training file with numbers, or yes and no, in some cells: they may be labels."""
 
     def no_ids(self, cells: Sequence[str], named: str) -> str:
         """A sentence if the column that the settings name cannot be ids and another one is; empty if it can be."""
@@ -62,7 +64,12 @@ def find_meant(competition: CompetitionSettings, parts: Parts) -> Meant:
         text = _longest_column(tables, {id_column, meant, *competition.features.columns})
         if text and not find_nearest(name, [text]):
             hints[name] = f"; {text!r} has the longest cells. Set text: {{columns: [{yaml_word(text)}]}}"
-    return Meant(meant, hints)
+    answers = set() if train is None else {name for name in train.header if _has_numbers(train.column(name))}
+    return Meant(meant, hints, frozenset(answers))
+
+
+def _has_numbers(cells: Sequence[str]) -> bool:
+    return any(read_share(cell.strip()) is not None for cell in cells)
 
 
 def _find_id_column(competition: CompetitionSettings, parts: Parts) -> str:

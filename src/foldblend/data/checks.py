@@ -119,7 +119,8 @@ def check_sample(
         if id_column not in table.header or meant.no_ids(table.column(id_column), id_column):
             check_rows(table, id_column, (), (), report, meant=meant)
             return ()
-        if strange := _no_answers(competition, table):
+        strange = [name for name in _no_answers(competition, table) if name not in meant.answers]
+        if strange:
             found = "; ".join(f"{name!r} says {excerpt(table.column(name)[0])}" for name in strange[:3])
             report.add(
                 f"column {quoted(strange)} holds no answers ({found}). Take it out of this file, whose columns a "

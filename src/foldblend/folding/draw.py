@@ -83,8 +83,8 @@ def _check_enough(n_groups: int, n_folds: int) -> None:
     if n_groups < n_folds:
         raise UserError(
             f"the training file: {n_groups} group{'s' * (n_groups > 1)} of distinct texts cannot fill {n_folds} folds; "
-            f"{f'lower n_folds to {n_groups}' if n_groups > 1 else 'its rows would all share a fold'}, raise "
-            "near_duplicates if different texts were joined, or remove groups if it is set"
+            f"{f'lower n_folds to {n_groups}' if n_groups > 1 else f'expected {n_folds} or more. Correct the texts'}, "
+            "raise near_duplicates if different texts were joined, or remove groups if it is set"
         )
 
 

@@ -36,9 +36,6 @@ class TestFacts:
     __test__ = False  # not a test of pytest
     run_means: tuple[np.ndarray, np.ndarray] | None = None
     """`mean_run_probs` and `mean_test_probs`, on which label shift is judged; None takes the blend's own."""
-    training: tuple[np.ndarray, np.ndarray] | None = None
-    """Labels bool (N, L) and duplicate groups int64 (N,) of all training rows, of which `run_means` are; None if all
-    of them are scored."""
     hidden_rows: int = 0
     """Rows of the test set that is scored, if the test file here is only a part of it; 0 if it is the whole."""
     texts: TextComparison | None = None
@@ -49,6 +46,9 @@ class TestFacts:
     """int64 (n,): as in `Task.groups`, of the test rows; None if they are not known."""
     has_full: bool = False
     """Whether the last model that is averaged learned from all rows."""
+    training: tuple[np.ndarray, np.ndarray] | None = None
+    """Labels bool (N, L) and duplicate groups int64 (N,) of all training rows, of which `run_means` are; None if all
+    of them are scored."""
 
 
 @dataclass(frozen=True)

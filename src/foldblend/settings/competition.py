@@ -627,7 +627,7 @@ def _check_ids(settings: CompetitionSettings) -> Iterator[str]:
         ("text.columns", settings.text.columns),
         ("labels.column", (labels.column,)),
         ("labels.columns", labels.columns),
-        ("labels.template", labels.parts),
+        ("labels.template", labels.parts if _is_template(labels) else ()),
         ("submission.column", (answer.column,)),
         ("submission.label_column", (answer.label_column,)),
     )

@@ -213,15 +213,16 @@ def make_additive(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: B
 
 def _of_known_cells(task: Task, labels: np.ndarray, answer: np.ndarray, buckets: Buckets) -> Additive:
     """A metric of labels one by one, each on the rows in which it is known."""
-    value = task.score(labels, answer)
-    if task.metric in INFLUENCES or task.entry.by_row is not None:
+    value, by_row = task.score(labels, answer), task.entry.by_row
+    assert task.known is not None
+    if task.metric in INFLUENCES or by_row is not None:
         influence, columns = np.zeros(len(labels)), known_columns(task.entry, labels, task.known)
         for label, rows in columns:
             of_rows = labels[rows, label, None], answer[rows, label, None]
-            if task.metric in INFLUENCES:
+            if by_row is None:
                 own = INFLUENCES[task.metric](*of_rows)[1]
             else:
-                own = task.entry.sign * task.entry.by_row(*of_rows)
+                own = task.entry.sign * by_row(*of_rows)
                 own = own - own.mean()
             influence[rows] += own * (len(labels) / len(rows) / len(columns))
     else:
