@@ -259,7 +259,7 @@ def _full_rows(records: Iterator, header: tuple[str, ...], problems: Problems, s
             numbers.append(number)
             lines.append(line)
         else:
-            found = f"{len(fields)} fields, {says} {len(header)}" if any(fields) else "an empty line"
+            found = f"{len(fields)} fields, {says} {len(header)}" if any(fields) else "an empty line; expected a row"
             broken.append((number, line, defect or found))
     problems.row_numbers, problems.line_numbers = [row[0] for row in broken], [row[1] for row in broken]
     problems.add_rows("broken", [(position, row[2]) for position, row in enumerate(broken)])
