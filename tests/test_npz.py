@@ -154,7 +154,7 @@ def test_foreign_members_are_refused(path, capsys, members, message):
 def test_no_text_inside_a_text_array(path):
     data = npy(np.array(["a", "b", "c"]))
     rewrite(path, names=data[:-4] + (0x110000).to_bytes(4, "little"))
-    with pytest.raises(ValueError, match="names holds bytes that are no text"):
+    with pytest.raises(ValueError, match="names holds bytes that are not text"):
         load_npz(path, EXPECTED)
 
 

@@ -71,7 +71,7 @@ def _read_member(path: Path, archive: zipfile.ZipFile, name: str, kind: str, sha
     with archive.open(f"{name}.npy") as member:  # opened anew: after a seek zipfile no longer compares the checksum
         array = np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER_BYTES)
     if array.dtype.kind == "U" and array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF:
-        raise UserError(f"{path}: {name} holds bytes that are no text")
+        raise UserError(f"{path}: {name} holds bytes that are not text")
     return array
 
 

@@ -105,7 +105,7 @@ def test_says_which_predictions_are_refused_from_now_on(tiny, paths, capsys):
     assert "refused from now on" not in capsys.readouterr().out, "the same draw again changes nothing"
     run("--overwrite", "--fold_seed", "7")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "warning: 1 trained folds are of other folds and refused from now on: oof/tiny/ mine (1). Train" in shown
+    assert "warning: trained on other folds, and refused from now on: oof/tiny/ mine (1). Train" in shown
 
 
 def test_the_same_draw_in_another_process(tiny, paths):

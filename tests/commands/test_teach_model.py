@@ -133,7 +133,10 @@ def test_a_price_above_the_limit_is_asked_about(paths, moods, capsys, monkeypatc
     with serving() as server:
         write_teacher(paths, server.url, input_price=1000.0, cost_limit=0.01)
         said = refused(capsys, "--teacher", "t", "--rows", "train")
-        assert "above cost_limit, $0.0100, and nobody can be asked here. Add --yes" in said and server.n_requests == 0
+        assert (
+            "above cost_limit, $0.0100, and this is not a terminal to ask in. Add --yes" in said
+            and server.n_requests == 0
+        )
         run("--rows", "train", "--yes", "--limit", "3")
         assert server.n_requests == 3
 
@@ -177,11 +180,11 @@ def test_two_at_once_on_one_log_are_refused(paths, moods, capsys):
         ([], "no teacher named; expected one of --from-blend, --teacher NAME, --local MODEL"),
         (["--teacher", "t", "--from-blend"], "--from-blend and --teacher named"),
         (["--teacher", "opnai"], "did you mean 'openai'"),
-        (["--from-blend", "--votes", "3"], "--votes is of a language model"),
+        (["--from-blend", "--votes", "3"], "--votes belongs to --teacher NAME"),
         (["--teacher", "t", "--rows", "nowhere.csv"], "'nowhere.csv', and there is no such file"),
-        (["--teacher", "t", "--count", "3"], "--for_labels and --count are of --write"),
+        (["--teacher", "t", "--count", "3"], "--for_labels and --count belong to --write"),
         (["--teacher", "t", "--write", "new"], "--for_labels NAME"),
-        (["--teacher", "t", "--strategy", "mean_probs"], "--strategy is of --from-blend"),
+        (["--teacher", "t", "--strategy", "mean_probs"], "--strategy belongs to --from-blend"),
         (["--teacher", "t", "--votez", "3"], "unknown flag --votez; did you mean --votes?"),
     ],
 )

@@ -150,7 +150,7 @@ def test_a_signal_is_passed_on_and_the_way_to_go_on_is_said(words, fake_training
         (["--attempts", "0"], "--attempts from 1"),
         (["--write_slurm", "x"], "--machines N and --write_slurm FILE"),
         (["--machines", "2"], "--machines N and --write_slurm FILE"),
-        (["--write_slurm", "x", "--machines", "2", "--part", "0/2"], "--part is one machine's"),
+        (["--write_slurm", "x", "--machines", "2", "--part", "0/2"], "--part is for one machine"),
         (["--runs", "minilm_lr", "--seed", "1"], "its learner embeddings has no seed"),
     ],
 )

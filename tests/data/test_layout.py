@@ -386,7 +386,7 @@ def test_a_code_competition_with_three_rows(load):
     [
         (
             {"encodings": {"tset.csv": "cp1252"}},
-            "files.encodings has 'tset.csv', which is no file of this competition; did you mean 'test.csv'?",
+            "files.encodings has 'tset.csv', which is not a file of this competition; did you mean 'test.csv'?",
         ),
         ({"encodings": {"test.csv": "cp12520"}}, "files.encodings: test.csv is 'cp12520'; expected a text encoding"),
         ({"separators": {"test.csv": "ab"}}, "files.separators: test.csv is 'ab'; expected one character"),

@@ -172,8 +172,11 @@ def test_a_label_of_the_sample_that_may_have_another_name_is_refused(files):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        ({"constants": {"ave": 0}}, "labels.constants: 'ave' is no label of the submission; expected one of 'joy', 'f"),
-        ({"rename": {"joy": "joi"}}, r"labels.rename: 'joi' is no label of the submission; did you mean 'joy'\?"),
+        (
+            {"constants": {"ave": 0}},
+            "labels.constants: 'ave' is not a label of the submission; expected one of 'joy', '",
+        ),
+        ({"rename": {"joy": "joi"}}, r"labels.rename: 'joi' is not a label of the submission; did you mean 'joy'\?"),
     ],
 )
 def test_settings_name_labels_of_the_sample(files, labels, message):

@@ -70,7 +70,7 @@ BAD = {
     "no id": (lambda f: f[["joy", "id", "anger", "fear"]], r"Missing: \['joy'\], unknown: \['id'\]"),
     "nan": (put("nan"), "column joy, row 4: 'nan' is no number"),
     "empty cell": (put(""), "column joy, row 4: '' is no number"),
-    "word": (put("high"), "column joy, row 4: 'high' is no number; expected a probability"),
+    "word": (put("high"), "column joy, row 4: 'high' is not a number; expected a probability"),
     "formula": (put("=1+1"), "column joy, row 4: '=1[+]1' is no number"),
     "infinity": (put("inf"), "1 values are NaN or infinite, the first in row 2, column 0"),
     "overflow": (put("1e400"), "NaN or infinite"),

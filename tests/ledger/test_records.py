@@ -59,7 +59,7 @@ def test_every_changed_bit_of_a_record_is_refused_or_changes_nothing(tmp_path):
         ('{"a": 1', "not readable as JSON"),
         ("[1]", "holds a JSON list; expected an object"),
         ('{"a": 1, "a": 2}', "key 'a' appears twice"),
-        ('{"a": NaN}', "NaN is no JSON number"),
+        ('{"a": NaN}', "NaN is not a number that JSON knows"),
         ('{"a": 1}', "written by another program or an older version"),
         ("[" * 100_000, "not readable as JSON"),
         ('{"a": ' + "9" * 5000 + "}", "not readable as JSON"),

@@ -247,7 +247,7 @@ def test_runs_of_noise_cost_nothing(monkeypatch):
     )  # fmt: skip
     assert len(noisy_blend.noise) == 20
     assert noisy_blend.chosen == plain.chosen and np.array_equal(noisy_blend.thresholds, plain.thresholds)
-    assert "Left out, as their predictions agree with nothing: noise0" in "\n".join(noisy_blend.lines)
+    assert "Left out, as their predictions agree with no label and no other run: noise0" in "\n".join(noisy_blend.lines)
     assert set(noisy_blend.weights) == set(runs.names)
 
 

@@ -229,11 +229,11 @@ def test_delimited_cells_of_other_kinds(more, cell, sample, tmp_path):
         (
             {},
             "none",
-            "the sample submission writes 'none' in 30 cells, which is no label; ours is blank for a row without",
+            "the sample submission writes 'none' in 30 cells, which is not a label; ours is blank for a row without",
         ),
         ({}, "['joy']", r"writes lists, \"\['joy'\]\", ours not: set submission.list: python"),
         ({}, "0", "ours names: if it wants numbers, set submission.values: numbers"),
-        ({"empty": "none"}, "neutral", "writes 'neutral' in 30 cells, which is no label; ours says 'none'"),
+        ({"empty": "none"}, "neutral", "writes 'neutral' in 30 cells, which is not a label; ours says 'none'"),
     ],
 )
 def test_cells_of_another_kind_than_the_samples_are_a_finding(more, sample, message):

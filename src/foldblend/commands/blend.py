@@ -160,7 +160,7 @@ def blend_anew(job: Job) -> Path:
         check_strategy(strategy, runs.names, task, len(label_names))
     noise = [] if job.own.runs else [name for name in find_noise(runs) if not strategy.startswith(name)]
     if noise:
-        say(f"left out, as their predictions agree with nothing and nobody: {', '.join(noise)}")
+        say(f"left out, as their predictions agree with no label and no other run: {', '.join(noise)}")
         runs, inputs = without_runs(runs, noise), inputs.without(noise)
     seeds = group_seeds(inputs.predictions)
     joined = join_seeds(inputs.predictions, seeds) if job.own.group_seeds else {}
@@ -279,7 +279,7 @@ def member_lines(predictions: list[RunPredictions], recipe: Recipe) -> list[str]
         return []
     n_folds = max(len(run.test_folds) for run in used) - 1
     others = [run.name for run in used if not run.has_full and len(run.test_folds) > 1]
-    rest = f"; of {', '.join(others)} the mean of the folds stands in its place" if others else ""
+    rest = f"; for {', '.join(others)} the mean of the folds is used" if others else ""
     return [
         f"a test row's answer is the mean over {n_folds} folds and, with the weight of one more fold, the model of all "
         f"rows of {', '.join(full)}{rest}. It has no out-of-fold predictions: weights, thresholds and scores are those "

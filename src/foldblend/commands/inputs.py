@@ -102,7 +102,7 @@ def predict_average(job: Job, run: TrainedRun, rows, models: str = "", precision
     said = f"{run.name}: one model of {len(folds)} against their mean, on {few:,} rows: {found}"
     if alike < LEAST_CORRELATION:
         raise UserError(
-            f"{said}. It is no stand-in for its folds, whose heads began at random each. Predict without "
+            f"{said}. It cannot replace its folds: each of their heads began at random. Predict without "
             "--average_folds, or train with model.head_init label_names and model.pooling mean"
         )
     say(f"{said}. Its score is not known: every training row was seen by some of its folds")
@@ -140,7 +140,7 @@ def _read_folds(job: Job, tables: Tables, texts, labels, **options) -> tuple[np.
     form = FileForm(competition.files.encoding, competition.files.separator, competition.files.quoting)
     ids, column = competition.id_column, competition.folds.column
     brought = read_brought_folds(path, form, ids, column, tables.train_ids.tolist(), competition.n_folds)
-    others = f"; {brought.n_others} of its rows are no training rows" if brought.n_others else ""
+    others = f"; {brought.n_others} of its rows are not training rows" if brought.n_others else ""
     say(f"{path.name}: folds {', '.join(brought.names)} of column {column!r}{others}")
     group, torn = split_by_fold(_find_groups(job, tables), brought.fold)
     _check_labels(brought.fold, labels, tables.label_names)

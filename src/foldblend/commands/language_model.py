@@ -246,7 +246,7 @@ def find_wanted(words: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     """The labels that a flag names. Raises: UserError: one does not exist."""
     for name in words or ():
         if name not in names:
-            raise UserError(f"--for_labels has {name!r}, which is no label{nearest(name, names)}")
+            raise UserError(f"--for_labels has {name!r}, which is not a label{nearest(name, names)}")
     return list(words or ())
 
 
@@ -297,7 +297,7 @@ def ask(lesson: Lesson, log: AnswerLog, server: Server, questions: Sequence[Ques
         say(f"{spent.n_answers:,} answers; {spent.tokens_in:,} tokens sent, {spent.tokens_out:,} received{cost}")
     for count, words in ((spent.n_unanswered, "got no answer"), (spent.n_rejected, "were rejected by the server")):
         if count:
-            warn(f"{count:,} requests {words}; the last: {spent.last_error}. The same command sends them once more")
+            warn(f"{count:,} requests {words}; the last: {spent.last_error}. The same command sends them again")
 
 
 def expect_tokens(
@@ -326,9 +326,9 @@ def agree_on_price(lesson: Lesson, waiting: Sequence[Question], tokens_in: int, 
         return dollars
     above = f"{in_dollars(dollars)} is above cost_limit, {in_dollars(settings.cost_limit)}"
     if not (sys.stdin.isatty() and is_terminal(sys.stdout)):
-        raise UserError(f"{above}, and nobody can be asked here. Add --yes, or raise --cost_limit")
+        raise UserError(f"{above}, and this is not a terminal to ask in. Add --yes, or raise --cost_limit")
     try:
-        said = input(f"{above}. Ask all the same? [y/N] ")
+        said = input(f"{above}. Ask it anyway? [y/N] ")
     except EOFError:
         said = ""
     if said.strip().lower() not in ("y", "yes"):

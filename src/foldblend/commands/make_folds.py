@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         again = f"src/train.py --competition {job.competition_name} --run NAME --fold all --overwrite"
         shown = ", ".join(f"{name} ({count})" for name, count in stale.items())
         warn(
-            f"{sum(stale.values())} trained folds are of other folds and refused from now on: "
+            "trained on other folds, and refused from now on: "
             f"oof/{job.competition_name}/ {shown}. Train again: accelerate launch {again}"
         )
 

@@ -141,7 +141,7 @@ def find_output(job: Job) -> Path:
         return job.paths.submissions(job.competition_name) / "report.html"
     path = Path(given).resolve()
     if path.suffix != ".html" or path.is_dir():
-        raise UserError(f"--output {given} is no page; expected a name that ends in .html")
+        raise UserError(f"--output {given} is not a page; expected a name that ends in .html")
     return path
 
 

@@ -59,28 +59,28 @@ TEACHER_FLAGS = [name for name, _, _ in walk_settings(TeacherSettings)]
 def add_flags(parser) -> None:
     parser.add_argument(
         "--from-blend", "--from_blend", nargs="?", default="", const=NEWEST,
-        help="our own blend is the teacher: its .json or its name; without one the newest",
+        help="a blend teaches: its .json or its name; the newest by default",
     )  # fmt: skip
-    parser.add_argument("--teacher", default="", help="a language model is: a file in configs/teachers/")
-    parser.add_argument("--local", default="", help="one on this machine is, without a server: its name or folder")
-    parser.add_argument("--rows", default="test", help="which rows: test, train, or a file with texts")
-    parser.add_argument("--limit", type=int, default=0, help="only so many of the rows, drawn at random")
+    parser.add_argument("--teacher", default="", help="a language model teaches: its file in configs/teachers/")
+    parser.add_argument("--local", default="", help="a model on this machine teaches: its name or folder")
+    parser.add_argument("--rows", default="test", help="rows to label: test, train, or a file with texts")
+    parser.add_argument("--limit", type=int, default=0, help="label this many of the rows, drawn at random")
     parser.add_argument(
-        "--name", default="", help="name of the .npz in data/<competition>/; made of the above if empty"
+        "--name", default="", help="name of the .npz in data/<competition>/; made from the flags above by default"
     )
     parser.add_argument("--keep", type=float, default=1.0, help="share of each label's most certain rows that is kept")
     parser.add_argument(
-        "--strategy", default="", help="of --from-blend: join the runs by this; the blend's own if empty"
+        "--strategy", default="", help="with --from-blend: the strategy that joins the runs; the blend's own by default"
     )
     parser.add_argument("--write", default="", choices=["", "new", "paraphrases"], help="let the teacher write texts")
-    parser.add_argument("--for_labels", nargs="+", default=[], help="of --write: for these labels")
+    parser.add_argument("--for_labels", nargs="+", default=[], help="with --write: for these labels")
     parser.add_argument(
-        "--count", type=int, default=0, help="of --write: texts per label (20), or per training row (1)"
+        "--count", type=int, default=0, help="with --write: texts per label (20), or per training row (1)"
     )
     parser.add_argument("--yes", action="store_true", help="ask the teacher whatever it costs")
     parser.add_argument("--retry_failed", action="store_true", help="ask again what was refused or cut off")
     for name in TEACHER_FLAGS:
-        parser.add_argument(f"--{name}", default=None, help="of the teacher, instead of what its YAML says")
+        parser.add_argument(f"--{name}", default=None, help="a setting of the teacher, instead of its YAML's")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     tables = load_tables(job.competition, job.paths.data(job.competition_name))
     warn(*tables.notes)
     if tables.scale is not None and (job.own.keep < 1 or not job.own.from_blend):
-        what = "--keep is" if job.own.from_blend else "a language model is asked"
+        what = "--keep is" if job.own.from_blend else "a language model gives answers"
         raise UserError(f"{what} for labels, and this competition has values. Only --from-blend labels its rows")
     teach = teach_from_blend if job.own.from_blend else teach_locally if job.own.local else teach_by_model
     print_end(job, teach(job, tables))
@@ -114,13 +114,13 @@ def check_flags(job: Job) -> None:
             raise UserError(f"--{flag} is {getattr(own, flag)}; expected 1 or more")
     of_teacher = [name for name in (*TEACHER_FLAGS, "write", "yes", "retry_failed") if getattr(own, name)]
     if of_teacher and not own.teacher:
-        raise UserError(f"--{of_teacher[0]} is of a language model behind a server: add --teacher NAME, or remove it")
+        raise UserError(f"--{of_teacher[0]} belongs to --teacher NAME. Add it, or remove --{of_teacher[0]}")
     if own.from_blend and own.limit:
-        raise UserError("--limit is of language models, and our own blend labels all rows: remove it")
+        raise UserError("--limit is for language models; a blend labels all rows. Remove it")
     if own.strategy and not own.from_blend:
-        raise UserError("--strategy is of --from-blend: add it, or remove --strategy")
+        raise UserError("--strategy belongs to --from-blend. Add it, or remove --strategy")
     if (own.for_labels or own.count) and not own.write:
-        raise UserError("--for_labels and --count are of --write new and --write paraphrases: add one, or remove them")
+        raise UserError("--for_labels and --count belong to --write. Add --write new or paraphrases, or remove them")
 
 
 # ---------- Our own blend as the teacher
@@ -175,7 +175,7 @@ def refuse_runs_that_know(runs: Sequence[RunPredictions], competition_name: str)
     others = " ".join(run.name for run in runs if run.name not in (*elsewhere, *chosen)) or "RUN"
     found = []
     if elsewhere:
-        found.append(f"made elsewhere, so nobody knows which model saw which row: {', '.join(elsewhere)}")
+        found.append(f"made elsewhere, so it is not known which model saw which row: {', '.join(elsewhere)}")
     if chosen:
         found.append(f"weights chosen by the held-out rows' scores (training.selection): {', '.join(chosen)}")
     raise UserError(
@@ -243,7 +243,7 @@ def write_texts(lesson: Lesson, job: Job, tables: Tables, wanted: list[str]) -> 
         raise UserError("--write is for one text per row, and this competition has pairs (text.pair)")
     if own.write == "new":
         if not wanted:
-            raise UserError("--write new wants to know for which labels: --for_labels NAME ...")
+            raise UserError("--write new needs the labels to write for: --for_labels NAME ...")
         return write_by_model(lesson, tables, wanted, own.count or 20)
     having = tables.labels[:, [tables.label_names.index(name) for name in wanted]].any(axis=1)
     rows = np.flatnonzero(having) if wanted else np.arange(len(tables.labels))

@@ -119,7 +119,7 @@ def check_flags(job: Job) -> None:
     if writes != bool(own.machines):
         raise UserError("--machines N and --write_slurm FILE or --write_skypilot FILE go together")
     if writes and own.part:
-        raise UserError("--part is one machine's; a file for several machines gives each its own")
+        raise UserError("--part is for one machine; the file for several machines gives each its own part")
     if writes and own.overwrite:
         raise UserError("--overwrite is for this machine; a file for several would remove what another one has trained")
     take_part([], own.part)  # refuses a part that is not I/N

@@ -140,7 +140,7 @@ def check_sample(
     ):
         for name in (name for name in stated if name not in names):
             hint = nearest(name, names) or f"; expected one of {quoted(names)}"
-            report.add(f"labels.{setting}: {name!r} is no label of the submission{hint}")
+            report.add(f"labels.{setting}: {name!r} is not a label of the submission{hint}")
     answers = names if in_columns else (answer.column,)
     if other := explain_answer_column(competition, table):
         report.add(other)

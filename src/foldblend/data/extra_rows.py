@@ -211,7 +211,7 @@ def _of_models(
     rows = read_taught(path, competition_name, tables.label_names, folds_sha256, n_folds)
     if rows.kind == "train":
         raise UserError(
-            f"{path}: holds labels of the training rows themselves, which are no extra rows. Set distillation: "
+            f"{path}: holds labels of the training rows themselves, which are not extra rows. Set distillation: "
             f"{{file: {source.file}}}"
         )
     check_same_texts(path, rows, tables)

@@ -156,7 +156,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str]) -> list[str]:
                         _copy_table(f"{where}: {found}", source, path.name, target)
             return sorted(members.keys() - set(chosen.values()))
     except DAMAGE as error:
-        raise UserError(f"{where} is no whole .zip ({error}). Run the same command again") from None
+        raise UserError(f"{where} is not a whole .zip ({error}). Run the same command again") from None
 
 
 def _find(where: str, there: list[str], name: str) -> str:

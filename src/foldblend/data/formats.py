@@ -88,7 +88,7 @@ def _checked(table: TextTable | None, problems: Problems) -> TextTable | None:
     if table is None:
         return None
     bad = [
-        (k, "a cell has half a surrogate pair, which is no Unicode") for k, row in enumerate(table.rows) if _lone(row)
+        (k, "a cell has half a surrogate pair, which is not Unicode") for k, row in enumerate(table.rows) if _lone(row)
     ]
     problems.add_rows("not Unicode", bad)
     if not table.rows and not problems:

@@ -175,7 +175,7 @@ def _read_header(path: Path, data: np.ndarray, competition_name: str) -> dict[st
             raise ValueError(f"{len(data):,} bytes")
         header = json.loads(data.tobytes())
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its header is no JSON ({error}). {NOT_OURS}") from None
+        raise UserError(f"{path}: its header is not JSON ({error}). {NOT_OURS}") from None
     fields = {"format": str, "schema_version": int, "competition": str, "kind": str, "folds_sha256": str}
     fields["made_by"] = dict
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -233,4 +233,4 @@ def _unpack(path: Path, name: str, data: np.ndarray, ends: np.ndarray) -> list[s
     try:
         return [whole[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts.tolist(), ends.tolist())]
     except UnicodeDecodeError:
-        raise UserError(f"{path}: {name} holds bytes that are no utf-8; damaged. {NOT_OURS}") from None
+        raise UserError(f"{path}: {name} holds bytes that are not utf-8; damaged. {NOT_OURS}") from None

@@ -105,7 +105,7 @@ def _describe(error: Exception) -> dict:
     elif isinstance(error, requests.RequestException | ConnectionError):
         kind, message = "network", _innermost(error)
     elif isinstance(error, json.JSONDecodeError):
-        kind, message = "network", "the answer is no JSON; does a proxy or a login page stand between?"
+        kind, message = "network", "the answer is not JSON; is there a proxy or a login page in between?"
     else:
         kind = "client"
     return {"kind": kind, "status": status, "message": message, "asked": LAST["asked"]}

@@ -91,7 +91,8 @@ def _check_form(path: Path, data: bytes, label_names: tuple[str, ...]) -> tuple[
             if row and len(row) != len(header):
                 raise UserError(
                     f"{path}: row {number} (the header is row 1) has {len(row)} values, the header has {len(header)}, "
-                    f"so nobody knows which value belongs to which label. It begins {','.join(row)[:60]!r}. Correct it"
+                    "so it is not known which value belongs to which label. It begins "
+                    f"{','.join(row)[:60]!r}. Correct it"
                 )
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 CSV ({error})") from None
@@ -130,7 +131,7 @@ def _find_bad_cell(data: bytes, id_column: str, options: dict) -> str:
         bad = np.flatnonzero(pd.to_numeric(frame[name], errors="coerce").isna().to_numpy())
         if len(bad):
             cell = frame[name].iloc[bad[0]]
-            return f"column {name}, row {bad[0] + 2}: {str(cell)[:40]!r} is no number; expected a probability"
+            return f"column {name}, row {bad[0] + 2}: {str(cell)[:40]!r} is not a number; expected a probability"
     return ""
 
 

@@ -194,7 +194,7 @@ def _of_this_version(path: Path, record: dict, schema: Schema) -> dict:
         record = schema.migrations.get(each, dict)(record)
     wrong = find_mismatch(record, schema.fields)
     if wrong:
-        raise UserError(f"{path}: is no record of {schema.name}: {wrong}. {FIX}")
+        raise UserError(f"{path}: is not a record of {schema.name}: {wrong}. {FIX}")
     return record
 
 
@@ -227,4 +227,4 @@ def _no_key_twice(pairs: list) -> dict:
 
 
 def _no_constant(name: str):
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a number that JSON knows")

@@ -323,7 +323,7 @@ def _drift_section(facts: DataFacts) -> Section:
     meaning = (
         "test texts are of another kind, so the cross-fitted score may not hold for them"
         if is_apart
-        else "it can hardly tell them apart, so the cross-fitted score should hold for them"
+        else "it can barely tell them apart, so the cross-fitted score should hold for them"
     )
     findings = [
         f"Adversarial validation: a classifier tells test texts from training texts with AUC {found.auc:.3f} "

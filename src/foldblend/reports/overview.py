@@ -298,6 +298,4 @@ def _disagreement(
         )
         for k in positions
     ]
-    return Table(
-        "disagree", "Where the best runs disagree", columns, rows, "Rows whose probabilities lie farthest apart."
-    )
+    return Table("disagree", "Where the best runs disagree", columns, rows, "Rows whose probabilities differ most.")

@@ -95,7 +95,8 @@ class ArrayBlend:
         """The score table and the report as `blend.py` prints them, in 80 columns."""
         report = report_lines(self.task, self.blend, self.report, self.label_names)
         table = table_lines(self.task, self.blend, {})
-        left_out = [f"Left out, as their predictions agree with nothing: {', '.join(self.noise)}"] if self.noise else []
+        words = "Left out, as their predictions agree with no label and no other run: "
+        left_out = [words + ", ".join(self.noise)] if self.noise else []
         return [*table, *wrap(left_out), "", *report, *shift_lines(self.task, self.report, self.label_names)]
 
     def apply(self, new: Arrays, candidates: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:

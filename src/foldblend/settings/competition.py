@@ -421,7 +421,7 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
     for name in labels.definitions:
         if labels.submitted and name not in labels.submitted:
             hint = nearest(name, labels.submitted) or f"; expected one of {', '.join(labels.submitted)[:200]}"
-            yield f"labels.definitions has {name[:80]!r}, which is no label{hint}"
+            yield f"labels.definitions has {name[:80]!r}, which is not a label{hint}"
     if labels.rename and labels.names and not labels.groups:
         for name in sorted(set(labels.rename.values()) - set(labels.submitted)):
             yield (
@@ -535,7 +535,7 @@ def _check_layouts(settings: CompetitionSettings) -> Iterator[str]:
         for given in getattr(files, name):
             if given not in files.stated:
                 hint = nearest(given, files.stated) or f"; expected one of {', '.join(files.stated)[:200]}"
-                yield f"files.{name} has {given[:80]!r}, which is no file of this competition{hint}"
+                yield f"files.{name} has {given[:80]!r}, which is not a file of this competition{hint}"
     for name, given in files.ids.items():
         if given not in ROW_IDS:
             yield f"files.ids: {name} is {given!r}; expected {', '.join(ROW_IDS)}"

@@ -297,7 +297,7 @@ def _typed(value: Any, kind: Any) -> Value:
 
 def _read_range(name: str, entry: dict, kind: Any, only_with: Any) -> Parameter:
     if kind not in (int, float):
-        raise UserError(f"space: {name} is no number; expected {{choices: [...]}}")
+        raise UserError(f"space: {name} is not a number; expected {{choices: [...]}}")
     missing = [key for key in ("low", "high") if entry.get(key) is None]
     if missing:
         raise UserError(f"space: {name} lacks {' and '.join(missing)}; expected {{low: ..., high: ...}}")

@@ -163,7 +163,7 @@ def _spell_strange(strange: list[str], ours: list[str], competition: Competition
         without = sum(cell.strip() in ("", answer.empty) for cell in ours)
         says = f"says {answer.empty!r}" if answer.empty else "is blank"
         yield (
-            f"{wrote}, which is no label; ours {says} for a row without labels, {without} of {len(ours)}: "
+            f"{wrote}, which is not a label; ours {says} for a row without labels, {without} of {len(ours)}: "
             f"if the word means that, set submission.empty: {as_yaml(word)}"
         )
     else:

@@ -118,7 +118,7 @@ def typed_rows(texts: Sequence[str], pair: Sequence[str] = (), features: Feature
     """
     wrong = [number for number, text in enumerate(texts, start=1) if not _is_unicode(text)]
     if wrong:
-        raise UserError(f"--text {wrong[0]} holds bytes that are no UTF-8")
+        raise UserError(f"--text {wrong[0]} holds bytes that are not UTF-8")
     if pair and len(texts) % 2:
         raise UserError(f"--text has {len(texts)} texts; expected two per row, {' and '.join(pair)}")
     if pair:
@@ -194,7 +194,7 @@ def _parse_line(line: bytes, columns: Sequence[str], is_pair: bool = False) -> d
     if not isinstance(value, dict) or not (has_columns or isinstance(value.get("text"), str)):
         return 'expected an object with a `text`, as {"text": "..."}'
     texts = [as_cell(value[name]) for name in columns] if has_columns else [value["text"]]
-    return value if all(map(_is_unicode, texts)) else "`text` holds half a surrogate pair, which is no Unicode"
+    return value if all(map(_is_unicode, texts)) else "`text` holds half a surrogate pair, which is not Unicode"
 
 
 def _text_of(value: dict, competition: CompetitionSettings) -> str:

@@ -139,7 +139,7 @@ class Server:
             return UserError(f"{url} refuses {where} ({status}): {said}")
         if status == 404:
             return UserError(
-                f"{url} does not know model {self.settings.model!r}, or is no address of this API (404): {said}"
+                f"{url} does not know model {self.settings.model!r}, or is not an address of this API (404): {said}"
             )
         if "insufficient_quota" in said or status == 402:
             return UserError(f"the account at {url} has no credit left: {said}")

@@ -51,7 +51,7 @@ def test_an_evaluation_before_any_step_of_this_start_says_so(run, tmp_path, caps
     got = EncoderLearner(run, corpus).train_fold(rows)
     said = capsys.readouterr().err
     assert "epoch 1: loss not known yet, held-out" in said
-    assert re.search(r"goes on from epoch 1, step 4; \d+:\d\d were spent on it before", said)
+    assert re.search(r"goes on from epoch 1, step 4; \d+:\d\d were spent on it so far", said)
     assert got.earlier_seconds > 0
 
 

@@ -147,7 +147,7 @@ def _guard_one(
     if not table.by_our_models:
         # the labels of such a row may be a test row's answer; what models say of a test row is no answer
         kept = np.flatnonzero(~known[:, -1])
-        table = leave_out(table, repeats, "they say the same as test rows, whose labels nobody may know")
+        table = leave_out(table, repeats, "they say the same as test rows, whose labels must stay unknown")
         known = known[kept]
     if not len(table.texts):
         raise UserError(f"{table.name}: no row of it can be learned. {' '.join(table.notes)}")
@@ -181,7 +181,7 @@ def _of_origins(tables: Tables, folds: Folds, table: ExtraTable) -> np.ndarray:
     if lost:
         raise UserError(
             f"{table.name}: written after {len(set(lost)):,} rows that are not in the training file now, first "
-            f"{lost[0]!r}, so nobody knows which folds they may teach. Write it again, by src/teach.py"
+            f"{lost[0]!r}, so it is not known which folds they may teach. Write it again, by src/teach.py"
         )
     for row, name in enumerate(table.origins):
         if name:

@@ -106,7 +106,7 @@ def _find_folds(paths: Paths, source: str, parts: Sequence[str], for_competition
     folder = run_folder(paths, competition, run)
     if len(parts) == 3:
         if not START_PART.fullmatch(parts[2]):
-            raise UserError(f"model.start_from {source}: {parts[2]} is no fold; expected fold0, fold1, ... or full")
+            raise UserError(f"model.start_from {source}: {parts[2]} is not a fold; expected fold0, fold1, ... or full")
         folds = [FULL if parts[2] == "full" else int(parts[2].removeprefix("fold"))]
     else:
         n_folds = load_competition(paths, competition).n_folds
@@ -386,7 +386,7 @@ def export_encoder(job: Job) -> None:
     run = run_from_settings(dict(starts[0].settings or {}), sources[0])
     if run.learner != "encoder":
         raise UserError(
-            f"--export encoder: run {run_name} is a {run.learner}, whose weights are no encoder. To go on from a "
+            f"--export encoder: run {run_name} is a {run.learner}, whose weights are not an encoder's. To go on from a "
             f"decoder's adapters: --model.start_from {name}/{run_name}/fold0"
         )
     from foldblend.learners.training.starts import export_encoder as write_encoder

@@ -336,7 +336,7 @@ def _fresh_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 # 3. At the end, before the fold predicts: the file holds all of it, and padding does not change a prediction
 
 UNSAVED = (
-    "A part that was trained is not in weights.safetensors: it is no parameter of the model, or was marked frozen "
+    "A part that was trained is not in weights.safetensors: it is not a parameter of the model, or was marked frozen "
     "after training. The fold could not be loaded again, so it is not written"
 )
 PADDED = (

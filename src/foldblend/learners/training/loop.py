@@ -251,7 +251,7 @@ def train(learner, fold: BuiltFold, state: TrainState) -> None:
     progress = Progress(fold_title(fold.rows.fold), total, done, accelerator.is_main_process)
     if done:
         before = clock_time(state.seconds)
-        progress.say(f"goes on from epoch {state.epoch + 1}, step {state.step}; {before} were spent on it before")
+        progress.say(f"goes on from epoch {state.epoch + 1}, step {state.step}; {before} were spent on it so far")
     agreement, saved_at = Agreement(accelerator), time.monotonic()
     try:
         with Interruption() as interruption:

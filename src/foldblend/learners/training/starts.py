@@ -145,7 +145,7 @@ def take_start(model: nn.Module, tensors: dict[str, torch.Tensor], source: str) 
     if missing and all(".pooler." in name for name in missing):
         raise UserError(f"{source}: it has no pooler. Set model.pooling to cls or mean")
     if missing or unknown:
-        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which this model has not"
+        what = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which this model does not have"
         raise UserError(f"{source}: it is of another model: it {what}. {SAME_MODEL}")
     for name, value in tensors.items():
         if value.shape != trained[name].shape:
