@@ -85,6 +85,15 @@ def describe_difference(found: str, other: str) -> str:
     return f"They look alike, but {sentence}." if sentence else ""
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text holds no half of a surrogate pair, which JSON can spell and no tokenizer can read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _list_odd(name: str) -> str:
     """`U+200B ZERO WIDTH SPACE, ...`: the characters that are invisible or look like another one."""
     odd = [c for c in dict.fromkeys(name) if _is_invisible(c) or (_is_blank(c) and c != " ") or ord(c) in LOOK_ALIKES]

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -359,6 +359,13 @@ def read_bytes(path: Path) -> bytes:
 def sha256_bytes(data: bytes) -> str:
     """64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def add_texts(digest, texts: Iterable[str]) -> None:
+    """Add texts to a hash of hashlib; their lengths as well, or ["ab", "c"] would equal ["a", "bc"]."""
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(encoded)}:".encode() + encoded)
 
 
 def sha256_file(path: Path) -> str:

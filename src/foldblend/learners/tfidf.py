@@ -22,7 +22,7 @@ import sklearn
 from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
 from foldblend.errors import UserError
-from foldblend.files import FileError, hold_lock, replacing
+from foldblend.files import FileError, add_texts, hold_lock, replacing
 from foldblend.learners.linear.learner import LinearLearner, fit_labels, fit_multiclass
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.predictions import FoldPredictions
@@ -121,9 +121,7 @@ def load_or_count(cache_dir: Path | None, texts: Sequence[str], settings: dict, 
 
 def _hash_inputs(texts: Sequence[str], settings: dict) -> str:
     total = hashlib.sha256(json.dumps([FORMAT, sklearn.__version__, settings], sort_keys=True).encode())
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        total.update(f"{len(encoded)}:".encode() + encoded)
+    add_texts(total, texts)
     return total.hexdigest()[:32]
 
 

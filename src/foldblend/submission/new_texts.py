@@ -30,7 +30,7 @@ from foldblend.data.tables import (
     submission_form,
 )
 from foldblend.data.texts import build_texts
-from foldblend.errors import UserError
+from foldblend.errors import UserError, is_unicode
 from foldblend.features import Features, read_features
 from foldblend.files import read_bytes
 from foldblend.settings.competition import PAIR, CompetitionSettings, FeaturesSettings
@@ -116,7 +116,7 @@ def typed_rows(texts: Sequence[str], pair: Sequence[str] = (), features: Feature
     Args:   pair: the competition's text.pair.   features: its columns beside the text, all missing here.
     Raises: UserError: one is no Unicode, or a pair has no second text.
     """
-    wrong = [number for number, text in enumerate(texts, start=1) if not _is_unicode(text)]
+    wrong = [number for number, text in enumerate(texts, start=1) if not is_unicode(text)]
     if wrong:
         raise UserError(f"--text {wrong[0]} holds bytes that are not UTF-8")
     if pair and len(texts) % 2:
@@ -194,7 +194,7 @@ def _parse_line(line: bytes, columns: Sequence[str], is_pair: bool = False) -> d
     if not isinstance(value, dict) or not (has_columns or isinstance(value.get("text"), str)):
         return 'expected an object with a `text`, as {"text": "..."}'
     texts = [as_cell(value[name]) for name in columns] if has_columns else [value["text"]]
-    return value if all(map(_is_unicode, texts)) else "`text` holds half a surrogate pair, which is not Unicode"
+    return value if all(map(is_unicode, texts)) else "`text` holds half a surrogate pair, which is not Unicode"
 
 
 def _text_of(value: dict, competition: CompetitionSettings) -> str:
@@ -203,14 +203,6 @@ def _text_of(value: dict, competition: CompetitionSettings) -> str:
     if not all(name in value for name in columns):
         return value["text"]
     return build_texts(TextTable(columns, [[as_cell(value[name]) for name in columns]]), competition.text)[0]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def answer_tables(

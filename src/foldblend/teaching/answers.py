@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.errors import UserError
+from foldblend.errors import UserError, is_unicode
 from foldblend.files import read_bytes
 
 # ---------- One answer
@@ -88,21 +88,12 @@ def read_texts(reply: Reply, names: Sequence[str]) -> tuple[str, list[tuple[str,
     texts = []
     for each in found:
         text = each.get("text") if isinstance(each, dict) else each
-        if not isinstance(text, str) or not text.strip() or not _is_unicode(text):
+        if not isinstance(text, str) or not text.strip() or not is_unicode(text):
             continue
         given = _as_list(each, "labels") or [] if isinstance(each, dict) else []
         labels = [name for name in (find_label(name, names) for name in given) if name is not None]
         texts.append((" ".join(text.split()), tuple(dict.fromkeys(labels))))
     return ("usable" if texts else "unreadable"), texts
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it holds no half of a surrogate pair, which JSON can spell and no tokenizer can read."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 THOUGHTS = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -288,17 +288,29 @@ def load_pretrained(
     with refusing_code(folder), _refusing_misfits(folder):
         if _caps_attention(folder):  # torch's own attention cannot, and some versions of transformers choose it
             options.setdefault("attn_implementation", "eager")
-        model, info = model_class.from_pretrained(
-            folder,
-            dtype=dtype or "float32",
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        )
-    pooler = sorted(name for name in info["missing_keys"] if "pooler" in name)
-    missing = sorted(set(info["missing_keys"]) - set(pooler))
+        return load_strictly(folder, model_class, lambda model, name: "pooler" in name, dtype=dtype, **options)
+
+
+def load_strictly(
+    folder: str | Path, model_class: type, may_miss: Callable[[nn.Module, str], bool], dtype=None, **options
+) -> tuple[nn.Module, list[str]]:
+    """`from_pretrained` of a folder, from safetensors alone and without its code.
+
+    Args:    may_miss: called with the model and the name of a weight that the files lack; whether it may be new.
+    Returns: the model, and the names of its new weights, sorted.
+    Raises:  UserError: a weight is missing that may not be new.
+    """
+    model, info = model_class.from_pretrained(
+        folder,
+        dtype=dtype or "float32",
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    new = sorted(name for name in info["missing_keys"] if may_miss(model, name))
+    missing = sorted(set(info["missing_keys"]) - set(new))
     if missing:
         raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-    return model, pooler
+    return model, new

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AddedToken
 
 from foldblend.errors import UserError
-from foldblend.files import FileError, replacing, write_atomically
+from foldblend.files import FileError, add_texts, replacing, write_atomically
 from foldblend.learners.training.weights import checksum
 from foldblend.settings.competition import PAIR
 
@@ -248,9 +248,7 @@ def hash_inputs(weights: Path, texts: Sequence[str], settings: dict) -> str:
         name = path.relative_to(weights).as_posix()
         # a name alone would not do: two folders may hold other merges under the same name
         total.update(f"{name}:{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        total.update(f"{len(encoded)}:".encode() + encoded)
+    add_texts(total, texts)
     return total.hexdigest()[:32]
 
 

@@ -27,7 +27,7 @@ from foldblend.files import BusyError, hold_lock, sha256_file
 from foldblend.learners.cpu.layers import accelerate_on_cpu
 from foldblend.learners.nets.adapters import SharedBase
 from foldblend.learners.nets.folders import weight_files
-from foldblend.learners.nets.pretrained import refusing_code
+from foldblend.learners.nets.pretrained import load_strictly, refusing_code
 from foldblend.learners.processes.devices import place, seed_generators
 from foldblend.learners.processes.interruption import Interruption
 from foldblend.learners.tokens.batches import plan_epoch, split_step
@@ -96,20 +96,15 @@ class TaughtModel:
     def _load_masked(self, folder: Path) -> nn.Module:
         """The masked language model of the same architecture; a head that the files lack is new, its output tied to
         the word embeddings."""
+
+        def is_of_head(model: nn.Module, name: str) -> bool:
+            return not name.startswith(f"{model.base_model_prefix}.")
+
         with refusing_code(folder):
-            model, info = AutoModelForMaskedLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
+            model, new = load_strictly(
+                folder, AutoModelForMaskedLM, lambda model, name: is_of_head(model, name) or ".pooler." in name
             )
-        inner = f"{model.base_model_prefix}."
-        missing = sorted(name for name in info["missing_keys"] if name.startswith(inner) and ".pooler." not in name)
-        if missing:
-            raise UserError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}; not the whole model")
-        self.fresh = {name for name in info["missing_keys"] if not name.startswith(inner)}
+        self.fresh = {name for name in new if is_of_head(model, name)}
         return model
 
     def _keep_guessed(self, module, inputs, output):
