@@ -37,7 +37,7 @@ from foldblend.reports.errors import Texts, errors_section
 from foldblend.reports.labels import LabelShift, labels_section
 from foldblend.reports.marks import Marks, find_terms, mark_texts
 from foldblend.reports.overview import BlendFacts, RunFacts, overview_section, together_section
-from foldblend.reports.page import Page, Section, render, terminal_lines
+from foldblend.reports.page import Page, Section, draw_charts, render, terminal_lines
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, rows_to_score
 from foldblend.scoring.metrics.table import to_values
 from foldblend.scoring.report import FEWEST_TEST_ROWS
@@ -101,8 +101,6 @@ def write_page(job: Job, page: Page, path: Path) -> None:
     write_atomically(path, render(page).encode("utf-8"))
     shown = path.relative_to(job.paths.root) if path.is_relative_to(job.paths.root) else path
     if job.own.png:
-        from foldblend.reports.figures import draw_charts
-
         count = draw_charts(page, path.with_suffix(""))
         say(f"{shown.with_suffix('')}/: {count} charts as PNG")
     say(f"{shown}: open it in a browser")
