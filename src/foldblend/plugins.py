@@ -134,6 +134,7 @@ def _enter(root: Path, names: Sequence[str]) -> None:
     """Put the workspace last on the path, where it shadows no library, and forget the plugins of another workspace."""
     global _root
     if _root is not None and _root != root:
+        # tests and notebooks change the workspace within one process
         old = [name for name, module in sys.modules.items() if _is_of(name, module, _root)]
         for key in [key for key, (_, owner) in _REGISTERED.items() if owner in old]:
             table, _ = _REGISTERED.pop(key)
@@ -145,6 +146,7 @@ def _enter(root: Path, names: Sequence[str]) -> None:
         sys.path[:] = [folder for folder in sys.path if folder != str(_root)]
         _root = None
     if _root is None and names:
+        # last, so that a file of the workspace can never replace a library
         sys.path.append(str(root))
         importlib.invalidate_caches()
         _root = root
@@ -194,6 +196,7 @@ def _register(table: MutableMapping, what: str, name: str, entry: object, owner:
     is_newer = name in NEWER or re.sub(r"_at_\d+$", "_at_k", name) in NEWER
     if known is None and is_newer and name in table:
         _REPLACED[what, name] = table[name]
+    # the same module may register again, as after a reload in a notebook
     elif name in table and (known is None or known[1] != owner):
         there = known[1] if known else "the package itself"
         raise UserError(f"{what} {name} is already registered by {there}; choose another name")

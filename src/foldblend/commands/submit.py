@@ -164,12 +164,14 @@ def upload(job: Job, client: KaggleClient, file: LocalFile, data: bytes, message
     )  # the log is in git: no home in it
     where = {"competition": job.competition_name, "file": name, "sha256": file.sha256}
     entry = LogEntry(time=utc_now(), ref=0, status="uploading", message=message, **where, **scores)
+    # before the upload: a kill in the middle leaves a row, and the next start asks Kaggle what became of it
     change_log(job.paths, lambda entries: [*entries, entry])
     print(f"Uploading to {client.slug}", flush=True)
     before = {one.ref for one in read_log(job.paths)}
     try:
         ref = client.submit(file.path.name, data, message)
     except KaggleError as error:
+        # Kaggle has refused the file; with None it is not known, and the row stays
         if error.arrived is False:
             change_log(job.paths, lambda entries: [one for one in entries if one != entry])
             raise

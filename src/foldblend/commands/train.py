@@ -102,6 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     sources = open_sources(job, tables, folds, todo)
     say(*more.lines, *sources.lines)
     learner = load_learner(job, tables, sources, more)
+    # a linear learner trains in the first process alone, and the others have nothing to do
     if is_first or learner.uses_all_processes:
         for fold in todo:
             train_one(job, learner, fold, folds, tables, sources, more, is_first)
@@ -237,6 +238,7 @@ def train_one(
 ) -> None:
     """Train one fold and write its predictions; one launch at a time may train a fold."""
     lock = training_lock(job.paths, job.competition_name, job.run_name, fold)
+    # the processes of one launch train one fold together: the first one holds the lock for all
     with lock if is_first else nullcontext():
         started = time.monotonic()
         history = open_history(job, fold)

@@ -38,6 +38,7 @@ class Findings:
     @property
     def status(self) -> int:
         """The exit status: the sum of `STATUS` of the kinds that were found; 0 if nothing was."""
+        # a set, as each kind is one bit
         return sum({STATUS[kind] for kind, _ in self.found})
 
     def add(self, kind: str, path: Path, what: str) -> None:
@@ -180,6 +181,7 @@ def _check_bundle(findings: Findings, dataset: Path) -> None:
         return
     for name, sha256 in about["files"].items():
         findings.compare(dataset / name, sha256, findings.shown(about_path))
+    # the two files that cannot list themselves
     known = {*about["files"], "bundle.json", "dataset-metadata.json"}
     for path in sorted(dataset.rglob("*")):
         if not path.is_dir() and path.relative_to(dataset).as_posix() not in known:

@@ -111,6 +111,7 @@ def check_record(path: Path, origin: dict) -> dict:
         what = f"{path}: trained on other data: the {', '.join(changed)} differ"
         is_test = all(part.startswith("test ") for part in changed)
         raise UserError(f"{what}{_answer_new_test_rows(path, origin['test_file']) if is_test else ''}")
+    # last, as it reads the whole file
     if fold_name(record["fold"]) != path.stem or record.get("npz_sha256") != sha256_file(path):
         raise UserError(f"{path}: not the file its .json describes; damaged, swapped or edited")
     return record
@@ -248,6 +249,8 @@ def write_fold(
     with replacing(path) as file:
         write_npz(file, arrays)
         file.flush()
+        # the order of all writers: the old record goes, the new .npz comes, and the new record last, as it makes the
+        # fold count
         remove_file(path.with_suffix(".json"))  # from here on an older fold of this name no longer counts
     origin = describe_origin(folds, tables)
     origin.pop("test_file")
@@ -333,6 +336,7 @@ def check_same_settings(
     folder = run_folder(paths, competition_name, run_name)
     differences: dict[str, list[str]] = {}
     flags = set()
+    # --fold 2 --overwrite: the settings of fold 2 may differ from those of now, and those of other folds may not
     kept = set(record_paths(folder)) - {folder / f"{fold_name(k)}.json" for k in forgotten}
     for path in sorted(kept):
         if path.with_suffix(".npz").exists():
@@ -354,6 +358,7 @@ def find_trained(paths: Paths, competition_name: str, run_name: str) -> tuple[Pa
     """The record of a trained fold of a run and the settings in it: what `train.py --name` left; None without one."""
     folder = run_folder(paths, competition_name, run_name)
     records = [path for path in record_paths(folder) if path.with_suffix(".npz").exists()]
+    # one record is enough: a run whose folds differ in their settings is refused before
     settings = read_record(records[0], FOLD)["settings"] if records else None
     return (records[0], settings) if settings and settings.get("learner") else None
 
@@ -383,6 +388,7 @@ def set_folds_aside(paths: Paths, competition_name: str, run_name: str, numbers:
     numbers = list(numbers)
     names = [f"{fold_name(k)}{suffix}" for suffix in (".json", ".npz", HISTORY_SUFFIX) for k in numbers]
     with ExitStack() as locks:
+        # all locks before anything moves: another process may train one of them
         for k in numbers:
             locks.enter_context(training_lock(paths, competition_name, run_name, k))
         moved = [

@@ -210,6 +210,7 @@ def _as_csv(entries: list[LogEntry]) -> bytes:
 
 def _shielded(text: str) -> str:
     text = as_one_line(text)
+    # a text that begins with an apostrophe itself gets one more, so that reading takes off exactly what was added
     return f"'{text}" if FORMULA.match(text.lstrip("'")) else text
 
 
@@ -379,6 +380,7 @@ def pick_best(files: Sequence[LocalFile], entries: Sequence[LogEntry], metric: s
     """
     known = [file for file in files if file.report and file.expected and file.report["metric"] == metric]
     sent = {entry.sha256 for entry in entries if entry.status != "error"}
+    # by hash: the same answer under another name was submitted already
     pool = [file for file in known if file.sha256 not in sent] or known
     sign = 1 if greater else -1
 
@@ -432,6 +434,7 @@ def reconcile(
 def _find(log: list[LogEntry], one: Listed, competition_name: str) -> int | None:
     """The entry of a listed submission: by number, else one without a number that has the same mark or name."""
     ours = [(at, entry) for at, entry in enumerate(log) if entry.competition == competition_name]
+    # Kaggle's number is sure; a name or a message may be used twice
     by_ref = [at for at, entry in ours if entry.ref == one.ref]
     if by_ref:
         return by_ref[0]
@@ -494,6 +497,7 @@ def _drop_lost(log: list[LogEntry], competition_name: str, now: str, said: list[
     for entry in log:
         if entry.ref or entry.competition != competition_name:
             kept.append(entry)
+        # abs: after a clock was set back, an entry of the future must not stay for years
         elif abs((_moment(now) - _moment(entry.time)).total_seconds()) < ARRIVES_WITHIN_SECONDS:
             kept.append(entry)
             said.append(f"{entry.file}: its upload was cut off at {entry.time}; Kaggle does not list it (yet)")

@@ -162,6 +162,7 @@ def blend_arrays(
     scores = Scores([task.to_scores(np.asarray(oof[name], np.float32), kind, own) for name in names], own)
     codes, test_codes = _number_groups(task, metric_by, len(labels))
     runs = Runs(names, scores, labels, split_into_parts(folds, groups), groups, codes)
+    # a run that was asked for by name is kept, whatever it is
     noise = [name for name in find_noise(runs) if not strategy.startswith(name)]
     runs = without_runs(runs, noise)
     names, scores = runs.names, runs.scores
@@ -251,6 +252,7 @@ def _fold_scores(
 ) -> TestScores:
     """One run's predictions of new rows: K tables (n, L)."""
     values = np.asarray(tables[name], np.float32)
+    # one table counts as one fold
     folds = values if values.ndim == 3 else values[None]
     if folds.ndim != 3 or folds.shape[2] != n_labels:
         raise UserError(f"test of run {name}: shape {values.shape}; expected (n, {n_labels}) or (K, n, {n_labels})")

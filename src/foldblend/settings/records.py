@@ -17,6 +17,7 @@ from foldblend.settings.tables import LEARNERS
 def settings_of(run: RunSettings) -> dict:
     """The settings that the run's learner reads, as plain nested dicts: what a fold's record stores."""
     read = _all_settings_of(run)
+    # "other" is the default of no group: everything that is not in SOURCES is stored
     return {name: value for name, value in read.items() if json.dumps(value) != json.dumps(SOURCES.get(name, "other"))}
 
 
@@ -72,6 +73,7 @@ def differing_settings(first: dict, second: dict) -> list[tuple[str, Any, Any]]:
 
     Example: {"optimizer": {"lr": 5e-05}}, {"optimizer": {"lr": 3e-05}} -> [("optimizer.lr", 5e-05, 3e-05)]
     """
+    # a record without them and one with their defaults are the same
     unused = {name: value for name, value in SOURCES.items() if name in first or name in second}
     one, other = (flat_settings(unused | each) for each in (first, second))
     one, other, missing = _split_lists(one, other), _split_lists(other, one), "missing"
@@ -201,6 +203,7 @@ def without_new_defaults(competition: dict) -> dict:
                 kept[key] = value
             elif isinstance(value, dict) and any(first.startswith(f"{name}.") for first in FIRST_SETTINGS):
                 kept[key] = prune(value, default[key], f"{name}.")
+            # as JSON, in which a tuple of the dataclass and a list of a file are the same
             elif key not in default or json.dumps(value) != json.dumps(default[key]):
                 kept[key] = value
         return kept
