@@ -257,7 +257,7 @@ def _words_table(of: Texts, run: Decided, invented: np.ndarray, labels: np.ndarr
     try:
         vectorizer = CountVectorizer(token_pattern=r"(?u)\b\w[\w']+\b", binary=True, min_df=5, dtype=np.float32)
         there = vectorizer.fit_transform([of.texts[row] for row in run.rows]).tocsr()
-    except ValueError:  # no word stands in five texts
+    except ValueError:  # no word is in five texts
         return []
     words, total = vectorizer.get_feature_names_out(), np.asarray(there.sum(axis=0)).ravel() + 0.5
     prior = total / total.sum() * 500

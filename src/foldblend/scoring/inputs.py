@@ -423,7 +423,7 @@ def split_into_parts(fold: np.ndarray, group: np.ndarray) -> np.ndarray:
     pieces = 2 if fold.max() else 3
     in_fold = np.zeros(len(names), np.int64)
     in_fold[member] = fold
-    rank = np.empty(len(names), np.int64)  # a group's number within its fold, dealt to the fold's pieces in turn
+    rank = np.empty(len(names), np.int64)  # a group's number within its fold, which go to the fold's pieces in turn
     for k in (0, 1):
         rank[in_fold == k] = np.arange((in_fold == k).sum())
     return np.unique(pieces * fold + rank[member] % pieces, return_inverse=True)[1]

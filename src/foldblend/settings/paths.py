@@ -1,4 +1,4 @@
-"""Where everything of one project lies on disk; the only place that spells a folder's name."""
+"""Where everything of one project is on disk; the only place that spells a folder's name."""
 
 import os
 from dataclasses import dataclass

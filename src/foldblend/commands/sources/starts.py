@@ -140,7 +140,7 @@ def _weights(paths: Paths, competition: str, run: str, name: str) -> Path:
 
 
 def _find_folder(source: str, folder: Path) -> Training:
-    """A folder with a model; what an exported one is of stands in it."""
+    """A folder with a model; an exported one says what it was trained on."""
     hashes = {name: sha256_file(folder / name) for name in ("config.json", *weight_files(folder))}
     note = folder / ORIGIN
     if not note.is_file():

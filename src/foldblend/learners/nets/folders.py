@@ -180,7 +180,7 @@ NEEDED = (
     *("dict.txt", "bpe.codes", "*.model", "*.spm", "*.tiktoken", "*.jinja", "additional_chat_templates/*.jinja"),
     *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "chat_template.json"),
 )
-"""Files that say how a model is built and reads texts. What else lies in its folder, such as notes or credentials, is
+"""Files that say how a model is built and reads texts. What else is in its folder, such as notes or credentials, is
 not the model's and does not travel."""
 MODEL_WEIGHTS = "model*.safetensors"
 """Its weights, in one file or several."""

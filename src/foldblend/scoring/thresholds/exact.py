@@ -63,7 +63,7 @@ def best_label_f1(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def staircase(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every threshold that can be the best for one label: just below each distinct positive, from the highest down.
 
-    A threshold between two positives decides negatives in vain, so no other can be better.
+    A threshold between two positives decides more negatives and no positive, so no other can be better.
 
     Args:    probs: float (N,).   labels: bool (N,), at least one True.
     Returns: thresholds float32 (C,), halfway to the next lower prob; hits int (C,): positives at or above it;
@@ -106,7 +106,7 @@ def all_thresholds(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     Returns: thresholds float32 (C + 1,), the first above every prob; order int64 (N,), rows from high to low;
              last int64 (C,), the position in `order` of the last row that threshold c + 1 decides.
     """
-    # stable, so that rows with equal probs stand in one order on every machine
+    # stable, so that rows with equal probs come in the same order on every machine
     order = np.argsort(-probs, kind="stable")
     ordered = probs[order]
     # rows with the same prob are decided together, so only the last of them ends a step

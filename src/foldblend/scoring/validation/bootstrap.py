@@ -52,7 +52,7 @@ class Buckets:
             return np.lexsort((drawn, self.part))
         member = np.unique(self.group, return_inverse=True)[1]
         first = np.full(member.max() + 1, len(drawn))
-        np.minimum.at(first, member, drawn)  # a group stands at the first of its rows; a row alone at its own
+        np.minimum.at(first, member, drawn)  # a group is placed by the first of its rows, a row alone by itself
         # np.lexsort takes its last key first: by part, then by the group, then by the row itself
         return np.lexsort((drawn, first[member], self.part))
 

@@ -276,7 +276,7 @@ def _draw_weights(n_buckets: int, seed: int) -> np.ndarray:
 
 def pick_line(leads: Leads, trusted: int) -> int:
     """The line whose lead is largest after what luck explains; the trusted one if nothing is left of any."""
-    # by what is left, not by the gain itself: a large gain that varies much may be luck, and a small steady one not
+    # by what is left of the gain, not by the gain itself: a large one that varies much may be luck
     best = int(np.argmax(leads.sure))
     return best if leads.sure[best] > 0 else trusted
 
