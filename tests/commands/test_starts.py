@@ -277,7 +277,7 @@ def test_the_mean_of_folds_predicts_as_one_model_and_says_how_well(
     assert len(answer.read_text().splitlines()) == 22
     monkeypatch.setattr(inputs, "LEAST_CORRELATION", 2.0)
     said = refused(capsys, predict.main, ["--competition", "toy", "--input", test, "--average_folds"])
-    assert "It is no stand-in for its folds" in said
+    assert "It cannot replace its folds" in said
 
 
 def test_the_mean_of_equal_lora_folds_is_the_fold(tmp_path, tiny_bert):

@@ -103,7 +103,7 @@ def test_a_download_that_is_cut_off_goes_on_by_itself(kaggle, here):
 
 def test_what_is_no_archive_is_refused(kaggle, here):
     kaggle.archive = b"<html>please log in</html>"
-    with pytest.raises(ValueError, match="the download emo-2024.zip is no whole .zip"):
+    with pytest.raises(ValueError, match="the download emo-2024.zip is not a whole .zip"):
         ensure_data("mine", MINE, here)
 
 

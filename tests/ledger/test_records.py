@@ -151,7 +151,7 @@ def test_a_newer_version_or_none_at_all_is_refused(tmp_path, version, message):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"n_folds": "3"}, "is no record of folds: n_folds is '3'; expected a whole number. Restore it"),
+    ({"n_folds": "3"}, "is not a record of folds: n_folds is '3'; expected a whole number. Restore it"),
     ({"n_folds": 3.5}, "n_folds is 3.5"), ({"n_folds": True}, "n_folds is True"),
     ({"n_folds": 10**30}, "n_folds is 1000"), ({"csv_sha256": "abc"}, "csv_sha256 is 'abc'; expected a sha256"),
     ({"train_sha256": []}, "train_sha256 is .*; expected an object"),
@@ -179,10 +179,10 @@ def test_what_is_missing_or_of_another_kind_is_refused_by_name(tmp_path):
             if name.endswith("?") or name not in record:
                 continue
             write_record(tmp_path / "r.json", {key: value for key, value in record.items() if key != name})
-            with pytest.raises(UserError, match=f"is no record of {schema.name}: {name} is missing"):
+            with pytest.raises(UserError, match=f"is not a record of {schema.name}: {name} is missing"):
                 read_record(tmp_path / "r.json", schema)
     write_record(tmp_path / "r.json", FOLD_1)
-    with pytest.raises(UserError, match="is no record of a blend: csv_sha256 is missing"):
+    with pytest.raises(UserError, match="is not a record of a blend: csv_sha256 is missing"):
         read_record(tmp_path / "r.json", BLEND)
 
 

@@ -37,8 +37,8 @@ def test_rounded_shares_of_one_label_sum_to_one(tmp_path):
         ("0.25", "1.25", r"1 values are outside \[0, 1\]"),
         ("0.25", "-0.1", r"1 values are outside \[0, 1\]"),
         ("0.25", "nan", "(?i)nan"),
-        ("0.25", "", "'' is no number"),
-        ("0.25", "yes", "'yes' is no number"),
+        ("0.25", "", "'' is not a number"),
+        ("0.25", "yes", "'yes' is not a number"),
         ("joy", "jjoy", r"Missing: \['joy'\], unknown: \['jjoy'\]"),
     ],
 )

@@ -83,7 +83,7 @@ def test_lists_and_texts_are_choices(load):
         (HEAD + "  optimizer.lr: {low: -1, high: 1}\n", "optimizer.lr is -1.0; expected more than 0"),
         (HEAD + "  loss.name: [bce]\n", "expected a list of two values"),
         (HEAD + "  loss.name: [bce, focl]\n", "did you mean 'focal'"),
-        (HEAD + "  loss.name: {low: 1, high: 2}\n", "is no number; expected"),
+        (HEAD + "  loss.name: {low: 1, high: 2}\n", "is not a number; expected"),
         (HEAD + "  training.epochs: [2, two]\n", "training.epochs is 'two'; expected a whole number"),
         (HEAD + "  training.epochs: [2, 2]\n", "is there twice"),
         (HEAD + "  seed: {low: 1, high: 9}\n", "seeds are compared as noise"),
