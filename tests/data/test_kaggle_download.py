@@ -159,7 +159,7 @@ def test_a_member_cannot_say_less_than_it_unpacks_to(tmp_path):
     data = bytearray(archive([*tables()[1:], ("train.csv", b"a" * 5000)]))
     at = data.rindex(b"PK\x01\x02")
     data[at + 24 : at + 28] = struct.pack("<I", 100)
-    with pytest.raises(ValueError, match="no whole .zip"):
+    with pytest.raises(ValueError, match="not a whole .zip"):
         unpack(write(tmp_path, bytes(data)), tmp_path / "data", NAMES)
     assert not (tmp_path / "data" / "train.csv").exists()
 
