@@ -10,7 +10,7 @@ from tiny_competition import as_csv, settings
 from foldblend.data.layout import yaml_word
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
-from foldblend.settings.competition import FilesSettings
+from foldblend.settings.data_files import FilesSettings
 from foldblend.submission.answers import build_submission, lint_submission, submission_bytes
 
 TRAIN = [["id", "text", "joy", "fear"], *([f"r{k}", f"text {k}", str(k % 2), str(k // 2 % 2)] for k in range(8))]

@@ -9,7 +9,7 @@ from tiny_competition import settings
 
 from foldblend.data.reading import TextTable
 from foldblend.data.tables import build_texts
-from foldblend.settings.competition import TextSettings
+from foldblend.settings.data_files import TextSettings
 
 NAMED = {"form": "delimited", "column": "labels", "names": ("joy", "fear")}
 

@@ -6,14 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foldblend.data.tables import load_tables
-from foldblend.settings.competition import (
-    CompetitionSettings,
-    FeaturesSettings,
-    FilesSettings,
-    LabelsSettings,
-    SubmissionSettings,
-    TextSettings,
-)
+from foldblend.settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings
+from foldblend.settings.data_files import FeaturesSettings, FilesSettings, TextSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAIN = [["id", "text", "joy", "fear"]] + [[f"r{k}", f"text {k}", str(k % 2), str(k % 3 % 2)] for k in range(12)]

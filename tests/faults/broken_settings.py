@@ -6,14 +6,8 @@ from dataclasses import fields
 import yaml
 from made_up_files import Made
 
-from foldblend.settings.competition import (
-    CompetitionSettings,
-    FilesSettings,
-    FoldsSettings,
-    LabelsSettings,
-    SubmissionSettings,
-    TextSettings,
-)
+from foldblend.settings.competition import CompetitionSettings, FoldsSettings, LabelsSettings, SubmissionSettings
+from foldblend.settings.data_files import FilesSettings, TextSettings
 
 GROUPS = {"files": FilesSettings, "text": TextSettings, "labels": LabelsSettings, "submission": SubmissionSettings,
           "folds": FoldsSettings}  # fmt: skip

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from foldblend.ledger.submissions import find_submission
-from foldblend.settings.competition import CompetitionSettings, FilesSettings
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.data_files import FilesSettings
 
 
 def test_a_clock_that_goes_backwards_changes_no_answer(paths, words, run_command, monkeypatch):

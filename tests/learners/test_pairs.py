@@ -16,7 +16,8 @@ from foldblend.learners.table import Corpus
 from foldblend.learners.tfidf import TfidfLearner
 from foldblend.learners.tokens.prompts import build_prompts
 from foldblend.learners.tokens.tokens import tokenize
-from foldblend.settings.competition import PAIR, CompetitionSettings, TextSettings
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.data_files import PAIR, TextSettings
 from foldblend.settings.nets import (
     AugmentationSettings,
     ModelSettings,

@@ -7,13 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from foldblend.errors import UserError
-from foldblend.settings.competition import (
-    CompetitionSettings,
-    FilesSettings,
-    LabelsSettings,
-    SubmissionSettings,
-    TextSettings,
-)
+from foldblend.settings.competition import CompetitionSettings, LabelsSettings, SubmissionSettings
+from foldblend.settings.data_files import FilesSettings, TextSettings
 from foldblend.settings.loading import load_competition, load_defaults, load_run, open_job
 from foldblend.settings.nets import LossSettings
 from foldblend.settings.records import competition_with_defaults, describe_differences, settings_of

@@ -25,7 +25,7 @@ from foldblend import __version__
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes, sha256_file
 from foldblend.predictions import FULL, fold_name
-from foldblend.settings.competition import NO_FILE
+from foldblend.settings.data_files import NO_FILE
 from foldblend.settings.paths import Paths, find_checkout
 
 # ---------- The folder

@@ -17,7 +17,8 @@ from foldblend.data.sample import sample_files
 from foldblend.errors import UserError
 from foldblend.files import read_bytes, replacing
 from foldblend.kaggle.client import KaggleClient, find_wide_permissions
-from foldblend.settings.competition import CompetitionSettings, FilesSettings
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.data_files import FilesSettings
 from foldblend.settings.paths import Paths
 
 # ---------- the GoEmotions rows (Demszky et al. 2020, arXiv:2005.00547) as a competition's four files.

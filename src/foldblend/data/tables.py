@@ -44,7 +44,8 @@ from foldblend.data.reading import FileForm, Problems, TextTable, excerpt, quote
 from foldblend.data.texts import build_contents, build_texts, check_texts, fill_template, leave_out
 from foldblend.errors import UserError, find_nearest, nearest
 from foldblend.features import Features, read_features
-from foldblend.settings.competition import ONE_COLUMN, CompetitionSettings, FeaturesSettings, LabelsSettings
+from foldblend.settings.competition import ONE_COLUMN, CompetitionSettings, LabelsSettings
+from foldblend.settings.data_files import FeaturesSettings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foldblend.data.reading import Problems, TextTable
-from foldblend.settings.competition import PAIR, TextSettings
+from foldblend.settings.data_files import PAIR, TextSettings
 from foldblend.settings.run import CleaningSettings
 
 # ---------- one text per row, from the columns that the settings name.

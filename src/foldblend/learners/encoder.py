@@ -19,7 +19,7 @@ from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
 from foldblend.learners.training.neural import NeuralLearner
 from foldblend.predictions import fold_title
-from foldblend.settings.competition import PAIR
+from foldblend.settings.data_files import PAIR
 
 UNCUT = 1 << 20
 """Most tokens of a label's text: it is not cut as the run's texts are."""

@@ -33,7 +33,8 @@ from foldblend.data.texts import build_texts
 from foldblend.errors import UserError, is_unicode
 from foldblend.features import Features, read_features
 from foldblend.files import read_bytes
-from foldblend.settings.competition import PAIR, CompetitionSettings, FeaturesSettings
+from foldblend.settings.competition import CompetitionSettings
+from foldblend.settings.data_files import PAIR, FeaturesSettings
 from foldblend.submission.answers import check_number_format, check_submission_ids, read_answers, read_back
 
 # ---------- the texts.

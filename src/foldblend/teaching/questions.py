@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foldblend.settings.competition import PAIR
+from foldblend.settings.data_files import PAIR
 from foldblend.settings.teacher import TeacherSettings
 
 Message = dict[str, str]

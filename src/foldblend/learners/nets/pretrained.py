@@ -23,7 +23,7 @@ from foldblend.learners.nets.folders import (
     missing_parts,
     nearest_model,
 )
-from foldblend.settings.competition import PAIR
+from foldblend.settings.data_files import PAIR
 from foldblend.settings.paths import find_paths
 
 if TYPE_CHECKING:  # predict and bundle look for weights before they know whether they need torch, which takes seconds

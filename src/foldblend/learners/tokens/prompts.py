@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 
 from foldblend.errors import UserError
 from foldblend.learners.tokens.tokens import Tokens, encode_data, encode_inside, frame_rows
-from foldblend.settings.competition import PAIR
+from foldblend.settings.data_files import PAIR
 from foldblend.settings.nets import PromptSettings
 
 MARK = "\ue000text\ue001"

@@ -19,7 +19,7 @@ from transformers import AddedToken
 from foldblend.errors import UserError
 from foldblend.files import FileError, add_texts, replacing, write_atomically
 from foldblend.learners.training.weights import checksum
-from foldblend.settings.competition import PAIR
+from foldblend.settings.data_files import PAIR
 
 # Tokens.
 

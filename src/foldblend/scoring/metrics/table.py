@@ -216,3 +216,30 @@ def to_values(shares: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """
     low, high = scale[:, 0], scale[:, 1]
     return low + shares.astype(np.float64) * (high - low)
+
+
+METRIC_ALIASES = {
+    **dict.fromkeys(("f1", "f1_score", "mean_f1", "macro", "f1_score_macro", "macro_f1_score"), "macro_f1"),
+    **dict.fromkeys(("micro", "f1_score_micro", "micro_f1_score"), "micro_f1"),
+    **dict.fromkeys(("weighted", "f1_score_weighted"), "weighted_f1"),
+    **dict.fromkeys(("samples", "mean_sample_f1", "f1_score_samples", "example_f1"), "samples_f1"),
+    **dict.fromkeys(("auc", "roc_auc", "auroc", "roc_auc_score", "mean_column_wise_auc", "mean_auc"), "macro_auc"),
+    **dict.fromkeys(("average_precision", "map", "m_ap", "pr_auc", "auprc"), "macro_ap"),
+    **dict.fromkeys(("logloss", "cross_entropy", "bce", "binary_cross_entropy", "mean_log_loss"), "log_loss"),
+    **dict.fromkeys(("exact_match", "emr"), "subset_accuracy"),
+    **dict.fromkeys(("f2", "fbeta", "f_beta", "fbeta_score", "f2_score"), "macro_f2"),
+    **dict.fromkeys(("f05", "f0.5", "f0_5", "f05_score"), "macro_f05"),
+    **dict.fromkeys(("hamming", "hamming_loss"), "subset_accuracy"),
+    **dict.fromkeys(("acc", "accuracy_score", "categorization_accuracy"), "accuracy"),
+    **dict.fromkeys(("iou", "jaccard_score", "jaccard_index"), "jaccard"),
+    **dict.fromkeys(("qwk", "kappa", "cohen_kappa", "quadratic_weighted_kappa"), "quadratic_weighted_kappa"),
+    **dict.fromkeys(("matthews", "mcc", "matthews_corrcoef", "phi"), "matthews"),
+    **dict.fromkeys(("root_mean_squared_error", "mcrmse", "mean_columnwise_root_mean_squared_error"), "rmse"),
+    **dict.fromkeys(("mean_absolute_error", "l1"), "mae"),
+    **dict.fromkeys(("spearmanr", "spearman_correlation", "mean_spearman", "spearman_rho"), "spearman"),
+    **dict.fromkeys(("pearsonr", "pearson_correlation", "pcc"), "pearson"),
+    **dict.fromkeys(("map_k", "mapk", "mean_average_precision_at_k"), "map_at_k"),
+    **{f"map{glue}{k}": f"map_at_{k}" for k in range(1, 101) for glue in ("_", "")},
+    **dict.fromkeys(("auc_by_group", "grouped_auc", "mean_group_auc", "auc_per_group"), "group_auc"),
+}
+"""Names of metrics elsewhere (scikit-learn, Kaggle) -> ours; one that is not in METRICS is not offered."""
