@@ -159,7 +159,9 @@ def gather_data(job: Job, tables: Tables, folds: Folds | None, marks: Marks) -> 
     task = Task(competition.metric, competition.task, scale=tables.scale)
     better = "higher" if task.entry.greater_is_better else "lower"
     sizes = len(tables.train_ids), len(tables.test_ids)
-    same = group_same(tables.compared_texts)[0]
+    train, test = tables.train_texts, tables.test_texts
+    both = group_same([*train, *test])[0]  # folding 50,000 texts takes a second: once for all that asks
+    same = both[: len(train)] if tables.compared_texts == train else group_same(tables.compared_texts)[0]
     return DataFacts(
         words=competition_words(job.competition_name, asdict(competition), *sizes, better),
         ids=tables.train_ids.tolist(),
@@ -173,9 +175,9 @@ def gather_data(job: Job, tables: Tables, folds: Folds | None, marks: Marks) -> 
         group=folds.group if folds else group_texts(tables.compared_texts, competition.near_duplicates),
         fold=folds.fold if folds else None,
         conflicts=[] if tables.scale is not None else find_conflicts(same, tables.labels),
-        repeats=find_repeats(tables.train_texts, tables.test_texts),
-        comparison=compare_texts(tables.train_texts, tables.test_texts),
-        telling=find_telling_words(tables.train_texts, tables.test_texts),
+        repeats=find_repeats(train, test, same=both),
+        comparison=compare_texts(train, test, same=both),
+        telling=find_telling_words(train, test, same=both),
         one_label=task.kind == "multiclass",
         values=find_values(tables),
         tokens=count_tokens_of(job, tables),

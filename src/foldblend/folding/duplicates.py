@@ -48,7 +48,9 @@ def fold_text(text: str) -> str:
     Source:  Unicode TR 15 and 3.13 (NFKC_Casefold).
     """
     # shortened links differ in every copy of a text, and so do the people it is sent to
-    shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
+    shortened = text
+    if "@" in text or "://" in text or "www." in text.lower():  # few texts have any, and the search is the longest step
+        shortened = LINK_OR_NAME.sub(lambda found: LINK if found["link"] else NAME, text)
     folded = shortened if shortened.isascii() else unicodedata.normalize("NFKC", shortened)
     folded = folded.casefold()
     folded = folded if folded.isascii() else unicodedata.normalize("NFKC", folded)  # casefold may need a second NFKC
@@ -415,16 +417,19 @@ N_PARTS = 3
 """Parts that it is cross-fitted on."""
 
 
-def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> TextComparison:
+def compare_texts(
+    train: Sequence[str], test: Sequence[str], seed: int = 0, same: np.ndarray | None = None
+) -> TextComparison:
     """Count the test texts that are training texts, and tell the other ones apart from training texts.
 
     Repeated texts are counted but not classified: they are surely of the same kind, and would be in both classes.
 
     Args:    train, test: N and n texts; texts that differ in case, spaces or punctuation only are the same.
+             same: of `group_same([*train, *test])`, if it is known.
     Returns: `auc` 0.5 if there are too few texts to learn from.
     Source:  Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests".
     """
-    same, _ = group_same([*train, *test])
+    same = group_same([*train, *test])[0] if same is None else same
     in_train, in_test = same[: len(train)], same[len(train) :]
     n_repeats = int(np.isin(in_test, in_train).sum())
     rng = np.random.default_rng(seed)
@@ -438,25 +443,29 @@ def compare_texts(train: Sequence[str], test: Sequence[str], seed: int = 0) -> T
     return TextComparison(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
 
 
-def find_repeats(train: Sequence[str], test: Sequence[str]) -> list[tuple[int, int]]:
-    """Test rows whose text is in the training file, each with the first training row that has it."""
-    same, _ = group_same([*train, *test])
+def find_repeats(train: Sequence[str], test: Sequence[str], same: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """Test rows whose text is in the training file, each with the first training row that has it.
+
+    Args: same: as in `compare_texts`.
+    """
+    same = group_same([*train, *test])[0] if same is None else same
     first = {key: row for row, key in reversed(list(enumerate(same[: len(train)].tolist())))}
     return [(row, first[key]) for row, key in enumerate(same[len(train) :].tolist()) if key in first]
 
 
 def find_telling_words(
-    train: Sequence[str], test: Sequence[str], n_words: int = 20, seed: int = 0
+    train: Sequence[str], test: Sequence[str], n_words: int = 20, seed: int = 0, same: np.ndarray | None = None
 ) -> list[tuple[str, float, float]]:
     """The words by which the classifier of `compare_texts` tells test texts from training texts.
 
+    Args:    same: as in `compare_texts`.
     Returns: words, those with the largest weights of either sign first, each with the shares of sampled training
              texts and test texts that have it; none if there are too few texts.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    same, _ = group_same([*train, *test])
+    same = group_same([*train, *test])[0] if same is None else same
     in_train, in_test = same[: len(train)], same[len(train) :]
     rng = np.random.default_rng(seed)
     rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))

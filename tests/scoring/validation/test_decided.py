@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score
 
 from foldblend.scoring.inputs import Runs, Scores, Task, sigmoid
+from foldblend.scoring.thresholds.rules import tune_rule, tune_without_parts
 from foldblend.scoring.validation.comparing import Comparer, Predicted
 from foldblend.scoring.validation.decided import (
     CUTS,
@@ -136,3 +137,27 @@ def test_the_blend_is_cross_fitted_and_better(kind):
     other = Comparer(task, Runs((), rows.scores, labels, rows.fold, rows.group)).blend(runs, "blend")
     assert (other.scores[rows.fold == 0] == blend.scores[rows.fold == 0]).all()
     assert (other.scores[rows.fold == 1] != blend.scores[rows.fold == 1]).any()
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1"])
+def test_rules_without_parts_are_those_of_the_other_rows_to_the_last_bit(metric):
+    rng = np.random.default_rng(5)
+    labels = rng.random((240, 4)) < [0.4, 0.2, 0.05, 0.0]
+    probs = np.clip(0.4 * labels + rng.random(labels.shape) * 0.6, 0, 1).astype(np.float32)
+    task, part = Task(metric), rng.integers(0, 3, 240)
+    *without, whole = tune_without_parts(task, "robust", probs, labels, part)
+    assert len(without) == 3
+    for rule, kept in zip([*without, whole], [*(part != k for k in range(3)), part >= 0], strict=True):
+        expected = tune_rule(task.at(kept), "robust", probs[kept], labels[kept])
+        assert np.array_equal(rule.thresholds, expected.thresholds)
+
+
+def test_rows_with_equal_probs_have_one_curve_in_any_order():
+    rng = np.random.default_rng(2)
+    probs, labels = rng.choice(np.float32([0, 0.1, 0.3, 0.31, 1]), 400), rng.random(400) < 0.3
+    first = trace_curves(probs, labels, np.random.default_rng(0))
+    order = rng.permutation(400)
+    second = trace_curves(probs[order], labels[order], np.random.default_rng(0))
+    assert np.array_equal(first.precision, second.precision) and np.array_equal(first.f1, second.f1)
+    for k in (20, 38, 39, 108):  # of a cut that many rows have exactly, all of them are decided
+        assert first.f1[k] == pytest.approx(f1_score(labels, probs >= CUTS[k], zero_division=0))

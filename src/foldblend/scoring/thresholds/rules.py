@@ -24,6 +24,7 @@ from foldblend.scoring.thresholds.exact import (
 )
 from foldblend.scoring.thresholds.robust import (
     ADAPT_FROM,
+    Histogram,
     adapt_thresholds,
     count_scores,
     fit_calibration,
@@ -262,6 +263,28 @@ def tune_rule(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray) ->
     if tuning == "offsets":
         return Rule(offsets=_tune_offsets(task, probs, labels))
     return Rule(thresholds=_tune_thresholds(task, tuning, probs, labels))
+
+
+def tune_without_parts(task: Task, tuning: str, probs: np.ndarray, labels: np.ndarray, part: np.ndarray) -> list[Rule]:
+    """The rule of the rows without each part, and last that of all rows, each as `tune_rule` finds it on those rows.
+
+    Most of the time robust thresholds count rows by score, and what is counted in all rows less one part is a
+    difference: the parts are counted once each, and the thresholds are the same to the last bit.
+
+    Args: part: int64 (n,), 0 to P - 1.   probs: one table, of which no row's prediction knows the row's label.
+    """
+    kept = [*(part != k for k in range(int(part.max()) + 1)), np.ones(len(part), bool)]
+    if tuning != "robust" or EXACT_SEARCHES.get(task.metric) is not tune_thresholds:
+        return [tune_rule(task.at(rows), tuning, probs[rows], labels[rows]) for rows in kept]
+    counted = [count_scores(probs[~rows], labels[~rows]) for rows in kept[:-1]]
+    everything = Histogram(
+        counted[0].scores, sum(each.rows for each in counted), sum(each.positives for each in counted)
+    )
+    counted = [*(everything.without(each) for each in counted), everything]
+    return [
+        Rule(thresholds=tune_robust_thresholds(probs[rows], labels[rows], counted=of_rows))
+        for rows, of_rows in zip(kept, counted, strict=True)
+    ]
 
 
 def tune_quickly(task: Task, probs: np.ndarray, labels: np.ndarray) -> Rule:

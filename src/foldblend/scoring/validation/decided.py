@@ -10,7 +10,7 @@ import numpy as np
 
 from foldblend.scoring.inputs import LOWEST_LOG_ODDS, Runs, Task, rows_with_known, split_into_parts, to_probs
 from foldblend.scoring.metrics.formulas import label_ap
-from foldblend.scoring.thresholds.rules import Rule, decide, tune_rule
+from foldblend.scoring.thresholds.rules import Rule, decide, tune_without_parts
 from foldblend.scoring.validation.bootstrap import Additive, Buckets, Difference, compare, make_additive, resample
 from foldblend.scoring.validation.comparing import N_RESAMPLES, Predicted
 
@@ -65,11 +65,10 @@ def decide_run(task: Task, rows: Runs, run: Predicted, known: np.ndarray | None 
     part = split_into_parts(np.unique(some.fold, return_inverse=True)[1], some.group)
     probs, tuning = to_probs(scores, task.kind), task.tunings[0]
     answer = np.empty(labels.shape, np.float32 if task.takes_probs else bool)
-    for k in range(int(part.max()) + 1):
+    *rules, rule = tune_without_parts(task, tuning, probs, labels, part)
+    for k, without_part in enumerate(rules):
         held = part == k
-        rule = tune_rule(task.at(~held), tuning, probs[~held], labels[~held])
-        answer[held] = decide(rule, probs[held], None if allowed is None else allowed[held])
-    rule = tune_rule(task, tuning, probs, labels)
+        answer[held] = decide(without_part, probs[held], None if allowed is None else allowed[held])
     buckets = Buckets(part, seed, some.group)
     drawn = resample([make_additive(task, labels, answer, buckets)], buckets.everything, 1.0, N_RESAMPLES, seed)
     folds = [int(k) for k in np.unique(some.fold)]
@@ -184,15 +183,28 @@ class Curves:
 
 def trace_curves(probs: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Curves:
     """Curves of a label. Args: probs: float32 (n,).   labels: bool (n,), at least one True."""
-    order = np.argsort(-probs, kind="stable")
-    positives, ranked = np.cumsum(labels[order]), -probs[order]
+    # one sort without an order of rows: a key is the bits of the prob, which rise with it, and then the label, as in
+    # `best_label_f1`; of equal probs the rows without the label come first
+    keys = np.sort(-2 * _bits(probs) + labels)
+    positives = np.cumsum(keys & 1)
     total = int(positives[-1])
     wanted = np.ceil(RECALLS * total).astype(int)
     at = np.searchsorted(positives, wanted)
-    above = np.searchsorted(ranked, -CUTS, side="right")  # rows with probs >= cut
+    above = np.searchsorted(keys, 1 - 2 * _bits(_float32_from(CUTS)), side="right")  # rows with probs >= cut
     hits = np.concatenate([[0], positives])[above]
     f1 = 2 * hits / np.maximum(total + above, 1)
     return Curves(wanted / (at + 1), f1, _spread_of_best(hits, above, total, len(probs), rng), _bins(probs, labels))
+
+
+def _bits(probs: np.ndarray) -> np.ndarray:
+    """Of probs float32: int32 that rise with them; twice of it is an int32 still, as 1.0 has the highest."""
+    return np.ascontiguousarray(probs, np.float32).view(np.int32)
+
+
+def _float32_from(values: np.ndarray) -> np.ndarray:
+    """The least float32 that is not below each value."""
+    rounded = values.astype(np.float32)
+    return np.where(rounded < values, np.nextafter(rounded, np.float32(2)), rounded)
 
 
 def _spread_of_best(
@@ -211,6 +223,7 @@ def _spread_of_best(
 
 
 def _bins(probs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    probs = np.ascontiguousarray(probs)
     bin_of = np.minimum((probs * N_BINS).astype(int), N_BINS - 1)
     rows = np.bincount(bin_of, minlength=N_BINS)
     kept = rows >= FEWEST_IN_BIN
