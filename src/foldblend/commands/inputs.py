@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from foldblend.ledger.folds import HEADER, Draw, Folds, ensure_folds, finish_rec
 from foldblend.ledger.runs import TrainedRun
 from foldblend.settings.loading import Job, run_from_settings
 from foldblend.settings.records import settings_of
+from foldblend.settings.run import RunSettings
 from foldblend.submission.new_texts import read_rows, with_allowed
 
 
@@ -48,17 +49,40 @@ def predict_trained(
     """
     # here, as they load torch, and most commands that begin with tables never need it
     from foldblend.learners.table import Corpus
-    from foldblend.learners.trained import predict_folds, resolve_model
+    from foldblend.learners.trained import predict_folds
 
-    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
-    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], models)
-    if precision:
-        settings = replace(settings, training=replace(settings.training, precision=precision))
+    settings = _settings_to_predict(job, run, models, precision)
     nothing = np.zeros((0, len(run.label_names)), dtype=bool)
     cleaned = tuple(clean_texts(texts, settings.cleaning))
     features = features if settings.use_features else None
     corpus = Corpus(cleaned, nothing, run.label_names, job.competition.task, features=features)
     return predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
+
+
+def _settings_to_predict(job: Job, run: TrainedRun, models: str, precision: str) -> RunSettings:
+    from foldblend.learners.trained import resolve_model
+
+    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
+    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], models)
+    if precision:
+        settings = replace(settings, training=replace(settings.training, precision=precision))
+    return settings
+
+
+def keep_trained(
+    job: Job, run: TrainedRun, models: str = "", precision: str = ""
+) -> Callable[[Sequence[str], Features | None], list[np.ndarray]]:
+    """`predict_trained` of one run, with its models in memory from the first call on: texts, features -> tables."""
+    from foldblend.learners.trained import TrainedModels
+
+    settings = _settings_to_predict(job, run, models, precision)
+    kept = TrainedModels(settings, run.label_names, job.competition.task, run.checkpoints)
+
+    def predict(texts: Sequence[str], features: Features | None) -> list[np.ndarray]:
+        cleaned = tuple(clean_texts(texts, settings.cleaning))
+        return kept.predict(cleaned, features if settings.use_features else None)
+
+    return predict
 
 
 AGREEMENT_ROWS = 500

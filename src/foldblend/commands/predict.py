@@ -2,11 +2,14 @@
 
 python src/predict.py --text "what a day" "leave me alone"
 python src/predict.py --competition goemotions --input new.csv --output predictions.csv
+python src/predict.py --serve     # a page in the browser
 python src/predict.py --input test.csv --answer submission.csv --from submissions/sample/blend-1a2b3c4d.json
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from foldblend.learners.trained import check_folds
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.reports.demo import DemoPage
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
 from foldblend.scoring.inputs import Task, TestScores
 from foldblend.scoring.metrics.table import to_values
@@ -28,6 +32,7 @@ from foldblend.scoring.thresholds.robust import ADAPT_FROM
 from foldblend.settings.loading import Job, open_job
 from foldblend.submission.answers import build_submission, submission_bytes, with_constants
 from foldblend.submission.new_texts import (
+    Answered,
     NewRows,
     answer_tables,
     check_answer,
@@ -52,23 +57,46 @@ def add_flags(parser) -> None:
     parser.add_argument(
         "--average_folds", action="store_true", help="one model per run, the mean of its folds' weights"
     )
+    parser.add_argument("--serve", action="store_true", help="a page on this machine alone; needs gradio")
+    parser.add_argument("--port", type=int, default=7860, help="of --serve; 0 takes any that is free")
     parser.add_argument("--models", default="", help="a folder to search for pretrained models, as /kaggle/input")
 
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("predict.py", name_texts(sys.argv[1:] if argv is None else argv), add_flags)
     refuse_outputs(job)
-    path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
-    record = read_record(path, BLEND)
-    check_same_questions(path, record, job.competition_name, asdict(job.competition))
+    check_serve(job)
+    if job.own.serve:
+        from foldblend.commands.demo import LOOPBACK, serve
+
+        serve(load_page(job), LOOPBACK, job.own.port)
+        return
+    path, record = find_record(job)
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
     print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
+    found = answer_rows(job, record, recipe, runs, rows, partial(predict_run, job))
+    warn(*found.warnings)
+    write(job, found.rows, found.label_names, found.probs, found.decisions, found.scale)
+
+
+def find_record(job: Job) -> tuple[Path, dict]:
+    """The blend's record, and what it says. Raises: UserError: there is none, or it answers other questions."""
+    path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
+    record = read_record(path, BLEND)
+    check_same_questions(path, record, job.competition_name, asdict(job.competition))
+    return path, record
+
+
+def answer_rows(
+    job: Job, record: dict, recipe: Recipe, runs: list[TrainedRun], rows: NewRows, predict: Callable[..., TestScores]
+) -> Answered:
+    """What the recipe answers. Args: predict: a run, rows and their allowed labels -> the run's scores of them."""
     label_names, constants = recorded_constants(record, runs[0].label_names)
     rows = with_allowed(rows, job.competition, label_names, runs[0].label_names)
     learned = learned_columns(label_names, runs[0].label_names)
     allowed = None if rows.allowed is None else rows.allowed[:, learned]
-    scores = [predict_run(job, run, rows, allowed) for run in runs]
+    scores = [predict(run, rows, allowed) for run in runs]
     probs, answer = recipe.answer(recipe.fold_probs(scores), allowed)
     probs, answer = (with_constants(each, label_names, constants, job.competition.task) for each in (probs, answer))
     lacking = rows.lacking if any(run.settings.get("use_features") for run in runs) else ()
@@ -76,13 +104,38 @@ def main(argv: list[str] | None = None) -> None:
     scale = np.array(record["scale"], np.float64) if "scale" in record else None
     if rows.allowed is not None:  # a constant label is not always among the candidates
         probs, answer = (np.where(rows.allowed, each, each.dtype.type(0)) for each in (probs, answer))
-    warn(*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts)))
-    write(job, rows, label_names, probs, answer if answer.dtype == bool else None, scale)
+    said = (*rows.warnings(), *found, *recipe_warnings(recipe, len(rows.texts)))
+    return Answered(rows, label_names, learned, probs, answer if answer.dtype == bool else None, scale, said)
+
+
+def load_page(job: Job) -> DemoPage:
+    """The page of `--serve`, with the blend's models behind it."""
+    from foldblend.commands.demo import Demo, make_page
+
+    path, record = find_record(job)
+    recipe, runs = load_recipe(job, record)
+    print(f"{path.name}: runs {', '.join(run.name for run in runs)}", flush=True)
+    return make_page(job, path.stem, Demo(job, recipe, runs, partial(answer_rows, job, record, recipe, runs)))
 
 
 def name_texts(argv: list[str]) -> list[str]:
     """The flags, `--text` under a name that the settings of the text columns (`--text.columns`) leave free."""
     return [f"--texts{flag[6:]}" if flag == "--text" or flag.startswith("--text=") else flag for flag in argv]
+
+
+def check_serve(job: Job) -> None:
+    """Raises: UserError: --serve with flags that make no sense beside it, or without its library."""
+    own = job.own
+    beside = [
+        flag for flag in ("texts", "input", "output", "answer", "average_folds") if own.serve and getattr(own, flag)
+    ]
+    if beside:
+        named = "text" if beside[0] == "texts" else beside[0]
+        raise UserError(f"--serve and --{named} do not go together: the page asks for texts. Leave out --{named}")
+    if own.serve:
+        from foldblend.commands.demo import check_gradio
+
+        check_gradio()
 
 
 def refuse_outputs(job: Job) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel
 
 from foldblend.errors import UserError
 from foldblend.learners.linear.learner import LinearLearner, fit_each_label
+from foldblend.learners.nets.classifier import check_positions
 from foldblend.learners.nets.folders import check_weights, note_model, read_model_type
 from foldblend.learners.nets.pretrained import (
     find_weights,
@@ -21,7 +22,7 @@ from foldblend.learners.nets.pretrained import (
     refusing_code,
 )
 from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
-from foldblend.learners.table import FoldRows
+from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
 from foldblend.learners.tokens.tokens import Tokens, tokenize
@@ -36,6 +37,14 @@ to 0 instead of blowing up its rounding errors."""
 
 class EmbeddingsLearner(LinearLearner):
     """Embed all texts at the first fold and keep them; every fold standardises by its own training rows."""
+
+    encoder = None
+    """In memory once `keep_models` asked for it."""
+
+    def read_texts(self, corpus: Corpus) -> None:
+        super().read_texts(corpus)
+        for name in ("tokens", "embeddings"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def folder(self) -> Path:
@@ -64,7 +73,11 @@ class EmbeddingsLearner(LinearLearner):
         check_weights(self.folder)
         if len(self.corpus.labels) and self.truncation is not None and self.truncation.texts_cut:
             print(self.truncation.line("embeddings.max_length_tokens"), flush=True)
-        return embed_texts(self.folder, self.tokens)
+        if self.kept is None:
+            return embed_texts(self.folder, self.tokens)
+        if self.encoder is None:
+            self.encoder = load_encoder(self.folder)
+        return embed_texts(self.folder, self.tokens, self.encoder)
 
     @cached_property
     def truncation(self) -> Truncation | None:
@@ -108,9 +121,16 @@ def find_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_texts(folder: Path, tokens: Tokens) -> np.ndarray:
+def load_encoder(folder: Path) -> torch.nn.Module:
+    """The encoder on the device that embeds. Raises: UserError: its weights are missing, so they would be random."""
+    encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
+    return encoder.to(find_device()).eval()
+
+
+def embed_texts(folder: Path, tokens: Tokens, encoder: torch.nn.Module | None = None) -> np.ndarray:
     """Embed each text as the mean of its last hidden states, special tokens included.
 
+    Args:    encoder: of `load_encoder`, if it is in memory.
     Returns: float32 (n_texts, H).
     Raises:  UserError: weights of the encoder are missing from the folder, so they would be random.
     Source:  Reimers and Gurevych 2019, arXiv:1908.10084 (mean pooling), as all-MiniLM-L6-v2 was trained.
@@ -119,9 +139,9 @@ def embed_texts(folder: Path, tokens: Tokens) -> np.ndarray:
     keep_freed_memory()
     device = find_device()
     precision = choose_precision("auto", device, read_model_type(folder))
-    encoder, _ = load_pretrained(folder, AutoModel)  # the mean of states reads no pooler
-    encoder = encoder.to(device).eval()
+    encoder = load_encoder(folder) if encoder is None else encoder
     n_texts = len(tokens.lengths)
+    check_positions(encoder, int(tokens.lengths.max(initial=0)), "a text (embeddings.max_length_tokens truncates it)")
     embeddings = np.zeros((n_texts, encoder.config.hidden_size), dtype=np.float32)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float16
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=precision != "no"):

@@ -62,6 +62,9 @@ class EncoderLearner(NeuralLearner):
         if self.accelerator.device.type == "cpu" and not accelerate_on_cpu(model, not spreads(self.accelerator)):
             self.accelerator.print("layers are not fused, which needs Linux and a C compiler: steps take longer")
         fit_embeddings(model.encoder, self.tokenizer)
+        self.check_texts(model)
+
+    def check_texts(self, model: nn.Module) -> None:
         if any(PAIR in text for text in self.corpus.texts):
             model.number_texts(self.tokenizer.sep_token_id)
         check_positions(model.encoder, int(self.tokens.lengths.max()))

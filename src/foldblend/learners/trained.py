@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from foldblend.errors import UserError
+from foldblend.features import Features
 from foldblend.files import sha256_file
 from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
 from foldblend.learners.nets.pretrained import find_weights
-from foldblend.learners.table import Corpus, build_learner
+from foldblend.learners.table import Corpus, Learner, build_learner
 from foldblend.learners.training.weights import WEIGHTS, check_training, damaged, hash_fold_rows
 from foldblend.predictions import FULL, fold_name
 from foldblend.settings.run import RunSettings
@@ -109,7 +110,34 @@ def predict_folds(
             show: called with a line before each fold.
     Raises: UserError: weights are missing, damaged or of other settings, or predict what is no number.
     """
-    learner, tables = build_learner(run, corpus), []
+    return _predict_with(build_learner(run, corpus), checkpoints, show)
+
+
+class TrainedModels:
+    """The folds of one run, read from the disk once, for a page that is asked again and again.
+
+    Args: task: `multilabel` or `multiclass`.   checkpoints: one folder per fold, checked by `check_folds`.
+    """
+
+    def __init__(self, run: RunSettings, label_names: tuple[str, ...], task: str, checkpoints: list[Path]):
+        self.run, self.checkpoints = run, checkpoints
+        self.nothing = Corpus((), np.zeros((0, len(label_names)), bool), label_names, task)
+        self.learner: Learner | None = None
+
+    def predict(self, texts: tuple[str, ...], features: Features | None = None) -> list[np.ndarray]:
+        """As `predict_folds` predicts these texts, at least one."""
+        corpus = replace(self.nothing, texts=texts, features=features)
+        if self.learner is not None and hasattr(self.learner, "read_texts"):
+            self.learner.read_texts(corpus)
+        else:  # a learner of a plugin may know one corpus only
+            self.learner = build_learner(self.run, corpus)
+            if hasattr(self.learner, "keep_models"):
+                self.learner.keep_models()
+        return _predict_with(self.learner, self.checkpoints, lambda what: None)
+
+
+def _predict_with(learner: Learner, checkpoints: list[Path], show: Callable[[str], None]) -> list[np.ndarray]:
+    tables = []
     for k, folder in enumerate(checkpoints):
         show(f"fold {k + 1} of {len(checkpoints)}")
         try:

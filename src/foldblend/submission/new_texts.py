@@ -33,6 +33,7 @@ from foldblend.data.texts import build_texts
 from foldblend.errors import UserError, is_unicode
 from foldblend.features import Features, read_features
 from foldblend.files import read_bytes
+from foldblend.scoring.metrics.table import to_values
 from foldblend.settings.competition import CompetitionSettings
 from foldblend.settings.data_files import PAIR, FeaturesSettings
 from foldblend.submission.answers import check_number_format, check_submission_ids, read_answers, read_back
@@ -285,6 +286,35 @@ def check_answer(data: bytes, path: Path, competition: CompetitionSettings, tabl
 
 
 # ---------- predictions as a table, as JSON lines, or to be read.
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a blend answers to new texts; A labels of a submission, of which L are learned."""
+
+    rows: NewRows
+    label_names: tuple[str, ...]
+    """A names."""
+    learned: Sequence[int]
+    """Positions of the L learned labels among all."""
+    probs: np.ndarray
+    """float32 (n, A)."""
+    decisions: np.ndarray | None
+    """bool (n, A); None if the metric takes only probabilities."""
+    scale: np.ndarray | None
+    """As in `Tables`."""
+    warnings: tuple[str, ...]
+
+    @property
+    def values(self) -> np.ndarray:
+        """(n, A): the probabilities, or the values of a regression."""
+        return self.probs if self.scale is None else to_values(self.probs, self.scale)
+
+    def spread(self, of_learned: np.ndarray, rest: float) -> np.ndarray:
+        """Numbers of the learned labels, (L,), as those of all, (A,); `rest` for the others."""
+        whole = np.full(len(self.label_names), rest, of_learned.dtype)
+        whole[list(self.learned)] = of_learned
+        return whole
 
 
 LABELS = "labels"

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from foldblend.cores import count_cores, settle_compiled_code
 from foldblend.errors import UserError
+from foldblend.features import FittedFeatures
 from foldblend.learners.table import Corpus, FoldRows, count_positives, label_log_odds, score_heldout
 from foldblend.learners.training.weights import describe_training, load_linear, read_features, save_linear
 from foldblend.predictions import FoldPredictions
@@ -229,6 +230,16 @@ class LinearLearner:
 
     def __init__(self, run: RunSettings, corpus: Corpus):
         self.run, self.corpus = run, corpus
+        self.kept: dict[Path, tuple[dict[str, np.ndarray], FittedFeatures | None]] | None = None
+        """Trained folds in memory, by their folders, once `keep_models` asked for it."""
+
+    def keep_models(self) -> None:
+        """Keep every fold in memory that predicts from now on."""
+        self.kept = {}
+
+    def read_texts(self, corpus: Corpus) -> None:
+        """Take other texts to predict; what is loaded stays loaded."""
+        self.corpus = corpus
 
     def fold_features(self, rows: FoldRows):
         """Return features (n, D) of training, held-out and test rows, fitted on the training rows alone."""
@@ -287,7 +298,10 @@ class LinearLearner:
         )
 
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
-        arrays, fitted = load_linear(checkpoint_dir), read_features(checkpoint_dir)
+        kept = {} if self.kept is None else self.kept
+        if checkpoint_dir not in kept:
+            kept[checkpoint_dir] = load_linear(checkpoint_dir), read_features(checkpoint_dir)
+        arrays, fitted = kept[checkpoint_dir]
         features = self.new_features(arrays)
         if fitted is not None:
             features = join_columns(features, fitted.read(self.corpus.features.take(self.corpus.test_rows)))

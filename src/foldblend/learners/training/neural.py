@@ -77,6 +77,8 @@ class NeuralLearner:
         use_cores()
         self.run, self.corpus, self.told_truncation = run, corpus, False
         self.pretraining_facts: dict = {}
+        self.kept: dict[Path, tuple[nn.Module, FittedFeatures | None]] | None = None
+        """Trained folds in memory, by their folders, once `keep_models` asked for it."""
         self.beside: np.ndarray | None = None
         """float32 (n_texts, W): the columns beside the texts as the fold at hand reads them; None if there are none."""
         if run.loss.soft_targets and len(corpus.labels) and corpus.soft_targets is None:
@@ -328,13 +330,38 @@ class NeuralLearner:
         losses = [self.heldout_loss(fold.loss, logits, fold.rows) for logits in (heldout, constant)]
         fold.guard.check_end(fold.n_steps, mean_loss, *losses)
 
+    def keep_models(self) -> None:
+        """Keep every fold in memory that predicts from now on. Folds that share a base keep the base, as they do."""
+        self.kept = {} if self.builds_whole_model else None
+
+    def read_texts(self, corpus: Corpus) -> None:
+        """Take other texts to predict; what is loaded stays loaded."""
+        self.corpus = corpus
+        self.__dict__.pop("_text_tokens", None)
+
+    def load_fold(self, checkpoint_dir: Path) -> nn.Module:
+        """The model of a trained fold, ready to predict, and what it reads beside the texts."""
+        if self.kept is not None and checkpoint_dir in self.kept:
+            model, fitted = self.kept[checkpoint_dir]
+            self.read_beside(fitted)
+            self.check_texts(model)
+            return model
+        fitted = read_features(checkpoint_dir)
+        self.read_beside(fitted)
+        model = self.build_trained_model()
+        restore_model(model, load_weights(checkpoint_dir))
+        model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        if self.kept is not None:
+            self.kept[checkpoint_dir] = model, fitted
+        return model
+
+    def check_texts(self, model: nn.Module) -> None:
+        """Raise UserError if a text is longer than the model can read."""
+
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
-        self.read_beside(read_features(checkpoint_dir))
         try:
             with explained_memory():
-                model = self.build_trained_model()
-                restore_model(model, load_weights(checkpoint_dir))
-                model = self.accelerator.prepare_model(model, evaluation_mode=True)
+                model = self.load_fold(checkpoint_dir)
                 logits = self.predict(model, self.corpus.test_rows)
         finally:
             self.accelerator.free_memory()

@@ -277,9 +277,8 @@ def tune_without_parts(task: Task, tuning: str, probs: np.ndarray, labels: np.nd
     if tuning != "robust" or EXACT_SEARCHES.get(task.metric) is not tune_thresholds:
         return [tune_rule(task.at(rows), tuning, probs[rows], labels[rows]) for rows in kept]
     counted = [count_scores(probs[~rows], labels[~rows]) for rows in kept[:-1]]
-    everything = Histogram(
-        counted[0].scores, sum(each.rows for each in counted), sum(each.positives for each in counted)
-    )
+    sums = (np.sum([getattr(each, name) for each in counted], axis=0) for name in ("rows", "positives"))
+    everything = Histogram(counted[0].scores, *sums)
     counted = [*(everything.without(each) for each in counted), everything]
     return [
         Rule(thresholds=tune_robust_thresholds(probs[rows], labels[rows], counted=of_rows))
