@@ -15,6 +15,7 @@ from foldblend.learners.losses.base import distil_rows
 from foldblend.learners.losses.named import BinaryCrossEntropy
 from foldblend.learners.nbsvm import NbsvmLearner
 from foldblend.learners.tfidf import TfidfLearner
+from foldblend.learners.training import loop
 from foldblend.learners.training.loop import draw_epoch
 from foldblend.settings.nets import LossSettings, ModelSettings, OptimizerSettings, TrainingSettings
 from foldblend.settings.run import RunSettings
@@ -134,6 +135,33 @@ def test_first_epochs_end_with_own_rows(run, tmp_path):
     learner.train_fold(replace(rows, history=noted))
     (last,) = seen[-1:]
     assert (last["step"], last["steps"], last["rows"], last["epoch"]) == (27 + 3 * 12, 27 + 3 * 12, 420 + 3 * 180, 4)
+
+
+@pytest.mark.parametrize("n_steps", [7, 31])
+def test_a_killed_training_with_extra_rows_goes_on_with_the_same_bits(run, tmp_path, monkeypatch, n_steps):
+    """In the first epoch, which has the extra rows, and in the second, which draws others of the second source."""
+    corpus = make_corpus(n=240)
+    probs = np.where(corpus.labels, 0.9, 0.2)
+    sources = (source(probs, first_epochs=1), source(probs, share=0.3))
+    corpus = replace(corpus, texts=(*corpus.texts, *corpus.texts[:240] * 2), sources=sources)
+    run = replace(run, training=replace(run.training, epochs=2, checkpoint_every_minutes=1e-9))
+    whole = EncoderLearner(run, corpus).train_fold(fold_rows(corpus, tmp_path / "whole"))
+    rows, take_step, taken = fold_rows(corpus, tmp_path / "killed"), loop.take_step, []
+
+    def dies(*arguments):
+        if len(taken) == n_steps:
+            raise MemoryError
+        taken.append(arguments)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", dies)
+    with pytest.raises(MemoryError):
+        EncoderLearner(run, corpus).train_fold(rows)
+    taken.clear()
+    n_steps = -1
+    again = EncoderLearner(run, corpus).train_fold(rows)
+    assert len(taken) < 49  # steps that were done are not taken again
+    assert np.array_equal(again.oof, whole.oof) and np.array_equal(again.test, whole.test)
 
 
 @pytest.mark.parametrize("loss", ["auto", "bce", "kl"])

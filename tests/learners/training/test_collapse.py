@@ -19,7 +19,7 @@ from foldblend.settings.run import RunSettings
 
 
 def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():
-    guard = CollapseGuard(prior_loss=0.3, check_after_steps=100)
+    guard = CollapseGuard(prior_loss=0.3, check_after_steps=100, n_own=9)
     guard.check_loss(99, 0.5, 0.5)
     guard.check_loss(100, 0.5, 0.29)
     guard.check_loss(100, 0.2, 0.31)  # the mean remembers a loss of long ago
@@ -28,13 +28,27 @@ def test_a_loss_no_better_than_the_rates_stops_after_the_set_steps():
 
 
 def test_zero_turns_the_check_off():
-    CollapseGuard(0.3, 0).check_loss(10_000, 0.5, 0.5)
+    CollapseGuard(0.3, 0, 9).check_loss(10_000, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_at_once(loss):
     with pytest.raises(ValueError, match=r"training loss is (nan|inf) at step 3"):
-        CollapseGuard(0.3, 100).check_loss(3, loss, 0.1)
+        CollapseGuard(0.3, 100, 9).check_loss(3, loss, 0.1)
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ([3, 7], "rows 3, 7 of the training file (counted from 0)."),
+        ([12, 3, 11], "rows 3 of the training file (counted from 0) and 2 of the extra rows."),
+        ([12, 13], "first on 2 of the extra rows."),
+    ],
+)
+def test_rows_are_named_by_the_file_they_are_in(rows, words):
+    with pytest.raises(ValueError) as said:
+        CollapseGuard(0.3, 100, 9).check_finite(3, float("nan"), np.array(rows))
+    assert words in str(said.value)
 
 
 def test_running_mean_is_the_plain_mean_at_first():
@@ -109,15 +123,15 @@ def test_the_bar_is_what_blind_answers_reach_on_the_rows_as_they_are_taught(run,
 
 
 def test_the_end_of_a_training_needs_one_loss_below_the_constant():
-    guard = CollapseGuard(prior_loss=0.3, check_after_steps=300)
+    guard = CollapseGuard(prior_loss=0.3, check_after_steps=300, n_own=9)
     with pytest.raises(ValueError, match=r"learned nothing: after 100 steps .*0.3100 .*0.3200; .*0.3000 and 0.3100"):
         guard.check_end(100, 0.31, 0.32, 0.31)
     guard.check_end(100, 0.29, 0.40, 0.31)  # overfitted
     guard.check_end(100, 0.90, 0.30, 0.31)  # a bad start
     guard.check_end(10, 0.31, 0.32, 0.31)  # too short to tell
-    CollapseGuard(0.3, 0).check_end(1000, 0.31, 0.32, 0.31)
+    CollapseGuard(0.3, 0, 9).check_end(1000, 0.31, 0.32, 0.31)
     with pytest.raises(ValueError, match="learned nothing"):
-        CollapseGuard(0.3, 10).check_end(10, 0.31, 0.32, 0.31)
+        CollapseGuard(0.3, 10, 9).check_end(10, 0.31, 0.32, 0.31)
 
 
 @pytest.mark.parametrize("name", ["bce", "zlpr", "soft_macro_f1", "asymmetric"])

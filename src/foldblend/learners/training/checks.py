@@ -92,11 +92,12 @@ class CollapseGuard:
     """Proves that the model learns more than the label rates: its loss must get below a constant answer's.
 
     Args: prior_loss: the mean training loss per row of the best answer that ignores the text.
-          check_after_steps: the loss is compared from this step on; 0 is never.
+          check_after_steps: the loss is compared from this step on; 0 is never.   n_own: rows of the training file;
+          rows from this number on are of `extra_rows`.
     """
 
-    def __init__(self, prior_loss: float, check_after_steps: int):
-        self.prior_loss, self.check_after_steps = prior_loss, check_after_steps
+    def __init__(self, prior_loss: float, check_after_steps: int, n_own: int):
+        self.prior_loss, self.check_after_steps, self.n_own = prior_loss, check_after_steps, n_own
 
     def check_loss(self, step: int, loss: float, mean_loss: float) -> None:
         """Raise UserError if the loss is not finite, or after the set steps no better than a constant answer's.
@@ -139,7 +140,7 @@ class CollapseGuard:
         if math.isfinite(loss) and bad_rows is None:
             return
         what = "The gradient is not finite" if math.isfinite(loss) else f"The training loss is {loss}"
-        where = "" if bad_rows is None else f", first on rows {_name_rows(bad_rows)} of the training file"
+        where = "" if bad_rows is None else f", first on {_name_rows(bad_rows, self.n_own)}"
         raise UserError(
             f"{what} at step {step}{where}. Possible reasons: an overflow in fp16, a learning rate that is too high, "
             f"or those texts. {ADVICE} (bf16 if the hardware has it)"
@@ -163,9 +164,13 @@ class CollapseGuard:
             raise UserError(f"The held-out loss is {loss}. {ADVICE}")
 
 
-def _name_rows(rows: np.ndarray) -> str:
-    shown = ", ".join(map(str, rows[:32].tolist()))
-    return shown + (f" and {len(rows) - 32} more (counted from 0)" if len(rows) > 32 else " (counted from 0)")
+def _name_rows(rows: np.ndarray, n_own: int) -> str:
+    """Rows of the training file by number; extra rows are only counted, as their files may have lost rows since."""
+    own = rows[rows < n_own]
+    shown = ", ".join(map(str, own[:32].tolist())) + (f" and {len(own) - 32} more" if len(own) > 32 else "")
+    said = [f"rows {shown} of the training file (counted from 0)"] if len(own) else []
+    n_extra = len(rows) - len(own)
+    return " and ".join([*said, *([f"{n_extra} of the extra rows"] if n_extra else [])])
 
 
 def update_mean(mean_loss: float, loss: float, read: int) -> float:

@@ -228,7 +228,7 @@ def build_fold(learner, rows: FoldRows) -> tuple[BuiltFold, TrainState]:
         micro_batches=MicroBatches(bare, learner.tokens.lengths, run, accelerator.num_processes),
         store=store,
         losses=LossWindow(accelerator),
-        guard=CollapseGuard(prior_loss, training.collapse_check_after_steps),
+        guard=CollapseGuard(prior_loss, training.collapse_check_after_steps, len(learner.corpus.labels)),
         constant=constant,
         frozen=FrozenWatch(bare),
         movement=MovementWatch(bare, accelerator.scaler) if starts_anew else None,
