@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from toy_corpus import fold_rows, make_corpus
 
 from foldblend.commands import blend, train
 from foldblend.learners.decoder import DecoderLearner
 from foldblend.learners.nets.adapters import SharedBase
+from foldblend.learners.training import loop
 from foldblend.settings.loading import load_run
 from foldblend.settings.paths import Paths
 
@@ -87,3 +89,37 @@ def test_all_folds_of_one_base_then_the_blend(paths, decoder_run, capsys):
     assert "adapted" in capsys.readouterr().out
     (csv,) = paths.submissions("toy").glob("*.csv")
     assert len(csv.read_text().splitlines()) == 22
+
+
+def test_adapters_go_on_from_another_competitions(paths, toy_competition, tiny_decoder, monkeypatch, capsys):
+    """`other` has the rows of `toy` in other words, so that nothing that is held out was seen."""
+    lines = (paths.data("toy") / "train.csv").read_text().splitlines()
+    other = paths.data("other")
+    other.mkdir()
+    texts = [line.split(",") for line in lines[1:]]
+    rows = [",".join([f"o{k}", f"other {chr(97 + k % 26)} {chr(97 + k // 26)} {cells[1]}", *cells[2:]])
+            for k, cells in enumerate(texts)]  # fmt: skip
+    (other / "train.csv").write_text("\n".join([lines[0], *rows, ""]))
+    for name in ("test.csv", "sample_submission.csv"):
+        (other / name).write_bytes((paths.data("toy") / name).read_bytes())
+    folder = paths.configs / "competitions"
+    (folder / "other.yaml").write_bytes((folder / "toy.yaml").read_bytes())
+    model = f"{{name: {tiny_decoder('qwen3')}, pooling: last, max_length_tokens: 32}}"
+    (paths.configs / "runs" / "lora.yaml").write_text(
+        f"learner: decoder\nmodel: {model}\nadapter: {{rank: 2, alpha: 4}}\noptimizer: {{lr: 5e-3}}\n"
+        "training: {epochs: 1, global_batch_size: 16, precision: fp32}\n"
+    )
+    train.main(["--competition", "other", "--run", "lora", "--fold", "1"])
+    learned = load_file(paths.checkpoints("other", "lora") / "fold1" / "weights.safetensors")
+    learned = {name: value for name, value in learned.items() if "lora_" in name}
+    assert any(value.any() for name, value in learned.items() if "lora_B" in name)
+    first, prepare = [], loop.prepare
+
+    def watch(accelerator, model, optimizer):
+        first.append({f"model.{name}": value.detach().numpy().copy() for name, value in model.state_dict().items()})
+        return prepare(accelerator, model, optimizer)
+
+    monkeypatch.setattr(loop, "prepare", watch)
+    train.main(["--competition", "toy", "--run", "lora", "--fold", "0", "--model.start_from", "other/lora/fold1"])
+    assert all(np.array_equal(first[0][name], value) for name, value in learned.items())
+    assert "starts from other/lora/fold1" in " ".join(capsys.readouterr().out.split())

@@ -1,6 +1,10 @@
 """Pretraining on the competition's own texts: what is guessed, that it teaches, is kept, and goes on after a kill."""
 
+import os
+import signal
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -120,6 +124,32 @@ def test_a_killed_one_goes_on_with_the_same_bits(tmp_path, tiny_bert, tiny_decod
     if kind == "decoder":
         assert any("lora_B" in name and value.any() for name, value in whole.items())
         assert all("lora_" in name for name in whole)
+
+
+def test_other_processes_wait_for_the_one_that_pretrains(tmp_path, tiny_bert, monkeypatch):
+    """The second of two starts first, waits, and then has the weights of the first."""
+    corpus = corpus_in(tmp_path)
+    first, second = (EncoderLearner(encoder_run(tiny_bert), corpus) for _ in range(2))
+    waiting = SimpleNamespace(is_main_process=False)
+    waits = []
+
+    def trains_meanwhile(seconds):
+        waits.append(seconds)
+        pretraining.pretrain(first, None)
+
+    monkeypatch.setattr(pretraining, "time", SimpleNamespace(sleep=trains_meanwhile, monotonic=time.monotonic))
+    second.accelerator = waiting
+    found, facts = pretraining.pretrain(second, None)
+    assert len(waits) == 1 and facts["texts"] == 82
+    assert all(torch.equal(value, first.start_weights[name]) for name, value in found.items())
+
+
+def test_a_waiting_process_can_be_stopped(tmp_path, monkeypatch):
+    stopping = SimpleNamespace(sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(pretraining, "time", stopping)
+    with pytest.raises(SystemExit) as stopped:
+        pretraining._wait_for(tmp_path / "never")
+    assert stopped.value.code == 128 + signal.SIGTERM
 
 
 def test_a_decoders_fold_takes_the_pretrained_adapters(tmp_path, tiny_decoder):
