@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--n_folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--run", default="minilm", help="the student, a file in configs/runs/")
-    parser.add_argument("--teachers", nargs="+", default=["tfidf", "nbsvm"], help="runs of the blend beside the student")
+    parser.add_argument("--teachers", nargs="+", default=["tfidf", "nbsvm"], help="runs of the blend beside it")
     parser.add_argument("--ways", nargs="+", default=[], choices=WAYS, help="by default all that the run has")
     args = parser.parse_args()
     linear = load_run(Paths(PROJECT), args.run).learner in ("tfidf", "nbsvm", "embeddings")
