@@ -220,3 +220,11 @@ def test_classes_in_an_order_are_listed_in_it(refused, names):
 
 def test_the_tiny_competition_itself_is_right(load):
     assert load("id_column: id\n", TRAIN, TEST).notes == ()
+
+
+def test_what_a_cell_is_mapped_to_is_a_label(refused, load):
+    text = "id_column: id\n" + DELIMITED.replace("[a, b]", "[a, b], map: {X: %s}")
+    assert "labels.map: 'X' means 'aa', which is no label; did you mean 'a'?" in refused(text % "aa", CLASSES)
+    train = column(CLASSES, 2, lambda cell: "X")
+    for meaning in ("a,b", "[a, b]"):
+        assert "nothing to learn" in refused(text % f'"{meaning}"', train, sample=ANSWERS)

@@ -10,6 +10,7 @@ from foldblend.scoring.blending import make_blend
 from foldblend.scoring.inputs import Scores, Task, score_known, to_probs
 from foldblend.scoring.metrics.table import METRICS, score_cells
 from foldblend.scoring.report import TestFacts, describe_blend, find_shift
+from foldblend.scoring.thresholds.robust import count_scores, expected_f1_thresholds
 from foldblend.scoring.validation.bootstrap import Buckets, make_additive, resample
 from foldblend.scoring.validation.comparing import Predicted
 from foldblend.scoring.validation.decided import decide_run
@@ -99,3 +100,17 @@ def test_unknown_labels_are_no_shift():
     far = TestFacts((means[0], there**4), training=facts.training)
     found = find_shift(task, blend, there**4, far, 0)
     assert 0 in found.shifted and found.correction is not None
+
+
+def test_an_interval_has_a_width_even_if_no_row_is_wrong():
+    labels = make_runs(90, 2).labels
+    runs = replace(make_runs(90, 2, noise=(1.0,)), scores=Scores([np.where(labels, 6.0, -6.0).astype(np.float32)]))
+    for metric in ("macro_f1", "subset_accuracy"):
+        found = describe_blend(Task(metric), make_blend(Task(metric), runs), None, 0).one_fold
+        assert found.low <= found.expected - 0.9 * 3 / 90 and found.high <= 1
+
+
+def test_a_steep_calibration_of_rows_without_a_label_decides_nothing():
+    counted = count_scores(np.full((40, 2), 1e-7, np.float32))
+    wanted = expected_f1_thresholds(counted, np.float64([400, 1]), np.zeros(2))
+    assert np.isfinite(wanted).all()

@@ -277,6 +277,7 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
         yield "labels.constants has every label, so nothing is left to learn; remove one"
     if len(set(labels.rename.values())) < len(labels.rename):
         yield "labels.rename gives two labels the same name; to unite labels use labels.groups"
+    yield from _check_map(labels)
     for name in labels.definitions:
         if labels.submitted and name not in labels.submitted:
             hint = nearest(name, labels.submitted) or f"; expected one of {', '.join(labels.submitted)[:200]}"
@@ -287,6 +288,21 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
                 f"labels.rename: {name!r} is not in labels.names; expected the training file's name first, then that "
                 "of labels.names"
             )
+
+
+def _check_map(labels: LabelsSettings) -> Iterator[str]:
+    """Cells of names that are mapped mean labels, or nothing."""
+    if labels.form == "columns" or labels.values != "names" or not labels.names:
+        return
+    own = {new: old for old, new in labels.rename.items()}
+    known = {*labels.names, *(own.get(name, name) for name in labels.names), labels.empty, *labels.unknown, ""}
+    for cell, meaning in labels.map.items():
+        if meaning in known or meaning.startswith(("[", "{", "(")):
+            continue
+        parts = [meaning] if labels.form == "class" else [part.strip() for part in meaning.split(labels.delimiter)]
+        for part in (part for part in parts if part not in known):
+            hint = nearest(part, known) or f"; expected one of {', '.join(labels.names)[:200]}"
+            yield f"labels.map: {cell[:80]!r} means {part[:80]!r}, which is no label{hint}"
 
 
 def _check_metric(settings: CompetitionSettings) -> Iterator[str]:
@@ -388,7 +404,8 @@ def _check_names(settings: CompetitionSettings) -> Iterator[str]:
             in_words = part.form in ("delimited", "ranked") and part.values == "names" and name in names
             is_list = isinstance(part, SubmissionSettings) and part.list != "off"
             if in_words and not is_list and part.delimiter and part.delimiter in name:
-                yield f"label {name!r} contains {group}.delimiter {part.delimiter!r}, so a cell could be read two ways"
+                found = f"label {name!r} contains {group}.delimiter {part.delimiter!r}"
+                yield f"{found}, so a cell could be read two ways; set another delimiter"
 
 
 def _check_groups(settings: CompetitionSettings) -> Iterator[str]:

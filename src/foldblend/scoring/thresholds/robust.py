@@ -104,7 +104,8 @@ def expected_f1_thresholds(counted: Histogram, slope: np.ndarray, shift: np.ndar
     """
     probs = sigmoid(counted.scores[:, None] * slope + shift)
     hits, decided = (counted.rows * probs)[::-1].cumsum(axis=0), counted.rows[::-1].cumsum(axis=0)  # from the top down
-    return logit((hits / (decided + hits[-1])).max(axis=0))
+    # a steep calibration makes every probability of a label 0, and then none is decided either
+    return logit((hits / np.maximum(decided + hits[-1], np.finfo(hits.dtype).tiny)).max(axis=0))
 
 
 ADAPT_FROM = 30

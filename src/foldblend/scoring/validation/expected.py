@@ -64,11 +64,12 @@ def estimate_score(
     scale, tails = measure_widths(moves, float(ours.std()))
     # two sources that do not depend on each other: which test rows come, and how well our own rows measured
     error = tails * ((theirs - theirs.mean()) - scale * (ours - ours.mean()))
+    is_certain = not ours.std() and not error.any()  # no row was wrong, so resamples say that none can be
     ours, theirs = _resample_both(softened, everything, n_rows, n_test, seed)
     # the bias of a small set is that of the difference of the two means, which our own score has in part already
     expected = np.mean([each.score(everything) for each in softened]) + theirs.mean() - ours.mean()
     low, high = np.quantile(error, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) + expected
-    if not ours.std() and not error.any():  # no row was wrong, so resamples say that none can be
+    if is_certain:
         low -= UNSEEN / min(n_rows, n_test)
     return ExpectedScore(float(expected), float(low), float(high))
 
