@@ -228,3 +228,18 @@ def test_what_a_cell_is_mapped_to_is_a_label(refused, load):
     train = column(CLASSES, 2, lambda cell: "X")
     for meaning in ("a,b", "[a, b]"):
         assert "nothing to learn" in refused(text % f'"{meaning}"', train, sample=ANSWERS)
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda name: f"{name} "])
+def test_ids_that_differ_in_case_or_blanks_are_named(refused, change):
+    said = refused("id_column: id\n", sample=column(SAMPLE, 0, change))
+    assert f"the same but for blanks or case, as {change('t0')!r}" in said and "answer_rows" not in said
+
+
+def test_a_class_is_no_constant_yes(refused, load):
+    text = "id_column: id\n" + CLASS % ", constants: {b: %s}"
+    assert "labels.constants: 'b' is 1, but a row has one class" in refused(text % 1, CLASSES, sample=ANSWERS)
+    three = text.replace("[a, b]", "[a, b, c]") % 0
+    train = [*CLASSES, *([f"r{k}", f"more text {k}", "c"] for k in range(20, 24))]
+    lines = load(three, train, sample=ANSWERS).label_lines
+    assert "  'b': no, as labels.constants says so; 6 rows have it, whose answers count as wrong" in lines

@@ -169,6 +169,13 @@ def match_sample_ids(
             f"ids of {test_file} as the sample submission writes them"
         )
         return test_ids
+    folded = [{cell.strip().casefold() for cell in cells} for cells in (in_sample, in_test)]
+    if folded[0] == folded[1]:
+        report.advise(
+            f"they are the same but for blanks or case, as {excerpt(sample_ids[0])}: expected the ids of "
+            f"{test_file} as the sample submission writes them"
+        )
+        return test_ids
     report.advise(
         f"if the sample submission is out of date, set files.answer_rows: test, which answers all of {test_file}"
     )
@@ -228,7 +235,9 @@ def find_constants(
     absent, found = set(absent), []
     for k, name in enumerate(names):
         if name in stated:
-            found.append(Constant(name, float(stated[name]), "labels.constants says so"))
+            n_rows = int(targets.labels[:, k].sum()) if one_a_row else 0  # of a class, these teach nothing else
+            rows_with_it = f"; {n_rows:,} rows have it, whose answers count as wrong" if n_rows else ""
+            found.append(Constant(name, float(stated[name]), f"labels.constants says so{rows_with_it}"))
             continue
         known = targets.known[:, k] if targets.known is not None else np.ones(len(targets.labels), bool)
         rows, positives = int(known.sum()), int(targets.labels[:, k].sum())

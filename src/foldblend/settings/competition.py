@@ -273,6 +273,11 @@ def _check_targets(settings: CompetitionSettings) -> Iterator[str]:
     for name, value in labels.constants.items():
         if not 0 <= value <= 1:
             yield f"labels.constants: {name!r} is {value:g}; expected 0, 1 or a probability between them"
+        elif is_multiclass and value >= 0.5:
+            yield (
+                f"labels.constants: {name!r} is {value:g}, but a row has one class, so no other one could be answered; "
+                "expected 0, or a probability below 0.5"
+            )
     if labels.names and set(labels.submitted) <= set(labels.constants):
         yield "labels.constants has every label, so nothing is left to learn; remove one"
     if len(set(labels.rename.values())) < len(labels.rename):
