@@ -205,7 +205,10 @@ def _decode_json(data: bytes, form: FileForm, problems: Problems) -> str | None:
     for complaint in decoded.complaints:
         problems.add(complaint)
     if decoded.is_mixed:
-        problems.add("the file is utf-8, but a few of its bytes are not, which JSON does not allow; correct them")
+        problems.add(
+            "the file is utf-8, but a few of its bytes are not, which JSON does not allow; expected utf-8 "
+            "throughout, so correct them"
+        )
         return None
     return None if decoded.complaints else decoded.text
 

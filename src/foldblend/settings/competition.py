@@ -397,8 +397,9 @@ def _check_long(settings: CompetitionSettings) -> Iterator[str]:
 
 def _check_names(settings: CompetitionSettings) -> Iterator[str]:
     labels = settings.labels
-    if len(set(labels.names)) != len(labels.names):
-        yield "labels.names has a name twice"
+    twice = [name for name, count in Counter(labels.names).items() if count > 1]
+    if twice:
+        yield f"labels.names has a name twice: {', '.join(twice)[:200]}; remove one of them"
     written = (("labels", labels, labels.names), ("submission", settings.submission, labels.submitted))
     for name in dict.fromkeys((*labels.names, *labels.groups)):
         if not name or name != name.strip():

@@ -153,7 +153,7 @@ def parse_yaml(path: Path, kinds: Mapping[str, Any] | None = None) -> dict:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or an impossible date
         raise UserError(f"{path} is not readable YAML: {error}. Fix it, or copy a file of that folder") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected settings as `name: value`, found {type(values).__name__}")
+        raise UserError(f"{path}: expected settings as `name: value`, found {_in_words(values)}")
     return values
 
 
@@ -185,7 +185,7 @@ def refuse_unknown_keys(path: Path, values: dict, known: set[str], others: Itera
     leaves = {key for key in known if not any(name.startswith(f"{key}.") for name in known)}
     for group in sorted((known - leaves) & values.keys()):
         if not isinstance(values[group], dict):
-            found = type(values[group]).__name__
+            found = _in_words(values[group])
             raise UserError(f"{path}: {group} is a group of settings; expected `name: value` below it, found {found}")
     expected = f"; expected {', '.join(sorted({key.split('.')[0] for key in known}))}"
     unknown = [
@@ -272,3 +272,11 @@ def _read_old_names(values: dict, path: Path) -> dict:
 def _warn_once(line: str) -> None:
     """On stderr, as blend.py may be asked for its output alone; several files may say the same."""
     warn(line, stream=sys.stderr)
+
+
+def _in_words(value: Any) -> str:
+    """What YAML read, without Python's names of it. Example: [1] -> "a list, [1]"."""
+    if value is None:
+        return "nothing"
+    kind = "a list" if isinstance(value, list) else "a text" if isinstance(value, str) else "a value"
+    return f"{kind}, {str(value)[:80]!r}" if kind != "a list" else f"{kind}, {str(value)[:80]}"
