@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from foldblend.folding.duplicates import compare_texts, find_repeats, find_telling_words
+from foldblend.folding.other_texts import compare_texts, find_repeats, find_telling_words
 
 
 def texts(n, words, seed):

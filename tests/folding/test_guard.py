@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foldblend.folding.duplicates import PIECE, fold_text, jaccard
-from foldblend.folding.guard import find_contradictions, find_known_folds
+from foldblend.folding.other_texts import find_contradictions, find_known_folds
 
 WORDS = "the quiet river carried seven golden lanterns past every sleeping village under winter stars again".split()
 

@@ -19,7 +19,7 @@ from foldblend.data.answer_form import constants_record
 from foldblend.data.tables import Tables, load_tables
 from foldblend.errors import UserError
 from foldblend.files import sha256_bytes
-from foldblend.folding.duplicates import compare_texts, find_repeats
+from foldblend.folding.other_texts import compare_texts, find_repeats
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import BLEND, RunPredictions, check_same_inputs, group_seeds, input_hashes, load_runs

@@ -20,14 +20,8 @@ from foldblend.cores import single_threaded_products
 from foldblend.data.tables import Tables, read_columns
 from foldblend.errors import UserError, nearest
 from foldblend.files import write_atomically
-from foldblend.folding.duplicates import (
-    compare_texts,
-    find_conflicts,
-    find_repeats,
-    find_telling_words,
-    group_same,
-    group_texts,
-)
+from foldblend.folding.duplicates import find_conflicts, group_same, group_texts
+from foldblend.folding.other_texts import compare_texts, find_repeats, find_telling_words
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.history import history_path, read_history
 from foldblend.ledger.runs import PartOfRun, find_runs, load_parts_of_runs, load_runs

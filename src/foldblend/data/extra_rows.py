@@ -1,7 +1,7 @@
 """Rows that a run learns beside the competition's own, from a file or another competition: texts, labels, weights.
 
 Whatever a source is, it becomes an ExtraTable in the competition's labels. A label that the source says nothing of is
-unknown (nan) and teaches nothing. Which rows may teach which fold is not decided here: see folding/guard.py.
+unknown (nan) and teaches nothing. Which rows may teach which fold is not decided here: see folding/other_texts.py.
 """
 
 import hashlib

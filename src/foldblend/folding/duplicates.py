@@ -1,4 +1,4 @@
-"""Which texts say the same: groups that no fold tears apart, and how far test texts are like training texts.
+"""Which texts say the same: groups that no fold tears apart.
 
 Near duplicates are found by MinHash and banding (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive
 Datasets, ch. 3), every found pair is verified exactly, and pairs are joined into groups. Texts are compared by what
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
-
-from foldblend.predictions import TextComparison
 
 # ---------- exact duplicates: texts that are equal without case, spaces, punctuation, links and names.
 
@@ -404,123 +402,3 @@ def split_by_fold(group: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.n
     torn_groups = np.unique(group[fold != fold[first][group]])
     inside = np.unique(np.stack([group, fold]), axis=1, return_inverse=True)[1].reshape(-1)
     return number_groups(inside), np.flatnonzero(np.isin(group, torn_groups))
-
-
-# ---------- test texts against training texts: which are repeated, and how well a classifier tells the others apart.
-#
-# A cross-fitted score holds for new texts of the same kind. Both findings say how far the test rows are that.
-
-
-MOST_SAMPLED = 4_000
-"""Texts of each file that the classifier learns; the standard error of its AUC is then below 0.007."""
-N_PARTS = 3
-"""Parts that it is cross-fitted on."""
-
-
-def compare_texts(
-    train: Sequence[str], test: Sequence[str], seed: int = 0, same: np.ndarray | None = None
-) -> TextComparison:
-    """Count the test texts that are training texts, and tell the other ones apart from training texts.
-
-    Repeated texts are counted but not classified: they are surely of the same kind, and would be in both classes.
-
-    Args:    train, test: N and n texts; texts that differ in case, spaces or punctuation only are the same.
-             same: of `group_same([*train, *test])`, if it is known.
-    Returns: `auc` 0.5 if there are too few texts to learn from.
-    Source:  Lopez-Paz and Oquab 2017, "Revisiting classifier two-sample tests".
-    """
-    same = group_same([*train, *test])[0] if same is None else same
-    in_train, in_test = same[: len(train)], same[len(train) :]
-    n_repeats = int(np.isin(in_test, in_train).sum())
-    rng = np.random.default_rng(seed)
-    rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
-    if min(len(rows), len(new)) < 2 * N_PARTS:
-        return TextComparison(0.5, 0.5, rows[:0], np.zeros(0), np.zeros(0), n_repeats, len(test))
-    texts = [*(train[row] for row in rows), *(test[row] for row in new)]
-    is_test = np.repeat([0, 1], [len(rows), len(new)])
-    scores = _cross_fit(texts, is_test, rng)
-    auc, error = _auc_and_error(scores[is_test == 0], scores[is_test == 1])
-    return TextComparison(auc, error, rows, scores[is_test == 0], scores[is_test == 1], n_repeats, len(test))
-
-
-def find_repeats(train: Sequence[str], test: Sequence[str], same: np.ndarray | None = None) -> list[tuple[int, int]]:
-    """Test rows whose text is in the training file, each with the first training row that has it.
-
-    Args: same: as in `compare_texts`.
-    """
-    same = group_same([*train, *test])[0] if same is None else same
-    first = {key: row for row, key in reversed(list(enumerate(same[: len(train)].tolist())))}
-    return [(row, first[key]) for row, key in enumerate(same[len(train) :].tolist()) if key in first]
-
-
-def find_telling_words(
-    train: Sequence[str], test: Sequence[str], n_words: int = 20, seed: int = 0, same: np.ndarray | None = None
-) -> list[tuple[str, float, float]]:
-    """The words by which the classifier of `compare_texts` tells test texts from training texts.
-
-    Args:    same: as in `compare_texts`.
-    Returns: words, those with the largest weights of either sign first, each with the shares of sampled training
-             texts and test texts that have it; none if there are too few texts.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    same = group_same([*train, *test])[0] if same is None else same
-    in_train, in_test = same[: len(train)], same[len(train) :]
-    rng = np.random.default_rng(seed)
-    rows, new = (_sample(ours, theirs, rng) for ours, theirs in ((in_train, in_test), (in_test, in_train)))
-    if min(len(rows), len(new)) < 2 * N_PARTS:
-        return []
-    texts = [*(train[row] for row in rows), *(test[row] for row in new)]
-    is_test = np.repeat([False, True], [len(rows), len(new)])
-    vectorizer = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=max(2, len(texts) // 1000))
-    try:
-        features = vectorizer.fit_transform(texts).tocsr()
-    except ValueError:  # no word stands in enough texts
-        return []
-    model = LogisticRegression(C=1.0, class_weight="balanced", solver="liblinear", random_state=0)
-    weights = model.fit(features, is_test).coef_[0]
-    shares = [features[part].getnnz(axis=0) / part.sum() for part in (~is_test, is_test)]
-    # a weight counts as often as its word comes: a rare word may have a large one by chance
-    order = np.argsort(-np.abs(weights) * np.sqrt(shares[0] + shares[1]), kind="stable")[:n_words]
-    names = vectorizer.get_feature_names_out()
-    return [(str(names[k]), float(shares[0][k]), float(shares[1][k])) for k in order]
-
-
-def _sample(ours: np.ndarray, theirs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rows int64, rising: one of each text that the other file does not have, at most MOST_SAMPLED."""
-    first = np.unique(ours, return_index=True)[1]
-    own = first[~np.isin(ours[first], theirs)]
-    return np.sort(rng.permutation(own)[:MOST_SAMPLED])
-
-
-def _cross_fit(texts: list[str], is_test: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """How much each text is taken for a test text by a model that did not see it, float64 (n,)."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # takes a second to load
-    from sklearn.linear_model import LogisticRegression
-
-    part = np.empty(len(texts), np.int64)
-    for which in (0, 1):
-        rows = rng.permutation(np.flatnonzero(is_test == which))
-        part[rows] = np.arange(len(rows)) % N_PARTS
-    try:
-        features = TfidfVectorizer(token_pattern=r"\S+", sublinear_tf=True, min_df=2).fit_transform(texts)
-    except ValueError:  # no word stands in two texts
-        return np.zeros(len(texts))
-    scores = np.empty(len(texts))
-    for k in range(N_PARTS):
-        held = part == k
-        model = LogisticRegression(C=1.0, class_weight="balanced", solver="liblinear", random_state=0)
-        scores[held] = model.fit(features[~held], is_test[~held]).decision_function(features[held])
-    return scores
-
-
-def _auc_and_error(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """AUC and its standard error. Source: DeLong et al. 1988, placement values."""
-
-    def share_below(values, ordered):
-        return (ordered.searchsorted(values, "left") + ordered.searchsorted(values, "right")) / (2 * len(ordered))
-
-    placed_high, placed_low = share_below(high, np.sort(low)), share_below(low, np.sort(high))
-    error = np.sqrt(placed_high.var(ddof=1) / len(high) + placed_low.var(ddof=1) / len(low))
-    return float(placed_high.mean()), float(error)

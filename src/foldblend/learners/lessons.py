@@ -1,6 +1,6 @@
 """What one fold learns from: its own training rows, extra rows that may teach it, and a teacher's probabilities.
 
-The walk of an extra row: data/extra_rows.py reads it, folding/guard.py says which folds it may not teach, a Source
+An extra row: data/extra_rows.py reads it, folding/other_texts.py says which folds it may not teach; a Source
 holds it beside the corpus, and `build_lesson` takes, for one fold, the rows that may teach it and the set of labels
 whose speakers never saw that fold. A learner reads nothing but the Lesson.
 """

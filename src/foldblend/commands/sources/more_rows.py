@@ -13,7 +13,7 @@ from foldblend.data.tables import Tables
 from foldblend.data.taught import read_taught
 from foldblend.errors import UserError
 from foldblend.files import sha256_file
-from foldblend.folding.guard import find_contradictions, find_known_folds
+from foldblend.folding.other_texts import find_contradictions, find_known_folds
 from foldblend.learners.lessons import Source, Teacher
 from foldblend.learners.table import learns_shares
 from foldblend.ledger.folds import Folds
