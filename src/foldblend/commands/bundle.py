@@ -1,6 +1,7 @@
 """Pack all that an offline Kaggle notebook needs to predict with a blend: a dataset and the notebook.
 
 python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
+python src/bundle.py --space     # a folder for a Space of Hugging Face
 python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
 """
 
@@ -29,6 +30,7 @@ from foldblend.bundling.dataset import (
     own_requirements,
     write_package_wheel,
 )
+from foldblend.bundling.space import fill_space
 from foldblend.console import say, warn
 from foldblend.errors import UserError
 from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
@@ -56,6 +58,8 @@ def add_flags(parser) -> None:
     parser.add_argument("--gpu", default="auto", choices=["auto", "yes", "no"], help="one T4; auto: for neural runs")
     parser.add_argument("--average_folds", action="store_true", help="predict with one model per run, the "
                         "mean of its folds' weights")  # fmt: skip
+    parser.add_argument("--space", action="store_true", help="a folder for a Space of Hugging Face instead: the page "
+                        "of predict.py --serve")  # fmt: skip
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
 
 
@@ -65,6 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
     record = read_record(path, BLEND)
     check_same_questions(path, record, job.competition_name, asdict(job.competition))
+    check_space(job)
     owner = check_owner(job.own.owner or default_owner())
     if job.own.push and not owner:
         raise UserError("--push needs your Kaggle name: add --owner NAME")
@@ -72,10 +77,13 @@ def main(argv: list[str] | None = None) -> None:
     settings = [run_from_settings(run.settings, f"oof/{job.competition_name}/{run.name}/fold0.json") for run in runs]
     models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
     required = choose_required(own_requirements(), any(map(is_four_bit, settings)))
-    target = job.paths.bundle(job.competition_name) / path.stem
+    target = job.paths.bundle(job.competition_name) / f"{path.stem}{'-space' if job.own.space else ''}"
     busy = f"{target}: another bundle.py makes or uploads this bundle now. Wait for it, then run this again"
     with hold_lock(target.with_name(f".{target.name}.lock"), busy):
         before = list_old(target.parent)
+        if job.own.space:
+            make_space(job, path, record, runs, [model for model in models if model], target)
+            return
         with replacing_folder(target) as folder:
             dataset = BundleFolder(folder / "dataset")
             fill_dataset(job, path, record, runs, [model for model in models if model], dataset)
@@ -90,6 +98,29 @@ def main(argv: list[str] | None = None) -> None:
         show(job, target, owner, missing, models)
         if job.own.push:
             push(target / "dataset", target / "notebook", path.stem, print)
+
+
+def check_space(job: Job) -> None:
+    """Raises: UserError: flags that are about Kaggle beside --space."""
+    beside = [flag for flag in ("push", "model_sources", "average_folds") if job.own.space and getattr(job.own, flag)]
+    if beside:
+        raise UserError(f"--space and --{beside[0]} do not go together. Leave out --{beside[0]}")
+
+
+def make_space(
+    job: Job, path: Path, record: dict, runs: list[TrainedRun], models: list[BundledModel], target: Path
+) -> None:
+    """The folder of a Space, whole or not at all."""
+    with replacing_folder(target) as folder:
+        space = BundleFolder(folder)
+        fill_dataset(job, path, record, runs, models, space)
+        fill_space(space, job.competition_name, path.stem, [run.name for run in runs], own_requirements())
+        space.prove()
+    n_files, size = measure(target)
+    shown = target.relative_to(job.paths.root)
+    print(f"{shown}: {n_files} files, {size / 1e6:,.1f} MB")
+    print(f"try it here: python {shlex.quote(f'{shown}/app.py')}; it answers at every address of this machine")
+    print(f"hf upload YOUR_NAME/{job.competition_name} {shlex.quote(str(shown))} . --repo-type space")
 
 
 def check_owner(owner: str) -> str:
