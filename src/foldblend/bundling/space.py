@@ -4,6 +4,7 @@ A Space installs requirements.txt before it sees any other file, so it cannot in
 unpacks the package's own wheel at its start instead.
 """
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -25,6 +26,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+RECORD = "..."
 
 
 def load():
@@ -37,7 +39,7 @@ def load():
     from foldblend.commands import predict
     from foldblend.settings.loading import open_job
 
-    return predict.load_page(open_job("predict.py", ["--serve"], predict.add_flags))
+    return predict.load_page(open_job("predict.py", ["--serve", "--from", str(HERE / RECORD)], predict.add_flags))
 
 
 def main():
@@ -57,14 +59,15 @@ LARGE_FILES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.whl filter=l
 def fill_space(
     bundle: BundleFolder, competition: str, blend: str, runs: Sequence[str], required: Sequence[str]
 ) -> None:
-    """The app, its requirements, its description and the manifest, beside what `copy_blend` and its like have put there.
+    """The app, its requirements, its description and the manifest, beside the blend that is there already.
 
     Args:   required: the package's own requirements.
     Raises: UserError: gradio, or a requirement, is not installed here, so its version cannot be pinned.
     """
     pins = pin_versions([*required, "gradio"])
     gradio = next(pin.split("==")[1] for pin in pins if pin.startswith("gradio=="))
-    bundle.write("app.py", APP.encode())
+    record = json.dumps(f"submissions/{competition}/{blend}.json")
+    bundle.write("app.py", APP.replace('"..."', record).encode())
     bundle.write("requirements.txt", "".join(f"{pin}\n" for pin in pins).encode())
     bundle.write("README.md", readme(competition, blend, runs, gradio).encode())
     bundle.write(".gitattributes", LARGE_FILES.encode())
