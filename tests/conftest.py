@@ -1,5 +1,6 @@
 """Shared by all tests: src/ on the path, paths of their own, tiny pretrained models of real architectures."""
 
+import copy
 import gc
 import os
 import shutil
@@ -14,6 +15,11 @@ sys.path.insert(0, str(PROJECT / "src"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("FOLDBLEND_THREADS", "1")  # tiny models only lose by more
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")  # read when numpy and torch are imported
+# Images of containers set this; hundreds of processes start here, and each would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it, and hands that on
 
 WORDS = "happy glad joyful sad gloomy tearful angry furious mad calm plain dull the a is was today it".split()
@@ -27,6 +33,24 @@ def paths(tmp_path, monkeypatch):
     shutil.copytree(PROJECT / "configs", tmp_path / "configs")
     monkeypatch.setenv("FOLDBLEND_ROOT", str(tmp_path))
     return Paths(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_settings():
+    """A thousand tests read the same few YAMLs: what a parser made of the same values is not worked out again."""
+    from foldblend.settings import loading
+
+    parse, known = loading._parse_object, {}
+
+    def parse_once(parser, values, where):
+        key = parser, repr(values)
+        if key not in known:
+            known[key] = parse(parser, values, where)  # an error is none of them, so it is found each time
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_parse_object", parse_once)
+        yield
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -107,7 +108,8 @@ def open_job(
         _build_parser(command, _defaults_for_help(), add_flags, parts, with_help=True).parse_args(["--help"])
     paths = find_paths()
     defaults = load_defaults(paths)
-    parser = _build_parser(command, defaults, add_flags, parts)
+    groups = tuple((name, settings) for part in parts for name, settings in plugin_groups(part).items())
+    parser = _parser_of_command(command, defaults, add_flags, parts, groups)
     _check_flags(argv, parser)
     picked = {"competition": _or(_flag(argv, "competition"), defaults.competition)}
     yamls: dict[type, Path] = {CompetitionSettings: find_config(paths, "competitions", picked["competition"])}
@@ -185,10 +187,7 @@ def change_competition(competition: CompetitionSettings, changes: dict, where: s
     Raises: UserError: an unknown setting, a value that cannot be; its message begins with `where`.
     """
     refuse_unknown_keys(Path(where), changes, names_of(CompetitionSettings))
-    parser = _empty_parser()
-    _add_settings(parser, CompetitionSettings)
-    whole = merge(asdict(competition), changes)
-    return _build(CompetitionSettings, _parse_object(parser, whole, where), where)
+    return _build_alone(CompetitionSettings, merge(asdict(competition), changes), where)
 
 
 def load_run(paths: Paths, name: str) -> RunSettings:
@@ -202,9 +201,7 @@ def load_run(paths: Paths, name: str) -> RunSettings:
 
 def build_run(values: dict, where: str) -> RunSettings:
     """A run of nested values, as a YAML has them. Raises UserError, whose message begins with `where`."""
-    parser = _empty_parser()
-    _add_settings(parser, RunSettings)
-    return _build(RunSettings, _parse_object(parser, values, where), where)
+    return _build_alone(RunSettings, values, where)
 
 
 def load_teacher(paths: Paths, name: str, flags: Mapping[str, str]) -> TeacherSettings:
@@ -217,9 +214,7 @@ def load_teacher(paths: Paths, name: str, flags: Mapping[str, str]) -> TeacherSe
     changes = {key: parse_flag(word, kinds[key]) for key, word in flags.items()}
     if misfits := find_misfits(changes, kinds):
         raise UserError("; ".join(f"--{each}" for each in misfits))
-    parser = _empty_parser()
-    _add_settings(parser, TeacherSettings)
-    return _build(TeacherSettings, _parse_object(parser, load_part(TeacherSettings, path) | changes, path), str(path))
+    return _build_alone(TeacherSettings, load_part(TeacherSettings, path) | changes, str(path))
 
 
 # ---------- Flags.
@@ -241,6 +236,18 @@ def _build_parser(
     for part in parts:
         _add_settings(parser, part, with_help)
     return parser
+
+
+@lru_cache(maxsize=16)
+def _parser_of_command(
+    command: str,
+    defaults: Defaults,
+    add_flags: Callable[[ArgumentParser], None],
+    parts: tuple[type, ...],
+    groups: tuple[tuple[str, type], ...],
+) -> ArgumentParser:
+    """Making a parser takes longer than using it, and it is the same until a plugin adds one of the `groups`."""
+    return _build_parser(command, defaults, add_flags, parts)
 
 
 def _empty_parser(with_help: bool = False, **options: Any) -> ArgumentParser:
@@ -343,9 +350,19 @@ def _check_read(run: RunSettings, given: Iterable[str], path: Path) -> None:
 
 
 def _load_alone(part: type[Settings], path: Path) -> Settings:
+    return _build_alone(part, load_part(part, path), str(path))
+
+
+def _build_alone(part: type[Settings], values: dict, where: str) -> Settings:
+    return _build(part, _parse_object(_parser_of(part, tuple(plugin_groups(part).items())), values, where), where)
+
+
+@lru_cache(maxsize=16)
+def _parser_of(part: type, groups: tuple[tuple[str, type], ...]) -> ArgumentParser:
+    """As `_parser_of_command`."""
     parser = _empty_parser()
     _add_settings(parser, part)
-    return _build(part, _parse_object(parser, load_part(part, path), path), str(path))
+    return parser
 
 
 def _parse_object(parser: ArgumentParser, values: dict, path: Path | str) -> Namespace:
