@@ -1,9 +1,12 @@
 """The documentation: links resolve, commands and flags exist, and the code on the pages runs."""
 
 import doctest
+import importlib
+import io
 import re
 import subprocess
 import sys
+from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 
@@ -57,10 +60,9 @@ def test_links_resolve(page):
 @cache
 def flags_of(command):
     """What `--help` of a command lists."""
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "src" / f"{command}.py"), "--help"], capture_output=True, text=True, check=True
-    )
-    return set(re.findall(r"(?<![\w-])--?[A-Za-z][\w.-]*", done.stdout))
+    with redirect_stdout(io.StringIO()) as shown, suppress(SystemExit):
+        importlib.import_module(f"foldblend.commands.{command}").main(["--help"])
+    return set(re.findall(r"(?<![\w-])--?[A-Za-z][\w.-]*", shown.getvalue()))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

@@ -354,7 +354,8 @@ def _load_alone(part: type[Settings], path: Path) -> Settings:
 
 
 def _build_alone(part: type[Settings], values: dict, where: str) -> Settings:
-    return _build(part, _parse_object(_parser_of(part, tuple(plugin_groups(part).items())), values, where), where)
+    parser = _parser_of(part, tuple(plugin_groups(part).items()))  # type: ignore[arg-type]  # classes are hashable
+    return _build(part, _parse_object(parser, values, where), where)
 
 
 @lru_cache(maxsize=16)

@@ -444,6 +444,12 @@ def afresh():
     fused_layers.load_library.cache_clear()
 
 
+@pytest.fixture
+def hastily_compiled(monkeypatch, afresh):
+    """What becomes of the file is the same without the optimisations, which take most of a compilation."""
+    monkeypatch.setattr(fused_layers, "FLAGS", ("-O0", *(flag for flag in fused_layers.FLAGS if flag != "-O3")))
+
+
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false", "cc --nonsense", "./no_program"])
 def test_without_a_compiler_layers_stay_as_they_are(tiny_encoder, monkeypatch, tmp_path, afresh, compiler):
     monkeypatch.chdir(tmp_path)
@@ -457,7 +463,7 @@ def test_without_a_compiler_layers_stay_as_they_are(tiny_encoder, monkeypatch, t
     assert not list(tmp_path.rglob("*.so"))
 
 
-def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_path, afresh):
+def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_path, hastily_compiled):
     folder = copy_sources(tmp_path)
     monkeypatch.setattr(fused_layers, "SOURCES", folder)
     assert fused_layers.is_available()
@@ -471,14 +477,14 @@ def test_it_is_compiled_once_and_again_when_the_files_change(monkeypatch, tmp_pa
     assert fused_layers.is_available() and len(list(folder.rglob("*.so"))) == 4
 
 
-def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, afresh):
+def test_code_that_lies_where_nothing_may_be_written(monkeypatch, tmp_path, hastily_compiled):
     folder = copy_sources(tmp_path)
     (folder / "__pycache__").write_text("a file where the folder would be")
     monkeypatch.setattr(fused_layers, "SOURCES", folder)
     assert fused_layers.is_available()
 
 
-def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path, afresh):
+def test_a_damaged_library_is_compiled_anew(monkeypatch, tmp_path, hastily_compiled):
     folder = copy_sources(tmp_path)
     monkeypatch.setattr(fused_layers, "SOURCES", folder)
     assert fused_layers.is_available()

@@ -34,6 +34,8 @@ def _count_per_label(matrix: np.ndarray) -> np.ndarray:
     255 rows at a time fit into bytes; only their sums are added as int64.
     """
     bits, whole = matrix.view(np.uint8), len(matrix) // 255 * 255
+    if not whole:
+        return np.add.reduce(bits, axis=0, dtype=np.int64)
     blocks = np.add.reduce(bits[:whole].reshape(-1, 255, bits.shape[1]), axis=1, dtype=np.uint8)  # (N // 255, L)
     return blocks.sum(axis=0, dtype=np.int64) + bits[whole:].sum(axis=0, dtype=np.int64)
 
