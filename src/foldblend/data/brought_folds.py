@@ -76,7 +76,8 @@ def _read(path: Path) -> bytes:
     there = sorted(each.name for each in path.parent.glob("*.csv")) if path.parent.is_dir() else []
     hint = nearest(path.name, there) or f"; its folder has {quoted(there) if there else 'no .csv'}."
     raise UserError(
-        f"{shown_path(path)}: missing, although folds.file names it{hint} Put it there, or correct folds.file"
+        f"{shown_path(path)}: missing, although folds.file names it{hint} Put it into this folder, or correct "
+        "folds.file"
     )
 
 
