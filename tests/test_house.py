@@ -54,7 +54,7 @@ MAY_NOT = {
     "teaching": {*NETS, "pandas", "sklearn"},
     "queueing": {*NETS, "numpy", "pandas", "sklearn"},
     "tuning": {*NETS, "numpy", "pandas", "sklearn"},
-    "bundling": {*NETS, "numpy", "pandas", "sklearn"},
+    "bundling": {*NETS, "pandas", "sklearn"},
     "reports": {*NETS, "pandas"},
     "commands": NETS,
 }

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -162,11 +163,17 @@ def start_part(name: str, args: argparse.Namespace, env: dict[str, str], left: f
 
 
 def stop(child: subprocess.Popen) -> None:
-    """End a part and the processes that it started."""
-    try:
+    """End a part and the processes that it started; torchrun gives each of its own a session of its own."""
+    import psutil  # may be one of the unpacked packages
+
+    started = []
+    with suppress(psutil.NoSuchProcess):
+        started = psutil.Process(child.pid).children(recursive=True)
+    with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    for each in started:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     child.wait()
 
 

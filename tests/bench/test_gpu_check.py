@@ -134,7 +134,12 @@ def test_a_killed_part_goes_on_with_what_is_missing(modules, tmp_path):
 
 def test_a_part_is_stopped_at_its_limit_with_all_that_it_started(modules, tmp_path, monkeypatch):
     check, script = modules["check"], tmp_path / "part.py"
-    script.write_text("import subprocess, sys, time\nsubprocess.Popen(['sleep', '61.7'])\ntime.sleep(60)\n")
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "for own in (False, True):  # torchrun gives its processes sessions of their own\n"
+        "    subprocess.Popen(['sleep', '61.7'], start_new_session=own)\n"
+        "time.sleep(60)\n"
+    )
     monkeypatch.setattr(check, "part_command", lambda name, args: [sys.executable, str(script)])
     monkeypatch.setitem(check.PARTS, "machine", ("correctness", 1, ""))
     monkeypatch.setattr(check, "ON_CPU", 1)

@@ -1,16 +1,20 @@
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from trained_blend import blend_once
 
+from foldblend.bundling.parity import load_parity, parity_files
 from foldblend.commands import bundle, guard, predict
 from foldblend.files import hold_lock
 
@@ -120,9 +124,79 @@ def test_the_notebook_predicts_hidden_rows_without_a_network(paths, blended, tin
     assert "to install: foldblend, foldblend-probe\n" in shown and (root / "installed" / "foldblend_probe.py").exists()
     assert "warning: the image lacks foldblend-nowhere and the bundle has no wheel of it" in shown
     assert "warning: 1 empty texts" in shown and lines[1] in shown
+    assert "parity check passed: 64 rows, runs words, tiny, adapted" in shown
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     assert peak < 4e9, f"{peak / 1e9:.2f} GB"
     print(f"peak memory of the notebook: {peak / 1e9:.2f} GB")
+
+
+def test_the_notebook_stops_if_it_predicts_something_else(paths, blended, tmp_path):
+    """A drift of one run by a third of a logit, planted into what its first fold predicted at home."""
+    folder, root = make_bundle(paths, "--precision", "fp32"), tmp_path / "kaggle"
+    parity = load_parity(folder / "dataset" / "parity")
+    first = parity.runs[0]
+    drifted = replace(first, tables=first.tables * 0.9, versions={**first.versions, "scikit-learn": "0.1"})
+    for name, data in parity_files(replace(parity, runs=(drifted, *parity.runs[1:]))).items():
+        (folder / "dataset" / name).write_bytes(data)
+    mount(folder, root)
+    shown = run_notebook(folder, root, expected=1)
+    assert "RuntimeError: error: The parity check failed: run words, fold 0 predicts something else" in shown
+    assert "other versions of the libraries: scikit-learn 0.1 then" in shown
+    assert not (root / "working" / "submission.csv").exists()
+    code = (folder / "notebook" / "predict.ipynb").read_text()
+    assert 'PRECISION = \\"fp32\\"' in code and 'PARITY = \\"yes\\"' in code
+
+
+def in_fp16(model, squeeze):
+    """Let an encoder's states pass through half precision, as on a T4, scaled so that they leave its range."""
+    return model.encoder.embeddings.register_forward_hook(
+        lambda module, inputs, states: ((states.float() * squeeze).half() / squeeze).float()
+    )
+
+
+@pytest.mark.parametrize(
+    "squeeze, found",
+    [
+        (1, "parity check passed"),
+        (1e5, r"of 32 rows get NaN or infinite values"),  # above 65504
+        (2e-8, r"on \d+ rows probabilities are up to 0\.\d+ apart"),  # below the smallest number
+    ],
+)
+def test_half_precision_that_leaves_its_range_is_caught(paths, blended, monkeypatch, capsys, squeeze, found):
+    from foldblend.learners.encoder import EncoderLearner
+
+    parity = make_bundle(paths) / "dataset" / "parity"
+    shutil.copytree(parity, paths.root / "parity")
+    whole = EncoderLearner.build_trained_model
+
+    def built(learner):
+        model = whole(learner)
+        in_fp16(model, squeeze)
+        return model
+
+    monkeypatch.setattr(EncoderLearner, "build_trained_model", built)
+    monkeypatch.setattr("foldblend.learners.trained.describe_here", lambda *_: ("1 x Tesla T4", "fp16"))
+    status = guard(lambda: predict.main(["--competition", "toy", "--parity", str(paths.root / "parity")]))
+    shown = capsys.readouterr()
+    assert re.search(found, shown.out + shown.err)
+    assert status == (0 if squeeze == 1 else 2)
+    if status:
+        assert "run tiny, fold 0 predicts something else" in shown.err
+        assert 'Set PRECISION = "fp32" in the notebook' in shown.err and "fp16 after training in fp32" in shown.err
+
+
+def test_the_parity_check_holds_no_labels_and_can_be_left_out(paths, blended, capsys):
+    folder = make_bundle(paths)
+    stored = load_parity(folder / "dataset" / "parity")
+    assert len(stored.texts) == 64 and [run.tables.shape for run in stored.runs] == [(3, 64, 3)] * 3
+    known = ~np.isnan(stored.runs[1].tables).all(axis=2)  # 21 test rows of every fold, a training row of one
+    assert known[:, :21].all() and (known[:, 21:].sum(axis=0) == 1).all()
+    asked = ["--competition", "toy", "--parity", str(folder / "dataset" / "parity")]
+    assert guard(lambda: predict.main([*asked, "--text", "a"])) == 2
+    assert "--parity predicts rows of its own" in capsys.readouterr().err
+    folder = make_bundle(paths, "--no_parity")
+    assert not (folder / "dataset" / "parity").exists()
+    assert "--parity" not in (folder / "notebook" / "predict.ipynb").read_text()
 
 
 def test_the_environment_of_that_test_has_no_network(tmp_path):

@@ -276,3 +276,21 @@ def test_a_tracker_changes_no_record_and_no_prediction(paths, toy_competition, m
     assert sent[1] == (0, {f"final_{name}": value for name, value in tracked["score"].items()})
     with pytest.raises(UserError, match=r"--tracker is 'wndb'; did you mean 'wandb'\?"):
         train.main(["--competition", "toy", "--run", "tfidf", "--tracker", "wndb"])
+
+
+def test_gpus_that_share_every_step_are_said_and_a_fold_per_gpu_is_offered(monkeypatch):
+    """As `accelerate launch` does by itself on two GPUs."""
+    from accelerate import DistributedType
+
+    from foldblend.learners.training.neural import NeuralLearner
+
+    job = SimpleNamespace(competition_name="toy", run_name="tiny")
+    several = train.offer_fold_per_gpu(job, 2, [0, 2])
+    assert several.startswith("2 GPUs share every step of a fold (DDP)")
+    assert several.endswith("src/train_all.py --competition toy --runs tiny --fold 0 2")
+    assert train.offer_fold_per_gpu(job, 2, [1]).endswith("accelerate launch --num_processes 1 src/train.py ...")
+    assert not train.offer_fold_per_gpu(job, 0, [0, 1])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for kind, n, expected in (("MULTI_GPU", 2, 2), ("MULTI_GPU", 4, 0), ("FSDP", 2, 0), ("MULTI_CPU", 2, 0)):
+        launched = SimpleNamespace(accelerator=SimpleNamespace(distributed_type=DistributedType(kind), num_processes=n))
+        assert NeuralLearner.gpus_per_fold.fget(launched) == expected

@@ -326,6 +326,8 @@ FIND = '''import importlib.metadata, json, os, subprocess, sys, tempfile
 from pathlib import Path
 from packaging.requirements import Requirement
 
+PRECISION = "AUTO"  # auto, fp32, bf16 or fp16; auto: bf16 where the GPU computes in it, else fp16 where it is safe
+PARITY = "yes"  # no: do not compare predictions with those of training's machine first
 INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 NAME, SLUG, DATASET = json.loads(VALUES)
 
@@ -375,9 +377,19 @@ print("to install:", ", ".join(sorted(files)))
 command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *files.values()]
 subprocess.run(command, check=True)
 """
+CHECK = """offline = {"FOLDBLEND_ROOT": str(BUNDLE), "HF_HUB_OFFLINE": "1", "NUMBA_CACHE_DIR": tempfile.mkdtemp()}
+command = [sys.executable, "-m", "foldblend", "predict", "--competition", ABOUT["competition"]]
+command += ["--from", str(BUNDLE / ABOUT["record"]), "--parity", str(BUNDLE / "parity"), "--models", str(INPUT)]
+if PARITY == "yes":
+    done = subprocess.run([*command, "--precision", PRECISION], env={**os.environ, **offline}, stderr=subprocess.PIPE)
+    said = done.stderr.decode(errors="replace")
+    print(said, file=sys.stderr)
+    if done.returncode:
+        raise RuntimeError(said[max(0, said.rfind("error: ")):].strip() or f"exit status {done.returncode}")
+"""
 PREDICT = """command = [sys.executable, "-m", "foldblend", "predict", "--competition", ABOUT["competition"]]
 command += ["--from", str(BUNDLE / ABOUT["record"]), "--input", str(TEST), "--models", str(INPUT)]
-command += ["--precision", "auto", "--answer", str(WORKING / "submission.csv"), "--overwrite"]
+command += ["--precision", PRECISION, "--answer", str(WORKING / "submission.csv"), "--overwrite"]
 if ABOUT["sample"]:
     command += ["--sample", str(SAMPLE or BUNDLE / ABOUT["sample"])]
 offline = {"FOLDBLEND_ROOT": str(BUNDLE), "HF_HUB_OFFLINE": "1", "NUMBA_CACHE_DIR": tempfile.mkdtemp()}
@@ -388,16 +400,21 @@ print(f"{len(lines):,} lines", *lines[:5], sep="\\n")
 """
 
 
-def notebook(name: str, slug: str, dataset: str, flags: Sequence[str] = ()) -> dict:
+def notebook(
+    name: str, slug: str, dataset: str, flags: Sequence[str] = (), precision: str = "auto", has_parity: bool = False
+) -> dict:
     """The notebook as .ipynb holds it.
 
     Args: name: of the blend.   slug: of the competition.   dataset: `owner/slug` of the bundle's dataset.
-          flags: more of them for the predicting command.
+          flags: more of them for the predicting command.   precision: what it predicts in.
+          has_parity: whether the bundle has a parity check.
     """
     title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
     values = json.dumps(json.dumps([name, slug, dataset]))  # a text of ASCII: JSON writes it as Python reads it
     more = f"command += {json.dumps(list(flags))}\n" if flags else ""
-    sources = [FIND.replace("VALUES", values), INSTALL, PREDICT.replace("offline = ", f"{more}offline = ", 1), SHOW]
+    find = FIND.replace("VALUES", values).replace('"AUTO"', json.dumps(precision))
+    sources = [find, INSTALL, *([CHECK] if has_parity else [])]
+    sources += [PREDICT.replace("offline = ", f"{more}offline = ", 1), SHOW]
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
         empty = {"execution_count": None, "metadata": {}, "outputs": []}

@@ -10,6 +10,8 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from foldblend.bundling.dataset import (
     BundledModel,
     BundleFolder,
@@ -31,6 +33,8 @@ from foldblend.bundling.dataset import (
     write_package_wheel,
 )
 from foldblend.bundling.space import fill_space
+from foldblend.bundling.parity import N_ROWS, ExpectedRun, Parity, choose_rows, parity_files
+from foldblend.commands.inputs import prepare_folds, prepare_tables
 from foldblend.console import say, warn
 from foldblend.errors import UserError
 from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
@@ -40,7 +44,7 @@ from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.records import read_record
-from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_run, load_trained_runs
 from foldblend.scoring.ensembling.predictors import recipe_from_record
 from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
 from foldblend.settings.run import RunSettings
@@ -60,6 +64,10 @@ def add_flags(parser) -> None:
                         "mean of its folds' weights")  # fmt: skip
     parser.add_argument("--space", action="store_true", help="a folder for a Space of Hugging Face instead: the page "
                         "of predict.py --serve")  # fmt: skip
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"], help="the notebook "
+                        "predicts in; auto: bf16 where the GPU computes in it, else fp16 where it is safe")  # fmt: skip
+    parser.add_argument("--no_parity", action="store_true", help="leave out the parity check, by which the notebook "
+                        "stops if its first predictions are not those of training's machine")  # fmt: skip
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
 
 
@@ -87,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
         with replacing_folder(target) as folder:
             dataset = BundleFolder(folder / "dataset")
             fill_dataset(job, path, record, runs, [model for model in models if model], dataset)
+            for name, data in ({} if job.own.no_parity else parity_files(gather_parity(job, runs))).items():
+                dataset.write(name, data)
             packages = {} if job.own.no_wheels else choose_packages(required)
             missing = fetch(packages, dataset)
             gpu = job.own.gpu == "yes" or (job.own.gpu == "auto" and any(needs_gpu(each.learner) for each in settings))
@@ -138,6 +148,32 @@ def load_runs(job: Job, record: dict) -> list[TrainedRun]:
     for run in runs:
         check_folds(run.settings, run.fold, run.checkpoints, run.weights_sha256, run.left_out)
     return runs
+
+
+def gather_parity(job: Job, runs: list[TrainedRun]) -> Parity:
+    """Rows that the notebook predicts first, with their predictions in oof/: test rows; if they are few, held-out ones.
+
+    A held-out row is compared for the one fold that predicted it.
+    """
+    tables = prepare_tables(job)
+    folds = prepare_folds(job, tables)
+    test = choose_rows(tables.test_texts)
+    train = choose_rows(tables.train_texts, N_ROWS - len(test)) if len(test) < N_ROWS else np.zeros(0, np.int64)
+    texts = [*(tables.test_texts[row] for row in test), *(tables.train_texts[row] for row in train)]
+    features = None
+    if tables.test_features is not None and tables.train_features is not None:
+        features = tables.test_features.take(test).followed_by(tables.train_features.take(train))
+    expected = []
+    for run in runs:
+        found = load_run(job.paths, job.competition_name, run.name, folds, tables)
+        rows = np.full((len(run.checkpoints), len(texts), len(run.label_names)), np.nan, np.float32)
+        for k in range(len(rows)):
+            rows[k, : len(test)] = found.test_folds[k][test]
+            own = run.fold[train] == k  # none of the model of all rows
+            rows[k, len(test) :][own] = found.oof[train[own]]
+        record = found.records[0]
+        expected.append(ExpectedRun(run.name, rows, record.get("device", ""), record.get("environment", {})))
+    return Parity(tuple(texts), features, tuple(expected))
 
 
 def describe(run: TrainedRun, settings: RunSettings, attached: bool) -> BundledModel | None:
@@ -197,9 +233,9 @@ def write_metadata(
     dataset: BundleFolder,
 ) -> None:
     """bundle.json, the notebook, and Kaggle's metadata files of both."""
-    competition, files = job.competition_name, job.competition.files
+    competition, files, own = job.competition_name, job.competition.files, job.own
     title, slug = make_title(competition, name), files.kaggle or competition
-    flags = ["--average_folds"] if job.own.average_folds else []
+    flags = ["--average_folds"] if own.average_folds else []
     about: dict = {
         "name": name,
         "competition": competition,
@@ -211,12 +247,12 @@ def write_metadata(
         "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
     }
     about["files"] = dict(sorted(dataset.files.items()))
-    kernel = kernel_metadata(owner, title, slug, gpu, list(job.own.model_sources))
+    kernel = kernel_metadata(owner, title, slug, gpu, list(own.model_sources))
     dataset.write("bundle.json", as_json(about).encode())
     dataset.write("dataset-metadata.json", as_json(dataset_metadata(owner, title)).encode())
     (folder / "notebook").mkdir()
     for file, values in (
-        ("predict.ipynb", notebook(name, slug, f"{owner}/{title}", flags)),
+        ("predict.ipynb", notebook(name, slug, f"{owner}/{title}", flags, own.precision, not own.no_parity)),
         ("kernel-metadata.json", kernel),
     ):
         (folder / "notebook" / file).write_text(as_json(values), encoding="utf-8")

@@ -39,27 +39,11 @@ def prepare_tables(job: Job) -> Tables:
     return tables
 
 
-def predict_trained(
-    job: Job, run: TrainedRun, texts: Sequence[str], features: Features | None, models: str = "", precision: str = ""
-) -> list[np.ndarray]:
-    """New texts by each fold's model of a run that `check_folds` has checked: K tables float32 (n, L), of its kind.
+def resolve_trained(job: Job, run: TrainedRun, models: str = "", precision: str = "") -> RunSettings:
+    """The settings by which a trained run predicts here: its pretrained model where it is, in that precision.
 
-    Args:   models: a folder to search for pretrained models.   precision: other than trained in.
-    Raises: UserError: weights or a pretrained model are missing, damaged or of other settings.
+    Args: models: a folder to search for pretrained models.   precision: other than trained in.
     """
-    # here, as they load torch, and most commands that begin with tables never need it
-    from foldblend.learners.table import Corpus
-    from foldblend.learners.trained import predict_folds
-
-    settings = _settings_to_predict(job, run, models, precision)
-    nothing = np.zeros((0, len(run.label_names)), dtype=bool)
-    cleaned = tuple(clean_texts(texts, settings.cleaning))
-    features = features if settings.use_features else None
-    corpus = Corpus(cleaned, nothing, run.label_names, job.competition.task, features=features)
-    return predict_folds(settings, corpus, run.checkpoints, lambda what: print(f"{run.name}: {what}", flush=True))
-
-
-def _settings_to_predict(job: Job, run: TrainedRun, models: str, precision: str) -> RunSettings:
     from foldblend.learners.trained import resolve_model
 
     where = f"oof/{job.competition_name}/{run.name}/fold0.json"
@@ -69,13 +53,41 @@ def _settings_to_predict(job: Job, run: TrainedRun, models: str, precision: str)
     return settings
 
 
+def predict_trained(
+    job: Job,
+    run: TrainedRun,
+    texts: Sequence[str],
+    features: Features | None,
+    models: str = "",
+    precision: str = "",
+    refuse_nan: bool = True,
+) -> list[np.ndarray]:
+    """New texts by each fold's model of a run that `check_folds` has checked: K tables float32 (n, L), of its kind.
+
+    Args:   models: a folder to search for pretrained models.   precision: other than trained in.
+            refuse_nan: whether predictions must be numbers.
+    Raises: UserError: weights or a pretrained model are missing, damaged or of other settings.
+    """
+    # here, as they load torch, and most commands that begin with tables never need it
+    from foldblend.learners.table import Corpus
+    from foldblend.learners.trained import predict_folds
+
+    settings = resolve_trained(job, run, models, precision)
+    nothing = np.zeros((0, len(run.label_names)), dtype=bool)
+    cleaned = tuple(clean_texts(texts, settings.cleaning))
+    features = features if settings.use_features else None
+    corpus = Corpus(cleaned, nothing, run.label_names, job.competition.task, features=features)
+    show = partial(print, f"{run.name}:", flush=True)
+    return predict_folds(settings, corpus, run.checkpoints, show, refuse_nan)
+
+
 def keep_trained(
     job: Job, run: TrainedRun, models: str = "", precision: str = ""
 ) -> Callable[[Sequence[str], Features | None], list[np.ndarray]]:
     """`predict_trained` of one run, with its models in memory from the first call on: texts, features -> tables."""
     from foldblend.learners.trained import TrainedModels
 
-    settings = _settings_to_predict(job, run, models, precision)
+    settings = resolve_trained(job, run, models, precision)
     kept = TrainedModels(settings, run.label_names, job.competition.task, run.checkpoints)
 
     def predict(texts: Sequence[str], features: Features | None) -> list[np.ndarray]:
@@ -98,15 +110,13 @@ def predict_average(job: Job, run: TrainedRun, rows, models: str = "", precision
     Returns: one table float32 (n, L); a table per fold of a run whose folds have no mean, with a line that says so.
     Raises:  UserError: the averaged model says something else than its folds.
     """
-    from foldblend.learners.trained import resolve_model
     from foldblend.learners.training.starts import write_average
     from foldblend.scoring.inputs import Task, to_probs
 
     def predict(of: TrainedRun, texts: Sequence[str]) -> list[np.ndarray]:
         return predict_trained(job, of, texts, rows.features, models, precision)
 
-    where = f"oof/{job.competition_name}/{run.name}/fold0.json"
-    settings = resolve_model(run_from_settings(run.settings, where), run.checkpoints[0], models)
+    settings = resolve_trained(job, run, models)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / run.name / "average"
         try:

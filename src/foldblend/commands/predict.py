@@ -4,6 +4,7 @@ python src/predict.py --text "what a day" "leave me alone"
 python src/predict.py --competition goemotions --input new.csv --output predictions.csv
 python src/predict.py --serve     # a page in the browser
 python src/predict.py --input test.csv --answer submission.csv --from submissions/sample/blend-1a2b3c4d.json
+python src/predict.py --parity bundle/sample/blend-1a2b3c4d/dataset/parity
 """
 
 import sys
@@ -14,19 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-from foldblend.commands.inputs import predict_average, predict_trained
-from foldblend.console import warn
+from foldblend.bundling.parity import check_fold, compare, load_parity
+from foldblend.commands.inputs import predict_average, predict_trained, resolve_trained
+from foldblend.console import say, warn
 from foldblend.data.answer_form import recorded_constants
 from foldblend.data.tables import learned_columns
 from foldblend.errors import UserError
 from foldblend.files import check_outputs, write_atomically
 from foldblend.learners.trained import check_folds
 from foldblend.learners.training.weights import WEIGHTS
-from foldblend.ledger.records import read_record
+from foldblend.ledger.records import describe_environment, read_record
 from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_trained_runs
+from foldblend.predictions import FULL, fold_name
 from foldblend.reports.demo import DemoPage
 from foldblend.scoring.ensembling.predictors import Recipe, recipe_from_record
-from foldblend.scoring.inputs import Task, TestScores
+from foldblend.scoring.inputs import Task, TestScores, to_probs
 from foldblend.scoring.metrics.table import to_values
 from foldblend.scoring.thresholds.robust import ADAPT_FROM
 from foldblend.settings.loading import Job, open_job
@@ -42,6 +45,9 @@ from foldblend.submission.new_texts import (
     typed_rows,
     with_allowed,
 )
+
+LIBRARIES = ("torch", "transformers", "accelerate", "scikit-learn")
+"""Whose versions may change predictions."""
 
 
 def add_flags(parser) -> None:
@@ -59,6 +65,8 @@ def add_flags(parser) -> None:
     )
     parser.add_argument("--serve", action="store_true", help="a page on this machine alone; needs gradio")
     parser.add_argument("--port", type=int, default=7860, help="of --serve; 0 takes any that is free")
+    parser.add_argument("--parity", default="", help="only predict the rows of this folder of a bundle, and stop with "
+                        "a message if they are not predicted as when the folds were trained")  # fmt: skip
     parser.add_argument("--models", default="", help="a folder to search for pretrained models, as /kaggle/input")
 
 
@@ -72,6 +80,9 @@ def main(argv: list[str] | None = None) -> None:
         serve(load_page(job), LOOPBACK, job.own.port)
         return
     path, record = find_record(job)
+    if job.own.parity:
+        check_parity(job, load_recipe(job, record)[1])
+        return
     rows = gather_rows(job)
     recipe, runs = load_recipe(job, record)
     print(f"{path.name}: {len(rows.texts):,} texts, runs {', '.join(run.name for run in runs)}", flush=True)
@@ -147,6 +158,41 @@ def refuse_outputs(job: Job) -> None:
         job.paths.kept,
         own.overwrite,
     )
+
+
+def check_parity(job: Job, runs: list[TrainedRun]) -> None:
+    """Predict the rows of a bundle's parity check by every fold; a line on each that predicts as it did in training.
+
+    Raises: UserError: one does not, or the files do not belong to these runs.
+    """
+    from foldblend.learners.trained import describe_here
+
+    if job.own.texts or job.own.input:
+        raise UserError("--parity predicts rows of its own. Run it first, then again without it for your texts")
+    parity, environment = load_parity(Path(job.own.parity)), describe_environment(Path(__file__).parent)
+    versions = {name: environment[name] for name in LIBRARIES}
+    task, by_name = Task(job.competition.metric, job.competition.task), {run.name: run for run in runs}
+    for expected in parity.runs:
+        run = by_name.get(expected.name)
+        if run is None or len(run.checkpoints) != len(expected.tables):
+            raise UserError(f"{job.own.parity} belongs to another blend: its run {expected.name} is not in this one")
+        settings = resolve_trained(job, run, job.own.models, job.own.precision)
+        device, precision = describe_here(settings, run.checkpoints[0])
+        own = job.own.models, job.own.precision
+        tables = predict_trained(job, run, parity.texts, parity.features, *own, refuse_nan=False)
+        for folder, then, now in zip(run.checkpoints, expected.tables, tables, strict=True):
+            comparison = compare(*(_finite_probs(each, run.kind, task) for each in (then, now)))
+            title = "all rows" if folder.name == fold_name(FULL) else f"fold {folder.name.removeprefix('fold')}"
+            if comparison is not None:
+                say(check_fold(expected, title, comparison, precision, device, versions))
+    say(f"parity check passed: {len(parity.texts)} rows, runs {', '.join(run.name for run in parity.runs)}")
+
+
+def _finite_probs(table: np.ndarray, kind: str, task: Task) -> np.ndarray:
+    """Probabilities (n, L) of a run's predictions; nan in rows that hold no numbers."""
+    probs, good = np.full(table.shape, np.nan, np.float32), np.isfinite(table).all(axis=1)
+    probs[good] = to_probs(task.to_scores(table[good], kind), task.kind)
+    return probs
 
 
 def gather_rows(job: Job) -> NewRows:

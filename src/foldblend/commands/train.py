@@ -102,10 +102,24 @@ def main(argv: list[str] | None = None) -> None:
     sources = open_sources(job, tables, folds, todo)
     say(*more.lines, *sources.lines)
     learner = load_learner(job, tables, sources, more)
+    if is_first and (line := offer_fold_per_gpu(job, getattr(learner, "gpus_per_fold", 0), todo)):
+        say(line)
     # a linear learner trains in the first process alone, and the others have nothing to do
     if is_first or learner.uses_all_processes:
         for fold in todo:
             train_one(job, learner, fold, folds, tables, sources, more, is_first)
+
+
+def offer_fold_per_gpu(job: Job, n_gpus: int, todo: list[int]) -> str:
+    """A sentence for a launch in which GPUs share every step, as a bare `accelerate launch` does; empty otherwise."""
+    if n_gpus < 2:
+        return ""
+    wanted = f"--competition {job.competition_name} --runs {job.run_name} --fold {name_folds(todo).replace(',', '')}"
+    one = "accelerate launch --num_processes 1 src/train.py ..."
+    return (
+        f"{n_gpus} GPUs share every step of a fold (DDP) and wait for each other in each. If the model fits on one GPU, "
+        + (f"a fold per GPU takes less time: python src/train_all.py {wanted}" if len(todo) > 1 else f"try one: {one}")
+    )
 
 
 def refuse_selection(job: Job, wanted: list[int]) -> None:

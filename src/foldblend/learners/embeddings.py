@@ -21,7 +21,13 @@ from foldblend.learners.nets.pretrained import (
     load_tokenizer,
     refusing_code,
 )
-from foldblend.learners.processes.devices import choose_precision, describe_device, keep_freed_memory, use_cores
+from foldblend.learners.processes.devices import (
+    choose_precision,
+    describe_device,
+    find_device,
+    keep_freed_memory,
+    use_cores,
+)
 from foldblend.learners.table import Corpus, FoldRows
 from foldblend.learners.tokens.batches import plan_prediction
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
@@ -73,11 +79,12 @@ class EmbeddingsLearner(LinearLearner):
         check_weights(self.folder)
         if len(self.corpus.labels) and self.truncation is not None and self.truncation.texts_cut:
             print(self.truncation.line("embeddings.max_length_tokens"), flush=True)
+        wanted = self.run.training.precision
         if self.kept is None:
-            return embed_texts(self.folder, self.tokens)
+            return embed_texts(self.folder, self.tokens, wanted=wanted)
         if self.encoder is None:
             self.encoder = load_encoder(self.folder)
-        return embed_texts(self.folder, self.tokens, self.encoder)
+        return embed_texts(self.folder, self.tokens, self.encoder, wanted)
 
     @cached_property
     def truncation(self) -> Truncation | None:
@@ -112,13 +119,8 @@ class EmbeddingsLearner(LinearLearner):
         return fit_each_label(features, labels, self.logistic, self.corpus.task, rows)
 
     def device(self) -> str:
-        device = find_device()
-        return describe_device(device, 1, choose_precision("auto", device, read_model_type(self.folder)))
-
-
-def find_device() -> torch.device:
-    """Return the first GPU if there is one, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device, wanted = find_device(), self.run.training.precision
+        return describe_device(device, 1, choose_precision(wanted, device, read_model_type(self.folder)))
 
 
 def load_encoder(folder: Path) -> torch.nn.Module:
@@ -127,10 +129,13 @@ def load_encoder(folder: Path) -> torch.nn.Module:
     return encoder.to(find_device()).eval()
 
 
-def embed_texts(folder: Path, tokens: Tokens, encoder: torch.nn.Module | None = None) -> np.ndarray:
+def embed_texts(
+    folder: Path, tokens: Tokens, encoder: torch.nn.Module | None = None, wanted: str = "auto"
+) -> np.ndarray:
     """Embed each text as the mean of its last hidden states, special tokens included.
 
     Args:    encoder: of `load_encoder`, if it is in memory.
+             wanted: the precision; `auto` unless predict.py was told another.
     Returns: float32 (n_texts, H).
     Raises:  UserError: weights of the encoder are missing from the folder, so they would be random.
     Source:  Reimers and Gurevych 2019, arXiv:1908.10084 (mean pooling), as all-MiniLM-L6-v2 was trained.
@@ -138,7 +143,7 @@ def embed_texts(folder: Path, tokens: Tokens, encoder: torch.nn.Module | None = 
     use_cores()
     keep_freed_memory()
     device = find_device()
-    precision = choose_precision("auto", device, read_model_type(folder))
+    precision = choose_precision(wanted, device, read_model_type(folder))
     encoder = load_encoder(folder) if encoder is None else encoder
     n_texts = len(tokens.lengths)
     check_positions(encoder, int(tokens.lengths.max(initial=0)), "a text (embeddings.max_length_tokens truncates it)")

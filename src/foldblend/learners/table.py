@@ -158,7 +158,8 @@ class Learner(Protocol):
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         """The corpus's test rows, predicted by a fold that was trained earlier: float32 (n_test, L), of the same kind.
 
-        The corpus may have no training rows: labels (0, L). Raises UserError: the weights are missing or damaged.
+        The corpus may have no training rows: labels (0, L). What is no number is refused by whoever asked.
+        Raises UserError: the weights are missing or damaged.
         """
 
 

@@ -1,6 +1,7 @@
 """New texts predicted by a run's trained folds, and the pretrained model that they need."""
 
 import json
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from foldblend.errors import UserError
 from foldblend.features import Features
 from foldblend.files import sha256_file
-from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described
+from foldblend.learners.nets.folders import NOTE, OWN_MODEL, find_described, read_model_type
 from foldblend.learners.nets.pretrained import find_weights
 from foldblend.learners.table import Corpus, Learner, build_learner
 from foldblend.learners.training.weights import WEIGHTS, check_training, damaged, hash_fold_rows
@@ -102,15 +103,19 @@ def _resolve_moved(run: RunSettings, checkpoint: Path, searched: str) -> RunSett
 
 
 def predict_folds(
-    run: RunSettings, corpus: Corpus, checkpoints: list[Path], show: Callable[[str], None]
+    run: RunSettings,
+    corpus: Corpus,
+    checkpoints: list[Path],
+    show: Callable[[str], None],
+    refuse_nan: bool = True,
 ) -> list[np.ndarray]:
     """Each fold's predictions of the corpus's test rows: K tables float32 (n_test, L).
 
     Args:   corpus: the new texts; no training rows.   checkpoints: one folder per fold.
-            show: called with a line before each fold.
+            show: called with a line before each fold.   refuse_nan: whether predictions must be numbers.
     Raises: UserError: weights are missing, damaged or of other settings, or predict what is no number.
     """
-    return _predict_with(build_learner(run, corpus), checkpoints, show)
+    return _predict_with(build_learner(run, corpus), checkpoints, show, refuse_nan)
 
 
 class TrainedModels:
@@ -136,7 +141,9 @@ class TrainedModels:
         return _predict_with(self.learner, self.checkpoints, lambda what: None)
 
 
-def _predict_with(learner: Learner, checkpoints: list[Path], show: Callable[[str], None]) -> list[np.ndarray]:
+def _predict_with(
+    learner: Learner, checkpoints: list[Path], show: Callable[[str], None], refuse_nan: bool = True
+) -> list[np.ndarray]:
     tables = []
     for k, folder in enumerate(checkpoints):
         show(f"fold {k + 1} of {len(checkpoints)}")
@@ -145,14 +152,29 @@ def _predict_with(learner: Learner, checkpoints: list[Path], show: Callable[[str
         except (KeyError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:  # an array is missing or cut
             raise damaged(folder / WEIGHTS, f"{type(error).__name__}: {error}") from error
         wrong = np.flatnonzero(~np.isfinite(table).all(axis=1))
-        if len(wrong):
+        if len(wrong) and refuse_nan:
             raise UserError(
                 f"{folder}: its weights predict NaN or infinite values for {len(wrong)} of {len(table)} texts, the "
-                f"first in row {wrong[0] + 1}. Predict with --precision fp32; if that changes nothing, restore the "
-                "weights or train the fold again"
+                f"first in row {wrong[0] + 1}. Predict with --precision fp32 (in a bundle's notebook: PRECISION = "
+                '"fp32"); if that changes nothing, restore the weights or train the fold again'
             )
         tables.append(table)
     return tables
+
+
+def describe_here(run: RunSettings, checkpoint: Path) -> tuple[str, str]:
+    """The device that predicts here, and the precision in which a run's folds do: `1 x Tesla T4`, `fp16`.
+
+    The precision is empty for a run without a net.
+    """
+    if not model_group(run):
+        return f"{platform.machine()} cpu", ""
+    from foldblend.learners.processes.devices import choose_precision, describe_device, find_device
+
+    device = find_device()
+    precision = choose_precision(run.training.precision, device, read_model_type(find_model(run, checkpoint)))
+    name, _, precision = describe_device(device, 1, precision).rpartition(", ")
+    return name, precision
 
 
 def check_folds(

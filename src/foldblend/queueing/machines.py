@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
 
@@ -17,7 +17,7 @@ from foldblend.errors import UserError
 
 BYTES_PER_PROCESS = 3 * 2**30
 """Memory that a process on a CPU needs, by our estimate: libraries, a small encoder and its optimiser, texts."""
-LISTED_GPU = re.compile(r"^GPU (\d+):")
+LISTED_GPU = re.compile(r"^GPU (\d+): .*\(UUID: (GPU-[^)]+)\)")
 LISTED_MIG = re.compile(r"^\s+MIG .*\(UUID: (MIG-[^)]+)\)")
 ANSWER_SECONDS = 60
 
@@ -28,31 +28,44 @@ class Slot:
 
     gpu: str | None
     """What CUDA_VISIBLE_DEVICES is set to: a GPU; empty: no GPU is seen; None: left as it is, there are no GPUs."""
+    number: str = field(default="", compare=False)
+    """The GPU as nvidia-smi numbers it."""
+
+    @property
+    def shown(self) -> str:
+        """`GPU 0`; empty without one."""
+        return f"GPU {self.number or self.gpu}" if self.gpu else ""
 
     def takes(self, wants_gpu: bool) -> bool:
         """On a machine with GPUs, jobs that use one run in slots with a GPU, all others in the slot without."""
         return self.gpu is None or wants_gpu == bool(self.gpu)
 
 
-def find_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; slices (MIG) of a divided GPU by name.
+def find_gpus() -> dict[str, str]:
+    """The GPUs that this process may use: the name of each for CUDA_VISIBLE_DEVICES -> its number for a person.
 
+    The name is a UUID, as CUDA numbers GPUs by their speed and nvidia-smi by their place on the bus; slices (MIG) of a
+    divided GPU have UUIDs of their own. What CUDA_VISIBLE_DEVICES names already is taken as it is.
     Raises: UserError: nvidia-smi hangs, as it does if the driver is broken.
+    Source: CUDA C++ Programming Guide, CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER.
     """
-    listed = []
+    listed: list[tuple[str, dict[str, str]]] = []
+    whole: dict[str, str] = {}
     for line in _list_gpus().splitlines():
         gpu, mig = LISTED_GPU.match(line), LISTED_MIG.match(line)
         if gpu:
-            listed.append([gpu[1]])
+            whole[gpu[2]] = gpu[1]
+            listed.append((gpu[2], {}))
         elif mig and listed:
-            listed[-1].append(mig[1])
-    found = [name for whole, *slices in listed for name in slices or [whole]]
+            slices = listed[-1][1]
+            slices[mig[1]] = f"{whole[listed[-1][0]]}.{len(slices)}"
+    found = {name: number for uuid, slices in listed for name, number in (slices or {uuid: whole[uuid]}).items()}
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None or not found:
         return found
     names = [name.strip() for name in chosen.split(",")]
     end = next((i for i, name in enumerate(names) if name in ("", "-1", "NoDevFiles")), len(names))
-    return names[:end]  # CUDA, too, stops reading at the first name that is no GPU
+    return {name: found.get(name, name) for name in names[:end]}  # CUDA, too, stops at the first name that is no GPU
 
 
 def _list_gpus() -> str:
@@ -69,7 +82,7 @@ def _list_gpus() -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def plan_slots(wants_gpu: Sequence[bool], gpus: Sequence[str], side_by_side: int, cores: int) -> list[Slot]:
+def plan_slots(wants_gpu: Sequence[bool], gpus: Mapping[str, str], side_by_side: int, cores: int) -> list[Slot]:
     """The slots of a machine for a list of jobs.
 
     With GPUs: `side_by_side` (1) per GPU, and one more for the jobs that do not use a GPU. Without GPUs, or if no job
@@ -77,11 +90,11 @@ def plan_slots(wants_gpu: Sequence[bool], gpus: Sequence[str], side_by_side: int
     one on two; but only as many as the memory holds. Finished jobs count as well, so that a command that is started
     again trains with as many threads as before.
 
-    Args: wants_gpu: one per job of the whole list.   side_by_side: 0 is the default.
+    Args: wants_gpu: one per job of the whole list.   gpus: as `find_gpus` finds them.   side_by_side: 0 is the default.
     """
     wanted = sum(wants_gpu)
     if gpus and wanted:
-        slots = [Slot(gpu) for _ in range(side_by_side or 1) for gpu in gpus][:wanted]
+        slots = [Slot(*gpu) for _ in range(side_by_side or 1) for gpu in gpus.items()][:wanted]
         return slots + [Slot("")] * (wanted < len(wants_gpu))
     processes = side_by_side or min(cores, psutil.virtual_memory().available // BYTES_PER_PROCESS)
     if sys.platform == "darwin" and not side_by_side:
@@ -96,7 +109,7 @@ def threads_per_slot(cores: int, slots: Sequence[Slot]) -> int:
 
 def describe_slots(slots: Sequence[Slot], threads: int) -> str:
     """`4 trainings side by side on GPU 0, 1, threads per training: 2`."""
-    gpus = sorted({slot.gpu for slot in slots if slot.gpu})
+    gpus = sorted({slot.shown.removeprefix("GPU ") for slot in slots if slot.gpu})
     where = f"GPU {', '.join(gpus)}" if gpus else "the CPU"
     trainings = "1 training at a time" if len(slots) == 1 else f"{len(slots)} trainings side by side"
     return f"{trainings} on {where}, threads per training: {threads}"

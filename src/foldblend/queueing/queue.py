@@ -260,7 +260,7 @@ class Queue:
                 self.free.remove(slot)
                 ticket.state, ticket.attempts = "running", ticket.attempts + 1
                 self.running.append((ticket, Training(ticket.job, slot, self.threads)))
-                where = f" on GPU {slot.gpu}" if slot.gpu else ""
+                where = f" on {slot.shown}" if slot.gpu else ""
                 again = f", attempt {ticket.attempts} of {self.attempts}" if ticket.attempts > 1 else ""
                 self.screen.say(f"{ticket.job.name}: started{where}{again}")
 

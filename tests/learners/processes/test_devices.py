@@ -11,7 +11,13 @@ import torch
 from foldblend.cores import count_cores
 from foldblend.errors import UserError
 from foldblend.learners.processes import devices
-from foldblend.learners.processes.devices import Agreement, choose_precision, describe_device, join_processes
+from foldblend.learners.processes.devices import (
+    Agreement,
+    choose_precision,
+    describe_device,
+    join_processes,
+    warn_of_fp16,
+)
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).resolve().parents[3] / "src"
@@ -32,13 +38,22 @@ def test_fp16_on_a_cpu_is_refused():
         choose_precision("fp16", CPU)
 
 
-@pytest.mark.parametrize("model_type", ["deberta-v2", "gemma2", "gemma3", "gemma3_text"])
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3", "gemma3_text"])
 def test_architectures_that_overflow_fp16_are_kept_out_of_it(monkeypatch, model_type):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     gpu = torch.device("cuda")
     assert choose_precision("auto", gpu, model_type) == "no" and choose_precision("auto", gpu, "qwen3") == "fp16"
     with pytest.raises(ValueError, match=f"fp16: {model_type} overflows"):
         choose_precision("fp16", gpu, model_type)
+
+
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_deberta_is_trained_in_fp16_only_if_asked_to_and_with_a_warning(monkeypatch, model_type):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    gpu = torch.device("cuda")
+    assert choose_precision("auto", gpu, model_type) == "no" and choose_precision("fp16", gpu, model_type) == "fp16"
+    assert warn_of_fp16("fp16", model_type).startswith(f"{model_type} in fp16: some of its weights overflow it")
+    assert not warn_of_fp16("bf16", model_type) and not warn_of_fp16("fp16", "roberta")
 
 
 def test_the_device_says_how_many_and_how():

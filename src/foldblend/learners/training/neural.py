@@ -15,6 +15,7 @@ must be written; encoder.py is the shortest example. A fold calls the hooks in t
 New texts are predicted by `build_trained_model` and `predict`. The loop itself is training/loop.py.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -22,12 +23,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
+from foldblend.console import warn
 from foldblend.errors import UserError
 from foldblend.features import FittedFeatures
 from foldblend.learners.cpu.layers import has_fused_layers
@@ -46,6 +48,7 @@ from foldblend.learners.processes.devices import (
     place,
     spreads,
     use_cores,
+    warn_of_fp16,
 )
 from foldblend.learners.table import Corpus, FoldRows, prior_logits, score_heldout
 from foldblend.learners.tokens.coverage import Truncation, check_known, measure_truncation, most_positions
@@ -87,7 +90,8 @@ class NeuralLearner:
         self.folder, where = find_weights(run.model.name, run.model.revision)
         if state.device.type == "cpu":
             keep_freed_memory()
-        self.precision = choose_precision(run.training.precision, state.device, read_model_type(self.folder))
+        model_type = read_model_type(self.folder)
+        self.precision = choose_precision(run.training.precision, state.device, model_type)
         self.accelerator = Accelerator(mixed_precision=self.precision, cpu=state.device.type == "cpu")
         gather_as_held(self.accelerator)
         self.fresh_scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else {}
@@ -98,6 +102,15 @@ class NeuralLearner:
             )
         self.accelerator.wait_for_everyone()  # the first one may still be removing what --overwrite replaces
         self.accelerator.print(where)
+        if self.accelerator.is_main_process and (risk := warn_of_fp16(self.precision, model_type)):
+            warn(risk)
+
+    @property
+    def gpus_per_fold(self) -> int:
+        """How many GPUs of this machine share every step of a fold, each with a whole model; 0 if that is not so."""
+        together = self.accelerator.distributed_type == DistributedType.MULTI_GPU
+        n_processes = self.accelerator.num_processes
+        return n_processes if together and os.environ.get("LOCAL_WORLD_SIZE") == str(n_processes) else 0
 
     # 1. Tokens
 
@@ -361,14 +374,6 @@ class NeuralLearner:
     def predict_fold(self, checkpoint_dir: Path) -> np.ndarray:
         try:
             with explained_memory():
-                model = self.load_fold(checkpoint_dir)
-                logits = self.predict(model, self.corpus.test_rows)
+                return self.predict(self.load_fold(checkpoint_dir), self.corpus.test_rows)
         finally:
             self.accelerator.free_memory()
-        bad = int((~np.isfinite(logits)).any(1).sum())
-        if bad:
-            raise UserError(
-                f"Logits are not finite for {bad} of {len(logits)} texts: {checkpoint_dir}. "
-                "Train that fold again in another --training.precision"
-            )
-        return logits
