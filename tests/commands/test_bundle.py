@@ -199,6 +199,23 @@ def test_the_parity_check_holds_no_labels_and_can_be_left_out(paths, blended, ca
     assert "--parity" not in (folder / "notebook" / "predict.ipynb").read_text()
 
 
+def test_hours_are_estimated_before_anything_is_packed(paths, blended, capsys):
+    asked = ["--competition", "toy", "--plan"]
+    bundle.main([*asked, "--rows_per_second", "words=1000", "tiny=0.005", "adapted=10"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "tiny 3 0.005 14.17 given adapted 3 10 0.01 given words 3 1,000 0.00 given" in shown
+    assert "21 rows take about 14.26 h of 9 h" in shown and "hours are for the 21 test rows here" in shown
+    assert "warning: the notebook takes too long: about 14.3 h of 9 h. Predict with one model per run" in shown
+    bundle.main([*asked, "--rows_per_second", "tiny=50", "adapted=10", "--files.hidden_test_rows", "1000"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"words 3 [\d,.]+ [\d.]+ measured here", shown) and "test rows here" not in shown
+    assert re.search(r"1,000 rows take about [\d.]+ h of 9 h", shown)
+    assert "The notebook's GPU has another speed than this machine" in shown
+    assert not paths.bundle("toy").exists()
+    assert guard(lambda: bundle.main([*asked, "--limit_hours", "0"])) == 2
+    assert "--limit_hours is 0.0; expected more than 0" in capsys.readouterr().err
+
+
 def test_the_environment_of_that_test_has_no_network(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(OFFLINE)
     code = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"

@@ -2,12 +2,14 @@
 
 python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
 python src/bundle.py --space     # a folder for a Space of Hugging Face
+python src/bundle.py --plan --rows_per_second deberta=120 tfidf=2000 --limit_hours 9
 python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
 """
 
 import re
 import shlex
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +35,11 @@ from foldblend.bundling.dataset import (
     write_package_wheel,
 )
 from foldblend.bundling.space import fill_space
+from foldblend.bundling.hours import RunSpeed, describe_source, measure_speed, plan_lines, read_speeds, too_long
 from foldblend.bundling.parity import N_ROWS, ExpectedRun, Parity, choose_rows, parity_files
-from foldblend.commands.inputs import prepare_folds, prepare_tables
-from foldblend.console import say, warn
+from foldblend.commands.inputs import predict_trained, prepare_folds, prepare_tables, resolve_trained
+from foldblend.console import print_lines, say, warn
+from foldblend.data.tables import Tables
 from foldblend.errors import UserError
 from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
 from foldblend.kaggle.client import default_owner, push
@@ -68,6 +72,11 @@ def add_flags(parser) -> None:
                         "predicts in; auto: bf16 where the GPU computes in it, else fp16 where it is safe")  # fmt: skip
     parser.add_argument("--no_parity", action="store_true", help="leave out the parity check, by which the notebook "
                         "stops if its first predictions are not those of training's machine")  # fmt: skip
+    parser.add_argument("--plan", action="store_true", help="only estimate the notebook's hours, from a short "
+                        "prediction by the first fold of each run here, or from --rows_per_second")  # fmt: skip
+    parser.add_argument("--rows_per_second", nargs="+", default=[], help="with --plan: NAME=ROWS, how fast one model "
+                        "of a run predicts on the notebook's machine")  # fmt: skip
+    parser.add_argument("--limit_hours", type=float, default=9.0, help="with --plan: of the competition (9)")
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
 
 
@@ -82,6 +91,9 @@ def main(argv: list[str] | None = None) -> None:
     if job.own.push and not owner:
         raise UserError("--push needs your Kaggle name: add --owner NAME")
     runs = load_runs(job, record)
+    if job.own.plan:
+        plan(job, runs)
+        return
     settings = [run_from_settings(run.settings, f"oof/{job.competition_name}/{run.name}/fold0.json") for run in runs]
     models = [describe(run, each, bool(job.own.model_sources)) for run, each in zip(runs, settings, strict=True)]
     required = choose_required(own_requirements(), any(map(is_four_bit, settings)))
@@ -131,6 +143,62 @@ def make_space(
     print(f"{shown}: {n_files} files, {size / 1e6:,.1f} MB")
     print(f"try it here: python {shlex.quote(f'{shown}/app.py')}; it answers at every address of this machine")
     print(f"hf upload YOUR_NAME/{job.competition_name} {shlex.quote(str(shown))} . --repo-type space")
+PROBED = 16, 256
+"""Rows of the two predictions that are timed."""
+
+
+def plan(job: Job, runs: list[TrainedRun]) -> None:
+    """Estimate the notebook's hours and compare them with the limit; makes no bundle."""
+    own, files = job.own, job.competition.files
+    if own.limit_hours <= 0:
+        raise UserError(f"--limit_hours is {own.limit_hours}; expected more than 0, as 9 or 12")
+    given = read_speeds(own.rows_per_second, [run.name for run in runs])
+    tables = prepare_tables(job)
+    n_rows = files.hidden_test_rows or len(tables.test_ids)
+    if not files.hidden_test_rows:
+        warn(
+            f"hours are for the {n_rows:,} test rows here. If the hidden test has another size, set "
+            f"files.hidden_test_rows in configs/competitions/{job.competition_name}.yaml"
+        )
+    speeds = []
+    for run in runs:
+        device = "" if run.name in given else " ".join(describe_device(job, run))
+        speed, loading = (given[run.name], 0.0) if run.name in given else probe(job, run, tables)
+        models = 1 if own.average_folds else len(run.checkpoints)
+        source = describe_source(device, given, run.name)
+        speeds.append(RunSpeed(run.name, models, len(run.checkpoints), speed, loading, source))
+    question = speeds, n_rows, own.limit_hours, not own.no_parity
+    print_lines(["", *plan_lines(*question)])
+    if len(given) < len(runs):
+        say("The notebook's GPU has another speed than this machine: give it by --rows_per_second NAME=ROWS")
+    if warning := too_long(*question):
+        warn(warning)
+
+
+def describe_device(job: Job, run: TrainedRun) -> tuple[str, str]:
+    """The device here and the precision of a run on it."""
+    from foldblend.learners.trained import describe_here
+
+    return describe_here(resolve_trained(job, run, "", job.own.precision), run.checkpoints[0])
+
+
+def probe(job: Job, run: TrainedRun, tables: Tables) -> tuple[float, float]:
+    """Rows per second of the run's first fold here, and the seconds in which it is loaded."""
+    texts, first = [*tables.test_texts, *tables.train_texts], replace(run, checkpoints=run.checkpoints[:1])
+    features = None
+    if tables.test_features is not None and tables.train_features is not None:
+        features = tables.test_features.followed_by(tables.train_features)
+
+    def predict(n: int) -> float:
+        rows = choose_rows(texts, n)
+        own = None if features is None else features.take(rows)
+        started = time.monotonic()
+        predict_trained(job, first, [texts[row] for row in rows], own, "", job.own.precision)
+        return time.monotonic() - started
+
+    few, many = (min(n, len(texts)) for n in PROBED)
+    predict(few)  # libraries are imported, caches are warm
+    return measure_speed(predict, few, many)
 
 
 def check_owner(owner: str) -> str:

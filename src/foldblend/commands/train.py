@@ -115,10 +115,11 @@ def offer_fold_per_gpu(job: Job, n_gpus: int, todo: list[int]) -> str:
     if n_gpus < 2:
         return ""
     wanted = f"--competition {job.competition_name} --runs {job.run_name} --fold {name_folds(todo).replace(',', '')}"
-    one = "accelerate launch --num_processes 1 src/train.py ..."
+    one = "try one: accelerate launch --num_processes 1 src/train.py ..."
+    several = f"a fold per GPU takes less time: python src/train_all.py {wanted}"
     return (
-        f"{n_gpus} GPUs share every step of a fold (DDP) and wait for each other in each. If the model fits on one GPU, "
-        + (f"a fold per GPU takes less time: python src/train_all.py {wanted}" if len(todo) > 1 else f"try one: {one}")
+        f"{n_gpus} GPUs share every step of a fold (DDP) and wait for each other in each. If the model fits on one "
+        f"GPU, {several if len(todo) > 1 else one}"
     )
 
 
