@@ -154,35 +154,33 @@ def in_fp16(model, squeeze):
     )
 
 
-@pytest.mark.parametrize(
-    "squeeze, found",
-    [
-        (1, "parity check passed"),
-        (1e5, r"of 32 rows get NaN or infinite values"),  # above 65504
-        (2e-8, r"on \d+ rows probabilities are up to 0\.\d+ apart"),  # below the smallest number
-    ],
-)
-def test_half_precision_that_leaves_its_range_is_caught(paths, blended, monkeypatch, capsys, squeeze, found):
+def test_half_precision_that_leaves_its_range_is_caught(paths, blended, monkeypatch, capsys):
     from foldblend.learners.encoder import EncoderLearner
 
-    parity = make_bundle(paths) / "dataset" / "parity"
-    shutil.copytree(parity, paths.root / "parity")
-    whole = EncoderLearner.build_trained_model
-
-    def built(learner):
-        model = whole(learner)
-        in_fp16(model, squeeze)
-        return model
-
-    monkeypatch.setattr(EncoderLearner, "build_trained_model", built)
+    folder, whole = make_bundle(paths) / "dataset" / "parity", EncoderLearner.build_trained_model
+    parity = load_parity(folder)
+    for name, data in parity_files(replace(parity, runs=parity.runs[1:2])).items():  # the encoder alone
+        (folder.parent / name).write_bytes(data)
     monkeypatch.setattr("foldblend.learners.trained.describe_here", lambda *_: ("1 x Tesla T4", "fp16"))
-    status = guard(lambda: predict.main(["--competition", "toy", "--parity", str(paths.root / "parity")]))
-    shown = capsys.readouterr()
-    assert re.search(found, shown.out + shown.err)
-    assert status == (0 if squeeze == 1 else 2)
-    if status:
-        assert "run tiny, fold 0 predicts something else" in shown.err
-        assert 'Set PRECISION = "fp32" in the notebook' in shown.err and "fp16 after training in fp32" in shown.err
+    cases = {
+        1: r"parity check passed: 64 rows, runs tiny",
+        1e5: r"32 of 32 rows get NaN or infinite values",  # above 65504
+        2e-8: r"on \d+ rows probabilities are up to 0\.\d+ apart",  # below the smallest number
+    }
+    for squeeze, found in cases.items():
+
+        def built(learner, squeeze=squeeze):
+            model = whole(learner)
+            in_fp16(model, squeeze)
+            return model
+
+        monkeypatch.setattr(EncoderLearner, "build_trained_model", built)
+        status = guard(lambda: predict.main(["--competition", "toy", "--parity", str(folder)]))
+        shown = capsys.readouterr()
+        assert re.search(found, shown.out + shown.err) and status == (0 if squeeze == 1 else 2)
+        if status:
+            assert "run tiny, fold 0 predicts something else" in shown.err
+            assert 'Set PRECISION = "fp32" in the notebook' in shown.err and "fp16 after training in fp32" in shown.err
 
 
 def test_the_parity_check_holds_no_labels_and_can_be_left_out(paths, blended, capsys):
@@ -241,7 +239,9 @@ def test_what_is_in_the_dataset(paths, blended, tiny_qwen):
     """An encoder's pretrained weights are not, as its folds hold them; a decoder's are, unless they are attached."""
     dataset = make_bundle(paths) / "dataset"
     assert (
-        not list(dataset.rglob("train.csv")) and not list(dataset.rglob("*.npz")) and not list(dataset.rglob("*.pyc"))
+        not list(dataset.rglob("train.csv"))
+        and not list(dataset.rglob("fold*.npz"))
+        and not list(dataset.rglob("*.pyc"))
     )
     with zipfile.ZipFile(next(dataset.glob("wheels/foldblend-*.whl"))) as wheel:
         assert {"attention.c", "lanes.h", "layers.c"} <= {Path(name).name for name in wheel.namelist()}
