@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -84,9 +85,9 @@ def add_wheel(dataset):
     (dataset / "bundle.json").write_text(json.dumps(about))
 
 
-def run_notebook(folder, root, expected=0):
+def run_notebook(folder, root, expected=0, what="predict"):
     """The notebook's cells as one script, in a clean environment without a network; what it printed."""
-    cells = json.loads((folder / "notebook" / "predict.ipynb").read_text())["cells"]
+    cells = json.loads((folder / "notebook" / f"{what}.ipynb").read_text())["cells"]
     code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     assert "/kaggle/" in code
     (root / "script.py").write_text(code.replace("/kaggle/", f"{root}/"))
@@ -312,3 +313,100 @@ def test_a_second_bundle_at_once_is_refused_and_the_files_are_listed(paths, blen
 def test_an_owner_that_is_no_name_is_refused(paths, blended, capsys, owner):
     assert guard(lambda: bundle.main(["--competition", "toy", "--no_wheels", "--owner", owner])) == 2
     assert "expected your name as in" in capsys.readouterr().err
+
+
+# ---------- The notebook that trains
+
+
+def mount_training(folder, root, paths):
+    """/kaggle as that notebook sees it: our dataset and all files of the competition."""
+    shutil.copytree(folder / "dataset", root / "input" / "bundled")
+    shutil.copytree(paths.data("toy"), root / "input" / "competitions" / "toy")
+    (root / "working").mkdir(exist_ok=True)
+
+
+def test_a_notebook_trains_folds_stops_at_its_limit_and_goes_on_from_its_own_output(paths, toy_competition, tmp_path):
+    (paths.configs / "runs" / "base_words.yaml").write_text("learner: tfidf\n")
+    (paths.configs / "runs" / "words.yaml").write_text("base: base_words\ntfidf: {word_ngrams: [1, 1]}\n")
+    asked = ["--competition", "toy", "--owner", "anna", "--no_wheels", "--train", "--runs", "words"]
+    bundle.main(asked)
+    folder = next(path for path in paths.bundle("toy").iterdir() if path.name[0] != ".")
+    dataset = folder / "dataset"
+    there = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*") if path.is_file()}
+    about = json.loads((dataset / "bundle.json").read_text())
+    assert there == about["files"].keys() | {"bundle.json", "dataset-metadata.json"}
+    assert {"configs/runs/words.yaml", "configs/runs/base_words.yaml", "folds/toy.csv", "folds/toy.json"} < there
+    assert not any("train.csv" in name for name in there) and not re.search(r"/(tmp|home|root)/", json.dumps(about))
+    kernel = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    assert kernel["code_file"] == "train.ipynb" and kernel["enable_internet"] is False
+
+    notebook, root = folder / "notebook" / "train.ipynb", tmp_path / "kaggle"
+    mount_training(folder, root, paths)
+    whole = notebook.read_text()
+    assert "HOURS = 9.0" in whole
+    notebook.write_text(whole.replace("HOURS = 9.0", "HOURS = 0.0001"))
+    shown = run_notebook(folder, root, what="train")
+    assert "hours are over: every training saves itself" in shown and "Not finished. Attach this" in shown
+    assert not (root / "working" / "submission.csv").exists()
+    (root / "working" / "foldblend").rename(root / "input" / "earlier")
+    notebook.write_text(whole)
+    shown = run_notebook(folder, root, what="train")
+    assert f"goes on from {root}/input/earlier" in shown and "is submission.csv" in shown
+    made = sorted(path.name for path in (root / "working" / "foldblend" / "oof" / "toy" / "words").glob("*.npz"))
+    assert made == ["fold0.npz", "fold1.npz", "fold2.npz"]
+    lines = (root / "working" / "submission.csv").read_text().splitlines()
+    assert lines[0] == "id,joy,sadness,anger" and len(lines) == 22
+
+
+def test_models_stand_where_the_runs_look_for_them(paths, toy_competition, tiny_bert, tmp_path, monkeypatch):
+    """A hub name in a cache of the hub's form, a folder where the settings name it."""
+    from huggingface_hub import snapshot_download
+
+    from foldblend.bundling.trainer import WORKSPACE
+    from foldblend.learners.nets.pretrained import find_weights
+
+    root, there = tmp_path / "kaggle", tmp_path / "input" / "b" / "models" / "m"
+    shutil.copytree(tiny_bert, there)
+    (tmp_path / "input" / "toy").mkdir()
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / "input" / "toy" / name).write_text(name)
+    for name in ("configs", "folds"):
+        (tmp_path / "input" / "b" / name).mkdir()
+    models = [
+        {"name": "org/mini", "revision": "main", "folder": "models/m", "is_folder": False},
+        {"name": "refs", "revision": "refs/pr/3", "folder": "models/m", "is_folder": False},
+        {"name": "../mine/mini", "revision": "main", "folder": "models/m", "is_folder": True},
+    ]
+    given = {
+        "ABOUT": {"competition": "toy", "data": ["train.csv", "test.csv"], "models": models},
+        "INPUT": tmp_path / "input", "BUNDLE": tmp_path / "input" / "b", "WORKING": root, "SLUG": "toy", "NAME": "x",
+        "TEST": tmp_path / "input" / "toy" / "test.csv", "json": json, "os": os, "Path": Path, "tempfile": tempfile,
+    }  # fmt: skip
+    exec(WORKSPACE, given)
+    for model in models[:2]:
+        found = snapshot_download(
+            model["name"], revision=model["revision"], cache_dir=given["HUB"], local_files_only=True
+        )
+        assert (Path(found) / "config.json").read_text() == (tiny_bert / "config.json").read_text()
+    monkeypatch.setenv("FOLDBLEND_ROOT", given["env"]["FOLDBLEND_ROOT"])
+    assert (find_weights("../mine/mini", "main")[0] / "model.safetensors").is_file()
+    assert (root / "foldblend" / "data" / "toy" / "train.csv").read_text() == "train.csv"
+
+
+@pytest.mark.parametrize(
+    "yaml, says",
+    [
+        ("model: {name: /somewhere/mini}", r"run odd: the folder /somewhere/mini has no place in a notebook. Move it"),
+        (
+            "model: {name: x/y}\npretraining: {epochs: 1, file: more.txt}",
+            "cannot be trained in a notebook: pretraining",
+        ),
+    ],
+)
+def test_runs_that_need_more_than_a_bundle_holds_are_refused(paths, toy_competition, capsys, yaml, says):
+    (paths.configs / "runs" / "odd.yaml").write_text(f"learner: encoder\n{yaml}\n")
+    asked = ["--competition", "toy", "--owner", "anna", "--no_wheels"]
+    assert guard(lambda: bundle.main([*asked, "--train", "--runs", "odd"])) == 2
+    assert re.search(says, " ".join(capsys.readouterr().err.split()))
+    assert guard(lambda: bundle.main([*asked, "--runs", "odd"])) == 2
+    assert "--runs and --fold are for --train" in capsys.readouterr().err

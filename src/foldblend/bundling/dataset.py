@@ -118,11 +118,11 @@ def copy_blend(
     settings = record["settings"]["competition"]
     if settings["files"]["sample_submission"] != NO_FILE:
         bundle.copy(sample, f"data/{competition}/{settings['files']['sample_submission']}")
-    bundle.write(f"configs/competitions/{competition}.yaml", _yaml(settings))
+    bundle.write(f"configs/competitions/{competition}.yaml", as_yaml(settings))
     defaults = {"competition": competition, "run": runs[0], "runs": list(runs)}
     if plugins:
         defaults["plugins"] = list(plugins)
-    bundle.write("configs/default.yaml", _yaml(defaults))
+    bundle.write("configs/default.yaml", as_yaml(defaults))
     for run in runs:
         folder, full = f"oof/{competition}/{run}", fold_name(FULL)
         records = sorted(paths.oof(competition).joinpath(run).glob("fold*.json"))
@@ -149,13 +149,18 @@ def copy_weights(checkpoints: Sequence[Path], weights_name: str, run_folder: str
         bundle.copy(folder / weights_name, f"{run_folder}/{folder.name}/{weights_name}")
 
 
+def copy_model_files(model: BundledModel, bundle: BundleFolder) -> None:
+    """A pretrained model's files into models/."""
+    for pattern in model.patterns:
+        for path in sorted(model.folder.glob(pattern)):
+            bundle.copy(path, f"models/{model.key}/{path.relative_to(model.folder).as_posix()}")
+
+
 def copy_model(model: BundledModel, run_folder: str, note_name: str, bundle: BundleFolder) -> None:
     """A run's pretrained model, unless it is attached, and next to the run's folds a note on where it is."""
     folder = f"models/{model.key}"
     if not model.attached:
-        for pattern in model.patterns:
-            for path in sorted(model.folder.glob(pattern)):
-                bundle.copy(path, f"{folder}/{path.relative_to(model.folder).as_posix()}")
+        copy_model_files(model, bundle)
     up = "/".join([".."] * len(run_folder.split("/")))
     note = {"name": model.name, "folder": "" if model.attached else f"{up}/{folder}", "proof": model.proof}
     bundle.write(f"{run_folder}/{note_name}", as_json(note).encode())
@@ -167,7 +172,8 @@ def measure(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _yaml(values: dict) -> bytes:
+def as_yaml(values: dict) -> bytes:
+    """The bytes of a YAML file."""
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode()
 
 
@@ -322,12 +328,14 @@ def _installed(name: str) -> tuple[str, list[Requirement]] | None:
 # The notebook that predicts on Kaggle without internet, and the metadata files of it and of its dataset.
 
 
+SETTINGS = """PRECISION = "AUTO"  # auto, fp32, bf16, fp16; auto: bf16 if the GPU has it, else fp16 where it is safe
+PARITY = "yes"  # no: do not compare predictions with those of training's machine first
+"""
 FIND = '''import importlib.metadata, json, os, subprocess, sys, tempfile
 from pathlib import Path
 from packaging.requirements import Requirement
 
-PRECISION = "AUTO"  # auto, fp32, bf16 or fp16; auto: bf16 where the GPU computes in it, else fp16 where it is safe
-PARITY = "yes"  # no: do not compare predictions with those of training's machine first
+SETTINGS
 INPUT, WORKING = Path("/kaggle/input"), Path("/kaggle/working")
 NAME, SLUG, DATASET = json.loads(VALUES)
 
@@ -412,9 +420,15 @@ def notebook(
     title = f"# {name}\nPredicts `{slug}` with the trained folds in the dataset `{dataset}`. Needs no internet."
     values = json.dumps(json.dumps([name, slug, dataset]))  # a text of ASCII: JSON writes it as Python reads it
     more = f"command += {json.dumps(list(flags))}\n" if flags else ""
-    find = FIND.replace("VALUES", values).replace('"AUTO"', json.dumps(precision))
+    settings = SETTINGS.replace('"AUTO"', json.dumps(precision))
+    find = FIND.replace("SETTINGS\n", settings).replace("VALUES", values)
     sources = [find, INSTALL, *([CHECK] if has_parity else [])]
     sources += [PREDICT.replace("offline = ", f"{more}offline = ", 1), SHOW]
+    return code_notebook(title, sources)
+
+
+def code_notebook(title: str, sources: Sequence[str]) -> dict:
+    """A notebook as .ipynb holds it: a title in Markdown, then cells of Python."""
     cells = [{"cell_type": "markdown", "id": "about", "metadata": {}, "source": _lines(title)}]
     for number, source in enumerate(sources, start=1):
         empty = {"execution_count": None, "metadata": {}, "outputs": []}
@@ -429,12 +443,14 @@ def dataset_metadata(owner: str, title: str) -> dict:
     return {"title": title, "id": f"{owner}/{title}", "licenses": [{"name": "other"}]}
 
 
-def kernel_metadata(owner: str, title: str, slug: str, gpu: bool, model_sources: list[str]) -> dict:
-    """kernel-metadata.json; a GPU without a machine_shape is one T4."""
+def kernel_metadata(
+    owner: str, title: str, slug: str, gpu: bool, model_sources: list[str], what: str = "predict"
+) -> dict:
+    """kernel-metadata.json; a GPU without a machine_shape is one T4. Args: what: the notebook does."""
     return {
-        "id": f"{owner}/{title}-predict",
-        "title": f"{title}-predict",
-        "code_file": "predict.ipynb",
+        "id": f"{owner}/{title}-{what}",
+        "title": f"{title}-{what}",
+        "code_file": f"{what}.ipynb",
         "language": "python",
         "kernel_type": "notebook",
         "is_private": True,

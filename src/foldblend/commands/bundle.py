@@ -1,11 +1,13 @@
-"""Pack all that an offline Kaggle notebook needs to predict with a blend: a dataset and the notebook.
+"""Pack all that an offline Kaggle notebook needs to predict with a blend, or to train: a dataset and the notebook.
 
 python src/bundle.py --competition goemotions --owner YOUR_KAGGLE_NAME
 python src/bundle.py --space     # a folder for a Space of Hugging Face
 python src/bundle.py --plan --rows_per_second deberta=120 tfidf=2000 --limit_hours 9
+python src/bundle.py --train --runs deberta-v3-base --limit_hours 9 --owner YOUR_KAGGLE_NAME
 python src/bundle.py --from submissions/goemotions/blend-1a2b3c4d.json --owner YOUR_KAGGLE_NAME --push
 """
 
+import json
 import re
 import shlex
 import time
@@ -38,20 +40,31 @@ from foldblend.bundling.space import fill_space
 from foldblend.bundling.hours import RunSpeed, describe_source, measure_speed, plan_lines, read_speeds, too_long
 from foldblend.bundling.parity import N_ROWS, ExpectedRun, Parity, choose_rows, parity_files
 from foldblend.commands.inputs import predict_trained, prepare_folds, prepare_tables, resolve_trained
+from foldblend.commands.training_bundle import (
+    describe_pretrained,
+    describe_training,
+    fill_training,
+    refuse_to_train,
+    write_training,
+)
 from foldblend.console import print_lines, say, warn
 from foldblend.data.tables import Tables
 from foldblend.errors import UserError
-from foldblend.files import describe_old, hold_lock, list_old, replacing_folder
+from foldblend.files import describe_old, hold_lock, list_old, replacing_folder, sha256_bytes
 from foldblend.kaggle.client import default_owner, push
 from foldblend.learners.nets.folders import MODEL_WEIGHTS, NEEDED, describe_model
 from foldblend.learners.table import needs_gpu
 from foldblend.learners.trained import MODEL, check_folds, find_model, model_name, needs_weights
 from foldblend.learners.training.weights import WEIGHTS
+from foldblend.ledger.folds import parse_fold_numbers
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import BLEND, TrainedRun, check_same_questions, find_blend, load_run, load_trained_runs
 from foldblend.scoring.ensembling.predictors import recipe_from_record
 from foldblend.settings.loading import Job, load_defaults, open_job, run_from_settings
+from foldblend.settings.loading import load_run as load_run_settings
+from foldblend.settings.records import settings_of
 from foldblend.settings.run import RunSettings
+from foldblend.settings.yaml_files import split_names
 
 OWNER = "OWNER"
 """Used as the Kaggle name if none is known."""
@@ -76,13 +89,24 @@ def add_flags(parser) -> None:
                         "prediction by the first fold of each run here, or from --rows_per_second")  # fmt: skip
     parser.add_argument("--rows_per_second", nargs="+", default=[], help="with --plan: NAME=ROWS, how fast one model "
                         "of a run predicts on the notebook's machine")  # fmt: skip
-    parser.add_argument("--limit_hours", type=float, default=9.0, help="with --plan: of the competition (9)")
+    parser.add_argument("--limit_hours", type=float, default=9.0, help="of the competition, for --plan and --train (9)")
+    parser.add_argument("--train", action="store_true", help="a notebook that trains folds of --runs within "
+                        "--limit_hours, goes on from its own output, and then blends them")  # fmt: skip
+    parser.add_argument("--runs", nargs="+", default=None, help="with --train: by default as in default.yaml")
+    parser.add_argument("--fold", nargs="+", default=["all"], help="with --train: 3, 0 1, 0-2 or all")
     parser.add_argument("--push", action="store_true", help="upload dataset and notebook through the kaggle client")
 
 
 def main(argv: list[str] | None = None) -> None:
     job = open_job("bundle.py", argv, add_flags)
     print(f"competition {job.competition_name}: bundle", flush=True)
+    if job.own.limit_hours <= 0:
+        raise UserError(f"--limit_hours is {job.own.limit_hours}; expected more than 0, as 9 or 12")
+    if job.own.train:
+        bundle_training(job)
+        return
+    if job.own.runs or job.own.fold != ["all"]:
+        raise UserError("--runs and --fold are for --train; without it the notebook predicts with a blend (--from)")
     path = find_blend(job.paths, job.competition_name, getattr(job.own, "from"))
     record = read_record(path, BLEND)
     check_same_questions(path, record, job.competition_name, asdict(job.competition))
@@ -150,8 +174,6 @@ PROBED = 16, 256
 def plan(job: Job, runs: list[TrainedRun]) -> None:
     """Estimate the notebook's hours and compare them with the limit; makes no bundle."""
     own, files = job.own, job.competition.files
-    if own.limit_hours <= 0:
-        raise UserError(f"--limit_hours is {own.limit_hours}; expected more than 0, as 9 or 12")
     given = read_speeds(own.rows_per_second, [run.name for run in runs])
     tables = prepare_tables(job)
     n_rows = files.hidden_test_rows or len(tables.test_ids)
@@ -199,6 +221,55 @@ def probe(job: Job, run: TrainedRun, tables: Tables) -> tuple[float, float]:
     few, many = (min(n, len(texts)) for n in PROBED)
     predict(few)  # libraries are imported, caches are warm
     return measure_speed(predict, few, many)
+
+
+# ---------- The notebook that trains
+
+
+def bundle_training(job: Job) -> None:
+    """Make the dataset and the notebook that trains folds of runs.
+
+    Raises: UserError: a run learns from more than the competition's files and pretrained weights.
+    """
+    own, competition = job.own, job.competition_name
+    owner = check_owner(own.owner or default_owner())
+    if own.push and not owner:
+        raise UserError("--push needs your Kaggle name: add --owner NAME")
+    names = split_names(own.runs) or list(load_defaults(job.paths).runs)
+    runs = {name: load_run_settings(job.paths, name) for name in names}
+    folds = prepare_folds(job, prepare_tables(job))
+    wanted = parse_fold_numbers(own.fold, folds.n_folds)
+    for name, run in runs.items():
+        refuse_to_train(name, run)
+    models = [found for name, run in runs.items() if (found := describe_pretrained(name, run))]
+    required = choose_required(own_requirements(), any(map(is_four_bit, runs.values())))
+    asked = [names, wanted, {name: settings_of(run) for name, run in runs.items()}, folds.sha256]
+    name = f"train-{sha256_bytes(json.dumps(asked).encode())[:8]}"
+    target = job.paths.bundle(competition) / name
+    busy = f"{target}: another bundle.py makes or uploads this bundle now. Wait for it, then run this again"
+    with hold_lock(target.with_name(f".{target.name}.lock"), busy):
+        with replacing_folder(target) as folder:
+            dataset = BundleFolder(folder / "dataset")
+            fill_training(job, runs, models, dataset)
+            packages = {} if own.no_wheels else choose_packages(required)
+            missing = fetch(packages, dataset)
+            about = {
+                **describe_training(job, runs, models, wanted, folds.n_folds),
+                **describe_packages(required, packages),
+            }
+            gpu = own.gpu == "yes" or (own.gpu == "auto" and any(needs_gpu(run.learner) for run in runs.values()))
+            write_training(job, name, owner or OWNER, gpu, about, folder, dataset)
+            dataset.prove()
+        show(job, target, owner, missing, list(models))
+        say(
+            f"The notebook trains {len(wanted)} folds of {', '.join(names)} and stops after {own.limit_hours:g} hours. "
+            "To go on, attach its output to its next version as an input. Both GPUs of T4 x2 train a fold each"
+        )
+        if own.push:
+            push(target / "dataset", target / "notebook", name, print)
+
+
+# ---------- What both have
 
 
 def check_owner(owner: str) -> str:
@@ -290,6 +361,12 @@ def fetch(packages: dict[str, Package], bundle: BundleFolder) -> list[str]:
     return missing
 
 
+def describe_packages(required: list[str], packages: dict[str, Package]) -> dict:
+    """What the notebook installs if its image lacks it."""
+    files = {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()}
+    return {"required": required, "packages": files}
+
+
 def write_metadata(
     job: Job,
     name: str,
@@ -311,8 +388,7 @@ def write_metadata(
         "test": files.test,
         "sample_submission": files.sample_submission,
         "sample": f"data/{competition}/{files.sample_submission}" if files.has_sample else "",
-        "required": required,
-        "packages": {each.name: {"file": each.file, "requires": each.requires} for each in packages.values()},
+        **describe_packages(required, packages),
     }
     about["files"] = dict(sorted(dataset.files.items()))
     kernel = kernel_metadata(owner, title, slug, gpu, list(own.model_sources))
