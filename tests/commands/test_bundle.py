@@ -10,12 +10,14 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from trained_blend import blend_once
 
 from foldblend.bundling.parity import load_parity, parity_files
+from foldblend.bundling.trainer import BLEND, WORKSPACE
 from foldblend.commands import bundle, guard, predict
 from foldblend.files import hold_lock
 
@@ -329,7 +331,7 @@ def test_a_notebook_trains_folds_stops_at_its_limit_and_goes_on_from_its_own_out
     (paths.configs / "runs" / "base_words.yaml").write_text("learner: tfidf\n")
     (paths.configs / "runs" / "words.yaml").write_text("base: base_words\ntfidf: {word_ngrams: [1, 1]}\n")
     asked = ["--competition", "toy", "--owner", "anna", "--no_wheels", "--train", "--runs", "words"]
-    bundle.main(asked)
+    bundle.main([*asked, "--fold", "1"])
     folder = next(path for path in paths.bundle("toy").iterdir() if path.name[0] != ".")
     dataset = folder / "dataset"
     there = {path.relative_to(dataset).as_posix() for path in dataset.rglob("*") if path.is_file()}
@@ -351,18 +353,35 @@ def test_a_notebook_trains_folds_stops_at_its_limit_and_goes_on_from_its_own_out
     (root / "working" / "foldblend").rename(root / "input" / "earlier")
     notebook.write_text(whole)
     shown = run_notebook(folder, root, what="train")
-    assert f"goes on from {root}/input/earlier" in shown and "is submission.csv" in shown
+    assert f"goes on from {root}/input/earlier" in shown and "1 of 1 folds to train" in shown
     made = sorted(path.name for path in (root / "working" / "foldblend" / "oof" / "toy" / "words").glob("*.npz"))
-    assert made == ["fold0.npz", "fold1.npz", "fold2.npz"]
-    lines = (root / "working" / "submission.csv").read_text().splitlines()
-    assert lines[0] == "id,joy,sadness,anger" and len(lines) == 22
+    assert made == ["fold1.npz"] and not (root / "working" / "submission.csv").exists()  # not all folds are trained
+
+
+def test_a_notebook_that_has_all_folds_blends_them(tmp_path):
+    root = tmp_path / "foldblend"
+    written = root / "submissions" / "toy"
+    written.mkdir(parents=True)
+    (written / "old.csv").write_text("old")
+    os.utime(written / "old.csv", (1, 1))
+
+    def run(command, env, cwd, check):
+        assert command[-5:] == ["--competition", "toy", "--runs", "a", "b"] and (env, cwd, check) == ({}, root, True)
+        (written / "blend-1.csv").write_text("new")
+
+    given = {"ABOUT": {"competition": "toy", "runs": ["a", "b"], "blends": True}, "WORKING": tmp_path, "ROOT": root}
+    given |= {"sys": sys, "env": {}, "shutil": shutil, "subprocess": SimpleNamespace(run=run)}
+    for status, blends in ((143, True), (0, False)):
+        exec(BLEND, {**given, "ABOUT": {**given["ABOUT"], "blends": blends}, "status": status})
+        assert not (tmp_path / "submission.csv").exists()
+    exec(BLEND, {**given, "status": 0})
+    assert (tmp_path / "submission.csv").read_text() == "new"
 
 
 def test_models_stand_where_the_runs_look_for_them(paths, toy_competition, tiny_bert, tmp_path, monkeypatch):
     """A hub name in a cache of the hub's form, a folder where the settings name it."""
     from huggingface_hub import snapshot_download
 
-    from foldblend.bundling.trainer import WORKSPACE
     from foldblend.learners.nets.pretrained import find_weights
 
     root, there = tmp_path / "kaggle", tmp_path / "input" / "b" / "models" / "m"
