@@ -89,9 +89,23 @@ def test_awp_moves_every_matrix_inside_its_box_and_forgets_the_gradient(bag):
 
 
 @pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])
+def test_a_gpu_that_is_not_asked_moves_the_weights_to_the_same_bits(bag, settings, monkeypatch):
+    adversary, moved = build_adversary(bag, settings), []
+    for asks in (True, False):
+        bag.zero_grad()
+        loss_of(bag).backward()
+        monkeypatch.setattr(type(adversary), "asks", staticmethod(lambda weight, asks=asks: asks))
+        with adversary.attack():
+            moved.append(weights_of(bag))
+    assert all(torch.equal(moved[0][name], moved[1][name]) for name in moved[0])
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("settings", [FGM, AWP], ids=["fgm", "awp"])
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
-def test_a_gradient_without_direction_moves_nothing(bag, settings, value):
+def test_a_gradient_without_direction_moves_nothing(bag, settings, value, asks, monkeypatch):
     """An fp16 step that overflowed is skipped by the loss scaler; it must not leave rubbish in the weights."""
+    monkeypatch.setattr("foldblend.learners.training.optimizer.Adversary.asks", staticmethod(lambda weight: asks))
     before = weights_of(bag)
     for parameter in bag.parameters():
         parameter.grad.fill_(value)

@@ -224,6 +224,12 @@ class Adversary:
     def __init__(self, model: nn.Module, settings: AdversarialSettings):
         self.model, self.settings = model, settings
 
+    @staticmethod
+    def asks(weight: nn.Parameter) -> bool:
+        """Whether a gradient without a direction is found by asking for its norm. On a GPU each answer would wait for
+        all work so far, twice per matrix; there the weights that stay are chosen on the device, with the same bits."""
+        return weight.device.type == "cpu"
+
     def acts_in(self, epoch: int) -> bool:
         """Whether there is an attack in `epoch`, counted from 0."""
         return epoch + 1 >= self.settings.start_epoch
@@ -273,7 +279,10 @@ class FastGradientMethod(Adversary):
 
     def move(self, weight: nn.Parameter) -> None:
         norm = (weight.grad._values() if weight.grad.is_sparse else weight.grad).norm()
-        if torch.isfinite(norm) and norm > 0:  # an overflowed fp16 step is skipped by the loss scaler anyway
+        shows_direction = torch.isfinite(norm) & (norm > 0)  # an overflowed fp16 step is skipped by the loss scaler
+        if not self.asks(weight):
+            weight.add_(torch.where(shows_direction, weight.grad * (self.settings.epsilon / norm), 0.0))
+        elif shows_direction:
             weight.add_(weight.grad * (self.settings.epsilon / norm))
 
 
@@ -290,11 +299,13 @@ class WeightPerturbation(Adversary):
 
     def move(self, weight: nn.Parameter) -> None:
         norm = weight.grad.norm()
-        if torch.isfinite(norm) and norm > 0:
+        shows_direction = torch.isfinite(norm) & (norm > 0)
+        if not self.asks(weight) or shows_direction:
             # relative to the matrix's own size, as layers' weights differ by orders of magnitude
             moved = weight + weight.grad * (self.settings.awp_lr * (weight.norm() + TINY) / (norm + TINY))
             most = self.settings.epsilon * weight.abs()
-            weight.copy_(torch.clamp(moved, weight - most, weight + most))
+            moved = torch.clamp(moved, weight - most, weight + most)
+            weight.copy_(moved if self.asks(weight) else torch.where(shows_direction, moved, weight))
 
 
 def _keep(weight: nn.Parameter) -> Callable[[], None]:
