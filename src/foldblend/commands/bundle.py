@@ -40,7 +40,7 @@ from foldblend.bundling.space import fill_space
 from foldblend.bundling.hours import RunSpeed, describe_source, measure_speed, plan_lines, read_speeds, too_long
 from foldblend.bundling.parity import N_ROWS, ExpectedRun, Parity, choose_rows, parity_files
 from foldblend.commands.inputs import predict_trained, prepare_folds, prepare_tables, resolve_trained
-from foldblend.commands.training_bundle import (
+from foldblend.commands.sources.bundled_training import (
     describe_pretrained,
     describe_training,
     fill_training,
