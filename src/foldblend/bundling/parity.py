@@ -111,7 +111,7 @@ def _read_features(stored: Mapping | None, n: int) -> Features | None:
 
 BOUNDS = {"": (0.005, 0.001), "fp32": (0.02, 0.002), "fp16": (0.05, 0.005), "bf16": (0.15, 0.015)}
 """The coarser precision of the two -> probabilities that may be apart at most, and on average; empty is a model that
-is no neural net. bf16 keeps 8 bits of a number, fp16 11. docs/kaggle-notebooks.md says what was measured."""
+is no neural net. bf16 keeps 8 bits of a number, fp16 11. The figures are our choice: no GPU has been asked yet."""
 COARSE = ("bf16", "fp16", "fp32", "")
 """The coarsest first."""
 

@@ -61,7 +61,7 @@ def test_every_loss_stays_on_its_device(name, task):
 
 
 def test_r_drop_stays_on_its_device():
-    loss = build_loss(LossSettings(name="bce"), LABELS, "multilabel")
+    loss = build_loss(LossSettings(name="bce"), LABELS, "multilabel").to(ELSEWHERE)
     logits = put(torch.zeros(4, 3, requires_grad=True))
     total = sum_r_drop(loss, logits, put(torch.zeros(2, 3)), 1.0, "multilabel")
     total.backward()
