@@ -36,9 +36,9 @@ from foldblend.bundling.dataset import (
     own_requirements,
     write_package_wheel,
 )
-from foldblend.bundling.space import fill_space
 from foldblend.bundling.hours import RunSpeed, describe_source, measure_speed, plan_lines, read_speeds, too_long
 from foldblend.bundling.parity import N_ROWS, ExpectedRun, Parity, choose_rows, parity_files
+from foldblend.bundling.space import fill_space
 from foldblend.commands.inputs import predict_trained, prepare_folds, prepare_tables, resolve_trained
 from foldblend.commands.sources.bundled_training import (
     describe_pretrained,
@@ -167,6 +167,8 @@ def make_space(
     print(f"{shown}: {n_files} files, {size / 1e6:,.1f} MB")
     print(f"try it here: python {shlex.quote(f'{shown}/app.py')}; it answers at every address of this machine")
     print(f"hf upload YOUR_NAME/{job.competition_name} {shlex.quote(str(shown))} . --repo-type space")
+
+
 PROBED = 16, 256
 """Rows of the two predictions that are timed."""
 
