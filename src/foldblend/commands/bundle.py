@@ -186,7 +186,7 @@ def plan(job: Job, runs: list[TrainedRun]) -> None:
         )
     speeds = []
     for run in runs:
-        device = "" if run.name in given else " ".join(describe_device(job, run))
+        device = "" if run.name in given else " ".join(describe_device(job, run)).strip()
         speed, loading = (given[run.name], 0.0) if run.name in given else probe(job, run, tables)
         models = 1 if own.average_folds else len(run.checkpoints)
         source = describe_source(device, given, run.name)

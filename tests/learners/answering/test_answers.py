@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_chat import make_tokenizer, save_tiny_chat
 from tiny_decoders import save_tiny_decoder
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, GPTNeoConfig, Qwen3NextConfig
 
 from foldblend.errors import UserError
@@ -235,31 +234,6 @@ def test_prompts_read_once_or_again_alone_or_together_say_the_same(lm, tokenizer
             for text in PROMPTS
         ]
     assert torch.allclose(once, again, atol=1e-4) and torch.allclose(once, torch.cat(alone), atol=1e-4)
-
-
-class Gathers(TorchDispatchMode):
-    """Counts reads by index tensors."""
-
-    n = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.n += func is torch.ops.aten.index.Tensor
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("form", ["yes_no", "list"])
-def test_a_pass_is_read_by_one_gather_with_the_bits_of_reading_one_by_one(lm, tokenizer, form):
-    names = ("joy", "joyful", "anger", "mad")
-    if form == "list":
-        answers = ListAnswers(tokenizer, AnswerSettings("list", beam_size=4), names, " ", False)
-    else:
-        answers = YesNoAnswers(tokenizer, AnswerSettings("yes_no"), names, " ")
-    model, (_, batch) = AnswerModel(lm, answers, 4, False), batch_of(tokenizer)
-    one_by_one = model(**batch).detach()  # with gradients
-    with torch.no_grad(), Gathers() as gathers:
-        together = model(**batch)
-    passes = len(names) if form == "list" else 1
-    assert torch.equal(together, one_by_one) and gathers.n <= 2 * passes  # of the logits and of their sums
 
 
 def test_written_out_attention_says_the_same(lm, tokenizer):

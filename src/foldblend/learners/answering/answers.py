@@ -6,7 +6,7 @@ that an answer has exactly one spelling in tokens. A `Menu` holds what may be wr
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,6 @@ from torch import nn
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 
 from foldblend.errors import UserError
-from foldblend.learners.processes.devices import place
 from foldblend.learners.tokens.prompts import split_prompt
 from foldblend.learners.tokens.tokens import encode_data
 from foldblend.settings.nets import AnswerSettings, PromptSettings
@@ -298,52 +297,23 @@ class _Layout:
         # of all columns at once; log_softmax would write (B, 1 + K W, V) a second time
         totals = logits.logsumexp(2)  # (B, 1 + K W)
 
-        read = self._reader(logits, totals, n_stems)
-        scores = [sum(read(at, [token]) for at, token in steps) for steps in self.steps]
-        for i, (at, rivals) in enumerate(self.forks):
+        first = torch.arange(n_stems, device=logits.device).unsqueeze(1) * self.width + 1  # (K, 1)
+
+        def read(place: int, tokens) -> torch.Tensor:
+            """Log-probabilities (B, K, n) of n tokens at a place of every branch."""
+            # column 0 is the prompt's last token, which all branches share
+            columns = first + place if place >= 0 else torch.zeros_like(first)
+            return logits[:, columns, torch.tensor(tokens, device=logits.device)] - totals[:, columns]
+
+        scores = [sum(read(place, [token]) for place, token in steps) for steps in self.steps]
+        for i, (place, rivals) in enumerate(self.forks):
             if rivals:
-                ending = read(at, self.menu.ends).logsumexp(2, keepdim=True)
+                ending = read(place, self.menu.ends).logsumexp(2, keepdim=True)
                 # P(joy) is P("joy") times the chance that it ends there and does not go on to "joyful"
-                scores[i] = scores[i] + ending - read(at, [*self.menu.ends, *rivals]).logsumexp(2, keepdim=True)
+                scores[i] = scores[i] + ending - read(place, [*self.menu.ends, *rivals]).logsumexp(2, keepdim=True)
         if self.menu.end is not None:
             scores.append(read(self.stem_end, [self.menu.end]))
         return torch.cat(scores, 2)
-
-    def _reader(self, logits: torch.Tensor, totals: torch.Tensor, n_stems: int) -> Callable:
-        """A function (column, tokens) -> log-probabilities (B, K, n) at that column of every branch.
-
-        All of them are read at once: one copy of indices to the device and one kernel in place of one per token. Only
-        where gradients are summed up on a CPU each is read on its own, so that they are added in the order of before.
-        """
-        starts = np.arange(n_stems)[:, None] * self.width + 1  # (K, 1)
-
-        def columns(places: Sequence[int]) -> np.ndarray:
-            """int64 (K, n); column 0 is the prompt's last token, which all branches share."""
-            return np.where(np.asarray(places) >= 0, starts + np.asarray(places), 0)
-
-        def gather(places: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
-            index = np.concatenate([columns(places), np.asarray(tokens)[None]])  # (K + 1, n)
-            index = place({"index": torch.from_numpy(index.astype(np.int64))}, logits.device)["index"]
-            return logits[:, index[:-1], index[-1]] - totals[:, index[:-1]]
-
-        if logits.requires_grad and logits.device.type == "cpu":
-            return lambda at, tokens: gather([at] * len(tokens), tokens)
-        pairs = list(dict.fromkeys(self._pairs()))
-        known, position = gather(*zip(*pairs)), {pair: k for k, pair in enumerate(pairs)}
-
-        def read(at: int, tokens: Sequence[int]) -> torch.Tensor:
-            return torch.stack([known[:, :, position[at, token]] for token in tokens], 2)
-
-        return read
-
-    def _pairs(self) -> Iterator[tuple[int, int]]:
-        """(column, token) of everything that is read."""
-        for steps in self.steps:
-            yield from steps
-        for at, rivals in self.forks:
-            yield from ((at, token) for token in (*self.menu.ends, *rivals) if rivals)
-        if self.menu.end is not None:
-            yield self.stem_end, self.menu.end
 
 
 def score_answers(lm: nn.Module, prompts: Prompts, answers: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
