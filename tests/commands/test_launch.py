@@ -67,7 +67,7 @@ def test_ctrl_c_ends_with_saved_and_no_traceback(paths, toy_competition, launch)
     assert output.splitlines()[-1].endswith("saved; the same command goes on from here")
 
 
-def test_two_processes_stop_at_the_same_step(paths, toy_competition, launch):
+def test_two_processes_stop_at_the_same_step_and_the_death_of_one_ends_the_launch(paths, toy_competition, launch):
     command = [*TWO, "29551", *TRAIN, "--training.epochs", "300"]
     process = launch(*command)
     wait_for_a_save(paths, process)
@@ -80,14 +80,7 @@ def test_two_processes_stop_at_the_same_step(paths, toy_competition, launch):
         seen.append(line)
         if "goes on from epoch" in line:
             break
-    process.terminate()
-    process.communicate(timeout=60)
     assert "goes on from epoch" in seen[-1], "".join(seen)
-
-
-def test_a_process_that_dies_takes_the_launch_with_it(paths, toy_competition, launch):
-    process = launch(*TWO, "29553", *TRAIN, "--training.epochs", "300")
-    wait_for_a_save(paths, process)
     victim = children(process.pid)[np.random.default_rng().integers(2)]
     os.kill(victim, signal.SIGKILL)
     output, _ = process.communicate(timeout=90)
