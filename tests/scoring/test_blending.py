@@ -60,8 +60,7 @@ def test_the_trusted_strategy_gives_way_only_to_a_clear_lead(rates, expected):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_walks_through(metric, monkeypatch):
-    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
+def test_every_metric_walks_through(metric, quick_blends):
     kind = "multiclass" if metric == "accuracy" or METRICS[metric].is_ordered else "multilabel"
     runs, task = make_runs(n_rows=120, n_labels=3, noise=(1.0, 1.0, 1.5), kind=kind), Task(metric, kind)
     blend = make_blend(task, runs)
@@ -174,10 +173,9 @@ def brier(labels, probs):
         (Metric(brier, "probs", greater_is_better=False), "multilabel"),
     ],
 )
-def test_a_metric_of_one_function_walks_through(metric, kind, monkeypatch):
+def test_a_metric_of_one_function_walks_through(metric, kind, monkeypatch, quick_blends):
     """It failed in the bootstrap before."""
     monkeypatch.setitem(METRICS, "mine", metric)
-    monkeypatch.setattr("foldblend.scoring.blending.N_REPEATS", 1)
     task, runs = Task("mine", kind), make_runs(n_rows=150, n_labels=3, noise=(0.7, 1.0), kind=kind)
     blend = make_blend(task, runs)
     fold_probs = np.stack([blend.predictor.predict(runs.scores)] * 2)
