@@ -61,7 +61,12 @@ def test_the_precision_is_one_that_the_encoder_stands(run, tiny_bert, tmp_path, 
 
 def test_texts_are_embedded_once_for_all_folds(run, tmp_path, monkeypatch):
     calls, original = [], embed_texts
-    monkeypatch.setattr(embeddings, "embed_texts", lambda *given, **more: calls.append(given) or original(*given, **more))
+
+    def counted(*given, **more):
+        calls.append(given)
+        return original(*given, **more)
+
+    monkeypatch.setattr(embeddings, "embed_texts", counted)
     corpus = make_corpus()
     learner = EmbeddingsLearner(run, corpus)
     assert not calls  # a process that does not train embeds nothing
