@@ -105,7 +105,7 @@ def test_frames_are_aligned_by_columns_and_index(made, result):
     assert other.score == result.score and other.table.equals(result.table)
 
 
-def test_fold_models_of_the_test_rows_say_what_averaging_gains(made):
+def test_fold_models_of_the_test_rows_say_what_averaging_gains(made, quick_blends):
     labels, folds, oof, test = made
     rng = np.random.default_rng(2)
     each = {name: np.clip(table + 0.1 * rng.normal(size=(4, 120, 3)), 0, 1) for name, table in test.items()}
@@ -138,7 +138,7 @@ def test_a_loss_is_shown_on_its_own_scale(made):
     assert result.table["cross_fitted"].is_monotonic_increasing
 
 
-def test_one_label_per_row():
+def test_one_label_per_row(quick_blends):
     rng = np.random.default_rng(4)
     labels = np.eye(3, dtype=int)[rng.integers(0, 3, 300)]
     _, oof = make_runs(300, rng, labels.astype(bool))
@@ -149,7 +149,7 @@ def test_one_label_per_row():
         foldblend.blend(oof, 0 * labels, np.arange(300) % 3, metric="accuracy", task="multiclass")
 
 
-def test_groups_are_never_separated(made):
+def test_groups_are_never_separated(made, quick_blends):
     """Copies of a row, in one fold: repeated splits separate them unless they are named as a group."""
     labels, folds, oof, _ = made
     twice = {name: np.concatenate([table, table]) for name, table in oof.items()}
@@ -253,7 +253,7 @@ def test_other_refusals():
         foldblend.tune_thresholds(PROBS, LABELS, tuning="best")
 
 
-def test_ranked_lists_and_groups_of_rows():
+def test_ranked_lists_and_groups_of_rows(quick_blends):
     """MAP@k of one label per row, with labels that a row cannot have; AUC averaged over groups."""
     rng = np.random.default_rng(3)
     truth = np.eye(6, dtype=int)[rng.integers(0, 6, 300)]

@@ -133,7 +133,7 @@ def forget_tables(tmp_path_factory):
         table.update(entries)
 
 
-@pytest.mark.usefixtures("fresh_accelerate", "forget_tables")
+@pytest.mark.usefixtures("fresh_accelerate", "forget_tables", "quick_blends")
 @pytest.mark.parametrize("way", MODULES)
 def test_the_code_of_the_page_makes_a_submission(paths, toy_competition, tiny_bert, way, capsys):
     """A learner, a loss, a metric and a strategy of the user's own, through the real commands."""

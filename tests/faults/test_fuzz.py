@@ -27,11 +27,11 @@ def fuzz(monkeypatch, tmp_path):
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")
-def test_a_hundred_inputs(fuzz):
-    outcomes = list(fuzz.fuzz(0, range(100)))
+def test_sixty_inputs(fuzz):
+    outcomes = list(fuzz.fuzz(0, range(60)))
     bad = [outcome for outcome in outcomes if outcome.verdict not in ("submission", "error")]
     assert not bad, bad[:3]
-    assert min(Counter(outcome.verdict for outcome in outcomes).values()) > 10
+    assert min(Counter(outcome.verdict for outcome in outcomes).values()) > 6
 
 
 @pytest.mark.filterwarnings("default::RuntimeWarning")
@@ -41,7 +41,7 @@ def test_whatever_hypothesis_breaks(fuzz):
     for name in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(name, fuzz._too_slow)
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(number=st.integers(0, 10**6), rng=st.randoms(use_true_random=False))
     def check(number, rng):
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,11 @@ from functools import cache
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def blend_quickly(quick_blends):
+    """A learner's tests blend to see that its predictions can be."""
+
+
 @pytest.fixture(scope="session")
 def tiny_decoder(tmp_path_factory):
     """kind -> folder of a tiny decoder, made at the first call (tiny_decoders.py names the kinds)."""

@@ -1,4 +1,4 @@
-"""Every architecture learns a toy competition as a user's run does: train.py, OOF, blend.py, the CSV's true score."""
+"""Every architecture learns a toy competition as a user's run does: train.py, OOF, test rows; some up to the CSV."""
 
 import shutil
 
@@ -57,20 +57,26 @@ def enter(paths, kept):
             for part in ("folds", "oof"):
                 shutil.copytree(paths.root / part, made / part)
         shutil.copytree(made, paths.root, dirs_exist_ok=True)
-        assert oof_score(paths, name, "tfidf", truth[0]) > ENOUGH
+        assert min(fold_scores(paths, name, "tfidf", *truth)) > ENOUGH
         return truth
 
     return of
 
 
-def oof_score(paths, name, run, labels):
-    """macro-F1 of a run's out-of-fold rows at the cut-off that nobody tunes."""
-    decided = np.zeros_like(labels)
+def decide(name, logits):
+    """Labels at the cut-off that nobody tunes."""
+    return np.eye(3, dtype=bool)[logits.argmax(1)] if TASKS[name] == "multiclass" else logits > 0
+
+
+def fold_scores(paths, name, run, labels, truth):
+    """macro-F1 of a run's out-of-fold rows and, at worst of its folds, of its test rows."""
+    rows, decided, on_test = [], [], []
     for path in (paths.oof(name) / run).glob("fold*.npz"):
         with np.load(path, allow_pickle=False) as fold:
-            rows, logits = fold["rows"], fold["oof"]
-        decided[rows] = np.eye(3, dtype=bool)[logits.argmax(1)] if TASKS[name] == "multiclass" else logits > 0
-    return macro_f1(labels, decided)
+            rows.append(fold["rows"])
+            decided.append(decide(name, fold["oof"]))
+            on_test.append(macro_f1(truth, decide(name, fold["test"])))
+    return macro_f1(labels[np.concatenate(rows)], np.concatenate(decided)), min(on_test)
 
 
 def answer_score(csv, labels):
@@ -78,21 +84,29 @@ def answer_score(csv, labels):
     return macro_f1(labels, np.array([line.split(",")[1:] for line in lines[1:]]) == "1")
 
 
-def check_learns(paths, name, labels, truth, text):
-    """train.py for all folds and blend.py; out of fold and on the test rows the labels are found."""
+def check_learns(paths, name, labels, truth, text, folds="0"):
+    """train.py finds the labels of the rows that it holds out and of the test rows; of all folds, blend.py does too."""
     (paths.configs / "runs" / "learns.yaml").write_text(text)
-    train.main(["--competition", name, "--run", "learns", "--fold", "all"])
-    blend.main(["--competition", name, "--runs", "learns"])
-    (csv,) = paths.submissions(name).glob("*.csv")
-    assert oof_score(paths, name, "learns", labels) > ENOUGH and answer_score(csv, truth) > ENOUGH
+    train.main(["--competition", name, "--run", "learns", "--fold", folds])
+    assert min(fold_scores(paths, name, "learns", labels, truth)) > ENOUGH
+    if folds == "all":
+        blend.main(["--competition", name, "--runs", "learns"])
+        (csv,) = paths.submissions(name).glob("*.csv")
+        assert answer_score(csv, truth) > ENOUGH
+
+
+TO_THE_CSV = ["bert-toy", "distilbert-one", "qwen2-toy"]
+"""One of a kind goes on to the blend, which knows no architecture."""
 
 
 @pytest.mark.parametrize("text, model, name", CASES, ids=[f"{model}-{name}" for _, model, name in CASES])
 def test_a_classifier_learns(paths, enter, tiny_encoder, tiny_decoder, text, model, name):
     folder = tiny_encoder(model) if model in ARCHITECTURES else tiny_decoder(model)
-    check_learns(paths, name, *enter(name), text % folder)
+    folds = "all" if f"{model}-{name}" in TO_THE_CSV else "0"
+    check_learns(paths, name, *enter(name), text % folder, folds)
 
 
 @pytest.mark.parametrize("text, kind, epochs", [(LIST, "qwen2", 10), (YES_NO, "qwen2", 8)], ids=["list", "yes_no"])
 def test_a_generator_learns(paths, enter, tmp_path, text, kind, epochs):
-    check_learns(paths, "toy", *enter("toy"), GENERATOR % (save_tiny_chat(tmp_path / kind, kind), epochs) + text)
+    folds = "all" if text == LIST else "0"
+    check_learns(paths, "toy", *enter("toy"), GENERATOR % (save_tiny_chat(tmp_path / kind, kind), epochs) + text, folds)
