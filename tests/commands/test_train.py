@@ -148,8 +148,8 @@ def test_a_second_training_of_the_same_fold_is_refused(paths, toy_competition):
 
 def test_kill_9_at_any_moment_changes_nothing(paths, toy_competition):
     """Killed again and again after its first save, the fold ends as the one that ran through, to the last bit."""
-    command = [sys.executable, "src/train.py", *arguments("--fold", "0", "--training.epochs", "8")]
-    finish(start(*command, "--name", "whole"))
+    command = [sys.executable, "src/train.py", *(flags := arguments("--fold", "0", "--training.epochs", "8"))]
+    train.main([*flags, "--name", "whole"])
     rng = np.random.default_rng(0)
     folder = paths.checkpoints("toy", "tiny") / "fold0"
     kills = 0
@@ -162,7 +162,7 @@ def test_kill_9_at_any_moment_changes_nothing(paths, toy_competition):
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
     assert kills >= 1
-    finish(start(*command))
+    train.main(flags)
     assert fold_file(paths, 0).read_bytes() == fold_file(paths, 0, "whole").read_bytes()
 
 
