@@ -83,40 +83,57 @@ def run_killed(port, *arguments):
             break
     process.send_signal(signal.SIGKILL)
     seen += process.communicate(timeout=PATIENCE)[0]
-    process = launch(str(int(port) + 2), *arguments)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output
+    output = run_through(str(int(port) + 2), *arguments)
     assert "goes on from epoch" in output, "".join(seen) + output
     return output
 
 
-def test_two_sharded_processes_make_the_folds_of_one(paths, write_run, tiny_bert, tiny_decoder, tmp_path):
-    """Three things in one launch, as starting processes takes most of it: an encoder that is killed and resumed; an
-    encoder and a decoder in bfloat16, whose heads compute in float32; adapters of two folds on one base, of which the
-    second finds the base as it was loaded, and then a generator."""
-    encoder, decoder = write_run("encoder", tiny_bert), write_run("decoder", tiny_decoder("llama"))
-    generator = write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2"))
-    in_bf16 = ["--fold", "1", "--training.precision", "bf16"]
-    calls = {
-        "killed": [*encoder, "--fold", "1"],
-        "encoder-bf16": [*encoder, *in_bf16, "--training.ema_decay", "0"],
-        "decoder-bf16": [*decoder, *in_bf16],
-        "adapters": [*decoder, "--fold", "1", "2"],
-        "answers": [*generator, "--fold", "1"],
-    }
-    for name, call in calls.items():
-        train.main([*call, "--name", f"{name}-one"])
-    (tmp_path / "calls.json").write_text(json.dumps([[*call, "--name", f"{name}-two"] for name, call in calls.items()]))
-    output = run_killed("29561", str(tmp_path / "calls.json"))
+def run_through(port, *arguments):
+    process = launch(port, *arguments)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_an_encoder_killed_and_resumed(paths, write_run, tiny_bert):
+    arguments = write_run("encoder", tiny_bert)
+    train.main([*arguments, "--fold", "1", "--name", "one"])
+    output = run_killed("29561", *arguments, "--fold", "1", "--name", "two")
     assert int(output.split(" sharded modules")[0].split()[-1]) >= 3, output  # two layers and what is around them
     assert "takes evaluation" in output
-    for name, fold in (("killed", 1), ("adapters", 1), ("adapters", 2), ("answers", 1)):
-        check_same_fold(paths, f"{name}-one", f"{name}-two", fold)
-    assert output.count("predicted in {torch.bfloat16}") == 2 * 2, output
-    for name in ("encoder-bf16", "decoder-bf16"):
-        check_same_fold(paths, f"{name}-one", f"{name}-two", apart=0.03)
-        oof = np.load(paths.oof("toy") / f"{name}-two" / "fold1.npz", allow_pickle=False)["oof"]
-        assert not np.array_equal(oof, torch.from_numpy(oof).bfloat16().float().numpy())
+    check_same_fold(paths, "one", "two")
+
+
+def test_in_bfloat16_heads_compute_in_float32_as_by_one_process(paths, write_run, tiny_bert, tiny_decoder, tmp_path):
+    """One launch for an encoder and a decoder."""
+    calls = [
+        [*write_run("encoder", tiny_bert), "--fold", "1", "--training.precision", "bf16", "--training.ema_decay", "0"],
+        [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "--training.precision", "bf16"],
+    ]
+    for number, arguments in enumerate(calls):
+        train.main([*arguments, "--name", f"one-{number}"])
+    (tmp_path / "calls.json").write_text(json.dumps([[*call, "--name", f"two-{k}"] for k, call in enumerate(calls)]))
+    output = run_through("29571", str(tmp_path / "calls.json"))
+    assert output.count("predicted in {torch.bfloat16}") == 2 * len(calls), output
+    for number in range(len(calls)):
+        check_same_fold(paths, f"one-{number}", f"two-{number}", apart=0.03)
+        oof = np.load(paths.oof("toy") / f"two-{number}" / "fold1.npz", allow_pickle=False)["oof"]
+        in_bf16 = torch.from_numpy(oof).bfloat16().float().numpy()
+        assert not np.array_equal(oof, in_bf16)
+
+
+def test_adapters_of_two_folds_on_one_base_then_a_generator(paths, write_run, tiny_decoder, tmp_path):
+    """The second fold finds the base as it was loaded. One launch for both learners."""
+    decoder = [*write_run("decoder", tiny_decoder("llama")), "--fold", "1", "2"]
+    generator = [*write_run("generator", save_tiny_chat(tmp_path / "chat", "qwen2")), "--fold", "1"]
+    for arguments, name in ((decoder, "one"), (generator, "answers-one")):
+        train.main([*arguments, "--name", name])
+    calls = [[*decoder, "--name", "two"], [*generator, "--name", "answers-two"]]
+    (tmp_path / "calls.json").write_text(json.dumps(calls))
+    run_through("29565", str(tmp_path / "calls.json"))
+    for fold in (1, 2):
+        check_same_fold(paths, "one", "two", fold)
+    check_same_fold(paths, "answers-one", "answers-two")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
