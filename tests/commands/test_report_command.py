@@ -8,7 +8,7 @@ import pytest
 import small_competition as small
 from made_competition import write_made
 
-from foldblend.commands import report
+from foldblend.commands import report, train
 from foldblend.data.tables import load_tables
 from foldblend.errors import UserError
 from foldblend.ledger.folds import write_folds
@@ -134,3 +134,32 @@ def test_output_names_the_page(paths, tmp_path):
     small.write_competition(paths)
     report.main(["--competition", "small", "--data", "--output", str(tmp_path / "mine.html")])
     assert "<title>small: data</title>" in (tmp_path / "mine.html").read_text()
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_words_that_spoke_for_a_label_are_on_the_page(paths, toy_competition, capsys):
+    """Chosen rows and the worst, by each row's own fold; hostile text is text."""
+    data = paths.data("toy") / "train.csv"
+    lines = data.read_text().splitlines()
+    lines[1] = lines[1].replace(lines[1].split(",")[1], "happy <b>mad</b> day")
+    data.write_text("\n".join([*lines, ""]))
+    train.main(["--competition", "toy", "--run", "tiny", "--fold", "all", "--training.epochs", "2"])
+    train.main(["--competition", "toy", "--run", "tfidf", "--fold", "all"])
+    report.main(["--competition", "toy", "--errors_of", "tiny", "--attributions", "r0", "r5"])
+    page = read_page(paths, "toy")
+    shown = page[page.index('id="attributions"') :]
+    assert "r0, " in shown and "r5, " in shown and 'class="for5"' in shown and 'class="against' in shown
+    assert "<b>" not in shown and "happy" in shown
+    report.main(["--competition", "toy", "--errors_of", "tiny", "--attributions", "worst"])
+    articles = re.findall(r'<article><p class="meta">(r[0-9]+),', read_page(paths, "toy"))
+    assert len(set(articles)) == 12
+    for flags, message in (
+        (["--errors_of", "tiny", "--attributions", "r0", "r5x"], "no training row with the id 'r5x'"),
+        (["--errors_of", "tfidf", "--attributions", "worst"], "tfidf is not a run of an encoder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            report.main(["--competition", "toy", *flags])
+    path = paths.checkpoints("toy", "tiny") / "fold0" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(UserError, match="does not hold the weights that the fold was trained to"):
+        report.main(["--competition", "toy", "--errors_of", "tiny", "--attributions", "worst"])

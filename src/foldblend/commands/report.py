@@ -4,6 +4,7 @@ python src/report.py --data     # before any training: the data alone
 python src/report.py            # everything: submissions/<competition>/report.html
 python src/report.py --text     # the essentials in the terminal
 python src/report.py --errors_of minilm --slices source --terms rude=damn,hell
+python src/report.py --errors_of minilm --attributions worst    # which words spoke for a label; or ids of rows
 """
 
 import sys
@@ -18,16 +19,19 @@ from foldblend.commands.inputs import prepare_tables
 from foldblend.console import print_lines, say, warn
 from foldblend.cores import single_threaded_products
 from foldblend.data.tables import Tables, read_columns
+from foldblend.data.texts import clean_texts
 from foldblend.errors import UserError, nearest
-from foldblend.files import write_atomically
+from foldblend.files import sha256_file, write_atomically
 from foldblend.folding.duplicates import find_conflicts, group_same, group_texts
 from foldblend.folding.other_texts import compare_texts, find_repeats, find_telling_words
+from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.folds import Folds, load_folds
 from foldblend.ledger.history import history_path, read_history
 from foldblend.ledger.runs import PartOfRun, find_runs, load_parts_of_runs, load_runs
 from foldblend.ledger.submissions import local_files, read_log
+from foldblend.predictions import fold_name
 from foldblend.reports.data_page import DataFacts, TokenLengths, competition_words, data_sections
-from foldblend.reports.errors import Texts, errors_section
+from foldblend.reports.errors import ExplainedText, Texts, attribution_blocks, errors_section, rows_to_explain
 from foldblend.reports.labels import LabelShift, labels_section
 from foldblend.reports.marks import Marks, find_terms, mark_texts
 from foldblend.reports.overview import BlendFacts, RunFacts, overview_section, together_section
@@ -39,7 +43,7 @@ from foldblend.scoring.validation.bootstrap import Difference
 from foldblend.scoring.validation.comparing import Comparer, Predicted
 from foldblend.scoring.validation.decided import Decided, compare_decided, decide_run
 from foldblend.scoring.validation.shift import compare_means, find_shifted, mean_run_probs, mean_test_probs
-from foldblend.settings.loading import Job, load_defaults, load_run, open_job
+from foldblend.settings.loading import Job, load_defaults, load_run, open_job, run_from_settings
 from foldblend.settings.yaml_files import list_configs, split_names
 
 
@@ -59,6 +63,9 @@ def add_flags(parser) -> None:
     parser.add_argument(
         "--terms", nargs="+", default=None, metavar="NAME=WORD,WORD", help="lists of words to group rows by"
     )
+    parser.add_argument("--attributions", nargs="+", default=None, metavar="ID", help="training rows whose words are "
+                        "weighed by the run whose errors are shown, an encoder; `worst`: those with the largest "
+                        "loss")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples")
 
 
@@ -239,11 +246,16 @@ def run_sections(job: Job, tables: Tables, folds: Folds | None, texts: Texts) ->
     shown = pick_shown(job, runs)
     decided = [run.decided for run in [shown, *(run for run in runs if run is not shown)]]
     whole = [part.name for part in parts if len(part.folds) == folds.n_folds]
+    errors = errors_section(task, shown.decided, texts)
+    if job.own.attributions:
+        part = next((part for part in parts if part.name == shown.name), None)
+        explained = explain_rows(job, tables, part, shown.decided)
+        errors = replace(errors, blocks=[*errors.blocks, *attribution_blocks(shown.decided, texts, explained)])
     shift = measure_shift(job, tables, task, folds, whole)
     return [
         overview_section(task, runs, gather_blends(job), folds.n_folds),
         labels_section(task, decided, tables.label_names, shift),
-        errors_section(task, shown.decided, texts),
+        errors,
         together_section(task, runs, tables.label_names, texts.ids, texts.texts),
     ]
 
@@ -305,6 +317,59 @@ def pick_shown(job: Job, runs: list[RunFacts]) -> RunFacts:
     if not found:
         raise unknown_run(named, [run.name for run in runs])
     return found[0]
+
+
+def explain_rows(job: Job, tables: Tables, part: PartOfRun | None, run: Decided) -> list[ExplainedText]:
+    """Which tokens of the rows that `--attributions` names spoke for their labels, by models that never saw them.
+
+    Args:   part: the run in oof/; None for the blend that the report makes.
+    Raises: UserError: the run is no trained encoder, its weights are not here or others, or there is no such row.
+    """
+    from foldblend.learners.table import Corpus
+    from foldblend.learners.trained import attribute_fold, resolve_model
+
+    if part is None or not part.records or part.records[0]["settings"]["learner"] != "encoder":
+        raise UserError(
+            f"--attributions: {run.name} is not a run of an encoder that was trained here. Name one: --errors_of RUN"
+        )
+    numbers = {str(tables.train_ids[row]): k for k, row in enumerate(run.rows.tolist())}
+    named = None if job.own.attributions == ["worst"] else job.own.attributions
+    if unknown := [id_ for id_ in named or [] if id_ not in numbers]:
+        raise UserError(
+            f"--attributions: {run.name} has predicted no training row with the id {unknown[0]!r}"
+            f"{nearest(unknown[0], list(numbers))}; expected ids of the training file, or `worst`"
+        )
+    asked = rows_to_explain(run, None if named is None else [numbers[id_] for id_ in named])
+    settings = run_from_settings(part.records[0]["settings"], f"oof/{job.competition_name}/{part.name}")
+    nothing = np.zeros((0, len(tables.label_names)), dtype=bool)
+    found = {}
+    for fold, record in zip(part.folds, part.records, strict=True):
+        own = [(row, labels) for row, labels in asked if run.fold[row] == fold]
+        if not own:
+            continue
+        checkpoint = find_weights_of(job, part.name, fold, record)
+        rows = run.rows[[row for row, _ in own]]
+        cleaned = tuple(clean_texts([tables.train_texts[row] for row in rows], settings.cleaning))
+        features = tables.train_features.take(rows) if settings.use_features and tables.train_features else None
+        corpus = Corpus(cleaned, nothing, tables.label_names, job.competition.task, features=features)
+        told = attribute_fold(resolve_model(settings, checkpoint, ""), corpus, checkpoint, [each for _, each in own])
+        for (row, labels), each in zip(own, told, strict=True):
+            found[row] = ExplainedText(row, labels, each.pieces, each.shares, each.logits, each.neutral)
+    return [found[row] for row, _ in asked]
+
+
+def find_weights_of(job: Job, run: str, fold: int, record: dict) -> Path:
+    """The folder of a fold's weights. Raises UserError: they are not there, or not those of the fold's record."""
+    folder = job.paths.checkpoints(job.competition_name, run) / fold_name(fold)
+    path, again = folder / WEIGHTS, f"accelerate launch src/train.py --run {run} --fold {fold} --overwrite"
+    if not path.is_file():
+        raise UserError(f"--attributions: {path.relative_to(job.paths.root)} is missing. Restore it, or run: {again}")
+    if record.get("weights_sha256") not in (None, "", sha256_file(path)):
+        raise UserError(
+            f"--attributions: {path.relative_to(job.paths.root)} does not hold the weights that the fold was trained "
+            f"to. Restore them, or run: {again}"
+        )
+    return folder
 
 
 def gather_blends(job: Job) -> list[BlendFacts]:

@@ -3,10 +3,14 @@
 accelerate launch src/train.py --run minilm --fold 3
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from torch import nn
 
 from foldblend.console import announce
 from foldblend.learners.cpu.layers import accelerate_on_cpu
+from foldblend.learners.nets.attributions import Attribution, attribute
 from foldblend.learners.nets.classifier import (
     build_bare_model,
     build_model,
@@ -17,7 +21,9 @@ from foldblend.learners.nets.classifier import (
 from foldblend.learners.processes.devices import spreads
 from foldblend.learners.table import FoldRows
 from foldblend.learners.tokens.tokens import fit_embeddings, tokenize
+from foldblend.learners.training.checkpoints import load_weights, restore_model
 from foldblend.learners.training.neural import NeuralLearner
+from foldblend.learners.training.weights import read_features
 from foldblend.predictions import fold_title
 from foldblend.settings.data_files import PAIR
 
@@ -68,3 +74,17 @@ class EncoderLearner(NeuralLearner):
         if any(PAIR in text for text in self.corpus.texts):
             model.number_texts(self.tokenizer.sep_token_id)
         check_positions(model.encoder, int(self.tokens.lengths.max()))
+
+    def attribute_fold(self, checkpoint_dir: Path, labels: Sequence[Sequence[int]]) -> list[Attribution]:
+        """Which tokens of each text of the corpus spoke for labels, by a trained fold's model.
+
+        Args: labels: those that are asked about, of each text.
+        """
+        self.read_beside(read_features(checkpoint_dir))
+        # not `build_trained_model`: fused layers would not let anybody see the word embeddings
+        model = build_bare_model(self.folder, self.run.model, len(self.corpus.label_names), self.n_beside)
+        fit_embeddings(model.encoder, self.tokenizer)
+        self.check_texts(model)
+        restore_model(model, load_weights(checkpoint_dir))
+        model.to(self.accelerator.device)
+        return [attribute(model, self.tokenizer, self.tokens, row, asked) for row, asked in enumerate(labels)]

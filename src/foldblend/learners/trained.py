@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +116,18 @@ def predict_folds(
     Raises: UserError: weights are missing, damaged or of other settings, or predict what is no number.
     """
     return _predict_with(build_learner(run, corpus), checkpoints, show, refuse_nan)
+
+
+def attribute_fold(run: RunSettings, corpus: Corpus, checkpoint: Path, labels: Sequence[Sequence[int]]):
+    """Which tokens of new texts spoke for labels: an Attribution (nets/attributions.py) per text.
+
+    Args:   checkpoint: the folder of a trained fold.   labels: those that are asked about, of each text.
+    Raises: UserError: the run is no encoder; weights are missing or damaged.
+    """
+    learner = build_learner(run, corpus)
+    if not hasattr(learner, "attribute_fold"):
+        raise UserError(f"a {run.learner} has no token attributions; expected a run of an encoder")
+    return learner.attribute_fold(checkpoint, labels)
 
 
 class TrainedModels:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foldblend.reports.marks import Marks, slice_rows
-from foldblend.reports.page import Block, Browser, Column, Section, Table, shortened
+from foldblend.reports.page import Block, Browser, Column, Marked, MarkedText, Section, Table, shortened
 from foldblend.scoring.inputs import Task
 from foldblend.scoring.metrics.formulas import row_f1
 from foldblend.scoring.metrics.table import to_values
@@ -102,6 +102,72 @@ def _browser(run: Decided, of: Texts, losses: np.ndarray, missed: np.ndarray, in
         "label. Percentages are the model's probabilities."
     )
     return Browser("worst", "Worst rows", "rows", data, note)
+
+
+# ---------- Words that spoke for a label
+
+
+@dataclass(frozen=True)
+class ExplainedText:
+    """What the tokens of a row said of labels, by the model of the fold that held the row out; T tokens, A labels."""
+
+    row: int
+    """In the run that is explained."""
+    labels: Sequence[int]
+    pieces: Sequence[str]
+    shares: np.ndarray
+    """float64 (T, A), parts of each label's logit."""
+    logits: np.ndarray
+    """float64 (A,)."""
+    neutral: np.ndarray
+    """float64 (A,), without any word."""
+
+
+MOST_EXPLAINED = 12
+"""The worst rows that `--attributions worst` explains."""
+
+
+def rows_to_explain(run: Decided, wanted: Sequence[int] | None) -> list[tuple[int, list[int]]]:
+    """Rows of a run and the labels whose words are of interest: true or decided ones, the likeliest if there is none.
+
+    Args: wanted: rows of the run; None are those with the largest loss.
+    """
+    rows = np.argsort(-row_losses(run), kind="stable")[:MOST_EXPLAINED].tolist() if wanted is None else list(wanted)
+    found = []
+    for row in rows:
+        shown = run.labels[row].astype(bool)
+        if run.decisions is not None:
+            shown = shown | run.decisions[row]
+        found.append((row, np.flatnonzero(shown).tolist() or [int(run.probs[row].argmax())]))
+    return found
+
+
+def attribution_blocks(run: Decided, of: Texts, explained: Sequence[ExplainedText]) -> list[Block]:
+    """The texts with their tokens shaded, and the same numbers as a table."""
+    marked, rows = [], []
+    for text in explained:
+        for k, label in enumerate(text.labels):
+            name, id_ = of.label_names[label], str(of.ids[run.rows[text.row]])
+            title = f"{id_}, {_verdict(run, text.row, label)} {name}: logit {text.logits[k]:+.2f}, without words "
+            marked.append(MarkedText(f"{title}{text.neutral[k]:+.2f}", text.pieces, text.shares[:, k].tolist()))
+            rows += [(id_, name, piece, float(share)) for piece, share in zip(text.pieces, text.shares[:, k])]
+    columns = [Column("id"), Column("label"), Column("token"), Column("share", "signed", "of the label's logit")]
+    note = (
+        "Integrated gradients by the model of the fold that held the row out: blue tokens raised the label's logit, "
+        "orange and underlined ones lowered it. The shares of a text add up to its logit minus that of no words."
+    )
+    return [
+        Marked("attributions", "Words that spoke for a label", marked, note),
+        Table("token-shares", "The same as numbers", columns, rows),
+    ]
+
+
+def _verdict(run: Decided, row: int, label: int) -> str:
+    if run.decisions is None:
+        return "true" if run.labels[row, label] else "not true"
+    if run.labels[row, label]:
+        return "found" if run.decisions[row, label] else "missed"
+    return "invented" if run.decisions[row, label] else "likeliest"
 
 
 # ---------- Confusions

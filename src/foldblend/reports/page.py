@@ -98,7 +98,42 @@ class Browser:
     note: str = ""
 
 
-Block = Table | Chart | Browser
+@dataclass(frozen=True)
+class MarkedText:
+    """A text whose pieces are shaded."""
+
+    title: str
+    pieces: Sequence[str]
+    """Joined they are the text."""
+    shares: Sequence[float]
+    """One per piece; above 0 it spoke for what the title says, below 0 against it."""
+
+    @property
+    def shaded(self) -> list[tuple[str, str]]:
+        """(piece, CSS class): `for1` to `for5`, `against1` to `against5`, or "" for what hardly matters."""
+        most = max((abs(share) for share in self.shares), default=0.0) or 1.0
+        shades = [round(SHADES * abs(share) / most) for share in self.shares]
+        sides = ["for" if share > 0 else "against" for share in self.shares]
+        return [
+            (piece, f"{side}{shade}" if shade else "")
+            for piece, side, shade in zip(self.pieces, sides, shades, strict=True)
+        ]
+
+
+SHADES = 5
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Texts with shaded pieces; the page draws them without a script."""
+
+    id: str
+    title: str
+    texts: Sequence[MarkedText]
+    note: str = ""
+
+
+Block = Table | Chart | Browser | Marked
 
 
 @dataclass(frozen=True)
@@ -177,9 +212,8 @@ def render(page: Page) -> str:
     )
     environment.globals |= {"cell": write_cell, "kind_of": _kind_of}
     markup = jinja2.utils.markupsafe.Markup
-    drawn = {
-        block.id: asdict(block) for section in page.sections for block in section.blocks if not isinstance(block, Table)
-    }
+    blocks = [block for section in page.sections for block in section.blocks]
+    drawn = {block.id: asdict(block) for block in blocks if isinstance(block, Chart | Browser)}
     return environment.from_string(texts["html"]).render(
         page=page,
         style=markup(texts["css"]),
