@@ -12,7 +12,8 @@ import yaml
 from fake_trial import FakeTraining
 from small_competition import write_competition, write_runs
 
-from foldblend.commands import guard, tune
+from foldblend.commands import guard, report, tune
+from foldblend.ledger.history import read_studies
 from foldblend.settings.loading import load_run
 
 TESTS = Path(__file__).parents[1]
@@ -62,6 +63,13 @@ def test_a_study_ends_with_a_verdict_and_a_run_that_is_not_repeated(small, capsy
     assert ("accelerate launch" in shown) == is_gain and ("Not recommended over strong" in shown) != is_gain
     studies = small.root / "oof/small/.studies/mine"
     assert {path.name for path in studies.glob("*.png")} == {"history.png", "importance.png"}
+    (facts,) = read_studies(small, "small")
+    assert (facts.name, facts.run, facts.greater_is_better, len(facts.trials)) == ("mine", "strong", True, 4)
+    assert set(facts.importance) == {"logistic.inverse_regularization"} and facts.base_spread is not None
+    report.main(["--competition", "small"])
+    page = (small.submissions("small") / "report.html").read_text()
+    assert "mine: 4 trials are complete; base run strong" in page and '"importance-0":' in page
+    capsys.readouterr()
 
     text = (small.configs / "runs" / "mine-tuned.yaml").read_text()
     assert text.splitlines()[1].startswith("# Found by tune.py, study mine.")

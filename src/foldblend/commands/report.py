@@ -26,7 +26,7 @@ from foldblend.folding.duplicates import find_conflicts, group_same, group_texts
 from foldblend.folding.other_texts import compare_texts, find_repeats, find_telling_words
 from foldblend.learners.training.weights import WEIGHTS
 from foldblend.ledger.folds import Folds, load_folds
-from foldblend.ledger.history import history_path, read_history
+from foldblend.ledger.history import history_path, read_history, read_studies
 from foldblend.ledger.runs import PartOfRun, find_runs, load_parts_of_runs, load_runs
 from foldblend.ledger.submissions import local_files, read_log
 from foldblend.predictions import fold_name
@@ -34,7 +34,14 @@ from foldblend.reports.data_page import DataFacts, TokenLengths, competition_wor
 from foldblend.reports.errors import ExplainedText, Texts, attribution_blocks, errors_section, rows_to_explain
 from foldblend.reports.labels import LabelShift, labels_section
 from foldblend.reports.marks import Marks, find_terms, mark_texts
-from foldblend.reports.overview import BlendFacts, RunFacts, overview_section, together_section
+from foldblend.reports.overview import (
+    BlendFacts,
+    RunFacts,
+    SearchFacts,
+    overview_section,
+    together_section,
+    tuning_section,
+)
 from foldblend.reports.page import Page, Section, draw_charts, render, terminal_lines
 from foldblend.scoring.inputs import Runs, Scores, Task, TestScores, rows_to_score
 from foldblend.scoring.metrics.table import to_values
@@ -84,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
         data = beside.submit(lambda: data_sections(gather_data(job, tables, folds, marks)))
         found = find_terms(tables.train_texts, terms)
         texts = Texts(tables.train_ids.tolist(), tables.train_texts, tables.label_names, marks, columns, found)
-        sections = [] if job.own.data else run_sections(job, tables, folds, texts)
+        sections = [] if job.own.data else [*run_sections(job, tables, folds, texts), *tuning_sections(job)]
         sections += data.result()
     page = Page(
         title=f"{job.competition_name}: {'data' if job.own.data else 'report'}",
@@ -258,6 +265,12 @@ def run_sections(job: Job, tables: Tables, folds: Folds | None, texts: Texts) ->
         errors,
         together_section(task, runs, tables.label_names, texts.ids, texts.texts),
     ]
+
+
+def tuning_sections(job: Job) -> list[Section]:
+    """What studies of tune.py found; nothing if there is none."""
+    studies = [SearchFacts(**asdict(study)) for study in read_studies(job.paths, job.competition_name)]
+    return [tuning_section(studies)] if studies else []
 
 
 BLEND = "blend"

@@ -299,3 +299,59 @@ def _disagreement(
         for k in positions
     ]
     return Table("disagree", "Where the best runs disagree", columns, rows, "Rows whose probabilities differ most.")
+
+
+# ---------- Searches over settings
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """One study of tune.py."""
+
+    name: str
+    run: str
+    metric: str
+    greater_is_better: bool
+    trials: Sequence[tuple[int, float]]
+    """(number, score) of the complete ones."""
+    base_score: float
+    base_spread: float | None
+    importance: Mapping[str, float]
+
+
+def tuning_section(studies: Sequence[SearchFacts]) -> Section:
+    """How each search went: its trials against the base run, and which settings mattered."""
+    findings, blocks = [], []
+    for k, study in enumerate(studies):
+        numbers = [number for number, _ in study.trials]
+        scores = [score for _, score in study.trials]
+        better = max if study.greater_is_better else min
+        best = [better(scores[: i + 1]) for i in range(len(scores))]
+        sign = 1 if study.greater_is_better else -1
+        gain = sign * (best[-1] - study.base_score) if best else 0.0
+        noise = "of one seed" if study.base_spread is None else f"standard deviation {study.base_spread:.4f} over seeds"
+        said = f"{study.name}: {len(scores)} trials are complete; base run {study.run} {study.base_score:.4f}, {noise}."
+        if best:
+            said += f" The best trial has {best[-1]:.4f} ({gain:+.4f}); the best of many is best by luck, too."
+        findings.append(said)
+        base = Series("base run", [min(numbers, default=0), max(numbers, default=1)], [study.base_score] * 2)
+        if study.base_spread is not None:
+            low, high = study.base_score - study.base_spread, study.base_score + study.base_spread
+            base = Series(base.name, base.x, base.y, [low] * 2, [high] * 2)
+        blocks.append(
+            Chart(
+                f"study-{k}", f"Trials of {study.name}", "lines", "trial", f"{study.metric}, cross-fitted",
+                [Series("each trial", numbers, scores), Series("best so far", numbers, best), base],
+                "The band is one standard deviation of the base run's seeds.",
+            )
+        )  # fmt: skip
+        if study.importance:
+            order = sorted(study.importance, key=lambda name: -study.importance[name])
+            shares = Series("importance", order, [study.importance[name] for name in order])
+            blocks.append(
+                Chart(
+                    f"importance-{k}", f"Settings that mattered in {study.name}", "bars", "share of what made trials "
+                    "differ", "setting", [shares], "PED-ANOVA, from the complete trials.", share=True,
+                )
+            )  # fmt: skip
+    return Section("tuning", "Searches over settings", findings, blocks)
