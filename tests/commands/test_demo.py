@@ -133,17 +133,17 @@ def address(loaded):
     from foldblend.reports.demo import build_app
 
     app = build_app(demo.make_page(loaded.job, "blend-1", loaded), [demo.LOOPBACK])
-    door = socket.socket()
-    door.bind((demo.LOOPBACK, 0))
+    listener = socket.socket()
+    listener.bind((demo.LOOPBACK, 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.05)
-    yield f"http://{demo.LOOPBACK}:{door.getsockname()[1]}/"
+    yield f"http://{demo.LOOPBACK}:{listener.getsockname()[1]}/"
     server.should_exit = True
     thread.join(20)
-    door.close()
+    listener.close()
 
 
 @pytest.fixture

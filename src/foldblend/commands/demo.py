@@ -170,14 +170,14 @@ def make_page(job: Job, name: str, demo: Demo) -> DemoPage:
 
 
 def serve(page: DemoPage, host: str, port: int) -> None:
-    """Answer until Ctrl-C. Args: host: LOOPBACK, but in a container whose door is guarded by others.
+    """Answer until Ctrl-C. Args: host: LOOPBACK, except in a container whose ports somebody else guards.
 
     Raises: UserError: the port is taken.
     """
-    with socket.socket() as door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind((host, port))
+            listener.bind((host, port))
         except OSError as error:
             raise UserError(
                 f"--port {port} cannot be used: {error.strerror}. Name another one, or 0 for any"
@@ -186,6 +186,6 @@ def serve(page: DemoPage, host: str, port: int) -> None:
         app = build_app(page, hosts)
         import uvicorn
 
-        say(f"http://{host}:{door.getsockname()[1]}: open it in a browser; Ctrl-C ends it")
+        say(f"http://{host}:{listener.getsockname()[1]}: open it in a browser; Ctrl-C ends it")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        server.run(sockets=[door])
+        server.run(sockets=[listener])

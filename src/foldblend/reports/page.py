@@ -109,13 +109,13 @@ class MarkedText:
     """One per piece; above 0 it spoke for what the title says, below 0 against it."""
 
     @property
-    def shaded(self) -> list[tuple[str, str]]:
-        """(piece, CSS class): `for1` to `for5`, `against1` to `against5`, or "" for what hardly matters."""
+    def shaded(self) -> list[tuple[str, str, str]]:
+        """(spaces before, piece, CSS class): `for1` to `for5`, `against1` to `against5`, "" for what hardly matters."""
         most = max((abs(share) for share in self.shares), default=0.0) or 1.0
         shades = [round(SHADES * abs(share) / most) for share in self.shares]
         sides = ["for" if share > 0 else "against" for share in self.shares]
         return [
-            (piece, f"{side}{shade}" if shade else "")
+            (piece[: len(piece) - len(piece.lstrip())], piece.lstrip(), f"{side}{shade}" if shade else "")
             for piece, side, shade in zip(self.pieces, sides, shades, strict=True)
         ]
 
