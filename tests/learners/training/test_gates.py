@@ -264,7 +264,7 @@ def test_the_first_bad_step_names_its_rows(run, tmp_path, monkeypatch):
         ValueError, match=r"The training loss is (inf|nan) at step \d+, first on rows .* of the training file.*bf16"
     ) as error:
         train(lambda corpus: EncoderLearner(replace(run, training=replace(TRAINING, epochs=4)), corpus), tmp_path)
-    named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
+    named = str(error.value).split("first on rows ")[1].split(" of the training file (counted")[0]
     assert [int(row) for row in named.split(", ")] == of_bad[:16] and "77" in named
 
 
@@ -299,7 +299,7 @@ def test_a_gradient_that_is_no_number_names_its_rows_though_their_loss_is_finite
     run = replace(run, optimizer=optimizer, training=replace(TRAINING, epochs=4))
     with pytest.raises(ValueError, match="first on rows") as error:
         train(lambda corpus: EncoderLearner(run, corpus), tmp_path)
-    named = str(error.value).split("first on rows ")[1].split(" (counted")[0]
+    named = str(error.value).split("first on rows ")[1].split(" of the training file (counted")[0]
     assert [int(row) for row in named.split(", ")] == of_bad[0]
 
 
