@@ -37,7 +37,8 @@ def test_shares_add_up():
     assert shares.fold_seconds == 5.0
     assert "| forward | 0.50000 | 6 | 3.0 | 60.0% |" in shares.table() and "20.0 rows/s" in shares.table()
     plan = shares.plan(n_folds=7200, price_per_hour=2.0)
-    assert "33 rows/s" in plan and "10.00 h" in plan and "1.0 of 4.0 GB" in plan and "20.00 at 2 an hour" in plan
+    assert "33 rows/s" in plan and "6.0 h one after the other" in plan  # one start, then 3 s a fold
+    assert "1.0 of 4.0 GB" in plan and "12.00 at 2 an hour" in plan
     assert "money" not in shares.plan(5, price_per_hour=0.0)
 
 
