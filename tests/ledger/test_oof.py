@@ -162,7 +162,7 @@ def test_a_kill_at_any_step_of_writing_leaves_the_old_fold_the_new_one_or_none(p
 def test_a_damaged_record_is_refused(paths, folds, tables, run):
     path = run / "fold2.json"
     write_record(path, read_record(path) | {"kind": "guesses"})
-    with pytest.raises(ValueError, match="no record of a trained fold: kind is 'guesses'; expected text like"):
+    with pytest.raises(ValueError, match="is not a record of a trained fold: kind is 'guesses'; expected text like"):
         finished_folds(paths, "toy", "r", folds, tables)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(ValueError, match="not readable as JSON"):
