@@ -40,7 +40,7 @@ def blended(paths, toy_competition, tiny_bert, kept):
 @pytest.fixture
 def loaded(blended, monkeypatch):
     """The demo of the toy blend."""
-    monkeypatch.setattr(demo, "check_gradio", lambda: None)
+    monkeypatch.setattr("foldblend.reports.demo.check_gradio", lambda: None)
     job = open_job("predict.py", ["--competition", "toy", "--serve"], predict.add_flags)
     record = read_record(blended, BLEND)
     recipe, runs = predict.load_recipe(job, record)

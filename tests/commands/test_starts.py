@@ -182,7 +182,9 @@ def test_a_model_of_all_rows_is_one_more_member_of_the_test_rows_mean(paths, toy
     assert (
         "a test row's answer is the mean over 3 folds and, with the weight of one more fold, the model of all" in shown
     )
-    assert "its model of all rows predicts test rows only" in shown and "for words the mean of the folds is used" in shown
+    assert (
+        "its model of all rows predicts test rows only" in shown and "for words the mean of the folds is used" in shown
+    )
     path = next(paths.submissions("toy").glob("*.json"))
     assert "oof/toy/tiny/full.npz" in json.loads(path.read_text())["inputs"]
     answer = tmp_path / "again.csv"

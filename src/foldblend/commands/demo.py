@@ -7,7 +7,6 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,6 @@ MOST_ROWS = 5_000
 MOST_PIECES = 60
 """A text with more words is explained by pieces of several words."""
 WORD = re.compile(r"\s*\S+\s*")
-
-
-def check_gradio() -> None:
-    """Raises: UserError: the page's library is not installed."""
-    if find_spec("gradio") is None:
-        raise UserError("--serve needs gradio, which is not installed. Run: pip install gradio")
 
 
 class Demo:

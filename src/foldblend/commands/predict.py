@@ -144,7 +144,7 @@ def check_serve(job: Job) -> None:
         named = "text" if beside[0] == "texts" else beside[0]
         raise UserError(f"--serve and --{named} do not go together: the page asks for texts. Leave out --{named}")
     if own.serve:
-        from foldblend.commands.demo import check_gradio
+        from foldblend.reports.demo import check_gradio
 
         check_gradio()
 

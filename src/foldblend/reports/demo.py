@@ -7,9 +7,12 @@ asks for nothing outside: no analytics, fonts of the system, and a content polic
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
+from foldblend.errors import UserError
 
 # ---------- What is shown of one text
 
@@ -165,6 +168,12 @@ class DemoPage:
     """The texts of one row -> HTML."""
     read_file: Callable[[str | None], tuple[str, str | None]]
     """A file's path -> HTML, and the file of predictions to save; None if there is none."""
+
+
+def check_gradio() -> None:
+    """Raises: UserError: the page's library is not installed."""
+    if find_spec("gradio") is None:
+        raise UserError("--serve needs gradio, which is not installed. Run: pip install gradio")
 
 
 def build_app(page: DemoPage, hosts: Sequence[str]) -> Any:
