@@ -19,14 +19,9 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from foldblend.commands import guard  # noqa: E402
 from foldblend.data.fetch import TRUTH, ensure_data  # noqa: E402
-from foldblend.data.reading import FileForm, Problems, raise_if_any, read_table  # noqa: E402  # noqa: E402
-from foldblend.data.tables import (  # noqa: E402
-    Tables,
-    load_tables,
-    read_labels,
-    submission_form,
-    train_label_form,
-)
+from foldblend.data.labels import read_labels  # noqa: E402
+from foldblend.data.reading import FileForm, Problems, raise_if_any, read_table  # noqa: E402
+from foldblend.data.tables import Tables, load_tables, submission_form, train_label_form  # noqa: E402
 from foldblend.errors import UserError  # noqa: E402
 from foldblend.scoring.metrics.formulas import class_log_loss  # noqa: E402
 from foldblend.scoring.metrics.table import METRICS  # noqa: E402

@@ -107,7 +107,7 @@ def test_hostile_texts_and_labels_are_text():
 def test_what_serve_needs_is_said(blended, capsys, monkeypatch):
     with pytest.raises(UserError, match=r"--serve and --text do not go together"):
         predict.main(["--competition", "toy", "--serve", "--text", "a"])
-    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    monkeypatch.setattr("foldblend.reports.demo.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install gradio"):
         predict.main(["--competition", "toy", "--serve"])
 
