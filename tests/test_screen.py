@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from foldblend.console import FIRST_STATUS_SECONDS, NOTEBOOK_VARIABLES, Screen, fit, job_line, table_lines
-from foldblend.queueing.queue import time_left
+from foldblend.queueing.queue import said_left, time_left
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,30 @@ class Clock:
     [
         ({}, ["a"], [], 1, None),
         ({"a": [10.0, 20.0]}, ["a", "a"], [], 1, 30.0),
-        ({"a": [10.0], "b": [30.0]}, ["c"], [], 1, 20.0),
-        ({"a": [10.0]}, ["a", "a"], [("a", 4.0), ("a", 99.0)], 2, 13.0),
-        ({"a": [10.0]}, [], [("a", 1.0)], 4, 9.0),
+        ({"a": [10.0], "b": [30.0]}, ["c"], [], 1, None),  # another run's folds say nothing of c's
+        ({"a": [10.0]}, ["a", "a"], [("a", 4.0, None), ("a", 99.0, None)], 2, 13.0),
+        ({"a": [10.0]}, [], [("a", 1.0, None)], 4, 9.0),
         ({"a": []}, ["a"], [], 1, None),
+        ({"a": [2.0, 2.0]}, ["b"], [("b", 30.0, 170.0)], 1, 370.0),  # as b's running fold says
+        ({"a": [2.0, 2.0]}, ["b"], [("b", 30.0, None)], 1, None),
+        ({"b": [100.0]}, [], [("b", 5.0, 20.0)], 1, 20.0),  # it goes on from a save
     ],
 )
 def test_time_left_by_what_was_seen(seconds, waiting, running, n_slots, left):
     assert time_left(seconds, waiting, running, n_slots) == left
+
+
+@pytest.mark.parametrize(
+    "progress, left",
+    [
+        ("17%  epoch 1/2  loss 0.3910  3:43 left", 223.0),
+        ("63%  epoch 2/2  macro_f1 0.6695  1:02:05 left", 3725.0),
+        ("1%  time left not known yet", None),
+        ("", None),
+    ],
+)
+def test_what_a_training_says_is_left(progress, left):
+    assert said_left(progress) == left
 
 
 def test_columns_are_aligned():

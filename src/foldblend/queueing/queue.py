@@ -346,7 +346,7 @@ class Queue:
         """One line for all folds, then one per running fold."""
         count = {state: sum(t.state == state for t in self.tickets) for state in ("done", "running", "failed")}
         waiting = [ticket.job.run for ticket in self.tickets if ticket.state == "waiting"]
-        running = [(ticket.job.run, training.seconds) for ticket, training in self.running]
+        running = [(ticket.job.run, one.seconds, said_left(one.progress)) for ticket, one in self.running]
         left = time_left(self.seconds, waiting, running, self.n_slots)
         words = [self.headline() if self.headline else f"{count['done']} of {len(self.tickets)} folds done"]
         words += [f"{count['running']} running"]
@@ -357,20 +357,36 @@ class Queue:
         return [", ".join(words), *jobs]
 
 
+def said_left(progress: str) -> float | None:
+    """Seconds that a training says are left, by its last progress line. Example: "17%  epoch 1/2  3:43 left" -> 223."""
+    found = re.search(r"(\d+(?::\d\d)+) left\s*$", progress)
+    if not found:
+        return None
+    left = 0.0
+    for part in found[1].split(":"):
+        left = 60 * left + int(part)
+    return left
+
+
 def time_left(
-    seconds: Mapping[str, Sequence[float]], waiting: Sequence[str], running: Sequence[tuple[str, float]], n_slots: int
+    seconds: Mapping[str, Sequence[float]],
+    waiting: Sequence[str],
+    running: Sequence[tuple[str, float, float | None]],
+    n_slots: int,
 ) -> float | None:
-    """Seconds until all jobs are done, if each takes as long as its run's finished ones, or as all of them.
+    """Seconds until all jobs are done, if each takes as long as its run's finished ones, else as its running ones will.
 
     Args:    seconds: run -> of its finished jobs.   waiting: a run's name for each waiting job.
-             running: run, and for how long, of each running job.
-    Returns: None before the first job is done.
+             running: run, for how long, and how long it says it still takes (None is unknown), of each running job.
+    Returns: None as long as nothing is known of a run that waits or is running: another run's folds say nothing of it.
     """
-    every = [value for values in seconds.values() for value in values]
-    if not every:
+    seen: dict[str, list[float]] = {run: list(values) for run, values in seconds.items() if values}
+    for run, passed, left in running:
+        if left is not None and not seconds.get(run):
+            seen.setdefault(run, []).append(passed + left)
+    if not {*waiting, *(run for run, _, _ in running)} <= seen.keys():
         return None
-    means = {run: sum(values) / len(values) for run, values in seconds.items() if values}
-    others = sum(every) / len(every)
-    rests = [max(means.get(run, others) - passed, 0.0) for run, passed in running]
-    work = sum(rests) + sum(means.get(run, others) for run in waiting)
+    means = {run: sum(values) / len(values) for run, values in seen.items()}
+    rests = [max(means[run] - passed, 0.0) if left is None else left for run, passed, left in running]
+    work = sum(rests) + sum(means[run] for run in waiting)
     return max([work / n_slots, *rests])
