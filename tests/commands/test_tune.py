@@ -64,8 +64,13 @@ def test_a_study_ends_with_a_verdict_and_a_run_that_is_not_repeated(small, capsy
     studies = small.root / "oof/small/.studies/mine"
     assert {path.name for path in studies.glob("*.png")} == {"history.png", "importance.png"}
     (facts,) = read_studies(small, "small")
-    assert (facts.name, facts.run, facts.greater_is_better, len(facts.trials)) == ("mine", "strong", True, 4)
-    assert set(facts.importance) == {"logistic.inverse_regularization"} and facts.base_spread is not None
+    assert (facts["name"], facts["run"], facts["greater_is_better"], len(facts["trials"])) == (
+        "mine",
+        "strong",
+        True,
+        4,
+    )
+    assert set(facts["importance"]) == {"logistic.inverse_regularization"} and facts["base_spread"] is not None
     report.main(["--competition", "small"])
     page = (small.submissions("small") / "report.html").read_text()
     assert "mine: 4 trials are complete; base run strong" in page and '"importance-0":' in page

@@ -269,7 +269,7 @@ def run_sections(job: Job, tables: Tables, folds: Folds | None, texts: Texts) ->
 
 def tuning_sections(job: Job) -> list[Section]:
     """What studies of tune.py found; nothing if there is none."""
-    studies = [SearchFacts(**asdict(study)) for study in read_studies(job.paths, job.competition_name)]
+    studies = [SearchFacts(**study) for study in read_studies(job.paths, job.competition_name)]
     return [tuning_section(studies)] if studies else []
 
 

@@ -24,7 +24,7 @@ from foldblend.files import BusyError, hold_lock
 from foldblend.learners.table import needs_gpu
 from foldblend.learners.training.tracking import check_tracker
 from foldblend.ledger.folds import Folds
-from foldblend.ledger.history import StudyFacts, history_path, read_history, write_study
+from foldblend.ledger.history import history_path, read_history, write_study
 from foldblend.ledger.oof import FOLD, finished_folds, run_folder
 from foldblend.ledger.records import read_record
 from foldblend.ledger.runs import load_parts_of_runs
@@ -439,9 +439,18 @@ def show_study(work: Work, study, noise) -> None:
     print("\n".join([*table_lines(outcome.trial_rows(study, noise.scores[0])), ""]))
     print("\n".join(table_lines(outcome.best_rows(study, work.search, importance))))
     print("\nThe best of many trials is best by luck, too; the check below counts.\n" if not work.job.own.show else "")
-    trials = [(trial.number, float(trial.value)) for trial in sorted(study.complete(), key=lambda each: each.number)]
-    base = work.search.settings.run, metric, study.sign > 0
-    write_study(work.folder, StudyFacts(work.study, *base, trials, noise.mean, noise.spread, dict(importance)))
+    complete = sorted(study.complete(), key=lambda trial: trial.number)
+    record = {
+        "name": work.study,
+        "run": work.search.settings.run,
+        "metric": metric,
+        "greater_is_better": study.sign > 0,
+        "trials": [{"number": trial.number, "score": float(trial.value)} for trial in complete],
+        "base_score": noise.mean,
+        "base_spread": noise.spread,
+        "importance": dict(importance),
+    }
+    write_study(work.folder, record)
     for path in outcome.draw_figures(study, importance, metric, noise, work.folder):
         print(path.relative_to(work.job.paths.root))
 

@@ -13,14 +13,14 @@ step has two lines of a kind, and none between is missing.
 """
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from foldblend.errors import UserError
 from foldblend.files import write_atomically
 from foldblend.ledger.oof import HISTORY_SUFFIX, run_folder
+from foldblend.ledger.records import Schema, read_record, write_record
 from foldblend.predictions import FULL, fold_name
 from foldblend.settings.paths import Paths
 
@@ -114,53 +114,42 @@ def read_history(path: Path) -> list[dict]:
 # ---------- Studies of tune.py: oof/<competition>/.studies/<study>/study.json, what a reader wants to see of one
 
 
-@dataclass(frozen=True)
-class StudyFacts:
-    """How a search over a run's settings went."""
-
-    name: str
-    run: str
-    """The base run."""
-    metric: str
-    greater_is_better: bool
-    trials: Sequence[tuple[int, float]]
-    """(number, score) of the complete ones, by number."""
-    base_score: float
-    """Mean over the seeds of the base run, on the same folds."""
-    base_spread: float | None
-    """Standard deviation over its seeds; None if it has one."""
-    importance: Mapping[str, float]
-    """Setting -> its share of what made trials differ; empty if too few are complete."""
-
-
-STUDIES, STUDY = ".studies", "study.json"
+STUDIES, STUDY_FILE = ".studies", "study.json"
+STUDY = Schema(
+    "a study",
+    {
+        "name": str,
+        "run": str,
+        "metric": str,
+        "greater_is_better": bool,
+        "trials": [{"number": int, "score": float}],
+        "base_score": float,
+        "base_spread": (float, None),
+        "importance": {"*": float},
+    },
+)
+"""`trials`: the complete ones, by number. `base_score`, `base_spread`: mean and standard deviation over the seeds of
+the base run, on the same folds. `importance`: a setting's share of what made trials differ; empty if that is not known.
+"""
 
 
-def write_study(folder: Path, facts: StudyFacts) -> None:
+def write_study(folder: Path, record: dict) -> None:
     """Write what a study found so far into its folder. Raises: FileError: it cannot be written."""
-    write_atomically(folder / STUDY, (json.dumps(asdict(facts), allow_nan=False, indent=1) + "\n").encode())
+    write_record(folder / STUDY_FILE, record, STUDY)
 
 
-def read_studies(paths: Paths, competition_name: str) -> list[StudyFacts]:
+def read_studies(paths: Paths, competition_name: str) -> list[dict]:
     """Every study of a competition that has shown a result, by name.
 
-    Raises: UserError: a file is damaged; names it, and how to write it again.
+    Raises: UserError: a file is damaged; says how to write it again.
     """
     found = []
-    for path in sorted((paths.oof(competition_name) / STUDIES).glob(f"*/{STUDY}")):
+    for path in sorted((paths.oof(competition_name) / STUDIES).glob(f"*/{STUDY_FILE}")):
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            facts = StudyFacts(**{**values, "trials": [(int(k), float(score)) for k, score in values["trials"]]})
-            spread = () if facts.base_spread is None else (facts.base_spread,)
-            numbers = [facts.base_score, *spread, *facts.importance.values(), *(score for _, score in facts.trials)]
-            is_whole = all(type(number) in (float, int) and math.isfinite(number) for number in numbers)
-            is_whole = is_whole and all(type(each) is str for each in (facts.name, facts.run, facts.metric))
-        except (ValueError, TypeError, KeyError, AttributeError):
-            is_whole = False
-        if not is_whole:
+            found.append({name: value for name, value in read_record(path, STUDY).items() if name in STUDY.fields})
+        except UserError as error:
             raise UserError(
-                f"{path}: not what a study writes; it was changed or cut off. Write it again: python src/tune.py "
-                f"--competition {competition_name} --study {path.parent.name} --show, with the study's --search"
-            )
-        found.append(facts)
+                f"{error}\nTo write it again: python src/tune.py --competition {competition_name} --study "
+                f"{path.parent.name} --show, with the study's --search"
+            ) from error
     return found

@@ -312,19 +312,22 @@ class SearchFacts:
     run: str
     metric: str
     greater_is_better: bool
-    trials: Sequence[tuple[int, float]]
-    """(number, score) of the complete ones."""
+    trials: Sequence[Mapping[str, float]]
+    """`number` and `score` of the complete ones, by number."""
     base_score: float
+    """Mean over the seeds of the base run, on the same folds."""
     base_spread: float | None
+    """Standard deviation over its seeds; None if it has one."""
     importance: Mapping[str, float]
+    """Setting -> its share of what made trials differ; empty if that is not known."""
 
 
 def tuning_section(studies: Sequence[SearchFacts]) -> Section:
     """How each search went: its trials against the base run, and which settings mattered."""
     findings, blocks = [], []
     for k, study in enumerate(studies):
-        numbers = [number for number, _ in study.trials]
-        scores = [score for _, score in study.trials]
+        numbers = [trial["number"] for trial in study.trials]
+        scores = [trial["score"] for trial in study.trials]
         better = max if study.greater_is_better else min
         best = [better(scores[: i + 1]) for i in range(len(scores))]
         sign = 1 if study.greater_is_better else -1
